@@ -1,0 +1,49 @@
+# What a person or CI asks of this repository, each as one word. `make` alone lists them.
+
+CARGO ?= cargo
+PYTHON ?= python3
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+VENV := $(TARGET)/conformance-venv
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: build
+build: ## Build the release binary
+	$(CARGO) build --release --locked
+
+.PHONY: test
+test: ## Run the tests
+	$(CARGO) test --locked
+
+.PHONY: lint
+lint: ## Check the formatting, and clippy without a warning
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --all-targets --locked -- -D warnings
+
+.PHONY: deny
+deny: ## Check licences, bans and sources of the dependencies (needs cargo-deny)
+	$(CARGO) deny --locked check bans licenses sources
+
+.PHONY: advisories
+advisories: ## Check the dependencies against the RustSec database (fetches it from GitHub)
+	$(CARGO) deny --locked check advisories
+
+.PHONY: conformance
+conformance: build conformance-tools ## Try the gateway with six FTP clients, on a folder and on S3
+	BUCKETFERRY_BIN=$(TARGET)/release/bucketferry $(VENV)/bin/python conformance/run
+
+.PHONY: conformance-tools
+conformance-tools: $(VENV)/ready ## Install the S3 server of the conformance suite (moto_server)
+
+$(VENV)/ready: conformance/requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
+
+.PHONY: check-all
+check-all: lint test deny conformance ## Everything that CI checks

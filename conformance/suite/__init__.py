@@ -1,0 +1,1 @@
+"""The conformance suite: clients x cases, on each kind of store."""

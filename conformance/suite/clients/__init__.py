@@ -1,0 +1,11 @@
+"""One driver per client: what a person or a script types into it, and nothing cleverer."""
+
+from suite.clients.base import Client
+from suite.clients.curl import Curl
+from suite.clients.lftp import Lftp
+from suite.clients.ncftp import Ncftp
+from suite.clients.python import PythonFtplib
+from suite.clients.rclone import Rclone
+from suite.clients.tnftp import Tnftp
+
+CLIENTS: list[type[Client]] = [Curl, Lftp, Tnftp, Ncftp, PythonFtplib, Rclone]

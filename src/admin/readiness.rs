@@ -1,0 +1,133 @@
+//! Whether the gateway can take clients, and if not, why.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use crate::config::ReadyNeedsStore;
+
+/// What is known about being ready.
+#[derive(Debug)]
+pub struct Readiness {
+    needs_store: ReadyNeedsStore,
+    listening: AtomicBool,
+    store: Mutex<Store>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Store {
+    has_answered: bool,
+    /// Why it does not answer now; `None` while it does.
+    trouble: Option<String>,
+}
+
+/// The answer to a probe.
+#[derive(Debug)]
+pub(super) struct Report {
+    pub(super) ready: bool,
+    pub(super) text: String,
+}
+
+impl Readiness {
+    /// Nothing is ready yet.
+    #[must_use]
+    pub fn new(needs_store: ReadyNeedsStore) -> Self {
+        Self {
+            needs_store,
+            listening: AtomicBool::new(false),
+            store: Mutex::new(Store {
+                has_answered: false,
+                trouble: Some("not asked yet".to_owned()),
+            }),
+        }
+    }
+
+    /// The listeners are open.
+    pub fn listening(&self) {
+        self.listening.store(true, Ordering::Relaxed);
+    }
+
+    /// The store was asked: `None` if it answered, else why not. Returns whether that is news.
+    pub fn store_answered(&self, trouble: Option<String>) -> bool {
+        let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = store.trouble.is_some() != trouble.is_some() || !store.has_answered;
+        store.has_answered |= trouble.is_none();
+        let news = news && store.trouble != trouble;
+        store.trouble = trouble;
+        news
+    }
+
+    pub(super) fn report(&self) -> Report {
+        let listening = self.listening.load(Ordering::Relaxed);
+        let store = self
+            .store
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let store_ready = match self.needs_store {
+            ReadyNeedsStore::Start => store.has_answered,
+            ReadyNeedsStore::Always => store.trouble.is_none(),
+        };
+        let ready = listening && store_ready;
+        let text = format!(
+            "{}\nlisteners: {}\nstore: {}\n",
+            if ready { "ready" } else { "not ready" },
+            if listening { "open" } else { "not open" },
+            store.trouble.as_deref().unwrap_or("answers"),
+        );
+        Report { ready, text }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn readiness(needs_store: ReadyNeedsStore) -> Readiness {
+        let readiness = Readiness::new(needs_store);
+        readiness.listening();
+        readiness
+    }
+
+    #[test]
+    fn not_before_the_store_has_answered() {
+        let readiness = readiness(ReadyNeedsStore::Start);
+        assert!(!readiness.report().ready);
+        readiness.store_answered(Some("connection refused".to_owned()));
+        let report = readiness.report();
+        assert!(!report.ready);
+        assert!(report.text.contains("store: connection refused"));
+    }
+
+    #[test]
+    fn a_later_outage_counts_only_where_asked_for() {
+        for (needs, ready) in [
+            (ReadyNeedsStore::Start, true),
+            (ReadyNeedsStore::Always, false),
+        ] {
+            let readiness = readiness(needs);
+            readiness.store_answered(None);
+            assert!(readiness.report().ready);
+            readiness.store_answered(Some("gone".to_owned()));
+            let report = readiness.report();
+            assert_eq!(report.ready, ready);
+            assert!(report.text.contains("store: gone"));
+        }
+    }
+
+    #[test]
+    fn only_changes_are_news() {
+        let readiness = readiness(ReadyNeedsStore::Start);
+        assert!(readiness.store_answered(None));
+        assert!(!readiness.store_answered(None));
+        assert!(readiness.store_answered(Some("gone".to_owned())));
+        assert!(!readiness.store_answered(Some("gone for longer".to_owned())));
+        assert!(readiness.store_answered(None));
+    }
+
+    #[test]
+    fn not_without_listeners() {
+        let readiness = Readiness::new(ReadyNeedsStore::Start);
+        readiness.store_answered(None);
+        assert!(!readiness.report().ready);
+    }
+}

@@ -1,0 +1,371 @@
+//! The front door: a name, a password and an address in, a user or a refusal out.
+//!
+//! Promises:
+//! - Every login that is not locked out verifies exactly one hash, whether the name is known or
+//!   not, so neither the answer nor its time tells which names exist.
+//! - The lockout decides before any hash is computed, also for the right password.
+//! - A caller may go away at any time: what it had in the queue is taken back, and a verification
+//!   that runs already runs on, holds its slot, and counts.
+//! - The users are those in force when the hash is verified, not when the caller came.
+//!
+//! Must not: log; the caller knows the session and logs what came of the login.
+
+use std::{collections::hash_map::RandomState, fmt, net::IpAddr, sync::Arc};
+
+use thiserror::Error;
+
+use super::{
+    hashing::{HashingFailed, HashingSlots},
+    lockout::{Attempt, LockedOut, Lockout, LockoutPolicy},
+    reload::Users,
+    user::User,
+};
+
+/// Tells who may log in.
+pub struct Authenticator {
+    users: Users,
+    lockout: Arc<Lockout>,
+    slots: HashingSlots,
+    /// The key by which unknown names choose whose hash they borrow; random at each start.
+    decoys: RandomState,
+}
+
+/// Why a login was refused. The text may be shown to the client.
+#[derive(Debug, Error)]
+pub enum LoginError {
+    /// Name and password don't go together.
+    #[error("login incorrect")]
+    Denied(Denied),
+    /// Too many failures with this name from this address, or from this address.
+    #[error("too many failed logins, try again later")]
+    LockedOut,
+    /// Nothing could be verified, so nothing was counted either.
+    #[error("logins are not possible at the moment")]
+    Unavailable(#[source] HashingFailed),
+}
+
+/// What was wrong. For logs and metrics; a client must not be able to tell the two apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Denied {
+    /// There is no user of that name.
+    UnknownUser,
+    /// There is, but the password is not theirs.
+    WrongPassword,
+}
+
+impl LoginError {
+    /// The outcome as a metric's label: `unknown_user`, `wrong_password`, `locked_out` or
+    /// `unavailable`.
+    pub fn outcome(&self) -> &'static str {
+        match self {
+            Self::Denied(Denied::UnknownUser) => "unknown_user",
+            Self::Denied(Denied::WrongPassword) => "wrong_password",
+            Self::LockedOut => "locked_out",
+            Self::Unavailable(_) => "unavailable",
+        }
+    }
+}
+
+impl From<LockedOut> for LoginError {
+    fn from(LockedOut: LockedOut) -> Self {
+        Self::LockedOut
+    }
+}
+
+impl From<HashingFailed> for LoginError {
+    fn from(failure: HashingFailed) -> Self {
+        Self::Unavailable(failure)
+    }
+}
+
+impl Authenticator {
+    /// Lets `users` in, and locks out by `policy`.
+    pub fn new(users: Users, policy: LockoutPolicy) -> Self {
+        Self {
+            users,
+            lockout: Arc::new(Lockout::new(policy)),
+            slots: HashingSlots::one_per_core(),
+            decoys: RandomState::new(),
+        }
+    }
+
+    /// Whether `name` with `password` may log in from `peer`. Waits for its turn when many log in
+    /// at once, and then takes as long as the hash does: milliseconds to seconds.
+    ///
+    /// # Errors
+    /// [`LoginError`]: denied, locked out, or the hash could not be verified.
+    pub async fn authenticate(
+        &self,
+        name: &str,
+        password: &str,
+        peer: IpAddr,
+    ) -> Result<Arc<User>, LoginError> {
+        let attempt = self.lockout.begin(name, peer).await?;
+        let login = Login {
+            users: self.users.clone(),
+            decoys: self.decoys.clone(),
+            name: name.to_owned(),
+            password: password.to_owned(),
+            attempt,
+        };
+        self.slots.run(move || login.verify()).await?
+    }
+
+    /// How many hashes have been verified, or begun to be, since the start.
+    pub fn verifications(&self) -> u64 {
+        self.slots.begun()
+    }
+}
+
+impl fmt::Debug for Authenticator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authenticator").finish_non_exhaustive()
+    }
+}
+
+/// One login on its way through the slow part. Dropped before it, it was never there.
+struct Login {
+    users: Users,
+    decoys: RandomState,
+    name: String,
+    password: String,
+    attempt: Attempt,
+}
+
+impl Login {
+    fn verify(self) -> Result<Arc<User>, LoginError> {
+        let users = self.users.current();
+        let candidate = users.candidate(&self.name, &self.decoys);
+        let is_right = candidate
+            .hash
+            .verify(&self.password)
+            .map_err(HashingFailed::from)?;
+        match candidate.user {
+            Some(user) if is_right => {
+                self.attempt.succeeded();
+                Ok(Arc::clone(user))
+            }
+            known => {
+                self.attempt.failed();
+                Err(LoginError::Denied(
+                    known.map_or(Denied::UnknownUser, |_| Denied::WrongPassword),
+                ))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future, time::Duration};
+
+    use tokio::{task::JoinSet, time};
+
+    use super::*;
+    use crate::auth::{
+        password::PasswordHash,
+        table::{Account, UserTable},
+    };
+
+    const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+    const NEVER: LockoutPolicy = policy(0, 0);
+
+    const fn policy(failures: u32, failures_per_address: u32) -> LockoutPolicy {
+        LockoutPolicy {
+            failures,
+            failures_per_address,
+            lockout: Duration::from_mins(10),
+        }
+    }
+
+    /// Two users, `anna` with `right` and `bert` with `other`.
+    fn authenticator(policy: LockoutPolicy) -> Arc<Authenticator> {
+        let users = [("anna", "right"), ("bert", "other")];
+        let users = users.map(|(name, password)| (name.to_owned(), password.to_owned()));
+        let table = UserTable::from_plain(users.into()).unwrap();
+        Arc::new(Authenticator::new(table.into(), policy))
+    }
+
+    async fn outcome(door: &Authenticator, name: &str, password: &str) -> &'static str {
+        match door.authenticate(name, password, PEER).await {
+            Ok(user) => {
+                assert_eq!(user.name, name);
+                "ok"
+            }
+            Err(error) => error.outcome(),
+        }
+    }
+
+    /// The outcomes of `count` logins at once.
+    async fn at_once(
+        door: &Arc<Authenticator>,
+        count: usize,
+        login: impl Fn(usize) -> (String, String),
+    ) -> Vec<&'static str> {
+        let mut logins = JoinSet::new();
+        for number in 0..count {
+            let (door, (name, password)) = (Arc::clone(door), login(number));
+            logins.spawn(async move { outcome(&door, &name, &password).await });
+        }
+        logins.join_all().await
+    }
+
+    fn count(outcomes: &[&str], wanted: &str) -> usize {
+        outcomes
+            .iter()
+            .filter(|outcome| **outcome == wanted)
+            .count()
+    }
+
+    #[tokio::test]
+    async fn only_the_right_password_of_a_known_user_opens() {
+        let door = authenticator(NEVER);
+        assert_eq!(outcome(&door, "anna", "right").await, "ok");
+        assert_eq!(outcome(&door, "anna", "other").await, "wrong_password");
+        assert_eq!(outcome(&door, "anna", "").await, "wrong_password");
+        assert_eq!(outcome(&door, "Anna", "right").await, "unknown_user");
+        assert_eq!(outcome(&door, "", "right").await, "unknown_user");
+    }
+
+    #[tokio::test]
+    async fn an_unknown_name_with_the_password_of_its_decoy_stays_out() {
+        let door = authenticator(NEVER);
+        for name in 0..20 {
+            for password in ["right", "other"] {
+                assert_eq!(
+                    outcome(&door, &name.to_string(), password).await,
+                    "unknown_user"
+                );
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn every_login_verifies_one_hash() {
+        let (long, odd) = ("x".repeat(1025), "right\0");
+        let door = authenticator(NEVER);
+        let logins = [
+            ("anna", "right"),
+            ("anna", "x"),
+            ("nobody", "x"),
+            ("anna", &long),
+            ("anna", odd),
+            ("", ""),
+        ];
+        for (done, (name, password)) in (1..).zip(logins) {
+            outcome(&door, name, password).await;
+            assert_eq!(door.verifications(), done, "{name:?}");
+        }
+        let empty = Authenticator::new(UserTable::default().into(), NEVER);
+        assert_eq!(outcome(&empty, "anna", "right").await, "unknown_user");
+        assert_eq!(empty.verifications(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_client_reads_the_same_for_an_unknown_user_and_a_wrong_password() {
+        let door = authenticator(NEVER);
+        let unknown = door.authenticate("nobody", "x", PEER).await.unwrap_err();
+        let wrong = door.authenticate("anna", "x", PEER).await.unwrap_err();
+        assert_ne!(unknown.outcome(), wrong.outcome());
+        assert_eq!(unknown.to_string(), wrong.to_string());
+    }
+
+    #[tokio::test]
+    async fn a_lock_refuses_the_right_password_without_hashing() {
+        let door = authenticator(policy(2, 0));
+        outcome(&door, "anna", "x").await;
+        outcome(&door, "anna", "x").await;
+        assert_eq!(outcome(&door, "anna", "right").await, "locked_out");
+        assert_eq!(door.verifications(), 2);
+        assert_eq!(outcome(&door, "bert", "other").await, "ok");
+    }
+
+    #[tokio::test]
+    async fn a_success_clears_the_failures_before_it() {
+        let door = authenticator(policy(2, 0));
+        for _ in 0..3 {
+            assert_eq!(outcome(&door, "anna", "x").await, "wrong_password");
+            assert_eq!(outcome(&door, "anna", "right").await, "ok");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lock_ends() {
+        let door = authenticator(policy(1, 1));
+        outcome(&door, "anna", "x").await;
+        time::advance(Duration::from_secs(599)).await;
+        assert_eq!(outcome(&door, "anna", "right").await, "locked_out");
+        time::advance(Duration::from_secs(1)).await;
+        assert_eq!(outcome(&door, "anna", "right").await, "ok");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn parallel_guesses_get_no_more_tries_than_the_limit() {
+        for policy in [policy(5, 0), policy(0, 5), policy(5, 7)] {
+            let door = authenticator(policy);
+            let outcomes = at_once(&door, 100, |_| ("anna".into(), "x".into())).await;
+            assert_eq!(count(&outcomes, "wrong_password"), 5);
+            assert_eq!(count(&outcomes, "locked_out"), 95);
+            assert_eq!(door.verifications(), 5);
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn parallel_guesses_at_many_names_are_bounded_by_address() {
+        let door = authenticator(policy(5, 7));
+        let outcomes = at_once(&door, 100, |number| (format!("name{number}"), "x".into())).await;
+        assert_eq!(count(&outcomes, "unknown_user"), 7);
+        assert_eq!(door.verifications(), 7);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn parallel_right_logins_all_get_in() {
+        let door = authenticator(policy(2, 3));
+        let outcomes = at_once(&door, 100, |_| ("anna".into(), "right".into())).await;
+        assert_eq!(count(&outcomes, "ok"), 100);
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_goes_away_is_counted_if_its_hash_was_verified() {
+        let door = authenticator(policy(1, 0));
+        tokio::select! {
+            biased;
+            _ = door.authenticate("anna", "x", PEER) => {}
+            () = future::ready(()) => {} // the first poll has sent the hash on its way
+        }
+        assert_eq!(door.verifications(), 1);
+        assert_eq!(outcome(&door, "anna", "right").await, "locked_out");
+    }
+
+    #[tokio::test]
+    async fn who_is_logged_in_keeps_what_they_are() {
+        let door = authenticator(NEVER);
+        let session = door.authenticate("anna", "right", PEER).await.unwrap();
+        let before = User::clone(&session);
+        drop(door);
+        assert_eq!(*session, before);
+    }
+
+    #[tokio::test]
+    async fn a_hash_that_fails_is_unavailable_and_not_counted() {
+        let user = User::unrestricted("anna".into()).into();
+        let hash = PasswordHash::Bcrypt("not a hash".into());
+        let table = UserTable::from_accounts(vec![Account { user, hash }]);
+        let door = Authenticator::new(table.into(), policy(1, 1));
+        for _ in 0..3 {
+            assert_eq!(outcome(&door, "anna", "right").await, "unavailable");
+        }
+    }
+
+    #[test]
+    fn logins_can_be_spawned() {
+        fn is_send<T: Send>(_: T) {}
+        is_send(authenticator(NEVER).authenticate("anna", "right", PEER));
+    }
+
+    #[test]
+    fn debug_shows_no_password() {
+        let shown = format!("{:?}", authenticator(NEVER));
+        assert!(!shown.contains("right") && !shown.contains('$'), "{shown}");
+    }
+}

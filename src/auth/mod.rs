@@ -1,0 +1,39 @@
+//! Who may log in, and what they may do once they are in.
+//!
+//! [`Authenticator`] is the front door: a name, a password and the client's address go in, an
+//! `Arc<User>` or a [`LoginError`] comes out. Behind it stand the users ([`Users`], read from a file
+//! and kept fresh by [`Users::watch`], or given in plain), the password hashes and the lockout.
+//!
+//! # Promises
+//! - An unknown user and a wrong password are the same to a client: the same text, the same work.
+//! - No more guesses than [`LockoutPolicy`] allows are ever checked, however many run in parallel.
+//! - Hashing never blocks the runtime, and never runs on more than one thread per core.
+//! - A users file that is broken changes nothing: those who could log in still can.
+//! - A session that is logged in keeps the [`User`] it logged in as, whatever the file says later.
+//!
+//! # Must not
+//! Print, log or keep a password; print or log a hash (`Debug` included); know of FTP replies or
+//! of the store.
+
+mod authenticator;
+mod fault;
+mod hashing;
+mod lockout;
+mod password;
+mod permissions;
+mod recent;
+mod reload;
+mod table;
+mod tally;
+mod user;
+mod users_file;
+
+pub use authenticator::{Authenticator, Denied, LoginError};
+pub use fault::{UserFault, UsersFileErrors};
+pub use hashing::HashingFailed;
+pub use lockout::LockoutPolicy;
+pub use password::{HashError, generate_password, hash_password};
+pub use permissions::{Permission, Permissions, UnknownPermission};
+pub use reload::{ReloadOutcome, Users, UsersLoadError};
+pub use table::UserTable;
+pub use user::User;

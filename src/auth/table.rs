@@ -1,0 +1,176 @@
+//! All users at one moment, each with the hash of their password.
+//!
+//! Promises: no two users share a name; a table never changes (a reload makes a new one).
+//! Must not: hand out a hash to anything outside this room, or show one.
+
+use std::{
+    collections::{HashMap, hash_map::RandomState},
+    hash::BuildHasher,
+    hint,
+    sync::Arc,
+};
+
+use super::{fault::UsersFileErrors, password::PasswordHash, user::User, users_file};
+
+/// The users who may log in.
+#[derive(Debug, Default)]
+pub struct UserTable {
+    accounts: HashMap<String, Account>,
+}
+
+/// A user and what their password is compared with.
+#[derive(Debug)]
+pub(super) struct Account {
+    pub(super) user: Arc<User>,
+    pub(super) hash: PasswordHash,
+}
+
+/// What a login is compared with.
+pub(super) struct Candidate<'table> {
+    /// The user, if the name is known.
+    pub(super) user: Option<&'table Arc<User>>,
+    /// The user's hash, or some other user's.
+    pub(super) hash: &'table PasswordHash,
+}
+
+impl UserTable {
+    /// Reads the text of a users file. `docs/users.example.toml` shows what may stand in one.
+    ///
+    /// # Errors
+    /// [`UsersFileErrors`]: all that is wrong with the text.
+    pub fn parse(text: &str) -> Result<Self, UsersFileErrors> {
+        users_file::read(text).map(Self::from_accounts)
+    }
+
+    /// Users given as name and password, who may do everything everywhere. Their hashes are cheap
+    /// to compute: they only ever live in memory.
+    ///
+    /// # Errors
+    /// [`UsersFileErrors`]: all names and passwords that can't be.
+    pub fn from_plain(users: Vec<(String, String)>) -> Result<Self, UsersFileErrors> {
+        users_file::read_plain(users).map(Self::from_accounts)
+    }
+
+    /// How many users there are.
+    pub fn len(&self) -> usize {
+        self.accounts.len()
+    }
+
+    /// Whether nobody may log in.
+    pub fn is_empty(&self) -> bool {
+        self.accounts.is_empty()
+    }
+
+    pub(super) fn from_accounts(accounts: Vec<Account>) -> Self {
+        let by_name = |account: Account| (account.user.name.clone(), account);
+        Self {
+            accounts: accounts.into_iter().map(by_name).collect(),
+        }
+    }
+
+    /// What a login as `name` is compared with. Takes as long for an unknown name as for a known
+    /// one, and so does the comparison, because an unknown name borrows the hash of a real user.
+    pub(super) fn candidate(&self, name: &str, decoys: &RandomState) -> Candidate<'_> {
+        // Looked for even if nobody needs it, and out of the optimizer's sight: it takes time.
+        let decoy = hint::black_box(self.decoy(name, decoys));
+        match self.accounts.get(name) {
+            Some(account) => Candidate {
+                user: Some(&account.user),
+                hash: &account.hash,
+            },
+            None => Candidate {
+                user: None,
+                hash: decoy,
+            },
+        }
+    }
+
+    /// The hash that an unknown name borrows: the same one each time, or the cost of trying a name
+    /// would change from login to login, and nearly always the same one after a reload too
+    /// (rendezvous hashing). In a table of many kinds of hash all kinds get borrowed.
+    fn decoy(&self, name: &str, decoys: &RandomState) -> &PasswordHash {
+        let weight = |account: &&Account| decoys.hash_one((name, &account.user.name));
+        let lender = self.accounts.values().max_by_key(weight);
+        lender.map_or(&PasswordHash::Never, |account| &account.hash)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    fn table(names: &[String]) -> UserTable {
+        let account = |name: &String| Account {
+            user: Arc::new(User::unrestricted(name.clone())),
+            // The hash says whose it is, so that a test can see who lent it.
+            hash: PasswordHash::Bcrypt(name.clone()),
+        };
+        UserTable::from_accounts(names.iter().map(account).collect())
+    }
+
+    fn lender(table: &UserTable, name: &str, decoys: &RandomState) -> String {
+        match table.candidate(name, decoys).hash {
+            PasswordHash::Bcrypt(lender) => lender.clone(),
+            _ => "nobody".to_owned(),
+        }
+    }
+
+    fn names(count: u32) -> Vec<String> {
+        (0..count).map(|number| format!("user{number}")).collect()
+    }
+
+    #[test]
+    fn a_known_name_gets_its_own_hash() {
+        let (table, decoys) = (table(&names(5)), RandomState::new());
+        for name in names(5) {
+            assert_eq!(table.candidate(&name, &decoys).user.unwrap().name, name);
+            assert_eq!(lender(&table, &name, &decoys), name);
+        }
+    }
+
+    #[test]
+    fn unknown_names_borrow_from_everybody_and_each_from_the_same() {
+        let (table, decoys) = (table(&names(5)), RandomState::new());
+        let lenders = |_| -> Vec<String> {
+            (0..200)
+                .map(|number| lender(&table, &format!("unknown{number}"), &decoys))
+                .collect()
+        };
+        assert_eq!(lenders(1), lenders(2));
+        assert_eq!(lenders(1).into_iter().collect::<HashSet<_>>().len(), 5);
+        assert!(table.candidate("unknown", &decoys).user.is_none());
+    }
+
+    #[test]
+    fn one_user_more_changes_few_loans() {
+        let (before, after, decoys) = (table(&names(20)), table(&names(21)), RandomState::new());
+        let is_changed = |number: &u32| {
+            let name = format!("unknown{number}");
+            lender(&before, &name, &decoys) != lender(&after, &name, &decoys)
+        };
+        assert!(
+            (0..1000).filter(is_changed).count() < 150,
+            "about one in 21 is expected"
+        );
+    }
+
+    #[test]
+    fn an_empty_table_has_a_hash_of_its_own() {
+        let table = UserTable::default();
+        let candidate = table.candidate("anna", &RandomState::new());
+        assert!(candidate.user.is_none());
+        assert!(matches!(candidate.hash, PasswordHash::Never));
+    }
+
+    #[test]
+    fn debug_shows_no_hash() {
+        let table = UserTable::from_plain(vec![("anna".into(), "secret".into())]).unwrap();
+        let shown = format!("{table:?}");
+        assert!(
+            shown.contains("anna") && !shown.contains('$') && !shown.contains("secret"),
+            "{shown}"
+        );
+    }
+}

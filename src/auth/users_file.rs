@@ -1,0 +1,481 @@
+//! The users file: what an operator wrote, checked, and all that is wrong with it in one report.
+//!
+//! Promises:
+//! - All faults are found in one go, each with the user, the key, what was found and what is
+//!   allowed. (A text that is no TOML has one fault, for nothing else can be told of it.)
+//! - A key that is not known is a fault: a misspelt `permissions` must not mean "all of them".
+//! - A file without any user is a fault unless it says `user = []`, so that a file caught while
+//!   it is being written locks nobody out.
+//! - No fault shows a password hash, or anything that might be one.
+//!
+//! Must not: read files, or change who may log in.
+
+use std::{collections::HashMap, sync::Arc};
+
+use toml::{Table, Value};
+
+use super::{
+    fault::{Faults, UserFault, UsersFileErrors, kind, shown},
+    password::{ALLOWED_HASHES, ALLOWED_PASSWORDS, PasswordHash},
+    permissions::{self, Permission, Permissions},
+    table::Account,
+    user::{ALLOWED_HOMES, ALLOWED_NAMES, User, is_valid_name, normalised_home},
+};
+use crate::config::{ByteSize, Overwrite};
+
+/// The keys of a `[[user]]` table.
+const KEYS: [&str; 6] = [
+    "name",
+    "password_hash",
+    "home",
+    "permissions",
+    "overwrite",
+    "max_size",
+];
+
+/// Reads the text of a users file.
+///
+/// # Errors
+/// [`UsersFileErrors`]: all that is wrong with it.
+pub(super) fn read(text: &str) -> Result<Vec<Account>, UsersFileErrors> {
+    let file = text
+        .parse::<Table>()
+        .map_err(|error| not_toml(text, &error))?;
+    let mut reader = Reader::default();
+    reader.file(&file);
+    reader.faults.into_result(reader.accounts)
+}
+
+/// Checks users given as name and password, and hashes the passwords for memory only.
+///
+/// # Errors
+/// [`UsersFileErrors`]: all names and passwords that can't be.
+pub(super) fn read_plain(users: Vec<(String, String)>) -> Result<Vec<Account>, UsersFileErrors> {
+    let mut reader = Reader::default();
+    for (number, (name, password)) in (1..).zip(users) {
+        reader.plain_user(number, name, &password);
+    }
+    reader.faults.into_result(reader.accounts)
+}
+
+/// The fault of a text that is no TOML. The parser's own report quotes the line, which may hold a
+/// hash, so only the place and the message are taken, which is one of its fixed phrases.
+fn not_toml(text: &str, error: &toml::de::Error) -> UserFault {
+    let start = error.span().map_or(0, |span| span.start);
+    let line = text
+        .bytes()
+        .take(start)
+        .filter(|&byte| byte == b'\n')
+        .count()
+        + 1;
+    UserFault {
+        user: None,
+        key: None,
+        found: format!("line {line} is no TOML ({})", error.message()),
+        allowed: "TOML with a [[user]] table for each user".to_owned(),
+    }
+}
+
+/// Collects accounts and faults.
+#[derive(Default)]
+struct Reader {
+    accounts: Vec<Account>,
+    faults: Faults,
+    /// Each name seen, with the number of its user.
+    names: HashMap<String, usize>,
+}
+
+impl Reader {
+    fn file(&mut self, file: &Table) {
+        for key in file.keys().filter(|key| *key != "user") {
+            self.faults.note(None, key, "no known key", "user");
+        }
+        let allowed = "a [[user]] table for each user, or `user = []` if nobody may log in";
+        match file.get("user") {
+            Some(Value::Array(users)) => (1..)
+                .zip(users)
+                .for_each(|(number, user)| self.user(number, user)),
+            Some(other) => self.faults.note(None, "user", kind(other), allowed),
+            None => self.faults.note(None, "user", "missing", allowed),
+        }
+    }
+
+    fn user(&mut self, number: usize, value: &Value) {
+        let Value::Table(table) = value else {
+            return self
+                .faults
+                .note(Some(&number.to_string()), "user", kind(value), "a table");
+        };
+        let name = table
+            .get("name")
+            .and_then(Value::as_str)
+            .filter(|name| is_valid_name(name));
+        if let Some(name) = name {
+            self.claim_name(number, name);
+        }
+        let user = name.map_or(number.to_string(), shown);
+        let mut entry = Entry {
+            user,
+            table,
+            faults: &mut self.faults,
+        };
+        entry.refuse_unknown_keys();
+        self.accounts.extend(entry.account());
+    }
+
+    fn plain_user(&mut self, number: usize, name: String, password: &str) {
+        if !is_valid_name(&name) {
+            return self.faults.note(
+                Some(&number.to_string()),
+                "name",
+                &shown(&name),
+                ALLOWED_NAMES,
+            );
+        }
+        self.claim_name(number, &name);
+        match PasswordHash::in_memory(password) {
+            Ok(hash) => self.accounts.push(Account {
+                user: User::unrestricted(name).into(),
+                hash,
+            }),
+            Err(error) => {
+                let found = format!("not usable: {error}");
+                self.faults
+                    .note(Some(&shown(&name)), "password", &found, ALLOWED_PASSWORDS);
+            }
+        }
+    }
+
+    fn claim_name(&mut self, number: usize, name: &str) {
+        let first = *self.names.entry(name.to_owned()).or_insert(number);
+        if first != number {
+            let found = format!("{}, which is user {first} already", shown(name));
+            self.faults
+                .note(Some(&number.to_string()), "name", &found, ALLOWED_NAMES);
+        }
+    }
+}
+
+/// One `[[user]]` table being read.
+struct Entry<'a> {
+    /// How the user is called in faults.
+    user: String,
+    table: &'a Table,
+    faults: &'a mut Faults,
+}
+
+impl Entry<'_> {
+    fn refuse_unknown_keys(&mut self) {
+        for key in self
+            .table
+            .keys()
+            .filter(|key| !KEYS.contains(&key.as_str()))
+        {
+            self.faults
+                .note(Some(&self.user), key, "no known key", &KEYS.join(", "));
+        }
+    }
+
+    /// The account, or `None` if there is not even a name and a hash.
+    fn account(&mut self) -> Option<Account> {
+        // All keys are read before the first `?`, so that all faults are found.
+        let name = self.required("name", ALLOWED_NAMES, name);
+        let hash = self.required("password_hash", ALLOWED_HASHES, password_hash);
+        let home = self.optional("home", ALLOWED_HOMES, home);
+        let words = format!("a list of any of {}", permissions::known_words());
+        let permissions = self.optional("permissions", &words, permissions);
+        let overwrite = self.optional("overwrite", "\"allow\" or \"deny\"", overwrite);
+        let max_size = self.optional("max_size", "a size such as \"10 MiB\"", max_size);
+        let user = User {
+            name: name?,
+            home: home.unwrap_or_else(|| "/".to_owned()),
+            permissions: permissions.unwrap_or_else(Permissions::all),
+            overwrite,
+            max_size,
+        };
+        Some(Account {
+            user: Arc::new(user),
+            hash: hash?,
+        })
+    }
+
+    fn required<T>(&mut self, key: &str, allowed: &str, read: Read<T>) -> Option<T> {
+        if !self.table.contains_key(key) {
+            self.faults.note(Some(&self.user), key, "missing", allowed);
+        }
+        self.optional(key, allowed, read)
+    }
+
+    fn optional<T>(&mut self, key: &str, allowed: &str, read: Read<T>) -> Option<T> {
+        match read(self.table.get(key)?) {
+            Ok(value) => Some(value),
+            Err(found) => {
+                self.faults.note(Some(&self.user), key, &found, allowed);
+                None
+            }
+        }
+    }
+}
+
+/// Reads a value, or says what was found instead.
+type Read<T> = fn(&Value) -> Result<T, String>;
+
+fn name(value: &Value) -> Result<String, String> {
+    let name = text(value)?;
+    is_valid_name(name)
+        .then(|| name.to_owned())
+        .ok_or_else(|| shown(name))
+}
+
+fn password_hash(value: &Value) -> Result<PasswordHash, String> {
+    PasswordHash::parse(text(value)?).map_err(|unfit| unfit.to_string())
+}
+
+fn home(value: &Value) -> Result<String, String> {
+    let path = text(value)?;
+    normalised_home(path).ok_or_else(|| shown(path))
+}
+
+fn permissions(value: &Value) -> Result<Permissions, String> {
+    let words = value.as_array().ok_or_else(|| kind(value).to_owned())?;
+    let unknown: Vec<String> = words
+        .iter()
+        .filter_map(|word| permission(word).err())
+        .collect();
+    if unknown.is_empty() {
+        words.iter().map(permission).collect()
+    } else {
+        Err(format!("a list with {}", unknown.join(", ")))
+    }
+}
+
+fn permission(value: &Value) -> Result<Permission, String> {
+    let word = text(value)?;
+    word.parse().map_err(|_| shown(word))
+}
+
+fn overwrite(value: &Value) -> Result<Overwrite, String> {
+    match text(value)? {
+        "allow" => Ok(Overwrite::Allow),
+        "deny" => Ok(Overwrite::Deny),
+        other => Err(shown(other)),
+    }
+}
+
+fn max_size(value: &Value) -> Result<ByteSize, String> {
+    let size = text(value)?;
+    size.parse().map_err(|_: String| shown(size))
+}
+
+fn text(value: &Value) -> Result<&str, String> {
+    value.as_str().ok_or_else(|| kind(value).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `x`, by bcrypt at its lowest cost.
+    const HASH: &str = "$2b$04$sIBg3lTA25HUz2R.Crw2pehzVO9tDkyvIUcl0ybpRV5MCd.mClZ0m";
+
+    fn user(lines: &str) -> String {
+        format!("[[user]]\nname = \"anna\"\npassword_hash = \"{HASH}\"\n{lines}\n")
+    }
+
+    fn only_user(text: &str) -> Arc<User> {
+        let accounts = read(text).unwrap();
+        assert_eq!(accounts.len(), 1);
+        Arc::clone(&accounts[0].user)
+    }
+
+    /// The lines of the report.
+    fn report(text: &str) -> Vec<String> {
+        read(text)
+            .unwrap_err()
+            .to_string()
+            .lines()
+            .map(str::to_owned)
+            .collect()
+    }
+
+    fn assert_one_fault(text: &str, wanted: &str) {
+        let report = report(text);
+        assert_eq!(report.len(), 1, "{report:#?}");
+        assert!(report[0].starts_with(wanted), "{report:#?}");
+    }
+
+    #[test]
+    fn the_defaults_allow_everything() {
+        assert_eq!(*only_user(&user("")), User::unrestricted("anna".into()));
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        let text = user(
+            "home = \"/scans/\"\npermissions = [\"list\", \"write\"]\noverwrite = \"deny\"\nmax_size = \"10 MiB\"",
+        );
+        let expected = User {
+            name: "anna".into(),
+            home: "/scans".into(),
+            permissions: [Permission::List, Permission::Write].into_iter().collect(),
+            overwrite: Some(Overwrite::Deny),
+            max_size: Some(ByteSize(10 << 20)),
+        };
+        assert_eq!(*only_user(&text), expected);
+        assert_eq!(
+            *only_user(&user("overwrite = \"allow\""))
+                .overwrite
+                .as_ref()
+                .unwrap(),
+            Overwrite::Allow
+        );
+        assert_eq!(
+            only_user(&user("permissions = []")).permissions,
+            Permissions::none()
+        );
+    }
+
+    #[test]
+    fn every_fault_names_user_key_found_and_allowed() {
+        for (line, wanted) in [
+            (
+                "home = \"a/..\"",
+                "user \"anna\": `home` is \"a/..\"; allowed: an absolute path",
+            ),
+            (
+                "home = \"\"",
+                "user \"anna\": `home` is \"\"; allowed: an absolute path",
+            ),
+            (
+                "home = 7",
+                "user \"anna\": `home` is an integer; allowed: an absolute path",
+            ),
+            (
+                "permissions = [\"write\", \"fly\", 1]",
+                "user \"anna\": `permissions` is a list with \"fly\", an integer; \
+                 allowed: a list of any of list, read, write, delete, rename, mkdir",
+            ),
+            (
+                "permissions = \"all\"",
+                "user \"anna\": `permissions` is a text; allowed: a list of",
+            ),
+            (
+                "overwrite = true",
+                "user \"anna\": `overwrite` is a boolean; allowed: \"allow\" or \"deny\"",
+            ),
+            (
+                "overwrite = \"no\"",
+                "user \"anna\": `overwrite` is \"no\"; allowed: \"allow\" or \"deny\"",
+            ),
+            (
+                "max_size = \"big\"",
+                "user \"anna\": `max_size` is \"big\"; allowed: a size such as",
+            ),
+            (
+                "permission = []",
+                "user \"anna\": `permission` is no known key; allowed: name, password_hash,",
+            ),
+        ] {
+            assert_one_fault(&user(line), wanted);
+        }
+    }
+
+    #[test]
+    fn all_faults_come_in_one_report() {
+        let text = "extra = 1\n[[user]]\nhome = \"x\"\n[[user]]\nname = \"b\"\npassword_hash = \"plain\"\n\
+                    [[user]]\nname = \"b\"\npassword_hash = \"$2b$04$bad\"\nmax_size = 5\n";
+        let report = report(text);
+        let wanted = [
+            "`extra` is no known key; allowed: user",
+            "user 1: `name` is missing",
+            "user 1: `password_hash` is missing",
+            "user 1: `home` is \"x\"",
+            "user \"b\": `password_hash` is not a password hash that is understood",
+            "user 3: `name` is \"b\", which is user 2 already",
+            "user \"b\": `password_hash` is a malformed bcrypt hash",
+            "user \"b\": `max_size` is an integer",
+        ];
+        assert_eq!(report.len(), wanted.len(), "{report:#?}");
+        for (line, wanted) in report.iter().zip(wanted) {
+            assert!(line.starts_with(wanted), "{line}\n{wanted}");
+        }
+    }
+
+    #[test]
+    fn names_are_checked() {
+        let named =
+            |name: &str| format!("[[user]]\nname = \"{name}\"\npassword_hash = \"{HASH}\"\n");
+        for bad in ["", "a\\tb", &"a".repeat(129)] {
+            assert_one_fault(&named(bad), "user 1: `name` is \"");
+        }
+    }
+
+    #[test]
+    fn a_file_without_users_must_say_so() {
+        assert!(read("user = []").unwrap().is_empty());
+        for missing in ["", "# nothing yet\n"] {
+            assert_one_fault(
+                missing,
+                "`user` is missing; allowed: a [[user]] table for each user, or `user = []`",
+            );
+        }
+        assert_one_fault("user = 5", "`user` is an integer");
+        assert_one_fault("user = [5]", "user 1: `user` is an integer");
+        assert_one_fault("[user]\nname = \"anna\"", "`user` is a table");
+    }
+
+    #[test]
+    fn no_report_shows_a_hash() {
+        let secret = &HASH[8..];
+        for text in [
+            format!("[[user]]\npassword_hash = {HASH}\n"),
+            format!("[[user]]\npassword_hash = \"{HASH}\n"),
+            format!("[[user]]\npassword_hash = \"{HASH}\"\npassword_hash = \"{HASH}\"\n"),
+            user(&format!("home = \"{HASH}\"")),
+            user(&format!(
+                "overwrite = \"{HASH}\"\nmax_size = \"{HASH}\"\npermissions = [\"{HASH}\"]"
+            )),
+            user(&format!("\"{HASH}\" = 1")),
+            user(&format!("password_hash.x = \"{HASH}\"")),
+            format!("[[user]]\nname = \"a\"\npassword_hash = \"{HASH}x\"\n"),
+            format!("[[user]]\nname = \"anna:{HASH}\"\n"),
+        ] {
+            let errors = read(&text).unwrap_err();
+            assert!(!errors.to_string().contains(secret), "{errors}");
+            assert!(!format!("{errors:?}").contains(secret), "{errors:?}");
+        }
+        assert_one_fault("\n\n[[user]\n", "line 3 is no TOML (");
+    }
+
+    #[test]
+    fn plain_users_are_checked_too() {
+        let plain = |users: &[(&str, &str)]| {
+            let owned = |&(name, password): &(&str, &str)| (name.to_owned(), password.to_owned());
+            read_plain(users.iter().map(owned).collect())
+        };
+        assert!(
+            plain(&[("anna", "secret")]).unwrap()[0]
+                .hash
+                .verify("secret")
+                .unwrap()
+        );
+        let errors = plain(&[("", "x"), ("anna", ""), ("bert", "x"), ("bert", "y")]).unwrap_err();
+        let lines: Vec<String> = errors.faults().iter().map(UserFault::to_string).collect();
+        assert_eq!(lines.len(), 3, "{lines:#?}");
+        assert!(lines[0].starts_with("user 1: `name` is \"\""), "{lines:#?}");
+        assert!(
+            lines[1].starts_with("user \"anna\": `password` is not usable: the password is empty"),
+            "{lines:#?}"
+        );
+        assert!(
+            lines[2].starts_with("user 4: `name` is \"bert\", which is user 3 already"),
+            "{lines:#?}"
+        );
+    }
+
+    #[test]
+    fn the_example_in_the_docs_is_right() {
+        let accounts = read(include_str!("../../docs/users.example.toml")).unwrap();
+        assert!(accounts.len() >= 3);
+    }
+}

@@ -1,0 +1,292 @@
+//! The command line: what was typed, and what the process ends with.
+//!
+//! Exit codes: 0 when all went well, 78 (`EX_CONFIG` of sysexits.h) when the configuration is
+//! wrong, 1 for anything else.
+
+use std::io::{self, BufRead, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use bucketferry::auth::{UserTable, Users, generate_password, hash_password};
+use bucketferry::config::{Config, ConfigErrors, ConfigFile, Flag, Sources};
+use bucketferry::gateway::Gateway;
+use bucketferry::shutdown::{Shutdown, on_signals};
+use bucketferry::storage::Storage;
+use bucketferry::telemetry::{Metrics, logging};
+use clap::{Args, Parser, Subcommand};
+
+/// `EX_CONFIG` of sysexits.h.
+const CONFIG_ERROR: u8 = 78;
+
+/// The user of a gateway that was given none.
+const DEFAULT_USER: &str = "ferry";
+
+/// An FTP gateway that puts what old programs upload by FTP straight into a cloud bucket.
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway
+    Serve(Settings),
+    /// Say all that is wrong with a configuration, and try the bucket
+    Check {
+        #[command(flatten)]
+        settings: Settings,
+        /// Don't try the bucket
+        #[arg(long)]
+        offline: bool,
+    },
+    /// Read a password from standard input and print its hash for the users file
+    HashPassword,
+}
+
+/// Flags win over the environment (`BUCKETFERRY_STORE__URL` and the like), which wins over the file.
+#[derive(Debug, Args)]
+struct Settings {
+    /// Read the configuration from this TOML file
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Listen for clients here [default: 127.0.0.1:2121]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<String>,
+    /// Answer probes and Prometheus here [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    admin_listen: Option<String>,
+    /// Ports for passive data connections [default: 30000-30039]
+    #[arg(long, value_name = "FIRST-LAST")]
+    passive_ports: Option<String>,
+    /// The bucket: `s3://BUCKET/PREFIX`, `gs://…`, `az://…`, `file:///PATH` or `memory://` [default: ./bucketferry-data]
+    #[arg(long, value_name = "URL")]
+    store: Option<String>,
+    /// Let this user in; for trying out: others on this machine can read it. Repeatable
+    #[arg(long, value_name = "NAME:PASSWORD")]
+    user: Vec<String>,
+}
+
+/// Why the process does not end with 0.
+enum Failure {
+    /// The configuration is wrong: all that is wrong with it.
+    Config(String),
+    /// Anything else.
+    Other(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+/// Parses the command line and does what it says.
+pub(crate) fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Serve(settings) => serve(&settings),
+        Command::Check { settings, offline } => check(&settings, offline),
+        Command::HashPassword => print_hash(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Config(report)) => {
+            eprintln!("bucketferry: the configuration is wrong:\n{report}");
+            ExitCode::from(CONFIG_ERROR)
+        }
+        Err(Failure::Other(error)) => {
+            eprintln!("bucketferry: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(settings: &Settings) -> Result<(), Failure> {
+    let config = load(settings)?;
+    logging::start(&config.log);
+    let (users, hint) = users(settings, &config)?;
+    runtime()?.block_on(async {
+        let shutdown = Shutdown::new();
+        on_signals(shutdown.clone()).context("can't handle signals")?;
+        let gateway = Gateway::start(&config, users, shutdown)?;
+        greet(&gateway, hint.as_ref())?;
+        gateway.finished().await;
+        Ok(())
+    })
+}
+
+/// Finds everything that is wrong in one go: the settings, the users, the store's options, and then
+/// whether the bucket answers.
+fn check(settings: &Settings, offline: bool) -> Result<(), Failure> {
+    let config = load(settings)?;
+    let mut faults = Vec::new();
+    if let Err(Failure::Config(report)) = users(settings, &config) {
+        faults.push(report);
+    }
+    match Storage::open(&config, Metrics::new()?.into()) {
+        Err(error) => faults.push(error.to_string()),
+        Ok(_) if offline => {}
+        Ok(storage) => {
+            if let Err(error) = runtime()?.block_on(storage.probe()) {
+                faults.push(format!("store.url: {}: {error}", config.store.url));
+            }
+        }
+    }
+    if !faults.is_empty() {
+        return Err(Failure::Config(faults.join("\n")));
+    }
+    let tried = if offline { "not asked" } else { "answers" };
+    println!(
+        "The configuration is fine. The store {} {tried}.",
+        config.store.url
+    );
+    Ok(())
+}
+
+fn print_hash() -> Result<(), Failure> {
+    let mut password = String::new();
+    io::stdin()
+        .lock()
+        .read_line(&mut password)
+        .context("can't read the password")?;
+    let password = password.trim_end_matches(['\r', '\n']);
+    println!("{}", hash_password(password)?);
+    Ok(())
+}
+
+fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+}
+
+fn load(settings: &Settings) -> Result<Config, Failure> {
+    let file = match &settings.config {
+        Some(path) => Some(read_file(path)?),
+        None => None,
+    };
+    let sources = Sources {
+        file,
+        environment: environment(),
+        flags: flags(settings),
+    };
+    Config::load(&sources).map_err(|errors: ConfigErrors| Failure::Config(errors.to_string()))
+}
+
+fn read_file(path: &Path) -> Result<ConfigFile, Failure> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Failure::Config(format!("--config {}: {error}", path.display())))?;
+    let path = path.to_owned();
+    Ok(ConfigFile { path, text })
+}
+
+/// Variables that aren't UTF-8 can't be ours.
+fn environment() -> Vec<(String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
+fn flags(settings: &Settings) -> Vec<Flag> {
+    [
+        ("--listen", "ftp.listen", &settings.listen),
+        ("--admin-listen", "admin.listen", &settings.admin_listen),
+        ("--passive-ports", "passive.ports", &settings.passive_ports),
+        ("--store", "store.url", &settings.store),
+    ]
+    .into_iter()
+    .filter_map(|(flag, key, value)| {
+        let value = value.clone()?;
+        Some(Flag { flag, key, value })
+    })
+    .collect()
+}
+
+/// How to log in, for the greeting: a name, and the password where it may be shown.
+struct Hint {
+    name: String,
+    password: Option<String>,
+}
+
+fn users(settings: &Settings, config: &Config) -> Result<(Users, Option<Hint>), Failure> {
+    match (&config.users.file, settings.user.is_empty()) {
+        (Some(_), false) => {
+            let conflict = "--user: there is a users.file already; put the user there";
+            Err(Failure::Config(conflict.to_owned()))
+        }
+        (Some(path), true) => {
+            let users = Users::from_file(path)
+                .map_err(|error| Failure::Config(format!("users.file: {error}")))?;
+            Ok((users, None))
+        }
+        (None, false) => given_users(&settings.user),
+        (None, true) => generated_user(),
+    }
+}
+
+fn given_users(given: &[String]) -> Result<(Users, Option<Hint>), Failure> {
+    tracing::warn!("--user is for trying out: others on this machine can read the password");
+    let split = |user: &String| {
+        let (name, password) = user.split_once(':').ok_or_else(|| {
+            let found = user.escape_debug();
+            Failure::Config(format!("--user: found {found}; allowed: NAME:PASSWORD"))
+        })?;
+        Ok((name.to_owned(), password.to_owned()))
+    };
+    let users = given
+        .iter()
+        .map(split)
+        .collect::<Result<Vec<_>, Failure>>()?;
+    let hint = users.first().map(|(name, _)| Hint {
+        name: name.clone(),
+        password: None,
+    });
+    Ok((plain(users)?, hint))
+}
+
+fn generated_user() -> Result<(Users, Option<Hint>), Failure> {
+    let password = generate_password();
+    let users = plain(vec![(DEFAULT_USER.to_owned(), password.clone())])?;
+    let hint = Hint {
+        name: DEFAULT_USER.to_owned(),
+        password: Some(password),
+    };
+    Ok((users, Some(hint)))
+}
+
+fn plain(users: Vec<(String, String)>) -> Result<Users, Failure> {
+    let table = UserTable::from_plain(users)
+        .map_err(|errors| Failure::Config(format!("--user: {errors}")))?;
+    Ok(Users::from(table))
+}
+
+/// Tells someone who tries the gateway out what to type next; a log collector sees nothing of it,
+/// standard output being no log.
+fn greet(gateway: &Gateway, hint: Option<&Hint>) -> io::Result<()> {
+    let Some((hint, address)) = hint.zip(gateway.addresses().first()) else {
+        return Ok(());
+    };
+    let Hint { name, password } = hint;
+    let shown = password.as_deref().unwrap_or("PASSWORD");
+    let mut out = io::stdout().lock();
+    writeln!(
+        out,
+        "Bucketferry is ready. Upload a file and read it back:\n"
+    )?;
+    writeln!(out, "  curl -T FILE ftp://{name}:{shown}@{address}/")?;
+    writeln!(out, "  curl ftp://{name}:{shown}@{address}/FILE\n")?;
+    if password.is_some() {
+        writeln!(
+            out,
+            "The password of {name} is made up anew at each start; see `users.file`."
+        )?;
+    }
+    writeln!(
+        out,
+        "Health: http://{0}/readyz  Metrics: http://{0}/metrics",
+        gateway.admin_address()
+    )?;
+    out.flush()
+}

@@ -1,0 +1,163 @@
+//! What the operator wrote, turned into what the program uses.
+//!
+//! Four sources are laid over each other: the defaults, the TOML file, the environment, the command
+//! line's flags. [`Config::load`] reads them all and either returns a [`Config`] in which every
+//! value is valid, or one report of everything that is wrong, wherever it was written. A value that
+//! a later source overrides must be valid all the same.
+//!
+//! Each setting is declared once, in `sections.rs`: its meaning, type, limits and default. Parsing,
+//! the struct's field and `docs/configuration.md` ([`reference()`]) come from that declaration.
+//!
+//! This room reads no environment and no arguments of its own accord (they are passed in, see
+//! [`Sources`]), opens no file but those that secrets are read from, and prints no secret: not in
+//! an error, not in `Debug`.
+
+#[macro_use]
+mod declare;
+#[macro_use]
+mod words;
+
+mod environment;
+mod error;
+mod file;
+mod key;
+mod ports;
+mod reference;
+mod rule;
+mod secret;
+mod sections;
+mod setting;
+mod size;
+mod store;
+mod suggest;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+
+pub use self::error::{ConfigError, ConfigErrors, Origin};
+pub use self::ports::{PassiveAddress, PortRange};
+pub use self::reference::reference;
+pub use self::sections::{
+    Active, Admin, Config, Download, Ftp, Limits, Log, Passive, Shutdown, Store, Tls, Upload, Users,
+};
+pub use self::size::ByteSize;
+pub use self::store::{StoreOptions, StoreUrl};
+pub use self::words::{ControlLoss, Driver, LogFormat, LogLevel, Overwrite, ReadyNeedsStore};
+
+use self::error::Problem;
+use self::key::{Assignment, Key};
+use self::setting::Written;
+
+/// Everything that was written, by source; a later field wins over an earlier one.
+///
+/// It may hold secrets in the clear, so it has no `Debug`.
+#[derive(Clone, Default)]
+pub struct Sources {
+    /// The TOML file, if one was named.
+    pub file: Option<ConfigFile>,
+    /// The environment as it is: variables that are not ours are ignored.
+    pub environment: Vec<(String, String)>,
+    /// The settings given as flags, in the order in which they were given.
+    pub flags: Vec<Flag>,
+}
+
+/// The configuration file, already read.
+#[derive(Clone)]
+pub struct ConfigFile {
+    /// Where it was read from, for error messages.
+    pub path: PathBuf,
+    /// What it says.
+    pub text: String,
+}
+
+/// A setting given on the command line.
+#[derive(Clone)]
+pub struct Flag {
+    /// The flag as it is typed: `--listen`.
+    pub flag: &'static str,
+    /// The setting that it sets: `ftp.listen`.
+    pub key: &'static str,
+    /// What followed the flag; read as a value of the environment is.
+    pub value: String,
+}
+
+impl Config {
+    /// Lays the sources over the defaults.
+    ///
+    /// # Errors
+    ///
+    /// All that is wrong in any source, in the order of the sources and of the file's lines.
+    pub fn load(sources: &Sources) -> Result<Self, ConfigErrors> {
+        let mut config = Self::default();
+        let errors: Vec<_> = sources
+            .assignments()
+            .into_iter()
+            .filter_map(|assignment| assignment.and_then(|it| config.apply(it)).err())
+            .collect();
+        if errors.is_empty() {
+            Ok(config)
+        } else {
+            Err(ConfigErrors::new(errors))
+        }
+    }
+
+    fn apply(&mut self, assignment: Assignment) -> Result<(), ConfigError> {
+        let Assignment {
+            key,
+            written,
+            origin,
+        } = assignment;
+        let Some(section) = self.section_mut(&key.section) else {
+            return Err(unknown_section(&key, origin));
+        };
+        match section.set(&key.name, &written) {
+            Some(Ok(())) => Ok(()),
+            Some(Err(problem)) => Err(ConfigError::new(origin, &key, problem)),
+            None => Err(unknown_setting(&key, origin)),
+        }
+    }
+}
+
+impl Sources {
+    /// What each source sets, or why it can't be told; lowest precedence first.
+    fn assignments(&self) -> Vec<Result<Assignment, ConfigError>> {
+        let file = self.file.iter().flat_map(file::assignments);
+        let environment = environment::assignments(&self.environment);
+        let flags = self.flags.iter().map(|flag| Ok(Assignment::from(flag)));
+        file.chain(environment).chain(flags).collect()
+    }
+}
+
+impl From<&Flag> for Assignment {
+    fn from(flag: &Flag) -> Self {
+        let written = Written::Text(flag.value.clone());
+        Self::new(Key::from_dotted(flag.key), written, Origin::Flag(flag.flag))
+    }
+}
+
+/// The error for a section that does not exist, or for a setting written outside of any.
+fn unknown_section(key: &Key, origin: Origin) -> ConfigError {
+    let suggestion = suggest::section(key).map(|near| origin.spell(&near));
+    let section = Key::new(&key.section, "");
+    ConfigError::new(origin, &section, Problem::UnknownSection { suggestion })
+}
+
+/// The error for a setting that its section does not have.
+fn unknown_setting(key: &Key, origin: Origin) -> ConfigError {
+    let config = Config::default();
+    let section = config
+        .sections()
+        .into_iter()
+        .find(|it| it.name() == key.section);
+    let problem = if section.is_some_and(|it| it.settings().is_empty()) {
+        Problem::NoSettings {
+            section: key.section.clone(),
+        }
+    } else {
+        let suggestion = suggest::setting(key).map(|near| origin.spell(&near));
+        Problem::UnknownSetting { suggestion }
+    };
+    ConfigError::new(origin, key, problem)
+}

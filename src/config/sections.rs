@@ -1,0 +1,330 @@
+//! Every setting there is: its meaning, type, limits and default.
+//!
+//! The doc comments are what operators read in `docs/configuration.md`. Each says what the setting
+//! means, in which unit, and when one would change it. After a change, `BLESS=1 cargo test config`
+//! writes that page anew.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::ports::{PassiveAddress, PortRange};
+use super::rule::{Charset, NotEmpty, OneLine};
+use super::size::ByteSize;
+use super::store::{StoreOptions, StoreUrl};
+use super::words::{ControlLoss, Driver, LogFormat, LogLevel, Overwrite, ReadyNeedsStore};
+
+/// Most waits: never nothing, and never so long that a clock overflows.
+const WAIT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(30 * 24);
+
+/// Sessions that can be counted: each needs several file descriptors, so nobody needs more.
+const SESSIONS: RangeInclusive<usize> = 1..=1_000_000;
+
+/// Failed logins that can be counted; 0 does not count them.
+const FAILURES: RangeInclusive<u32> = 0..=1_000_000;
+
+/// Sizes that an upload may be limited to.
+const OBJECT_SIZE: RangeInclusive<ByteSize> = ByteSize(1)..=ByteSize::gib(1 << 20);
+
+/// The sizes that S3 takes for a part of a multipart upload.
+const PART_SIZE: RangeInclusive<ByteSize> = ByteSize::mib(5)..=ByteSize::gib(5);
+
+settings! {
+    /// Everything that an operator can set; every value in it is valid.
+    pub struct Config;
+
+    /// The control connection: where clients connect, who may, and how long they may be silent.
+    ftp: Ftp {
+        /// The addresses on which clients are awaited.
+        ///
+        /// Change it when clients are not on this host: `0.0.0.0:21` is every IPv4 address,
+        /// `[::]:21` every IPv6 one.
+        listen: Vec<SocketAddr> where NotEmpty = vec![(Ipv4Addr::LOCALHOST, 2121).into()],
+
+        /// What the server says first to a client, after the code 220.
+        ///
+        /// Change it when clients expect a certain name, or when a legal notice is asked of you.
+        greeting: String where OneLine = "Bucketferry ready".to_owned(),
+
+        /// The networks from which clients may connect; if empty, all of them.
+        ///
+        /// Change it when you know where your clients are: everybody else is then turned away
+        /// before a login.
+        allow: Vec<IpNet> = Vec::new(),
+
+        /// The networks from which clients may not connect, even if `ftp.allow` has them.
+        ///
+        /// Change it when some of an allowed network must stay out.
+        deny: Vec<IpNet> = Vec::new(),
+
+        /// How names of files are read that are not valid UTF-8, and how they are listed to that
+        /// client. `utf-8` means that there is no fallback: such names are refused.
+        ///
+        /// Change it when old devices send names in another encoding, and their accents or scripts
+        /// come out wrong.
+        fallback_charset: String where Charset = "windows-1252".to_owned(),
+
+        /// How long a session may be without a command or a transfer before it is closed with 421.
+        ///
+        /// Change it when devices stay logged in between uploads that are further apart than this.
+        idle_timeout: Duration where WAIT = Duration::from_mins(5),
+
+        /// How long a client has to log in, from its connection on.
+        ///
+        /// Change it when people type their password by hand, or when clients are on very slow
+        /// lines.
+        login_timeout: Duration where WAIT = Duration::from_secs(30),
+    }
+
+    /// Passive data connections: the client opens them, to an address and a port that the server
+    /// names.
+    passive: Passive {
+        /// The ports to which clients open data connections. A port is busy only from the command
+        /// that names it until the client has connected, so that few ports serve many transfers.
+        /// `0` lets the system pick any free port, for trials on one host.
+        ///
+        /// Change it when a firewall or load balancer lets other ports through; the default can be
+        /// node ports of a Kubernetes Service.
+        ports: PortRange = PortRange::NODE_PORTS,
+
+        /// The address that clients are told to connect to. `connection` is the one that their
+        /// control connection came to, which is right wherever no address is translated on the way.
+        ///
+        /// Change it when clients reach the server through NAT or a load balancer: to the address
+        /// that they see.
+        address: PassiveAddress = PassiveAddress::Connection,
+
+        /// Networks from which data connections are taken for any session. From elsewhere, a data
+        /// connection must come from the address of its control connection, so that nobody can take
+        /// another client's data.
+        ///
+        /// Change it when your cluster rewrites the source addresses of clients: to the networks of
+        /// its nodes.
+        trusted_networks: Vec<IpNet> = Vec::new(),
+
+        /// How long a transfer waits for the client to open its data connection before it fails
+        /// with 425.
+        ///
+        /// Change it when clients are slow to connect, or when you want ports back sooner.
+        accept_timeout: Duration where WAIT = Duration::from_secs(30),
+    }
+
+    /// Active data connections: the server opens them, to an address and a port that the client
+    /// names.
+    active: Active {}
+
+    /// TLS on control and data connections.
+    tls: Tls {}
+
+    /// The bucket.
+    store: Store {
+        /// The bucket, and under which prefix in it; or a folder. Credentials do not belong here:
+        /// they come the way the cloud's own tools find them, or from `store.options`.
+        ///
+        /// Change it for anything but a trial: the default is a folder below the current one.
+        url: StoreUrl = StoreUrl::default(),
+
+        /// What the store's library is told besides the URL, by its own names for its options:
+        /// `aws_endpoint`, `aws_region`, `google_service_account`, `azure_storage_account_name` and
+        /// so on, of the `object_store` crate. They win over the variables that clouds have for the
+        /// same (`AWS_ENDPOINT`). In the file this is a table, `[store.options]`; in the
+        /// environment, `BUCKETFERRY_STORE__OPTIONS__AWS_ENDPOINT` sets `aws_endpoint`.
+        ///
+        /// Change it when your store has its own endpoint (`MinIO`, Ceph, Garage), or when
+        /// credentials are not found.
+        options: StoreOptions = StoreOptions::default(),
+
+        /// For how long one request to the bucket is tried again, all tries together, before the
+        /// transfer fails.
+        ///
+        /// Change it when your bucket has longer outages that clients should wait out, or to let
+        /// them fail sooner.
+        retry_timeout: Duration where WAIT = Duration::from_secs(20),
+
+        /// How long one try of one request may go without progress.
+        ///
+        /// Change it when the bucket is very far away, or when a try that hangs should be given up
+        /// sooner.
+        request_timeout: Duration where WAIT = Duration::from_secs(30),
+
+        /// The time between two questions to the bucket whether it answers, which are for readiness
+        /// and metrics.
+        ///
+        /// Change it when readiness should follow the bucket more closely, or when requests cost
+        /// too much.
+        probe_interval: Duration where WAIT = Duration::from_secs(10),
+
+        /// The library that speaks to the bucket; this version has one.
+        ///
+        /// Change it when a later version offers another that suits you better.
+        driver: Driver = Driver::ObjectStore,
+    }
+
+    /// Files that clients send.
+    upload: Upload {
+        /// Whether an upload may replace an object of the same name: `allow`, or `deny`, which
+        /// refuses the upload.
+        ///
+        /// Change it when what was delivered once must never change.
+        overwrite: Overwrite = Overwrite::Allow,
+
+        /// The size that no upload may exceed; a larger one fails with 552, and nothing of it is
+        /// stored.
+        ///
+        /// Change it when a mistaken or hostile client could fill the bucket.
+        max_size: Option<ByteSize> where OBJECT_SIZE = None,
+
+        /// The size of the parts in which a file goes to the bucket. A smaller file goes in one
+        /// request. Parts grow with very large files, so that their number stays within what the
+        /// store takes.
+        ///
+        /// Change it when memory is scarce (each upload holds up to `upload.concurrency` parts), or
+        /// larger when a fast line to the bucket is not filled.
+        part_size: ByteSize where PART_SIZE = ByteSize::mib(8),
+
+        /// How many parts of one upload are on their way to the bucket at once.
+        ///
+        /// Change it when single uploads are slower than your line to the bucket: more is faster,
+        /// and takes more memory.
+        concurrency: usize where (1..=64) = 4,
+
+        /// How long an upload may bring no data before it is given up and nothing of it is stored.
+        ///
+        /// Change it when senders pause for longer, such as instruments that send while they
+        /// measure.
+        stall_timeout: Duration where WAIT = Duration::from_mins(2),
+
+        /// Whether a client that says a file's size with `ALLO` must then send exactly so much.
+        /// Without TLS, this is the surest sign that a file is whole.
+        ///
+        /// Change it when your clients send true sizes with `ALLO`; some send wrong ones.
+        check_allo: bool = false,
+
+        /// What becomes of an upload whose data came in full, but whose control connection closed
+        /// before the server could confirm it: `discard` stores nothing, `keep` stores the file. A
+        /// client that has said `QUIT` first is not lost.
+        ///
+        /// Change it when devices hang up without `QUIT` right after their data, and never see the
+        /// confirmation.
+        on_control_loss: ControlLoss = ControlLoss::Discard,
+
+        /// How long the server waits, after the data has ended and before the file is stored, for a
+        /// sign that the client died. `0s` does not wait. Without TLS, a broken connection can look
+        /// like the end of a file; a moment later the control connection often breaks too, and
+        /// gives it away.
+        ///
+        /// Change it when clients without TLS are on bad lines; each upload takes that much longer.
+        settle: Duration where (Duration::ZERO..=Duration::from_mins(1)) = Duration::ZERO,
+    }
+
+    /// Files that clients fetch.
+    download: Download {
+        /// How long a client may take no data before its download is given up.
+        ///
+        /// Change it when clients write to slow media, and pause for longer.
+        stall_timeout: Duration where WAIT = Duration::from_mins(2),
+    }
+
+    /// Who may log in.
+    users: Users {
+        /// The TOML file with the users. Without one, there is a single user `ferry`, whose
+        /// password is made up at the start and printed once.
+        ///
+        /// Change it for anything but a trial.
+        file: Option<PathBuf> = None,
+
+        /// The time between two looks at whether the users' file has changed. What was changed
+        /// holds for later logins.
+        ///
+        /// Change it when changes should hold sooner, or when the file is on a disk that should be
+        /// left alone.
+        reload_interval: Duration where WAIT = Duration::from_secs(2),
+    }
+
+    /// How much one client, or all of them, may ask for.
+    limits: Limits {
+        /// How many clients may be connected at once; the next one is turned away with 421.
+        ///
+        /// Change it when you have more devices, and memory and file descriptors for them.
+        max_sessions: usize where SESSIONS = 2000,
+
+        /// How many clients may be connected at once from one IP address.
+        ///
+        /// Change it when many devices are behind one address, or when one device must not take all
+        /// the room.
+        max_sessions_per_ip: usize where SESSIONS = 100,
+
+        /// After how many failed logins of one user from one address that user is locked out there;
+        /// `0` is never.
+        ///
+        /// Change it when devices with an old password lock themselves out, or when you want to be
+        /// stricter.
+        login_failures: u32 where FAILURES = 5,
+
+        /// After how many failed logins from one address, of whichever users, nobody can log in
+        /// from there; `0` is never.
+        ///
+        /// Change it when many users are behind one address, or when you want to be stricter.
+        login_failures_per_address: u32 where FAILURES = 50,
+
+        /// How long a lockout lasts.
+        ///
+        /// Change it when guessing goes on (longer), or when honest users wait too long (shorter).
+        lockout: Duration where WAIT = Duration::from_mins(5),
+
+        /// After how many failed logins on one connection it is closed with 421.
+        ///
+        /// Change it when clients try several passwords of their own accord.
+        login_failures_per_connection: u32 where (1..=1000) = 3,
+    }
+
+    /// The HTTP endpoint for probes and metrics.
+    admin: Admin {
+        /// The address on which `/livez`, `/readyz` and `/metrics` are served.
+        ///
+        /// Change it when Kubernetes or Prometheus asks from another host: to `0.0.0.0:8080`. It
+        /// asks for no password, so keep it off public networks.
+        listen: SocketAddr = (Ipv4Addr::LOCALHOST, 8080).into(),
+
+        /// When readiness needs the bucket: at the `start`, until it has answered once, or
+        /// `always`. With `always`, an outage of the bucket takes every replica off the load
+        /// balancer, and clients can't even connect.
+        ///
+        /// Change it when another place can take over for the clients that are turned away.
+        ready_needs_store: ReadyNeedsStore = ReadyNeedsStore::Start,
+    }
+
+    /// What the program tells about its work.
+    log: Log {
+        /// The least important messages that are logged. None of them holds a password.
+        ///
+        /// Change it when you look for the cause of a problem (`debug`), or want to read of
+        /// problems only (`warn`).
+        level: LogLevel = LogLevel::Info,
+
+        /// How log lines are written: `text`, `json`, or `auto`, which is text on a terminal and
+        /// JSON elsewhere.
+        ///
+        /// Change it when what collects your logs expects the other.
+        format: LogFormat = LogFormat::Auto,
+
+        /// A file to which a line is added for every transfer, in the classic format of
+        /// `xferlog(5)`.
+        ///
+        /// Change it when tools of yours read that format.
+        xferlog: Option<PathBuf> = None,
+    }
+
+    /// How the program ends.
+    shutdown: Shutdown {
+        /// How long running transfers may go on after the program was told to end; then they are
+        /// aborted.
+        ///
+        /// Change it when transfers take longer. In Kubernetes, `terminationGracePeriodSeconds`
+        /// must be more than this.
+        grace: Duration where WAIT = Duration::from_secs(30),
+    }
+}

@@ -1,0 +1,107 @@
+//! Settings whose value is one word of a few.
+
+/// Declares an enum whose variants are written as the given words.
+macro_rules! words {
+    ($(
+        $(#[$attribute:meta])*
+        $Name:ident { $($(#[$variant_attribute:meta])* $Variant:ident = $word:literal,)+ }
+    )+) => {$(
+        $(#[$attribute])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $Name {
+            $($(#[$variant_attribute])* $Variant,)+
+        }
+
+        impl $Name {
+            const WORDS: &[(&str, Self)] = &[$(($word, Self::$Variant)),+];
+
+            /// The word for it in the configuration.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$Variant => $word,)+
+                }
+            }
+        }
+
+        impl std::fmt::Display for $Name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+
+        impl $crate::config::setting::Setting for $Name {
+            fn allowed() -> String {
+                let words = Self::WORDS.iter().map(|(word, _)| format!("`{word}`"));
+                words.collect::<Vec<_>>().join(", ")
+            }
+
+            fn parse(value: &toml::Value) -> Result<Self, String> {
+                let written = $crate::config::setting::text(value)?;
+                let known = Self::WORDS.iter().find(|(word, _)| *word == written);
+                known.map(|(_, meant)| *meant).ok_or_else(|| $crate::config::setting::found(value))
+            }
+
+            fn show(&self) -> toml::Value {
+                toml::Value::String(self.as_str().to_owned())
+            }
+        }
+    )+};
+}
+
+words! {
+    /// Which library speaks to the bucket.
+    Driver {
+        /// The `object_store` crate.
+        ObjectStore = "object_store",
+    }
+
+    /// Whether an upload may replace an object that is there already.
+    Overwrite {
+        /// The new object takes the old one's place.
+        Allow = "allow",
+        /// The upload is refused, and the old object stays.
+        Deny = "deny",
+    }
+
+    /// What becomes of an upload whose data came in full, but whose control connection was lost
+    /// before the commit.
+    ControlLoss {
+        /// It is aborted.
+        Discard = "discard",
+        /// It is published.
+        Keep = "keep",
+    }
+
+    /// When readiness depends on the bucket.
+    ReadyNeedsStore {
+        /// Until it has answered once.
+        Start = "start",
+        /// All the time.
+        Always = "always",
+    }
+
+    /// The least important messages that are logged.
+    LogLevel {
+        /// What a person must look at.
+        Error = "error",
+        /// What may become a problem.
+        Warn = "warn",
+        /// Logins, transfers, starts and stops.
+        Info = "info",
+        /// Each command and reply.
+        Debug = "debug",
+        /// Everything.
+        Trace = "trace",
+    }
+
+    /// How log lines are written.
+    LogFormat {
+        /// Text on a terminal, JSON elsewhere.
+        Auto = "auto",
+        /// For people.
+        Text = "text",
+        /// For machines: an object on each line.
+        Json = "json",
+    }
+}

@@ -1,0 +1,319 @@
+//! The control connection as lines in and replies out.
+//!
+//! Lines come from a peer that may mean harm: their length is bounded, and what a line can't be is
+//! an answer, never a failure. Reading asks the kernel itself first, because the commit barrier has
+//! to know what has arrived, and cached readiness would not tell.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use futures::FutureExt;
+use rustix::net::RecvFlags;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+
+/// Longest line, its end included.
+pub(super) const MAX_LINE: usize = 4 * 1024;
+
+/// This many bytes without a line end are no FTP client.
+const MAX_FLOOD: usize = 64 * 1024;
+
+/// This many lines that are too long are no FTP client either.
+const MAX_LONG_LINES: u32 = 3;
+
+/// How long a client may leave our reply unread.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Telnet's IAC (RFC 854): what follows is a Telnet command, not FTP.
+const IAC: u8 = 255;
+
+/// What the client sent.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Line {
+    /// A line, without its end and without Telnet commands.
+    Text(Vec<u8>),
+    /// A line longer than [`MAX_LINE`]; it is gone.
+    TooLong,
+}
+
+/// Why no more lines come.
+#[derive(Debug)]
+pub(super) enum Lost {
+    /// The client closed the connection.
+    Closed,
+    /// The connection broke.
+    Broken(io::Error),
+    /// The client sends too much without a line end.
+    Flood,
+}
+
+impl Lost {
+    /// For the log.
+    pub(super) fn reason(&self) -> String {
+        match self {
+            Self::Closed => "closed by the client".to_owned(),
+            Self::Broken(error) => error.to_string(),
+            Self::Flood => "too many bytes without a line end".to_owned(),
+        }
+    }
+}
+
+/// A control connection.
+#[derive(Debug)]
+pub(super) struct Connection<S = Eager> {
+    stream: S,
+    received: BytesMut,
+    /// Bytes of the current line that were thrown away, because it is too long.
+    skipped: usize,
+    long_lines: u32,
+}
+
+impl Connection<Eager> {
+    pub(super) fn new(stream: TcpStream) -> Self {
+        Self::over(Eager(stream))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    fn over(stream: S) -> Self {
+        Self {
+            stream,
+            received: BytesMut::new(),
+            skipped: 0,
+            long_lines: 0,
+        }
+    }
+
+    /// The next line. Safe to cancel.
+    pub(super) async fn line(&mut self) -> Result<Line, Lost> {
+        loop {
+            if let Some(line) = self.buffered()? {
+                return Ok(line);
+            }
+            // Memory only while there is something to read into it: idle sessions have none.
+            self.received.reserve(MAX_LINE - self.received.len());
+            let mut room = (&mut self.stream).take((MAX_LINE - self.received.len()) as u64);
+            match room.read_buf(&mut self.received).await {
+                Ok(0) => return Err(Lost::Closed),
+                Ok(_) => {}
+                Err(error) => return Err(Lost::Broken(error)),
+            }
+        }
+    }
+
+    /// The next line if it has arrived: `None` means that the kernel holds nothing more.
+    pub(super) fn arrived(&mut self) -> Option<Result<Line, Lost>> {
+        self.line().now_or_never()
+    }
+
+    /// Sends a reply.
+    pub(super) async fn send(&mut self, reply: &[u8]) -> Result<(), Lost> {
+        match tokio::time::timeout(WRITE_TIMEOUT, self.stream.write_all(reply)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(Lost::Broken(error)),
+            Err(_) => Err(Lost::Broken(io::ErrorKind::TimedOut.into())),
+        }
+    }
+
+    /// Ends our side, so that the last reply is not lost to a reset.
+    pub(super) async fn close(mut self) {
+        let _ = tokio::time::timeout(WRITE_TIMEOUT, self.stream.shutdown()).await;
+    }
+
+    /// The next line in the buffer.
+    fn buffered(&mut self) -> Result<Option<Line>, Lost> {
+        let Some(end) = self.received.iter().position(|byte| *byte == b'\n') else {
+            return self.unfinished();
+        };
+        let line = self.received.split_to(end + 1);
+        let too_long = std::mem::take(&mut self.skipped) > 0;
+        if self.received.is_empty() {
+            self.received = BytesMut::new();
+        }
+        if too_long {
+            self.long_lines += 1;
+            return match self.long_lines {
+                MAX_LONG_LINES.. => Err(Lost::Flood),
+                _ => Ok(Some(Line::TooLong)),
+            };
+        }
+        Ok(Some(Line::Text(without_telnet(trim_end(&line)))))
+    }
+
+    /// No line end yet: a full buffer is thrown away, and the line with it.
+    fn unfinished(&mut self) -> Result<Option<Line>, Lost> {
+        if self.received.len() >= MAX_LINE {
+            self.skipped += self.received.len();
+            self.received.clear();
+        }
+        if self.skipped >= MAX_FLOOD {
+            return Err(Lost::Flood);
+        }
+        Ok(None)
+    }
+}
+
+fn trim_end(line: &[u8]) -> &[u8] {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    line.strip_suffix(b"\r").unwrap_or(line)
+}
+
+/// Takes Telnet commands out: `IAC IAC` is the byte 255, `IAC` with WILL, WONT, DO or DONT has an
+/// option behind it, any other is two bytes long. (Clients send `IAC IP IAC DM` before `ABOR`.)
+fn without_telnet(line: &[u8]) -> Vec<u8> {
+    if !line.contains(&IAC) {
+        return line.to_vec();
+    }
+    let mut clean = Vec::with_capacity(line.len());
+    let mut rest = line;
+    while rest.has_remaining() {
+        match *rest {
+            [IAC, IAC, ..] => {
+                clean.push(IAC);
+                rest = &rest[2..];
+            }
+            [IAC, 251..=254, ..] => rest = &rest[rest.len().min(3)..],
+            [IAC, ..] => rest = &rest[rest.len().min(2)..],
+            [byte, ..] => {
+                clean.push(byte);
+                rest = &rest[1..];
+            }
+            [] => {}
+        }
+    }
+    clean
+}
+
+/// A socket whose reads ask the kernel before they ask the runtime.
+///
+/// The runtime learns of new bytes only when it polls; between two polls its readiness is a memory.
+/// The commit barrier must not publish an object whose client has already gone, so a read that
+/// says "nothing there" has to mean it.
+#[derive(Debug)]
+pub(super) struct Eager(TcpStream);
+
+impl AsyncRead for Eager {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let room = buffer.initialize_unfilled();
+        match rustix::net::recv(self.0.as_fd(), room, RecvFlags::DONTWAIT) {
+            Ok((read, _)) => {
+                buffer.advance(read);
+                Poll::Ready(Ok(()))
+            }
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {
+                Pin::new(&mut self.0).poll_read(context, buffer)
+            }
+            Err(error) => Poll::Ready(Err(error.into())),
+        }
+    }
+}
+
+impl AsyncWrite for Eager {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(context, buffer)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::DuplexStream;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    fn connection() -> (DuplexStream, Connection<DuplexStream>) {
+        let (client, server) = tokio::io::duplex(1024 * 1024);
+        (client, Connection::over(server))
+    }
+
+    async fn lines_of(bytes: &[u8]) -> Vec<Line> {
+        let (mut client, mut connection) = connection();
+        client.write_all(bytes).await.unwrap();
+        drop(client);
+        let mut lines = Vec::new();
+        while let Ok(line) = connection.line().await {
+            lines.push(line);
+        }
+        lines
+    }
+
+    fn text(line: &[u8]) -> Line {
+        Line::Text(line.to_vec())
+    }
+
+    #[tokio::test]
+    async fn lines_end_with_lf_or_crlf() {
+        let lines = lines_of(b"USER a\r\nNOOP\nSTAT \r\nhalf").await;
+        assert_eq!(lines, [text(b"USER a"), text(b"NOOP"), text(b"STAT ")]);
+    }
+
+    #[tokio::test]
+    async fn telnet_commands_are_taken_out() {
+        let lines =
+            lines_of(b"\xff\xf4\xff\xf2ABOR\r\n\xff\xfb\x01NOOP\r\na\xff\xffb\r\n\xff\r\n").await;
+        assert_eq!(
+            lines,
+            [text(b"ABOR"), text(b"NOOP"), text(b"a\xffb"), text(b"")]
+        );
+    }
+
+    #[tokio::test]
+    async fn a_long_line_is_skipped_and_the_next_one_heard() {
+        let mut bytes = vec![b'x'; MAX_LINE];
+        bytes.extend(b"\r\nNOOP\r\n");
+        assert_eq!(lines_of(&bytes).await, [Line::TooLong, text(b"NOOP")]);
+        let mut fits = vec![b'x'; MAX_LINE - 2];
+        fits.extend(b"\r\n");
+        assert_eq!(lines_of(&fits).await, [text(&vec![b'x'; MAX_LINE - 2])]);
+    }
+
+    #[tokio::test]
+    async fn the_third_long_line_and_an_endless_one_end_it() {
+        let (mut client, mut connection) = connection();
+        let mut long = vec![b'x'; MAX_LINE + 1];
+        long.push(b'\n');
+        client.write_all(&long.repeat(3)).await.unwrap();
+        assert_eq!(connection.line().await.unwrap(), Line::TooLong);
+        assert_eq!(connection.line().await.unwrap(), Line::TooLong);
+        assert!(matches!(connection.line().await, Err(Lost::Flood)));
+
+        let (mut client, mut connection) = self::connection();
+        client.write_all(&vec![b'x'; MAX_FLOOD]).await.unwrap();
+        assert!(matches!(connection.line().await, Err(Lost::Flood)));
+        assert!(connection.received.capacity() <= 4 * MAX_LINE);
+    }
+
+    /// The commit barrier's question: without waiting for the runtime to notice.
+    #[tokio::test]
+    async fn what_has_arrived_is_seen_at_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let mut connection = Connection::new(listener.accept().await.unwrap().0);
+        assert!(connection.arrived().is_none());
+        std::io::Write::write_all(&mut &client, b"ABOR\r\n").unwrap();
+        assert_eq!(connection.arrived().unwrap().unwrap(), text(b"ABOR"));
+        assert!(connection.arrived().is_none());
+        drop(client);
+        assert!(matches!(connection.arrived(), Some(Err(Lost::Closed))));
+    }
+}

@@ -1,0 +1,61 @@
+//! The client's data connection: announced, awaited, checked.
+
+use std::io;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use tokio::net::TcpStream;
+
+use crate::session::DataStream;
+use crate::telemetry::Metrics;
+
+use super::contains;
+use super::listener::{prepare, unmapped};
+use super::passive::PassivePort;
+
+/// A data connection that the client has arranged for its next transfer.
+#[derive(Debug)]
+pub(super) enum Arranged {
+    /// `PASV` or `EPSV`: the client will connect to this port.
+    Passive(PassivePort),
+}
+
+/// Who may connect, and for how long we wait.
+pub(super) struct Expected<'a> {
+    pub(super) peer: IpAddr,
+    pub(super) trusted: &'a [IpNet],
+    pub(super) timeout: Duration,
+    pub(super) metrics: &'a Metrics,
+}
+
+impl Arranged {
+    /// Waits for the data connection. Safe to cancel.
+    ///
+    /// # Errors
+    /// When none comes in time, or the system has no sockets left.
+    pub(super) async fn establish(&self, expected: &Expected<'_>) -> io::Result<DataStream> {
+        let Self::Passive(port) = self;
+        let stream = tokio::time::timeout(expected.timeout, accept(port, expected)).await??;
+        prepare(&stream)?;
+        Ok(Box::new(stream))
+    }
+}
+
+/// The first connection of the client itself: any other may be somebody who wants its data.
+async fn accept(port: &PassivePort, expected: &Expected<'_>) -> io::Result<TcpStream> {
+    loop {
+        let (stream, peer) = port.listener().accept().await?;
+        let address = unmapped(peer).ip();
+        if address == expected.peer || contains(expected.trusted, address) {
+            return Ok(stream);
+        }
+        expected.metrics.data_connections_refused.inc();
+        tracing::warn!(
+            peer = %address,
+            client = %expected.peer,
+            port = port.number(),
+            "data connection from a stranger refused; see passive.trusted_networks"
+        );
+    }
+}

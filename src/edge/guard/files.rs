@@ -1,0 +1,131 @@
+//! The verbs that look at or change the tree without moving a file.
+
+use crate::ftp::{PathVerb, Reply, Request};
+use crate::session::{Entry, FtpPath};
+
+use super::super::command::SessionVerb;
+use super::settings::times_are_the_buckets;
+use super::{End, Guard, Next};
+
+impl Guard {
+    pub(super) async fn session_verb(
+        &mut self,
+        session: SessionVerb,
+        verb: &'static str,
+        argument: &[u8],
+    ) -> Result<Next, End> {
+        let reply = match session {
+            SessionVerb::Stat if argument.is_empty() => self.status(None),
+            SessionVerb::Stat => self.with_path(PathVerb::Stat, argument).await?,
+            SessionVerb::Mdtm => self.mdtm(argument).await?,
+            SessionVerb::Path(path_verb) => self.with_path(path_verb, argument).await?,
+            SessionVerb::Site => self.site(argument).await?,
+            // `execute` has taken these two.
+            SessionVerb::User | SessionVerb::Pass => Reply::new(503, "Bad sequence of commands"),
+        };
+        self.reply(verb, reply).await
+    }
+
+    async fn with_path(&mut self, verb: PathVerb, argument: &[u8]) -> Result<Reply, End> {
+        match self.path(argument) {
+            Ok(path) => self.ask(verb, path).await,
+            Err(reply) => Ok(reply),
+        }
+    }
+
+    /// Asks the session behind, and says it in our words.
+    async fn ask(&mut self, verb: PathVerb, path: FtpPath) -> Result<Reply, End> {
+        let renamed = self.rename_from.take();
+        if verb == PathVerb::Rnto && renamed.is_none() {
+            return Ok(Reply::new(503, "Send RNFR first"));
+        }
+        let reply = self.link()?.call(Request::Path(verb, &path)).await?;
+        if let Some(failure) = self.session.take_failure() {
+            return Ok(Reply::new(failure.code, failure.text));
+        }
+        Ok(self.in_our_words(verb, path, reply))
+    }
+
+    fn in_our_words(&mut self, verb: PathVerb, path: FtpPath, reply: Reply) -> Reply {
+        match verb {
+            PathVerb::Cwd if reply.is_success() => {
+                self.cwd = path;
+                Reply::new(
+                    250,
+                    format!("{} is the current directory", self.cwd.quoted()),
+                )
+            }
+            PathVerb::Mkd if reply.is_success() => {
+                Reply::new(257, format!("{} created", path.quoted()))
+            }
+            PathVerb::Rnfr if reply.code == 350 => {
+                self.rename_from = Some(path);
+                Reply::new(350, "Now send RNTO")
+            }
+            PathVerb::Dele | PathVerb::Rmd if reply.is_success() => Reply::new(250, "Deleted"),
+            PathVerb::Rnto if reply.is_success() => Reply::new(250, "Renamed"),
+            PathVerb::Mlst => self.facts(&path, reply),
+            PathVerb::Stat => self.stat_lines(&path, reply),
+            PathVerb::Size | PathVerb::Mdtm => self.of_a_file(reply),
+            _ => reply,
+        }
+    }
+
+    /// RFC 3659, section 7: one line of facts, indented, with the whole path.
+    fn facts(&self, path: &FtpPath, reply: Reply) -> Reply {
+        let Some(entry) = self.session.take_entry() else {
+            return reply;
+        };
+        let line = format!("{} {path}", entry.facts());
+        Reply::multi(250, vec!["Listing".to_owned(), line, "End".to_owned()])
+    }
+
+    fn stat_lines(&self, path: &FtpPath, reply: Reply) -> Reply {
+        let Some(entries) = self.session.take_lines() else {
+            return reply;
+        };
+        let mut lines = vec![format!("Status of {path}:")];
+        lines.extend(entries);
+        lines.push("End".to_owned());
+        Reply::multi(213, lines)
+    }
+
+    /// `SIZE` and `MDTM` are of files; a directory has neither here.
+    fn of_a_file(&self, reply: Reply) -> Reply {
+        match self.session.take_entry() {
+            Some(entry) if entry.is_directory() => {
+                Reply::new(550, "That is a directory, not a file")
+            }
+            Some(Entry { .. }) | None => reply,
+        }
+    }
+
+    /// `MDTM 20260102030405 name` is how some clients set a time, unless there is a file of that
+    /// name.
+    async fn mdtm(&mut self, argument: &[u8]) -> Result<Reply, End> {
+        let reply = self.with_path(PathVerb::Mdtm, argument).await?;
+        if !reply.is_success() && sets_a_time(argument) {
+            return Ok(times_are_the_buckets());
+        }
+        Ok(reply)
+    }
+
+    async fn site(&mut self, argument: &[u8]) -> Result<Reply, End> {
+        let words = match self.words(argument) {
+            Ok(words) => words,
+            Err(reply) => return Ok(reply),
+        };
+        if words.trim().eq_ignore_ascii_case("HELP") {
+            return Ok(Reply::new(214, "There are no SITE commands here"));
+        }
+        Ok(self.link()?.call(Request::Site(words.trim())).await?)
+    }
+}
+
+fn sets_a_time(argument: &[u8]) -> bool {
+    let digits = argument
+        .iter()
+        .take_while(|byte| byte.is_ascii_digit())
+        .count();
+    digits == 14 && argument.get(14) == Some(&b' ')
+}

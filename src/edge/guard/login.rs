@@ -1,0 +1,113 @@
+//! `USER` and `PASS`, and starting over with `REIN`.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use crate::ftp::{Reply, Request};
+use crate::session::{FtpPath, LoginOutcome};
+
+use super::{End, Guard, Next};
+
+/// Longest user name, in bytes.
+const MAX_USER: usize = 128;
+
+impl Guard {
+    /// `USER`: a second one starts over, as RFC 959 has it, with a fresh session behind.
+    pub(super) async fn user(&mut self, argument: &[u8]) -> Result<Next, End> {
+        let name = match self.words(argument) {
+            Ok(name) if name.len() <= MAX_USER => name,
+            Ok(_) => {
+                return self
+                    .reply("USER", Reply::new(501, "User name is too long"))
+                    .await;
+            }
+            Err(reply) => return self.reply("USER", reply).await,
+        };
+        self.start_over();
+        let mut link = self.edge.ftp.open(Arc::clone(&self.session)).await?;
+        let mut reply = link.call(Request::User(&name)).await?;
+        self.link = Some(link);
+        if reply.code == 331 {
+            reply = Reply::new(331, "Password, please");
+        }
+        self.user_name = Some(name);
+        self.reply("USER", reply).await
+    }
+
+    /// `PASS`: the answer to a wrong password and to an unknown user is the same.
+    pub(super) async fn pass(&mut self, argument: &[u8]) -> Result<Next, End> {
+        if self.session.user().is_some() {
+            return self
+                .reply("PASS", Reply::new(503, "You are logged in already"))
+                .await;
+        }
+        let Some(name) = self.user_name.take() else {
+            return self.reply("PASS", Reply::new(503, "Send USER first")).await;
+        };
+        let password = match self.words(argument) {
+            Ok(password) => password,
+            Err(reply) => return self.reply("PASS", reply).await,
+        };
+        let asked = Instant::now();
+        let reply = self.link()?.call(Request::Pass(&password)).await?;
+        // The wait for a hashing slot is ours, not the client's.
+        self.login_until += asked.elapsed();
+        self.record_login(&name);
+        if reply.is_success() && self.session.user().is_some() {
+            return self.reply("PASS", Reply::new(230, "Welcome")).await;
+        }
+        self.refuse_login().await
+    }
+
+    async fn refuse_login(&mut self) -> Result<Next, End> {
+        self.session.log_out();
+        self.failed_logins += 1;
+        let limit = self.edge.config.limits.login_failures_per_connection;
+        let next = self
+            .reply("PASS", Reply::new(530, "Login incorrect"))
+            .await?;
+        if limit > 0 && self.failed_logins >= limit {
+            return Err(End::Said(Reply::new(
+                421,
+                "Too many failed logins, good-bye",
+            )));
+        }
+        Ok(next)
+    }
+
+    fn record_login(&self, name: &str) {
+        let Some(LoginOutcome(outcome)) = self.session.take_login() else {
+            return;
+        };
+        self.edge.metrics.logins.with_label_values(&[outcome]).inc();
+        let (session, peer) = (self.session.id(), self.session.peer());
+        if outcome == LoginOutcome::ACCEPTED.0 {
+            tracing::info!(%session, %peer, user = name, outcome, "login");
+        } else {
+            tracing::warn!(%session, %peer, user = name, outcome, "login");
+        }
+    }
+
+    /// Forgets user, directory and everything else that a login begins with.
+    pub(super) fn start_over(&mut self) {
+        self.session.log_out();
+        self.link = None;
+        self.user_name = None;
+        self.cwd = FtpPath::root();
+        self.data = None;
+        self.epsv_all = false;
+        self.restart = 0;
+        self.announced = None;
+        self.login_until = Instant::now() + self.edge.config.ftp.login_timeout;
+    }
+
+    /// An argument that is neither path nor number: text without control characters.
+    pub(super) fn words(&self, argument: &[u8]) -> Result<String, Reply> {
+        match self.session.decode(argument) {
+            Some(words) if !words.chars().any(char::is_control) => Ok(words.into_owned()),
+            Some(_) => Err(Reply::new(501, "Control characters are not allowed")),
+            None => Err(Reply::new(501, "Not in UTF-8")),
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! The guard: the FTP server that a client sees.
+//!
+//! One task a client. It reads a line, answers it itself or through the FTP session behind it, and
+//! reads the next; during a transfer it listens on (see [`transfer`]). It owns the working directory, the
+//! restart offset and the data connection. A client's line is never passed on: what libunftp gets
+//! is always written anew.
+
+mod files;
+mod login;
+mod settings;
+mod transfer;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use crate::ftp::{Link, LinkError, Reply};
+use crate::session::{FtpPath, Session};
+
+use super::Edge;
+use super::command::{Action, Command, ParseError, SessionVerb, UNKNOWN};
+use super::connection::{Connection, Line, Lost};
+use super::data::Arranged;
+
+/// Lines that a client may send ahead while a transfer runs.
+const MAX_WAITING: usize = 64;
+
+/// One client's FTP server.
+pub(super) struct Guard {
+    edge: Arc<Edge>,
+    session: Arc<Session>,
+    connection: Connection,
+    /// The FTP session behind; opened by the first `USER`, so that who only knocks costs little.
+    link: Option<Link>,
+    /// Lines that came during a transfer and wait for its end.
+    waiting: VecDeque<Line>,
+    cwd: FtpPath,
+    data: Option<Arranged>,
+    /// `EPSV ALL` was said: nothing but `EPSV` from now on (RFC 2428).
+    epsv_all: bool,
+    /// `REST`: where the next transfer starts.
+    restart: u64,
+    /// `ALLO`: the announced size of the next upload.
+    announced: Option<u64>,
+    rename_from: Option<FtpPath>,
+    user_name: Option<String>,
+    failed_logins: u32,
+    login_until: Instant,
+}
+
+/// Whether the session goes on after a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Command,
+    Close,
+}
+
+/// Why a session ended other than by `QUIT`.
+#[derive(Debug)]
+enum End {
+    /// The control connection is gone.
+    Lost(Lost),
+    /// The FTP session behind is gone.
+    Link(LinkError),
+    /// The guard itself ends it, with these words.
+    Said(Reply),
+}
+
+impl From<Lost> for End {
+    fn from(lost: Lost) -> Self {
+        Self::Lost(lost)
+    }
+}
+
+impl From<LinkError> for End {
+    fn from(error: LinkError) -> Self {
+        Self::Link(error)
+    }
+}
+
+impl Guard {
+    pub(super) fn new(edge: Arc<Edge>, session: Arc<Session>, stream: TcpStream) -> Self {
+        let login_until = Instant::now() + edge.config.ftp.login_timeout;
+        Self {
+            edge,
+            session,
+            connection: Connection::new(stream),
+            link: None,
+            waiting: VecDeque::new(),
+            cwd: FtpPath::root(),
+            data: None,
+            epsv_all: false,
+            restart: 0,
+            announced: None,
+            rename_from: None,
+            user_name: None,
+            failed_logins: 0,
+            login_until,
+        }
+    }
+
+    /// Serves the client until it leaves, is lost, or has to go.
+    pub(super) async fn run(mut self) {
+        tracing::debug!(session = %self.session.id(), peer = %self.session.peer(), "connected");
+        let end = self.serve().await;
+        self.log_end(&end);
+        let farewell = match end {
+            Ok(()) => None,
+            Err(End::Lost(Lost::Flood)) => Some(Reply::new(421, "That is not FTP, good-bye")),
+            Err(End::Lost(_)) => return,
+            Err(End::Link(_)) => Some(Reply::new(421, "Internal error, please log in again")),
+            Err(End::Said(reply)) => Some(reply),
+        };
+        if let Some(reply) = farewell
+            && self.send(&reply).await.is_err()
+        {
+            return;
+        }
+        self.connection.close().await;
+    }
+
+    fn log_end(&self, end: &Result<(), End>) {
+        let (session, peer) = (self.session.id(), self.session.peer());
+        match end {
+            Ok(()) => tracing::debug!(%session, %peer, "disconnected"),
+            Err(End::Lost(lost)) => {
+                tracing::debug!(%session, %peer, reason = lost.reason(), "connection lost");
+            }
+            Err(End::Link(error)) => tracing::error!(%session, %peer, %error, "session failed"),
+            Err(End::Said(reply)) => {
+                tracing::debug!(%session, %peer, reply = reply.to_wire().trim_end(), "disconnected by us");
+            }
+        }
+    }
+
+    async fn serve(&mut self) -> Result<(), End> {
+        self.send(&Reply::new(220, &self.edge.config.ftp.greeting))
+            .await?;
+        loop {
+            let line = self.next_line().await?;
+            if self.answer(line).await? == Next::Close {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The next line, or the reason to wait no longer.
+    async fn next_line(&mut self) -> Result<Line, End> {
+        if let Some(line) = self.waiting.pop_front() {
+            return Ok(line);
+        }
+        let logged_in = self.session.user().is_some();
+        let idle_until = Instant::now() + self.edge.config.ftp.idle_timeout;
+        let until = if logged_in {
+            idle_until
+        } else {
+            idle_until.min(self.login_until)
+        };
+        tokio::select! {
+            biased;
+            () = self.session.cancelled().cancelled() => Err(End::Said(shutting_down())),
+            () = self.edge.shutdown.draining().cancelled() => Err(End::Said(shutting_down())),
+            line = self.connection.line() => Ok(line?),
+            () = tokio::time::sleep_until(until) => Err(End::Said(Reply::new(
+                421,
+                if logged_in { "Idle for too long, good-bye" } else { "Login took too long, good-bye" },
+            ))),
+        }
+    }
+
+    /// Answers one line.
+    async fn answer(&mut self, line: Line) -> Result<Next, End> {
+        let Line::Text(line) = line else {
+            return self.reply(UNKNOWN, Reply::new(500, "Line too long")).await;
+        };
+        match Command::parse(&line) {
+            Ok(command) => self.execute(command).await,
+            Err(error) => self.reply_to_parse_error(error).await,
+        }
+    }
+
+    async fn reply_to_parse_error(&mut self, error: ParseError) -> Result<Next, End> {
+        let (verb, reply) = match error {
+            ParseError::UnknownVerb => (UNKNOWN, Reply::new(500, "Unknown command")),
+            ParseError::ArgumentMissing(spec) => (
+                spec.name,
+                Reply::new(501, format!("{} needs an argument", spec.name)),
+            ),
+            ParseError::ControlCharacter => (
+                UNKNOWN,
+                Reply::new(501, "Control characters are not allowed in a command"),
+            ),
+        };
+        self.reply(verb, reply).await
+    }
+
+    async fn execute(&mut self, command: Command) -> Result<Next, End> {
+        let verb = command.spec.name;
+        if !command.spec.before_login && self.session.user().is_none() {
+            return self
+                .reply(verb, Reply::new(530, "Please log in with USER and PASS"))
+                .await;
+        }
+        self.session.clear_answers();
+        // RFC 959: RNTO comes right after RNFR.
+        let rename_from = self.rename_from.take();
+        match command.spec.action {
+            Action::Edge(edge) => self.edge_verb(edge, verb, &command.argument).await,
+            Action::Transfer(transfer) => self.transfer(transfer, verb, &command.argument).await,
+            Action::Session(SessionVerb::User) => self.user(&command.argument).await,
+            Action::Session(SessionVerb::Pass) => self.pass(&command.argument).await,
+            Action::Session(session) => {
+                self.rename_from = rename_from;
+                self.session_verb(session, verb, &command.argument).await
+            }
+        }
+    }
+
+    /// Counts and sends the reply to a command.
+    async fn reply(&mut self, verb: &'static str, reply: Reply) -> Result<Next, End> {
+        self.count(verb, &reply);
+        self.send(&reply).await?;
+        Ok(Next::Command)
+    }
+
+    fn count(&self, verb: &'static str, reply: &Reply) {
+        self.edge
+            .metrics
+            .commands
+            .with_label_values(&[verb, reply.class()])
+            .inc();
+    }
+
+    async fn send(&mut self, reply: &Reply) -> Result<(), Lost> {
+        let wire = reply.to_wire();
+        let encoded = self.session.encode(&wire).into_owned();
+        self.connection.send(&encoded).await
+    }
+
+    /// The open link; a command that gets here without one came before `USER`.
+    fn link(&mut self) -> Result<&mut Link, End> {
+        self.link
+            .as_mut()
+            .ok_or_else(|| End::Said(Reply::new(421, "No session, good-bye")))
+    }
+
+    /// The path that an argument names.
+    fn path(&self, argument: &[u8]) -> Result<FtpPath, Reply> {
+        let name = self
+            .session
+            .decode(argument)
+            .ok_or_else(|| Reply::new(501, "Name is not in UTF-8"))?;
+        self.cwd
+            .resolve(&name)
+            .map_err(|error| Reply::new(553, error.to_string()))
+    }
+}
+
+fn shutting_down() -> Reply {
+    Reply::new(421, "Gateway is shutting down, good-bye")
+}

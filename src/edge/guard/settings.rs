@@ -1,0 +1,266 @@
+//! The verbs that concern the connection itself: representation, features, passive ports, status.
+
+use crate::ftp::Reply;
+
+use super::super::command::{EdgeVerb, VERBS};
+use super::super::data::Arranged;
+use super::{End, Guard, Next};
+
+impl Guard {
+    pub(super) async fn edge_verb(
+        &mut self,
+        edge: EdgeVerb,
+        verb: &'static str,
+        argument: &[u8],
+    ) -> Result<Next, End> {
+        if edge == EdgeVerb::Quit {
+            self.reply(verb, Reply::new(221, "Good-bye")).await?;
+            return Ok(Next::Close);
+        }
+        let reply = match edge {
+            EdgeVerb::Abor => Reply::new(226, "Nothing to abort"),
+            EdgeVerb::Acct => Reply::new(202, "No account needed"),
+            EdgeVerb::Allo => self.allo(argument),
+            EdgeVerb::Auth => Reply::new(502, "TLS is not available here"),
+            EdgeVerb::Ccc => Reply::new(533, "The control connection is in clear already"),
+            EdgeVerb::Pbsz | EdgeVerb::Prot => Reply::new(503, "TLS is not in use"),
+            EdgeVerb::Cdup => self.cdup(),
+            EdgeVerb::Clnt => Reply::new(200, "Noted"),
+            EdgeVerb::Epsv => self.epsv(argument),
+            EdgeVerb::Pasv => self.pasv(),
+            EdgeVerb::Port | EdgeVerb::Eprt => self.active(),
+            EdgeVerb::Feat => features(),
+            EdgeVerb::Help => help(),
+            EdgeVerb::Host => Reply::new(220, "One host for all names"),
+            EdgeVerb::Mfmt => times_are_the_buckets(),
+            EdgeVerb::Mode => mode(argument),
+            EdgeVerb::Noop | EdgeVerb::Quit => Reply::new(200, "Here I am"),
+            EdgeVerb::Opts => self.opts(argument),
+            EdgeVerb::Pwd => Reply::new(
+                257,
+                format!("{} is the current directory", self.cwd.quoted()),
+            ),
+            EdgeVerb::Rein => self.rein(),
+            EdgeVerb::Rest => self.rest(argument),
+            EdgeVerb::Stru => structure(argument),
+            EdgeVerb::Syst => Reply::new(215, "UNIX Type: L8"),
+            EdgeVerb::Type => representation(argument),
+        };
+        self.reply(verb, reply).await
+    }
+
+    fn cdup(&mut self) -> Reply {
+        self.cwd = self.cwd.parent();
+        Reply::new(
+            250,
+            format!("{} is the current directory", self.cwd.quoted()),
+        )
+    }
+
+    fn rein(&mut self) -> Reply {
+        self.start_over();
+        Reply::new(220, "Ready for a new user")
+    }
+
+    fn rest(&mut self, argument: &[u8]) -> Reply {
+        match number(argument) {
+            Some(offset) => {
+                self.restart = offset;
+                Reply::new(350, format!("The next transfer starts at {offset}"))
+            }
+            None => Reply::new(501, "REST needs a number of bytes"),
+        }
+    }
+
+    /// `ALLO size [R record]`: what is announced is remembered only where it is to be checked.
+    fn allo(&mut self, argument: &[u8]) -> Reply {
+        let size = argument
+            .split(|byte| *byte == b' ')
+            .next()
+            .unwrap_or_default();
+        let Some(size) = number(size) else {
+            return Reply::new(501, "ALLO needs a number of bytes");
+        };
+        if !self.edge.config.check_allo {
+            return Reply::new(202, "No allocation needed");
+        }
+        self.announced = Some(size);
+        Reply::new(200, format!("The next upload has to have {size} bytes"))
+    }
+
+    fn opts(&mut self, argument: &[u8]) -> Reply {
+        let words = String::from_utf8_lossy(argument).to_ascii_uppercase();
+        let mut words = words.split_ascii_whitespace();
+        match (words.next(), words.next()) {
+            (Some("UTF8" | "UTF-8"), None | Some("ON")) => {
+                self.session.prefer_utf8();
+                Reply::new(200, "UTF-8 it is")
+            }
+            (Some("UTF8" | "UTF-8"), Some("OFF")) => {
+                Reply::new(200, "Names in the old charset are understood")
+            }
+            (Some("MLST"), _) => Reply::new(200, "MLST OPTS type;size;modify;"),
+            _ => Reply::new(501, "No such option"),
+        }
+    }
+
+    fn pasv(&mut self) -> Reply {
+        if self.epsv_all {
+            return Reply::new(501, "EPSV ALL was said, use EPSV");
+        }
+        let address = match self.edge.address.advertise(self.session.local()) {
+            Ok(address) => address.octets(),
+            Err(error) => return Reply::new(425, error.to_string()),
+        };
+        match self.open_passive() {
+            Ok(port) => {
+                let [a, b, c, d] = address;
+                let [high, low] = port.to_be_bytes();
+                Reply::new(
+                    227,
+                    format!("Entering Passive Mode ({a},{b},{c},{d},{high},{low})"),
+                )
+            }
+            Err(reply) => reply,
+        }
+    }
+
+    /// RFC 2428: `1` is IPv4, `2` is IPv6, and the answer can only be what the control connection
+    /// is.
+    fn epsv(&mut self, argument: &[u8]) -> Reply {
+        let own: &[u8] = if self.session.local().is_ipv4() {
+            b"1"
+        } else {
+            b"2"
+        };
+        match argument.trim_ascii() {
+            all if all.eq_ignore_ascii_case(b"ALL") => {
+                self.epsv_all = true;
+                Reply::new(200, "EPSV only, from now on")
+            }
+            b"" => self.extended_passive(),
+            family if family == own => self.extended_passive(),
+            b"1" | b"2" => Reply::new(
+                522,
+                format!(
+                    "Network protocol not supported, use ({})",
+                    own.escape_ascii()
+                ),
+            ),
+            _ => Reply::new(501, "EPSV takes 1, 2 or ALL"),
+        }
+    }
+
+    fn extended_passive(&mut self) -> Reply {
+        match self.open_passive() {
+            Ok(port) => Reply::new(229, format!("Entering Extended Passive Mode (|||{port}|)")),
+            Err(reply) => reply,
+        }
+    }
+
+    /// Opens a passive port; an earlier one is closed first, so that a client can't hoard them.
+    fn open_passive(&mut self) -> Result<u16, Reply> {
+        self.data = None;
+        match self.edge.ports.open(self.session.local().ip()) {
+            Ok(port) => {
+                let number = port.number();
+                self.data = Some(Arranged::Passive(port));
+                Ok(number)
+            }
+            Err(error) => {
+                tracing::warn!(session = %self.session.id(), %error, "no passive port is free");
+                Err(Reply::new(425, "No passive port is free, try again"))
+            }
+        }
+    }
+
+    fn active(&mut self) -> Reply {
+        if self.epsv_all {
+            return Reply::new(501, "EPSV ALL was said, use EPSV");
+        }
+        Reply::new(502, "Active mode is off, use passive mode (PASV or EPSV)")
+    }
+
+    /// `STAT` without a path (RFC 959: the status of server and session).
+    pub(super) fn status(&self, running: Option<String>) -> Reply {
+        let user = self.session.user();
+        let mut lines = vec![
+            "Bucketferry".to_owned(),
+            format!("Connected from {}", self.session.peer().ip()),
+        ];
+        if let Some(user) = user {
+            lines.push(format!("Logged in as {}", user.name));
+            lines.push(format!("Current directory {}", self.cwd.quoted()));
+        }
+        lines.push(running.unwrap_or_else(|| "No transfer".to_owned()));
+        lines.push("End".to_owned());
+        Reply::multi(211, lines)
+    }
+}
+
+fn features() -> Reply {
+    let lines = [
+        "Features:",
+        "CLNT",
+        "EPSV",
+        "HOST",
+        "MDTM",
+        "MLST type*;size*;modify*;",
+        "REST STREAM",
+        "SIZE",
+        "TVFS",
+        "UTF8",
+        "End",
+    ];
+    Reply::multi(211, lines.map(str::to_owned).to_vec())
+}
+
+fn help() -> Reply {
+    let names: Vec<_> = VERBS.iter().map(|spec| spec.name).collect();
+    let mut lines = vec!["These commands are known:".to_owned()];
+    lines.extend(names.chunks(10).map(|row| row.join(" ")));
+    lines.push("End".to_owned());
+    Reply::multi(214, lines)
+}
+
+/// `TYPE`: text is moved byte for byte as well, as most servers do by default.
+fn representation(argument: &[u8]) -> Reply {
+    match argument.trim_ascii().to_ascii_uppercase().as_slice() {
+        b"A" | b"A N" => Reply::new(200, "ASCII, moved byte for byte"),
+        b"I" | b"L 8" | b"L8" => Reply::new(200, "Binary"),
+        b"E" | b"E N" | b"A T" | b"A C" => Reply::new(504, "Only TYPE A and TYPE I"),
+        _ => Reply::new(501, "TYPE takes A or I"),
+    }
+}
+
+fn mode(argument: &[u8]) -> Reply {
+    match argument.trim_ascii().to_ascii_uppercase().as_slice() {
+        b"S" => Reply::new(200, "Stream"),
+        b"B" | b"C" | b"Z" => Reply::new(504, "Only MODE S"),
+        _ => Reply::new(501, "MODE takes S"),
+    }
+}
+
+fn structure(argument: &[u8]) -> Reply {
+    match argument.trim_ascii().to_ascii_uppercase().as_slice() {
+        b"F" => Reply::new(200, "File"),
+        b"R" | b"P" => Reply::new(504, "Only STRU F"),
+        _ => Reply::new(501, "STRU takes F"),
+    }
+}
+
+/// No bucket lets a client set the time of an object.
+pub(super) fn times_are_the_buckets() -> Reply {
+    Reply::new(
+        504,
+        "Modification times are the bucket's own and can't be set",
+    )
+}
+
+fn number(argument: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(argument.trim_ascii()).ok()?;
+    // `parse` takes a leading plus, FTP does not.
+    text.bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then(|| text.parse().ok())?
+}

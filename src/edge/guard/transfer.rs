@@ -1,0 +1,532 @@
+//! A transfer, from the verb to its last reply.
+//!
+//! The order of replies: the storage has opened the object, then the data connection is there,
+//! then `150`, then bytes, then one last reply. Meanwhile the guard listens: `ABOR`, `STAT` and
+//! `NOOP` are answered at once, `QUIT` is noted, anything else waits.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use chrono::Local;
+use tokio::time::Instant;
+
+use crate::config::ControlLoss;
+use crate::ftp::{Link, PathVerb, Reply, Request};
+use crate::session::{
+    Abort, DataStream, Event, FtpPath, Outcome, Report, StoreMode, Transfer, TransferKind,
+};
+use crate::telemetry::XferlogEntry;
+
+use super::super::Edge;
+use super::super::command::{Action, Command, EdgeVerb, SessionVerb, TransferVerb};
+use super::super::connection::{Line, Lost};
+use super::super::data::{Arranged, Expected};
+use super::{End, Guard, MAX_WAITING, Next};
+
+/// A storage that has dropped its job has also answered; longer than this it takes only if it has
+/// failed in a way it should not.
+const LAST_WORD: Duration = Duration::from_secs(10);
+
+/// What a transfer verb asks for.
+struct Order {
+    kind: TransferKind,
+    verb: PathVerb,
+    path: FtpPath,
+    offset: u64,
+}
+
+/// What the guard knows of the transfer that runs.
+struct Running {
+    transfer: Transfer,
+    path: FtpPath,
+    started: Instant,
+    /// The data connection that is awaited.
+    data: Arranged,
+    state: State,
+    /// The fresh name of a `STOU`.
+    unique: Option<FtpPath>,
+    abor: bool,
+    quit: bool,
+    lost: Option<Lost>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// The storage opens the object.
+    Opening,
+    /// The client's data connection is awaited.
+    Connecting,
+    /// The storage has the client's stream.
+    Moving,
+    /// The storage is done; libunftp has the last word.
+    Done,
+}
+
+/// What happened next.
+enum Happened {
+    Event(Option<Event>),
+    Connected(std::io::Result<DataStream>),
+    Line(Result<Line, Lost>),
+    Ended(Reply),
+    Cancelled,
+    Silent,
+}
+
+impl Guard {
+    pub(super) async fn transfer(
+        &mut self,
+        transfer: TransferVerb,
+        verb: &'static str,
+        argument: &[u8],
+    ) -> Result<Next, End> {
+        let restart = std::mem::take(&mut self.restart);
+        let order = match self.order(transfer, argument, restart) {
+            Ok(order) => order,
+            Err(reply) => return self.reply(verb, reply).await,
+        };
+        let Some(data) = self.data.take() else {
+            let reply = Reply::new(425, "Send PASV or EPSV first");
+            return self.reply(verb, reply).await;
+        };
+        let (transfer, job) = Transfer::new(order.kind, order.path.clone());
+        let announced = self.announced.take();
+        let job = job
+            .declaring(announced.filter(|_| matches!(order.kind, TransferKind::Store(_))))
+            .tracked(self.edge.registry.tasks().token());
+        self.session.offer(job);
+        let request = Request::Path(order.verb, &order.path);
+        self.link()?.start_transfer(request, order.offset).await?;
+
+        let direction = order.kind.direction();
+        let in_flight = self
+            .edge
+            .metrics
+            .transfers_in_flight
+            .with_label_values(&[direction]);
+        in_flight.inc();
+        let running = Running {
+            transfer,
+            path: order.path,
+            started: Instant::now(),
+            data,
+            state: State::Opening,
+            unique: None,
+            abor: false,
+            quit: false,
+            lost: None,
+        };
+        let result = self.run_transfer(running, verb).await;
+        in_flight.dec();
+        result
+    }
+
+    fn order(&self, transfer: TransferVerb, argument: &[u8], restart: u64) -> Result<Order, Reply> {
+        let (kind, verb, offset) = match transfer {
+            TransferVerb::Retr => (
+                TransferKind::Retrieve { offset: restart },
+                PathVerb::Retr,
+                restart,
+            ),
+            TransferVerb::Stor if restart > 0 => (
+                TransferKind::Store(StoreMode::RestartAt(restart)),
+                PathVerb::Stor,
+                restart,
+            ),
+            TransferVerb::Stor => (TransferKind::Store(StoreMode::Replace), PathVerb::Stor, 0),
+            TransferVerb::Stou => (TransferKind::Store(StoreMode::Unique), PathVerb::Stor, 0),
+            TransferVerb::Appe => (TransferKind::Store(StoreMode::Append), PathVerb::Appe, 0),
+            TransferVerb::List(format) => (TransferKind::List(format), list_verb(format), 0),
+        };
+        let argument = match transfer {
+            TransferVerb::List(_) => without_options(argument),
+            TransferVerb::Stou if argument.is_empty() => b"ftp",
+            _ => argument,
+        };
+        Ok(Order {
+            kind,
+            verb,
+            path: self.path(argument)?,
+            offset,
+        })
+    }
+
+    async fn run_transfer(
+        &mut self,
+        mut running: Running,
+        verb: &'static str,
+    ) -> Result<Next, End> {
+        let reply = loop {
+            match self.happens(&mut running).await? {
+                Happened::Ended(reply) => break Some(reply),
+                Happened::Silent => break None,
+                Happened::Event(event) => self.on_event(&mut running, event).await,
+                Happened::Connected(stream) => self.on_connected(&mut running, stream).await,
+                Happened::Line(line) => self.on_line(&mut running, line).await,
+                Happened::Cancelled => running.transfer.abort(Abort::Shutdown),
+            }
+        };
+        let Some(reply) = reply else {
+            return Err(End::Said(Reply::new(
+                421,
+                "Internal error, nothing was stored",
+            )));
+        };
+        self.link()?.end_transfer().await?;
+        let report = self.last_report(&mut running, &reply);
+        let reply = last_reply(&running, &report, reply);
+        self.record(&running, &report, verb, &reply);
+        self.say_goodbye_or_go_on(running, verb, reply).await
+    }
+
+    /// Waits for whatever comes first.
+    async fn happens(&mut self, running: &mut Running) -> Result<Happened, End> {
+        let Self {
+            edge,
+            session,
+            connection,
+            link,
+            waiting,
+            ..
+        } = self;
+        let link = link
+            .as_mut()
+            .ok_or_else(|| End::Said(Reply::new(421, "No session")))?;
+        let may_listen = running.lost.is_none() && waiting.len() < MAX_WAITING;
+        let cancelled = session.cancelled();
+        let peer = session.peer().ip();
+        Ok(tokio::select! {
+            biased;
+            event = running.transfer.event(), if running.state != State::Done => Happened::Event(event),
+            line = connection.line(), if may_listen => Happened::Line(line),
+            stream = connect(edge, peer, &running.data), if running.state == State::Connecting => {
+                Happened::Connected(stream)
+            }
+            reply = last_word(link, running.state) => reply?,
+            () = cancelled.cancelled(), if !running.transfer.is_aborted() => Happened::Cancelled,
+        })
+    }
+
+    async fn on_event(&mut self, running: &mut Running, event: Option<Event>) {
+        match event {
+            Some(Event::Opened { unique }) => {
+                running.unique = unique;
+                running.state = State::Connecting;
+            }
+            Some(Event::Commit(grant)) => {
+                self.drain_control(running).await;
+                if running.may_commit(self.edge.config.on_control_loss) {
+                    grant.grant();
+                } else {
+                    running.transfer.abort(Abort::ControlLost);
+                }
+            }
+            None => running.state = State::Done,
+        }
+    }
+
+    /// The commit barrier's look at the control connection: everything that the kernel holds.
+    async fn drain_control(&mut self, running: &mut Running) {
+        while running.lost.is_none() && self.waiting.len() < MAX_WAITING {
+            let Some(line) = self.connection.arrived() else {
+                return;
+            };
+            self.on_line(running, line).await;
+        }
+    }
+
+    async fn on_connected(&mut self, running: &mut Running, stream: std::io::Result<DataStream>) {
+        running.state = State::Moving;
+        let stream = match stream {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::debug!(session = %self.session.id(), %error, "no data connection");
+                running.transfer.abort(Abort::NoDataConnection);
+                return;
+            }
+        };
+        let opening = Reply::new(150, running.opening());
+        if let Err(lost) = self.send(&opening).await {
+            self.on_lost(running, lost);
+        }
+        running.transfer.connect(stream);
+    }
+
+    async fn on_line(&mut self, running: &mut Running, line: Result<Line, Lost>) {
+        let line = match line {
+            Ok(line) => line,
+            Err(lost) => return self.on_lost(running, lost),
+        };
+        let answered = match during_transfer(&line) {
+            During::Abor => {
+                running.abor = true;
+                running.transfer.abort(Abort::ClientAbort);
+                Ok(())
+            }
+            During::Quit => {
+                running.quit = true;
+                Ok(())
+            }
+            During::Noop => {
+                self.send_counted("NOOP", Reply::new(200, "Still at it"))
+                    .await
+            }
+            During::Stat => {
+                let status = self.status(Some(running.status()));
+                self.send_counted("STAT", status).await
+            }
+            During::Wait if self.waiting.len() + 1 < MAX_WAITING => {
+                self.waiting.push_back(line);
+                Ok(())
+            }
+            During::Wait => Err(Lost::Flood),
+        };
+        if let Err(lost) = answered {
+            self.on_lost(running, lost);
+        }
+    }
+
+    async fn send_counted(&mut self, verb: &'static str, reply: Reply) -> Result<(), Lost> {
+        self.count(verb, &reply);
+        self.send(&reply).await
+    }
+
+    /// The control connection is gone: so is the transfer, unless the client had said `QUIT` or
+    /// the operator wants such uploads kept.
+    fn on_lost(&mut self, running: &mut Running, lost: Lost) {
+        tracing::debug!(
+            session = %self.session.id(),
+            reason = lost.reason(),
+            "control connection lost during a transfer"
+        );
+        running.lost = Some(lost);
+        if !running.may_commit(self.edge.config.on_control_loss) {
+            running.transfer.abort(Abort::ControlLost);
+        }
+    }
+
+    /// The storage's report; a transfer that never reached it is told by libunftp's reply alone.
+    fn last_report(&self, running: &mut Running, reply: &Reply) -> Report {
+        let failure = self.session.take_failure();
+        // A job that nobody took must not be found by the next command.
+        drop(self.session.take_job());
+        running.transfer.take_report().unwrap_or_else(|| Report {
+            bytes: running.transfer.bytes(),
+            outcome: if reply.is_success() {
+                Outcome::COMPLETE
+            } else {
+                Abort::Internal.outcome()
+            },
+            failure,
+        })
+    }
+
+    fn record(&self, running: &Running, report: &Report, verb: &'static str, reply: &Reply) {
+        let elapsed = running.started.elapsed();
+        let direction = running.transfer.kind().direction();
+        let Outcome(outcome) = report.outcome;
+        self.edge.count_transfer(direction, report, elapsed);
+        let user = self.session.user();
+        let user = user.as_ref().map_or("", |user| user.name.as_str());
+        let path = running.unique.as_ref().unwrap_or(&running.path);
+        tracing::info!(
+            session = %self.session.id(),
+            peer = %self.session.peer().ip(),
+            user,
+            verb,
+            path = %path,
+            bytes = report.bytes,
+            seconds = elapsed.as_secs_f64(),
+            outcome,
+            reply = reply.code,
+            "transfer"
+        );
+        if let Some(xferlog) = &self.edge.xferlog
+            && !matches!(running.transfer.kind(), TransferKind::List(_))
+        {
+            xferlog.write(&XferlogEntry {
+                at: Local::now(),
+                duration: elapsed,
+                peer: self.session.peer().ip(),
+                bytes: report.bytes,
+                path: path.as_str(),
+                upload: matches!(running.transfer.kind(), TransferKind::Store(_)),
+                user,
+                complete: report.failure.is_none(),
+            });
+        }
+    }
+
+    async fn say_goodbye_or_go_on(
+        &mut self,
+        running: Running,
+        verb: &'static str,
+        reply: Reply,
+    ) -> Result<Next, End> {
+        self.count(verb, &reply);
+        if let Some(lost) = running.lost {
+            return Err(End::Lost(lost));
+        }
+        self.send(&reply).await?;
+        if running.abor {
+            self.reply("ABOR", Reply::new(226, "Abort done")).await?;
+        }
+        if running.quit {
+            self.reply("QUIT", Reply::new(221, "Good-bye")).await?;
+            return Ok(Next::Close);
+        }
+        Ok(Next::Command)
+    }
+}
+
+impl Running {
+    /// Whether a finished upload may be published, as far as the control connection goes.
+    fn may_commit(&self, on_loss: ControlLoss) -> bool {
+        self.lost.is_none() || self.quit || on_loss == ControlLoss::Keep
+    }
+
+    fn opening(&self) -> String {
+        match &self.unique {
+            // RFC 1123, section 4.1.2.9: this is where the name is told, and how.
+            Some(path) => format!("FILE: {}", path.name()),
+            None => "Data connection is open".to_owned(),
+        }
+    }
+
+    fn status(&self) -> String {
+        let direction = self.transfer.kind().direction();
+        format!(
+            "Running {direction}: {} bytes so far",
+            self.transfer.bytes()
+        )
+    }
+}
+
+impl Edge {
+    fn count_transfer(&self, direction: &str, report: &Report, elapsed: Duration) {
+        let Outcome(outcome) = report.outcome;
+        let metrics = &self.metrics;
+        metrics
+            .transfers
+            .with_label_values(&[direction, outcome])
+            .inc();
+        metrics
+            .transferred_bytes
+            .with_label_values(&[direction])
+            .inc_by(report.bytes);
+        if report.failure.is_none() {
+            // A histogram is of floats; sizes above 2^53 do not occur.
+            #[allow(clippy::cast_precision_loss, reason = "sizes are far below 2^53")]
+            let bytes = report.bytes as f64;
+            metrics
+                .transfer_bytes
+                .with_label_values(&[direction])
+                .observe(bytes);
+            metrics
+                .transfer_seconds
+                .with_label_values(&[direction])
+                .observe(elapsed.as_secs_f64());
+        }
+    }
+}
+
+async fn connect(edge: &Edge, peer: IpAddr, data: &Arranged) -> std::io::Result<DataStream> {
+    data.establish(&Expected {
+        peer,
+        trusted: &edge.config.passive.trusted_networks,
+        timeout: edge.config.passive.accept_timeout,
+        metrics: &edge.metrics,
+    })
+    .await
+}
+
+/// libunftp's last reply. Once the storage is done it has to come soon.
+async fn last_word(link: &mut Link, state: State) -> Result<Happened, End> {
+    let reply = link.transfer_reply();
+    if state != State::Done {
+        return Ok(Happened::Ended(reply.await?));
+    }
+    match tokio::time::timeout(LAST_WORD, reply).await {
+        Ok(reply) => Ok(Happened::Ended(reply?)),
+        Err(_) => Ok(Happened::Silent),
+    }
+}
+
+/// What the client is told in the end: the storage's failure, or success in our words.
+fn last_reply(running: &Running, report: &Report, reply: Reply) -> Reply {
+    match &report.failure {
+        Some(failure) => Reply::new(failure.code, &failure.text),
+        None if !reply.is_success() => reply,
+        None => match running.transfer.kind() {
+            TransferKind::Store(_) => Reply::new(226, format!("Stored {} bytes", report.bytes)),
+            TransferKind::Retrieve { .. } => {
+                Reply::new(226, format!("Sent {} bytes", report.bytes))
+            }
+            TransferKind::List(_) => Reply::new(226, "Listed"),
+        },
+    }
+}
+
+/// What a line that comes during a transfer is.
+enum During {
+    Abor,
+    Quit,
+    Noop,
+    Stat,
+    Wait,
+}
+
+fn during_transfer(line: &Line) -> During {
+    let Line::Text(text) = line else {
+        return During::Wait;
+    };
+    match Command::parse(text) {
+        Ok(command) => match command.spec.action {
+            Action::Edge(EdgeVerb::Abor) => During::Abor,
+            Action::Edge(EdgeVerb::Quit) => During::Quit,
+            Action::Edge(EdgeVerb::Noop) => During::Noop,
+            Action::Session(SessionVerb::Stat) if command.argument.is_empty() => During::Stat,
+            _ => During::Wait,
+        },
+        Err(_) => During::Wait,
+    }
+}
+
+fn list_verb(format: crate::session::ListFormat) -> PathVerb {
+    use crate::session::ListFormat;
+    match format {
+        ListFormat::Long => PathVerb::List,
+        ListFormat::Names => PathVerb::Nlst,
+        ListFormat::Facts => PathVerb::Mlsd,
+    }
+}
+
+/// `LIST -la name`: options as `ls` has them are taken off, whatever they ask for.
+fn without_options(mut argument: &[u8]) -> &[u8] {
+    loop {
+        let argument_end = argument.iter().position(|byte| *byte == b' ');
+        let (first, rest) = match argument_end {
+            Some(end) => (&argument[..end], &argument[end + 1..]),
+            None => (argument, &argument[argument.len()..]),
+        };
+        match first {
+            [b'-', options @ ..] if options.iter().all(u8::is_ascii_alphanumeric) => {
+                argument = rest;
+            }
+            _ => return argument,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_of_ls_are_no_path() {
+        assert_eq!(without_options(b"-la"), b"");
+        assert_eq!(without_options(b"-a -l in out"), b"in out");
+        assert_eq!(without_options(b"in -l"), b"in -l");
+        assert_eq!(without_options(b"-dash.txt"), b"-dash.txt");
+        assert_eq!(without_options(b""), b"");
+    }
+}

@@ -1,0 +1,180 @@
+//! Listens, and decides who is let in.
+
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
+use thiserror::Error;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+use crate::ftp::Reply;
+use crate::session::{Admitted, Refusal, Session};
+
+use super::guard::Guard;
+use super::{Edge, contains};
+
+/// Connections that the system keeps for us between two accepts.
+const BACKLOG: i32 = 1024;
+
+/// Below the 350 s after which an AWS balancer forgets a quiet connection.
+const KEEPALIVE: Duration = Duration::from_mins(1);
+
+/// After an error of `accept` (no descriptors left, mostly): long enough for some to be freed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a refused client may take to read why.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// An address that can't be listened on.
+#[derive(Debug, Error)]
+#[error("ftp.listen: can't listen on {address}: {source}")]
+pub struct BindError {
+    address: SocketAddr,
+    source: io::Error,
+}
+
+/// The open control listeners.
+#[derive(Debug)]
+pub(super) struct Listeners(Vec<TcpListener>);
+
+impl Listeners {
+    pub(super) fn bind(addresses: &[SocketAddr]) -> Result<Self, BindError> {
+        let open = |address: &SocketAddr| {
+            listen(*address).map_err(|source| BindError {
+                address: *address,
+                source,
+            })
+        };
+        Ok(Self(addresses.iter().map(open).collect::<Result<_, _>>()?))
+    }
+
+    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
+        self.0
+            .iter()
+            .filter_map(|listener| listener.local_addr().ok())
+            .collect()
+    }
+
+    /// Accepts on all listeners until the gateway drains; the listeners are closed then.
+    pub(super) async fn serve(self, edge: Arc<Edge>) {
+        let mut loops = JoinSet::new();
+        for listener in self.0 {
+            loops.spawn(accept_loop(listener, Arc::clone(&edge)));
+        }
+        loops.join_all().await;
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
+        // `[::]` means every address, IPv4's as well, whatever the system's default is.
+        socket.set_only_v6(false)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+async fn accept_loop(listener: TcpListener, edge: Arc<Edge>) {
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = edge.shutdown.draining().cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => welcome(&edge, stream, peer),
+            Err(error) => {
+                tracing::warn!(%error, "can't accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn welcome(edge: &Arc<Edge>, stream: TcpStream, peer: SocketAddr) {
+    let peer = unmapped(peer);
+    match admit(edge, peer.ip()) {
+        Ok(place) => {
+            let edge = Arc::clone(edge);
+            let registry = edge.registry.clone();
+            registry.tasks().spawn(async move {
+                if let Err(error) = serve(edge, stream, peer, place).await {
+                    tracing::debug!(%peer, %error, "connection lost before the greeting");
+                }
+            });
+        }
+        Err(refusal) => {
+            edge.metrics
+                .sessions_refused
+                .with_label_values(&[refusal.label()])
+                .inc();
+            tracing::info!(%peer, reason = refusal.label(), "connection refused");
+            edge.registry.tasks().spawn(refuse(stream, refusal));
+        }
+    }
+}
+
+fn admit(edge: &Edge, address: IpAddr) -> Result<Admitted, Refusal> {
+    let (allow, deny) = (&edge.config.ftp.allow, &edge.config.ftp.deny);
+    if contains(deny, address) || (!allow.is_empty() && !contains(allow, address)) {
+        return Err(Refusal::AddressDenied);
+    }
+    if edge.shutdown.draining().is_cancelled() {
+        return Err(Refusal::ShuttingDown);
+    }
+    edge.registry.admit(address)
+}
+
+async fn serve(
+    edge: Arc<Edge>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    place: Admitted,
+) -> io::Result<()> {
+    prepare(&stream)?;
+    // Telnet's urgent byte belongs to the line it is in; out of band it would be lost.
+    SockRef::from(&stream).set_out_of_band_inline(true)?;
+    let local = unmapped(stream.local_addr()?);
+    let session = Arc::new(Session::new(
+        peer,
+        local,
+        edge.config.legacy_charset,
+        edge.shutdown.aborting().child_token(),
+    ));
+    edge.metrics.sessions_total.inc();
+    edge.metrics.sessions.inc();
+    let metrics = Arc::clone(&edge.metrics);
+    Guard::new(edge, session, stream).run().await;
+    metrics.sessions.dec();
+    drop(place);
+    Ok(())
+}
+
+/// What every socket of a client gets: small replies at once, and a sign of life for balancers.
+pub(super) fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE)
+        .with_interval(KEEPALIVE / 4)
+        .with_retries(4);
+    SockRef::from(stream).set_tcp_keepalive(&keepalive)
+}
+
+async fn refuse(mut stream: TcpStream, refusal: Refusal) {
+    let reply = Reply::new(421, refusal.text()).to_wire();
+    // A client that does not read its refusal gets none.
+    let _ = tokio::time::timeout(REFUSAL_TIMEOUT, stream.write_all(reply.as_bytes())).await;
+}
+
+/// IPv4 addresses as such, also where an IPv6 socket shows them mapped.
+pub(super) fn unmapped(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}

@@ -1,0 +1,141 @@
+//! Every socket that faces a client.
+//!
+//! [`Edge::bind`] opens the listeners; [`Edge::serve`] admits connections, each to a guard of its
+//! own, until the gateway drains. The guard is the FTP server that the client sees: it answers what
+//! concerns the connection itself, hands the rest to the [`ftp`](crate::ftp) session behind it, and
+//! keeps a transfer's data connection out of libunftp's reach.
+
+mod command;
+mod connection;
+mod data;
+mod descriptors;
+mod guard;
+mod listener;
+mod passive;
+
+pub use descriptors::sessions_that_fit;
+pub use listener::BindError;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use encoding_rs::Encoding;
+use ipnet::IpNet;
+
+use crate::address::AddressBook;
+use crate::config::Config;
+use crate::ftp::Ftp;
+use crate::session::Registry;
+use crate::shutdown::Shutdown;
+use crate::telemetry::{Metrics, Xferlog};
+
+use listener::Listeners;
+use passive::PassivePorts;
+
+/// What all guards share.
+#[derive(Debug)]
+pub struct Edge {
+    config: Settings,
+    ftp: Ftp,
+    address: AddressBook,
+    ports: PassivePorts,
+    registry: Registry,
+    metrics: Arc<Metrics>,
+    xferlog: Option<Xferlog>,
+    shutdown: Shutdown,
+}
+
+/// The parts of the configuration that concern the edge, as it uses them.
+#[derive(Debug)]
+struct Settings {
+    ftp: crate::config::Ftp,
+    passive: crate::config::Passive,
+    limits: crate::config::Limits,
+    check_allo: bool,
+    on_control_loss: crate::config::ControlLoss,
+    legacy_charset: &'static Encoding,
+}
+
+/// What the edge is built from.
+#[derive(Debug)]
+pub struct Parts {
+    /// The sessions behind the guards.
+    pub ftp: Ftp,
+    /// What a 227 advertises.
+    pub address: AddressBook,
+    /// All sessions.
+    pub registry: Registry,
+    /// Where it counts.
+    pub metrics: Arc<Metrics>,
+    /// The classic transfer log, where one is wanted.
+    pub xferlog: Option<Xferlog>,
+    /// When to stop.
+    pub shutdown: Shutdown,
+}
+
+impl Edge {
+    /// An edge with these settings.
+    #[must_use]
+    pub fn new(config: &Config, parts: Parts) -> Self {
+        let ports = PassivePorts::new(config.passive.ports, Arc::clone(&parts.metrics));
+        Self {
+            config: Settings {
+                ftp: config.ftp.clone(),
+                passive: config.passive.clone(),
+                limits: config.limits.clone(),
+                check_allo: config.upload.check_allo,
+                on_control_loss: config.upload.on_control_loss,
+                legacy_charset: legacy_charset(&config.ftp.fallback_charset),
+            },
+            ftp: parts.ftp,
+            address: parts.address,
+            ports,
+            registry: parts.registry,
+            metrics: parts.metrics,
+            xferlog: parts.xferlog,
+            shutdown: parts.shutdown,
+        }
+    }
+
+    /// Opens the listeners.
+    ///
+    /// # Errors
+    /// When an address can't be listened on.
+    pub fn bind(self) -> Result<BoundEdge, BindError> {
+        let listeners = Listeners::bind(&self.config.ftp.listen)?;
+        Ok(BoundEdge {
+            edge: Arc::new(self),
+            listeners,
+        })
+    }
+}
+
+/// An edge whose listeners are open.
+#[derive(Debug)]
+pub struct BoundEdge {
+    edge: Arc<Edge>,
+    listeners: Listeners,
+}
+
+impl BoundEdge {
+    /// Where clients can connect; a port that was configured as 0 is the real one here.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.addresses()
+    }
+
+    /// Serves clients until the gateway drains, then stops listening.
+    pub async fn serve(self) {
+        self.listeners.serve(self.edge).await;
+    }
+}
+
+/// Whether `networks` contains `address`.
+fn contains(networks: &[IpNet], address: std::net::IpAddr) -> bool {
+    networks.iter().any(|network| network.contains(&address))
+}
+
+/// The configuration has checked the label; UTF-8 stands for "no old charset".
+fn legacy_charset(label: &str) -> &'static Encoding {
+    Encoding::for_label(label.as_bytes()).unwrap_or(encoding_rs::UTF_8)
+}

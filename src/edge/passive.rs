@@ -1,0 +1,143 @@
+//! The passive ports: a free one for each data connection that a client announces.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use socket2::{Domain, Socket, Type};
+use tokio::net::TcpListener;
+
+use crate::config::PortRange;
+use crate::telemetry::Metrics;
+
+/// Strangers may knock before the client does; they are turned away one by one.
+const BACKLOG: i32 = 16;
+
+/// All passive ports.
+#[derive(Debug)]
+pub(super) struct PassivePorts {
+    range: PortRange,
+    next: AtomicUsize,
+    metrics: Arc<Metrics>,
+}
+
+/// A passive port that waits for its client. Dropping it frees the port.
+#[derive(Debug)]
+pub(super) struct PassivePort {
+    listener: TcpListener,
+    port: u16,
+    metrics: Arc<Metrics>,
+}
+
+impl PassivePorts {
+    pub(super) fn new(range: PortRange, metrics: Arc<Metrics>) -> Self {
+        let all = if range.is_any() { 0 } else { range.len() };
+        metrics
+            .passive_ports
+            .set(i64::try_from(all).unwrap_or(i64::MAX));
+        Self {
+            // A random start, so that an attacker can't foresee the next port after a restart.
+            next: AtomicUsize::new(rand::random::<u16>().into()),
+            range,
+            metrics,
+        }
+    }
+
+    /// A free port on `address`: every one is tried, in turn.
+    ///
+    /// # Errors
+    /// The last port's error, when none is free.
+    pub(super) fn open(&self, address: IpAddr) -> io::Result<PassivePort> {
+        if self.range.is_any() {
+            return self.listen(SocketAddr::new(address, 0));
+        }
+        let count = self.range.len();
+        let start = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        for step in 0..count {
+            let port = self.port(start.wrapping_add(step) % count);
+            match self.listen(SocketAddr::new(address, port)) {
+                Ok(port) => return Ok(port),
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    }
+
+    fn port(&self, index: usize) -> u16 {
+        self.range
+            .first()
+            .saturating_add(u16::try_from(index).unwrap_or(u16::MAX))
+    }
+
+    fn listen(&self, address: SocketAddr) -> io::Result<PassivePort> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        let listener = TcpListener::from_std(socket.into())?;
+        let port = listener.local_addr()?.port();
+        self.metrics.passive_ports_in_use.inc();
+        Ok(PassivePort {
+            listener,
+            port,
+            metrics: Arc::clone(&self.metrics),
+        })
+    }
+}
+
+impl PassivePort {
+    /// The port's number.
+    pub(super) fn number(&self) -> u16 {
+        self.port
+    }
+
+    /// Where clients knock.
+    pub(super) fn listener(&self) -> &TcpListener {
+        &self.listener
+    }
+}
+
+impl Drop for PassivePort {
+    fn drop(&mut self) {
+        self.metrics.passive_ports_in_use.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    /// Two neighbouring ports that are free now; the kernel hands out others meanwhile.
+    fn free_pair() -> PortRange {
+        for _ in 0..100 {
+            let socket = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+            let first = socket.local_addr().unwrap().port();
+            let second = first.saturating_add(1);
+            if std::net::TcpListener::bind(("127.0.0.1", second)).is_ok() {
+                return PortRange::new(first..=second).unwrap();
+            }
+        }
+        panic!("no two neighbouring ports are free");
+    }
+
+    #[tokio::test]
+    async fn every_port_is_used_before_there_is_none() {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let ports = PassivePorts::new(free_pair(), Arc::clone(&metrics));
+        let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let first = ports.open(address).unwrap();
+        let second = ports.open(address).unwrap();
+        assert_ne!(first.number(), second.number());
+        assert!(ports.open(address).is_err());
+        assert_eq!(metrics.passive_ports_in_use.get(), 2);
+        let freed = first.number();
+        drop(first);
+        assert_eq!(ports.open(address).unwrap().number(), freed);
+        assert_eq!(metrics.passive_ports_in_use.get(), 1);
+    }
+}

@@ -1,0 +1,90 @@
+//! The FTP session itself, driven through libunftp: the only room that names it.
+//!
+//! libunftp never sees a client. Each session has a libunftp server of its own at the other end of
+//! a connected pair of loopback sockets, whose authenticator and storage close over the
+//! [`Session`]. The guard calls it through [`Link`] as if it were a function: a [`Request`] in, a
+//! [`Reply`] out.
+
+mod bridge;
+mod link;
+mod reply;
+mod request;
+
+pub use link::{Link, LinkError};
+pub use reply::Reply;
+pub use request::{PathVerb, Request};
+
+use std::io;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use libunftp::{Server, ServerBuilder};
+
+use crate::auth::Authenticator;
+use crate::session::Session;
+use crate::storage::{Backend, Storage};
+
+use bridge::{LoginBridge, LoopbackBinder, SessionUser, UserBridge};
+
+/// libunftp's own idle timeout is out of the way: the guard's counts.
+const NEVER: Duration = Duration::from_hours(10 * 365 * 24);
+
+/// What every session's libunftp is made of.
+#[derive(Debug)]
+pub struct Ftp {
+    authenticator: Arc<Authenticator>,
+    storage: Arc<Storage>,
+    logger: slog::Logger,
+}
+
+impl Ftp {
+    /// Sessions that log in through `authenticator` and store in `storage`.
+    #[must_use]
+    pub fn new(authenticator: Authenticator, storage: Arc<Storage>, logger: slog::Logger) -> Self {
+        Self {
+            authenticator: Arc::new(authenticator),
+            storage,
+            logger,
+        }
+    }
+
+    /// Opens a libunftp session for this client.
+    ///
+    /// # Errors
+    /// When the system has no sockets left, or libunftp does not greet.
+    pub async fn open(&self, session: Arc<Session>) -> Result<Link, LinkError> {
+        let address = random_loopback();
+        let (ours, theirs) = link::pair(address).await?;
+        let server = self.server(session).map_err(io::Error::other)?;
+        // The server ends when its end of the pair is closed, that is, with the link.
+        tokio::spawn(server.service(theirs));
+        Link::greeted(ours, address).await
+    }
+
+    fn server(
+        &self,
+        session: Arc<Session>,
+    ) -> Result<Server<Backend, SessionUser>, libunftp::ServerError> {
+        let login = LoginBridge::new(Arc::clone(&self.authenticator), Arc::clone(&session));
+        let storage = Arc::clone(&self.storage);
+        let backend = Box::new(move || Backend::new(Arc::clone(&storage), Arc::clone(&session)));
+        ServerBuilder::<Backend, SessionUser>::with_user_detail_provider(
+            backend,
+            Arc::new(UserBridge),
+        )
+        .authenticator(Arc::new(login))
+        .binder(LoopbackBinder)
+        .idle_session_timeout(NEVER.as_secs())
+        .logger(self.logger.clone())
+        .build()
+    }
+}
+
+/// A random address for one session's private sockets: libunftp insists that control and data come
+/// from one address, which keeps other local processes from guessing in.
+fn random_loopback() -> Ipv4Addr {
+    let [a, b, c]: [u8; 3] = rand::random();
+    // Neither 127.0.0.x, where others live, nor a broadcast address.
+    Ipv4Addr::new(127, a.max(1), b, c.clamp(1, 254))
+}

@@ -1,0 +1,83 @@
+//! What the guard asks of libunftp, each in the one form that its parser accepts.
+//!
+//! A line it rejects ends its session, so no client's line is ever passed on: arguments are typed,
+//! paths are absolute and normalised, and nothing here can hold a line end.
+
+use std::fmt;
+
+use crate::session::FtpPath;
+
+/// One command to libunftp.
+#[derive(Debug, Clone, Copy)]
+pub enum Request<'a> {
+    /// `USER name`; the name holds no control character.
+    User(&'a str),
+    /// `PASS password`; neither does the password.
+    Pass(&'a str),
+    /// `PASV`, for libunftp's private data connection.
+    Pasv,
+    /// `REST n`.
+    Rest(u64),
+    /// `SITE words`; no control character in them either.
+    Site(&'a str),
+    /// A verb with a path.
+    Path(PathVerb, &'a FtpPath),
+}
+
+/// The verbs that take a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each is the FTP verb of its name")]
+pub enum PathVerb {
+    Appe,
+    Cwd,
+    Dele,
+    List,
+    Mdtm,
+    Mkd,
+    Mlsd,
+    Mlst,
+    Nlst,
+    Retr,
+    Rmd,
+    Rnfr,
+    Rnto,
+    Size,
+    Stat,
+    Stor,
+}
+
+impl fmt::Display for Request<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User(name) => write!(f, "USER {name}\r\n"),
+            Self::Pass(password) => write!(f, "PASS {password}\r\n"),
+            Self::Pasv => f.write_str("PASV\r\n"),
+            Self::Rest(offset) => write!(f, "REST {offset}\r\n"),
+            Self::Site(words) => write!(f, "SITE {words}\r\n"),
+            Self::Path(verb, path) => write!(f, "{} {path}\r\n", verb.name()),
+        }
+    }
+}
+
+impl PathVerb {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Appe => "APPE",
+            Self::Cwd => "CWD",
+            Self::Dele => "DELE",
+            Self::List => "LIST",
+            Self::Mdtm => "MDTM",
+            Self::Mkd => "MKD",
+            Self::Mlsd => "MLSD",
+            Self::Mlst => "MLST",
+            Self::Nlst => "NLST",
+            Self::Retr => "RETR",
+            Self::Rmd => "RMD",
+            Self::Rnfr => "RNFR",
+            Self::Rnto => "RNTO",
+            Self::Size => "SIZE",
+            Self::Stat => "STAT",
+            Self::Stor => "STOR",
+        }
+    }
+}

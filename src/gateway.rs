@@ -1,0 +1,200 @@
+//! Wires the rooms: from a configuration to a gateway that serves.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::address::AddressBook;
+use crate::admin::{Admin, Readiness};
+use crate::auth::{Authenticator, LockoutPolicy, ReloadOutcome, Users};
+use crate::config::Config;
+use crate::edge::{Edge, Parts, sessions_that_fit};
+use crate::ftp::Ftp;
+use crate::session::{Admission, Registry};
+use crate::shutdown::Shutdown;
+use crate::storage::Storage;
+use crate::telemetry::{Metrics, Xferlog, logging};
+
+/// How soon a store that does not answer is asked again.
+const RETRY_PROBE: Duration = Duration::from_secs(1);
+
+/// A gateway that serves clients.
+#[derive(Debug)]
+pub struct Gateway {
+    addresses: Vec<SocketAddr>,
+    admin: Admin,
+    serving: JoinHandle<()>,
+    registry: Registry,
+    shutdown: Shutdown,
+    grace: Duration,
+    background: CancellationToken,
+    metrics: Arc<Metrics>,
+}
+
+/// Runs a gateway until `shutdown` ends it. Returns whether every transfer could finish.
+///
+/// # Errors
+/// When it can't start: a store that can't be opened, an address that can't be listened on.
+pub async fn run(config: &Config, users: Users, shutdown: Shutdown) -> anyhow::Result<bool> {
+    let gateway = Gateway::start(config, users, shutdown)?;
+    Ok(gateway.finished().await)
+}
+
+impl Gateway {
+    /// Opens the store and the listeners, and begins to serve.
+    ///
+    /// # Errors
+    /// When the store can't be opened, or an address can't be listened on.
+    pub fn start(config: &Config, users: Users, shutdown: Shutdown) -> anyhow::Result<Self> {
+        let metrics = Arc::new(Metrics::new()?);
+        let readiness = Arc::new(Readiness::new(config.admin.ready_needs_store));
+        let storage = Arc::new(Storage::open(config, Arc::clone(&metrics))?);
+        let registry = Registry::new(Admission {
+            max_sessions: sessions_that_fit(config.limits.max_sessions),
+            max_sessions_per_ip: config.limits.max_sessions_per_ip,
+        });
+        let authenticator = Authenticator::new(users.clone(), lockout(config));
+        let ftp = Ftp::new(authenticator, Arc::clone(&storage), logging::slog_bridge());
+        let parts = Parts {
+            ftp,
+            address: AddressBook::new(&config.passive),
+            registry: registry.clone(),
+            metrics: Arc::clone(&metrics),
+            xferlog: open_xferlog(config)?,
+            shutdown: shutdown.clone(),
+        };
+        let edge = Edge::new(config, parts).bind()?;
+        let admin = Admin::start(
+            config.admin.listen,
+            Arc::clone(&metrics),
+            Arc::clone(&readiness),
+        )?;
+        readiness.listening();
+
+        let addresses = edge.addresses();
+        let background = CancellationToken::new();
+        let probing = probe(
+            storage,
+            readiness,
+            Arc::clone(&metrics),
+            config.store.probe_interval,
+        );
+        tokio::spawn(background.clone().run_until_cancelled_owned(probing));
+        watch_users(users, config, Arc::clone(&metrics), background.clone());
+        tracing::info!(
+            listen = ?addresses,
+            admin = %admin.address(),
+            store = %config.store.url,
+            version = env!("CARGO_PKG_VERSION"),
+            "serving"
+        );
+        Ok(Self {
+            addresses,
+            admin,
+            serving: tokio::spawn(edge.serve()),
+            registry,
+            shutdown,
+            grace: config.shutdown.grace,
+            background,
+            metrics,
+        })
+    }
+
+    /// Where clients can connect.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Where the operator can look.
+    #[must_use]
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin.address()
+    }
+
+    /// The gateway's metrics.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Waits for the shutdown, and then for running transfers. Returns whether all could finish.
+    pub async fn finished(self) -> bool {
+        if self.serving.await.is_err() {
+            tracing::error!("a listener panicked; shutting down");
+            self.shutdown.begin();
+        }
+        let in_peace = self.shutdown.drain(self.registry.tasks(), self.grace).await;
+        self.background.cancel();
+        self.admin.stop();
+        tracing::info!(in_peace, "ended");
+        in_peace
+    }
+}
+
+fn lockout(config: &Config) -> LockoutPolicy {
+    LockoutPolicy {
+        failures: config.limits.login_failures,
+        failures_per_address: config.limits.login_failures_per_address,
+        lockout: config.limits.lockout,
+    }
+}
+
+fn open_xferlog(config: &Config) -> anyhow::Result<Option<Xferlog>> {
+    let Some(path) = &config.log.xferlog else {
+        return Ok(None);
+    };
+    let log = Xferlog::open(path)
+        .with_context(|| format!("log.xferlog: can't open {}", path.display()))?;
+    Ok(Some(log))
+}
+
+/// Asks the store, in the background and for ever, whether it answers.
+async fn probe(
+    storage: Arc<Storage>,
+    readiness: Arc<Readiness>,
+    metrics: Arc<Metrics>,
+    interval: Duration,
+) {
+    loop {
+        let trouble = storage.probe().await.err().map(|error| error.to_string());
+        let healthy = trouble.is_none();
+        metrics.store_up.set(healthy.into());
+        if readiness.store_answered(trouble.clone()) {
+            match trouble {
+                None => tracing::info!("the store answers"),
+                Some(trouble) => tracing::warn!(trouble, "the store does not answer"),
+            }
+        }
+        tokio::time::sleep(if healthy {
+            interval
+        } else {
+            RETRY_PROBE.min(interval)
+        })
+        .await;
+    }
+}
+
+fn watch_users(users: Users, config: &Config, metrics: Arc<Metrics>, stop: CancellationToken) {
+    let count = |users: &Users| i64::try_from(users.current().len()).unwrap_or(i64::MAX);
+    metrics.users.set(count(&users));
+    let Some(path) = config.users.file.clone() else {
+        return;
+    };
+    let reloaded = {
+        let users = users.clone();
+        move |outcome: ReloadOutcome| {
+            let label = match outcome {
+                ReloadOutcome::Reloaded { .. } => "reloaded",
+                ReloadOutcome::Failed => "failed",
+            };
+            metrics.users_reloads.with_label_values(&[label]).inc();
+            metrics.users.set(count(&users));
+        }
+    };
+    tokio::spawn(users.watch(path, config.users.reload_interval, stop, reloaded));
+}

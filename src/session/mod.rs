@@ -1,0 +1,253 @@
+//! One client: who it is, where it comes from, what it is doing and how to stop it.
+//!
+//! The session is the meeting place of the rooms. The guard (`edge`) puts a transfer into it, the
+//! storage behind libunftp takes it out; a failure that libunftp's reply could not express, or the
+//! lines of an `MLST`, come back through it. It holds no socket and speaks no protocol.
+
+mod answer;
+mod id;
+mod path;
+mod registry;
+mod transfer;
+
+pub use answer::{Entry, EntryKind, Failure, LoginOutcome};
+pub use id::SessionId;
+pub use path::{FtpPath, PathError};
+pub use registry::{Admission, Admitted, Refusal, Registry};
+pub use transfer::{
+    Abort, Client, DataStream, Event, Job, ListFormat, Outcome, Progress, Report, StoreMode,
+    Transfer, TransferKind,
+};
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use encoding_rs::Encoding;
+use tokio_util::sync::CancellationToken;
+
+use crate::auth::User;
+
+/// One client's session, shared by the guard and by what libunftp calls on its behalf.
+#[derive(Debug)]
+pub struct Session {
+    id: SessionId,
+    peer: SocketAddr,
+    local: SocketAddr,
+    cancel: CancellationToken,
+    legacy_charset: &'static Encoding,
+    speaks_legacy: AtomicBool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    user: Option<Arc<User>>,
+    login: Option<LoginOutcome>,
+    job: Option<Job>,
+    failure: Option<Failure>,
+    entry: Option<Entry>,
+    lines: Option<Vec<String>>,
+}
+
+impl Session {
+    /// A session of the client at `peer`, which connected to `local`.
+    ///
+    /// `cancel` ends the session at once: its transfer is aborted and its connection closed.
+    #[must_use]
+    pub fn new(
+        peer: SocketAddr,
+        local: SocketAddr,
+        legacy_charset: &'static Encoding,
+        cancel: CancellationToken,
+    ) -> Self {
+        Self {
+            id: SessionId::random(),
+            peer,
+            local,
+            cancel,
+            legacy_charset,
+            speaks_legacy: AtomicBool::new(false),
+            state: Mutex::default(),
+        }
+    }
+
+    /// What logs and object metadata call this session.
+    #[must_use]
+    pub fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// The client's address, IPv4-mapped addresses already unmapped.
+    #[must_use]
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// The address the client connected to.
+    #[must_use]
+    pub fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Fires when the session has to end at once.
+    #[must_use]
+    pub fn cancelled(&self) -> &CancellationToken {
+        &self.cancel
+    }
+
+    /// The user that has logged in.
+    #[must_use]
+    pub fn user(&self) -> Option<Arc<User>> {
+        self.state().user.clone()
+    }
+
+    /// Records how a login ended, and who the client is if it ended well.
+    pub fn record_login(&self, login: LoginOutcome, user: Option<Arc<User>>) {
+        let mut state = self.state();
+        state.login = Some(login);
+        state.user = user;
+    }
+
+    /// How the last login attempt ended; taken, so that it is counted once.
+    pub fn take_login(&self) -> Option<LoginOutcome> {
+        self.state().login.take()
+    }
+
+    /// Forgets the user, as before a new `USER`.
+    pub fn log_out(&self) {
+        self.state().user = None;
+    }
+
+    /// Leaves a transfer for the storage to take.
+    pub fn offer(&self, job: Job) {
+        let mut state = self.state();
+        state.failure = None;
+        state.job = Some(job);
+    }
+
+    /// Takes the transfer that the guard left; `None` when there is none.
+    pub fn take_job(&self) -> Option<Job> {
+        self.state().job.take()
+    }
+
+    /// Says what the client is to be told instead of libunftp's own words.
+    pub fn fail(&self, failure: Failure) {
+        self.state().failure = Some(failure);
+    }
+
+    /// The failure that was left since the last command.
+    pub fn take_failure(&self) -> Option<Failure> {
+        self.state().failure.take()
+    }
+
+    /// Leaves what a path was found to be, for `MLST` and the checks of `SIZE`.
+    pub fn found(&self, entry: Entry) {
+        self.state().entry = Some(entry);
+    }
+
+    /// What the last looked-up path was found to be.
+    pub fn take_entry(&self) -> Option<Entry> {
+        self.state().entry.take()
+    }
+
+    /// Leaves the lines that answer a `STAT` with a path.
+    pub fn listed(&self, lines: Vec<String>) {
+        self.state().lines = Some(lines);
+    }
+
+    /// The lines left for a `STAT` with a path.
+    pub fn take_lines(&self) -> Option<Vec<String>> {
+        self.state().lines.take()
+    }
+
+    /// Forgets everything that an earlier command left behind.
+    pub fn clear_answers(&self) {
+        let mut state = self.state();
+        state.failure = None;
+        state.entry = None;
+        state.lines = None;
+        state.job = None;
+    }
+
+    /// Reads a name as the client sent it: UTF-8, or else the configured old charset, which the
+    /// client is from then on also answered in. `None` if the bytes mean nothing in either.
+    pub fn decode<'a>(&self, name: &'a [u8]) -> Option<Cow<'a, str>> {
+        if let Ok(name) = std::str::from_utf8(name) {
+            return Some(Cow::Borrowed(name));
+        }
+        let decoded = self
+            .legacy_charset
+            .decode_without_bom_handling_and_without_replacement(name)?;
+        self.speaks_legacy.store(true, Ordering::Relaxed);
+        Some(decoded)
+    }
+
+    /// Writes text the way this client reads it.
+    #[must_use]
+    pub fn encode<'a>(&self, text: &'a str) -> Cow<'a, [u8]> {
+        if self.speaks_legacy.load(Ordering::Relaxed) {
+            self.legacy_charset.encode(text).0
+        } else {
+            Cow::Borrowed(text.as_bytes())
+        }
+    }
+
+    /// The client said `OPTS UTF8 ON`: answer in UTF-8 whatever it sent before.
+    pub fn prefer_utf8(&self) {
+        self.speaks_legacy.store(false, Ordering::Relaxed);
+    }
+
+    /// Every change under this lock is a single assignment, so a panic elsewhere can't have left it
+    /// half-done: a poisoned lock is as good as any.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session() -> Session {
+        let address = SocketAddr::from(([127, 0, 0, 1], 21));
+        Session::new(
+            address,
+            address,
+            encoding_rs::WINDOWS_1252,
+            CancellationToken::new(),
+        )
+    }
+
+    #[test]
+    fn old_names_are_read_and_answered_in_their_charset() {
+        let session = session();
+        assert_eq!(session.encode("ü").as_ref(), "ü".as_bytes());
+        assert_eq!(session.decode(b"M\xfcller").as_deref(), Some("Müller"));
+        assert_eq!(session.encode("Müller").as_ref(), b"M\xfcller");
+        session.prefer_utf8();
+        assert_eq!(session.encode("ü").as_ref(), "ü".as_bytes());
+    }
+
+    #[test]
+    fn utf8_stays_utf8() {
+        let session = session();
+        assert_eq!(
+            session.decode("Müller".as_bytes()).as_deref(),
+            Some("Müller")
+        );
+        assert_eq!(session.encode("ü").as_ref(), "ü".as_bytes());
+    }
+
+    #[test]
+    fn an_offered_transfer_forgets_the_failure_before_it() {
+        let session = session();
+        session.fail(Failure::new(550, "old news"));
+        let (_transfer, job) = Transfer::new(TransferKind::Retrieve { offset: 0 }, FtpPath::root());
+        session.offer(job);
+        assert!(session.take_failure().is_none());
+        assert!(session.take_job().is_some());
+        assert!(session.take_job().is_none());
+    }
+}

@@ -1,0 +1,98 @@
+//! From a signal to the end of the process.
+//!
+//! SIGTERM or SIGINT: the gateway drains: it takes no new session, ends idle ones, and lets running
+//! transfers finish, for [`grace`](crate::config::Shutdown::grace) at most; then it aborts what is
+//! left. A second signal ends the process at once.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// What aborted transfers may take to discard what they had sent.
+const ABORT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Exit code of a process that a second signal ended: 128 + SIGTERM, as shells have it.
+const KILLED: i32 = 143;
+
+/// Tells every room when to stop; clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Shutdown {
+    draining: CancellationToken,
+    aborting: CancellationToken,
+}
+
+impl Shutdown {
+    /// A shutdown that nobody has asked for yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Fires when no new work is to be taken.
+    #[must_use]
+    pub fn draining(&self) -> &CancellationToken {
+        &self.draining
+    }
+
+    /// Fires when the work that is left is to be given up.
+    #[must_use]
+    pub fn aborting(&self) -> &CancellationToken {
+        &self.aborting
+    }
+
+    /// Begins the drain.
+    pub fn begin(&self) {
+        self.draining.cancel();
+    }
+
+    /// Waits for `tasks` to end, within `grace`; aborts what is left then. Returns whether all
+    /// ended by themselves.
+    pub async fn drain(&self, tasks: &TaskTracker, grace: Duration) -> bool {
+        tasks.close();
+        if tokio::time::timeout(grace, tasks.wait()).await.is_ok() {
+            return true;
+        }
+        tracing::warn!(left = tasks.len(), "grace is over, aborting what is left");
+        self.aborting.cancel();
+        if tokio::time::timeout(ABORT_TIMEOUT, tasks.wait())
+            .await
+            .is_err()
+        {
+            tracing::error!(left = tasks.len(), "some work could not be aborted in time");
+        }
+        false
+    }
+}
+
+/// Begins the drain at the first SIGTERM or SIGINT, and ends the process at the second.
+///
+/// # Errors
+/// When the system does not let us handle signals.
+pub fn on_signals(shutdown: Shutdown) -> io::Result<()> {
+    let mut signals = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
+    tokio::spawn(async move {
+        let first = next(&mut signals).await;
+        tracing::info!(
+            signal = first,
+            "draining; a second signal ends the process at once"
+        );
+        shutdown.begin();
+        let second = next(&mut signals).await;
+        tracing::warn!(signal = second, "second signal, ending at once");
+        std::process::exit(KILLED);
+    });
+    Ok(())
+}
+
+async fn next((terminate, interrupt): &mut (Signal, Signal)) -> &'static str {
+    tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    }
+}

@@ -1,0 +1,230 @@
+//! The storage's face towards libunftp.
+//!
+//! libunftp calls it with a path and with its own data connection. Paths are what the guard sent;
+//! its data connection carries nothing and is dropped: the client's stream is in the session's job.
+//! Whatever a libunftp reply can't say is left in the session.
+
+use std::fmt::Debug;
+use std::io::{self, Cursor};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use tokio::io::{AsyncRead, AsyncWrite};
+use unftp_core::auth::UserDetail;
+use unftp_core::storage::{
+    Error, ErrorKind, FEATURE_RESTART, Fileinfo, Metadata, Result, StorageBackend,
+};
+
+use crate::auth::User;
+use crate::session::{Abort, Entry, Failure, FtpPath, Job, Session};
+
+use super::{Storage, StorageError};
+
+/// The storage, on behalf of one session.
+#[derive(Debug)]
+pub struct Backend {
+    storage: Arc<Storage>,
+    session: Arc<Session>,
+}
+
+impl Backend {
+    /// The storage as this session's libunftp sees it.
+    #[must_use]
+    pub fn new(storage: Arc<Storage>, session: Arc<Session>) -> Self {
+        Self { storage, session }
+    }
+
+    /// Runs an operation of the user that has logged in, and leaves its failure in the session.
+    async fn run<T>(
+        &self,
+        operation: impl AsyncFnOnce(&User) -> std::result::Result<T, StorageError> + Send,
+    ) -> Result<T> {
+        let Some(user) = self.session.user() else {
+            return Err(Error::from(ErrorKind::PermissionDenied));
+        };
+        operation(&user).await.map_err(|error| self.fail(error))
+    }
+
+    fn fail(&self, error: StorageError) -> Error {
+        if error.is_ours() {
+            tracing::warn!(session = %self.session.id(), %error, "store request failed");
+        }
+        self.session.fail(error.failure());
+        Error::new(error.kind(), error)
+    }
+
+    fn path(&self, path: impl AsRef<Path>) -> Result<FtpPath> {
+        let path = path.as_ref().to_str().unwrap_or_default();
+        FtpPath::root().resolve(path).map_err(|error| {
+            self.session.fail(Failure::new(553, error.to_string()));
+            Error::new(ErrorKind::FileNameNotAllowedError, error)
+        })
+    }
+
+    fn job(&self) -> Result<Job> {
+        let job = self.session.take_job();
+        job.ok_or_else(|| self.fail(Abort::Internal.into()))
+    }
+
+    /// Every listing format ends here: the job says which.
+    async fn send_listing(&self) -> Result<()> {
+        let job = self.job()?;
+        let encode = |text: &str| self.session.encode(text).into_owned();
+        self.run(async |user| self.storage.list(user, job, encode).await)
+            .await?;
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl<U: UserDetail> StorageBackend<U> for Backend {
+    type Metadata = Entry;
+
+    fn name(&self) -> &'static str {
+        "bucketferry"
+    }
+
+    fn supported_features(&self) -> u32 {
+        FEATURE_RESTART
+    }
+
+    async fn metadata<P: AsRef<Path> + Send + Debug>(&self, _: &U, path: P) -> Result<Entry> {
+        let path = self.path(path)?;
+        let entry = self
+            .run(async |user| self.storage.stat(user, &path).await)
+            .await?;
+        self.session.found(entry.clone());
+        Ok(entry)
+    }
+
+    /// Only `MLSD` asks for this; what it is given to format is nothing.
+    async fn list<P: AsRef<Path> + Send + Debug>(
+        &self,
+        _: &U,
+        _: P,
+    ) -> Result<Vec<Fileinfo<PathBuf, Entry>>> {
+        self.send_listing().await?;
+        Ok(Vec::new())
+    }
+
+    async fn list_fmt<P: AsRef<Path> + Send + Debug>(
+        &self,
+        _: &U,
+        _: P,
+    ) -> Result<Cursor<Vec<u8>>> {
+        self.send_listing().await?;
+        Ok(Cursor::default())
+    }
+
+    async fn nlst<P: AsRef<Path> + Send + Debug>(
+        &self,
+        _: &U,
+        _: P,
+    ) -> io::Result<Cursor<Vec<u8>>> {
+        self.send_listing().await.map_err(io::Error::other)?;
+        Ok(Cursor::default())
+    }
+
+    /// `STAT` with a path: libunftp would answer 200, so the lines go through the session.
+    async fn list_vec<P: AsRef<Path> + Send + Debug>(&self, _: &U, path: P) -> Result<Vec<String>> {
+        let path = self.path(path)?;
+        let lines = self
+            .run(async |user| self.storage.long_lines(user, &path).await)
+            .await?;
+        self.session.listed(lines);
+        Ok(Vec::new())
+    }
+
+    async fn get_into<'a, P, W>(&self, _: &U, _: P, _: u64, _: &'a mut W) -> Result<u64>
+    where
+        W: AsyncWrite + Unpin + Sync + Send + ?Sized,
+        P: AsRef<Path> + Send + Debug,
+    {
+        let job = self.job()?;
+        self.run(async |user| self.storage.download(user, job).await)
+            .await
+    }
+
+    /// Nothing calls this: downloads go through `get_into`, and `SITE MD5` is off.
+    async fn get<P: AsRef<Path> + Send + Debug>(
+        &self,
+        _: &U,
+        _: P,
+        _: u64,
+    ) -> Result<Box<dyn AsyncRead + Send + Sync + Unpin>> {
+        Err(Error::from(ErrorKind::CommandNotImplemented))
+    }
+
+    async fn put<P, R>(&self, _: &U, _: R, _: P, _: u64) -> Result<u64>
+    where
+        P: AsRef<Path> + Send + Debug,
+        R: AsyncRead + Send + Sync + Unpin + 'static,
+    {
+        let job = self.job()?;
+        self.run(async |user| self.storage.upload(user, job).await)
+            .await
+    }
+
+    async fn del<P: AsRef<Path> + Send + Debug>(&self, _: &U, path: P) -> Result<()> {
+        let path = self.path(path)?;
+        self.run(async |user| self.storage.delete(user, &path).await)
+            .await
+    }
+
+    async fn mkd<P: AsRef<Path> + Send + Debug>(&self, _: &U, path: P) -> Result<()> {
+        let path = self.path(path)?;
+        self.run(async |user| self.storage.make_directory(user, &path).await)
+            .await
+    }
+
+    async fn rename<P: AsRef<Path> + Send + Debug>(&self, _: &U, from: P, to: P) -> Result<()> {
+        let (from, to) = (self.path(from)?, self.path(to)?);
+        self.run(async |user| self.storage.rename(user, &from, &to).await)
+            .await
+    }
+
+    async fn rmd<P: AsRef<Path> + Send + Debug>(&self, _: &U, path: P) -> Result<()> {
+        let path = self.path(path)?;
+        self.run(async |user| self.storage.remove_directory(user, &path).await)
+            .await
+    }
+
+    async fn cwd<P: AsRef<Path> + Send + Debug>(&self, _: &U, path: P) -> Result<()> {
+        let path = self.path(path)?;
+        self.run(async |user| self.storage.enter(user, &path).await)
+            .await
+    }
+}
+
+impl Metadata for Entry {
+    fn len(&self) -> u64 {
+        self.size
+    }
+
+    fn is_dir(&self) -> bool {
+        self.is_directory()
+    }
+
+    fn is_file(&self) -> bool {
+        !self.is_directory()
+    }
+
+    fn is_symlink(&self) -> bool {
+        false
+    }
+
+    fn modified(&self) -> Result<SystemTime> {
+        self.modified
+            .ok_or_else(|| Error::from(ErrorKind::PermanentFileNotAvailable))
+    }
+
+    fn gid(&self) -> u32 {
+        0
+    }
+
+    fn uid(&self) -> u32 {
+        0
+    }
+}

@@ -1,0 +1,141 @@
+//! What makes a directory exist when nothing is in it: a real one, or a marker.
+//!
+//! A directory with something under it exists on every store by that alone; see `listing`.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+
+use super::StorageError;
+use super::markers::S3Markers;
+
+/// How empty directories are kept, by kind of store.
+#[derive(Debug)]
+pub(super) enum Directories {
+    /// A local folder has real ones.
+    Local(LocalFileSystem),
+    /// In memory they are remembered beside the objects.
+    Memory(Mutex<BTreeSet<Path>>),
+    /// On S3 they are markers.
+    S3(S3Markers),
+    /// They can't be kept: only what has something in it is a directory.
+    Implied,
+}
+
+impl Directories {
+    pub(super) fn memory() -> Self {
+        Self::Memory(Mutex::default())
+    }
+
+    /// Makes an empty directory exist.
+    pub(super) async fn create(&self, key: &Path) -> Result<(), StorageError> {
+        match self {
+            Self::Local(local) => create_local(local, key).await,
+            Self::Memory(known) => {
+                known
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .insert(key.clone());
+                Ok(())
+            }
+            Self::S3(markers) => Ok(markers.create(key).await?),
+            Self::Implied => Err(StorageError::Unsupported(
+                "empty directories; upload into the directory and it is there".to_owned(),
+            )),
+        }
+    }
+
+    /// Removes what keeps an empty directory; no error if nothing does.
+    pub(super) async fn remove(&self, key: &Path) -> Result<(), StorageError> {
+        match self {
+            Self::Local(local) => Ok(tokio::fs::remove_dir(local.prefix(key)?).await?),
+            Self::Memory(known) => {
+                known
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .remove(key);
+                Ok(())
+            }
+            Self::S3(markers) => Ok(markers.remove(key).await?),
+            Self::Implied => Ok(()),
+        }
+    }
+
+    /// Whether an empty directory is kept that a listing of the store does not show.
+    pub(super) async fn keeps(&self, key: &Path) -> bool {
+        match self {
+            Self::Local(local) => match local.prefix(key) {
+                Ok(path) => tokio::fs::metadata(path)
+                    .await
+                    .is_ok_and(|meta| meta.is_dir()),
+                Err(_) => false,
+            },
+            Self::Memory(known) => {
+                let known = known.lock().unwrap_or_else(PoisonError::into_inner);
+                known.iter().any(|kept| kept.prefix_matches(key))
+            }
+            Self::S3(_) | Self::Implied => false,
+        }
+    }
+
+    /// The kept directories right under `key` that a listing of the store does not show.
+    pub(super) fn children(&self, key: &Path) -> BTreeSet<Path> {
+        match self {
+            Self::Memory(known) => {
+                let known = known.lock().unwrap_or_else(PoisonError::into_inner);
+                known
+                    .iter()
+                    .filter_map(|kept| {
+                        let child = kept.prefix_match(key)?.next()?;
+                        Some(key.parts().chain([child]).collect())
+                    })
+                    .collect()
+            }
+            Self::Local(_) | Self::S3(_) | Self::Implied => BTreeSet::new(),
+        }
+    }
+}
+
+/// Creates the directory and makes it survive a crash, as uploads do.
+async fn create_local(local: &LocalFileSystem, key: &Path) -> Result<(), StorageError> {
+    let path = local.prefix(key)?;
+    tokio::fs::create_dir_all(&path).await?;
+    if let Some(parent) = path.parent() {
+        tokio::fs::File::open(parent).await?.sync_all().await?;
+    }
+    Ok(())
+}
+
+/// Paths of directories in a local folder.
+trait Prefix {
+    fn prefix(&self, key: &Path) -> Result<std::path::PathBuf, StorageError>;
+}
+
+impl Prefix for LocalFileSystem {
+    /// `path_to_filesystem` refuses the root and names like `x#1`, which are fine for directories:
+    /// ask it for a file inside and take the parent.
+    fn prefix(&self, key: &Path) -> Result<std::path::PathBuf, StorageError> {
+        let mut inside = self.path_to_filesystem(&key.clone().join("file"))?;
+        inside.pop();
+        Ok(inside)
+    }
+}
+
+/// A local folder renames its directories itself, at once and whole.
+pub(super) async fn rename_local(
+    local: &LocalFileSystem,
+    from: &Path,
+    to: &Path,
+) -> Result<(), StorageError> {
+    let (from, to) = (local.prefix(from)?, local.prefix(to)?);
+    if let Some(parent) = to.parent() {
+        tokio::fs::create_dir_all(parent).await?;
+    }
+    tokio::fs::rename(&from, &to).await?;
+    for changed in [from.parent(), to.parent()].into_iter().flatten() {
+        tokio::fs::File::open(changed).await?.sync_all().await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,413 @@
+//! What can go wrong in the storage, and the one table from it to an FTP reply and a metric.
+
+use std::error::Error as StdError;
+use std::io;
+
+use object_store::client::{HttpError, HttpErrorKind};
+use thiserror::Error;
+use unftp_core::storage::ErrorKind;
+
+use crate::auth::Permission;
+use crate::config::ByteSize;
+use crate::session::{Abort, Failure, Outcome, Report};
+
+/// Why an operation did not happen. Unless it says otherwise, the bucket is as it was before.
+#[derive(Debug, Error)]
+pub enum StorageError {
+    /// There is no such file or directory.
+    #[error("no such file or directory")]
+    NotFound,
+    /// A directory is where a file was meant.
+    #[error("is a directory")]
+    IsDirectory,
+    /// A file is where a directory was meant.
+    #[error("is not a directory")]
+    NotADirectory,
+    /// The directory has something in it.
+    #[error("directory is not empty")]
+    NotEmpty,
+    /// Something of that name exists and may not be replaced.
+    #[error("already exists")]
+    Exists,
+    /// The name of a new directory is taken.
+    #[error("name is taken")]
+    Occupied,
+    /// The object was changed by another while it was being used.
+    #[error("changed by another at the same time")]
+    Conflict,
+    /// The user lacks a permission.
+    #[error("user has no permission to {0}")]
+    NotPermitted(Permission),
+    /// The store can't hold such a name.
+    #[error("name not allowed: {0}")]
+    Name(String),
+    /// The file is larger than it may be.
+    #[error("larger than {0}")]
+    TooLarge(ByteSize),
+    /// `REST n` does not fit the object.
+    #[error("restart at {asked} is not possible, the size is {size}")]
+    Restart {
+        /// The offset asked for.
+        asked: u64,
+        /// The object's size.
+        size: u64,
+    },
+    /// A directory can't be moved into itself.
+    #[error("can't be moved into itself")]
+    IntoItself,
+    /// The store can't do this.
+    #[error("not possible on this store: {0}")]
+    Unsupported(String),
+    /// The bucket's permissions don't allow it.
+    #[error("the store's permissions do not allow this: {0}")]
+    StoreDenied(#[source] object_store::Error),
+    /// Our credentials are not accepted.
+    #[error("the store does not accept the gateway's credentials: {0}")]
+    StoreCredentials(#[source] object_store::Error),
+    /// No answer.
+    #[error("the store can't be reached: {0}")]
+    StoreUnreachable(#[source] object_store::Error),
+    /// No space left.
+    #[error("the store is full: {0}")]
+    StoreFull(#[source] object_store::Error),
+    /// The store answered with an error.
+    #[error("the store failed: {0}")]
+    Store(#[source] object_store::Error),
+    /// The local folder failed.
+    #[error("the local folder failed: {0}")]
+    Local(#[source] io::Error),
+    /// The transfer was given up.
+    #[error("transfer given up: {0:?}")]
+    Aborted(Abort),
+}
+
+/// One line of the table: the metric's label, the reply, and libunftp's nearest kind.
+struct Row(&'static str, u16, String, ErrorKind);
+
+impl StorageError {
+    /// What the client is told.
+    #[must_use]
+    pub fn failure(&self) -> Failure {
+        let Row(_, code, text, _) = self.row();
+        Failure::new(code, text)
+    }
+
+    /// The metric label.
+    #[must_use]
+    pub fn outcome(&self) -> Outcome {
+        Outcome(self.row().0)
+    }
+
+    /// The nearest that libunftp knows.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        self.row().3
+    }
+
+    /// The report of a transfer that ended so.
+    #[must_use]
+    pub fn report(&self, bytes: u64) -> Report {
+        Report {
+            bytes,
+            outcome: self.outcome(),
+            failure: Some(self.failure()),
+        }
+    }
+
+    /// Whether the operator, not the client, has to do something about it.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        matches!(
+            self,
+            Self::StoreDenied(_)
+                | Self::StoreCredentials(_)
+                | Self::StoreUnreachable(_)
+                | Self::StoreFull(_)
+                | Self::Store(_)
+                | Self::Local(_)
+        )
+    }
+
+    #[expect(clippy::too_many_lines, reason = "it is a table")]
+    fn row(&self) -> Row {
+        use ErrorKind as K;
+        let row = |label, code, text: &str, kind| Row(label, code, text.to_owned(), kind);
+        match self {
+            Self::NotFound => row(
+                "not_found",
+                550,
+                "No such file or directory",
+                K::PermanentFileNotAvailable,
+            ),
+            Self::IsDirectory => row(
+                "name",
+                550,
+                "That is a directory, not a file",
+                K::PermanentFileNotAvailable,
+            ),
+            Self::NotADirectory => row(
+                "name",
+                550,
+                "That is not a directory",
+                K::PermanentDirectoryNotAvailable,
+            ),
+            Self::NotEmpty => row(
+                "not_empty",
+                550,
+                "Directory is not empty",
+                K::PermanentDirectoryNotEmpty,
+            ),
+            Self::Exists => row(
+                "exists",
+                553,
+                "Already exists and may not be replaced",
+                K::FileNameNotAllowedError,
+            ),
+            Self::Occupied => row(
+                "exists",
+                550,
+                "Already exists",
+                K::PermanentFileNotAvailable,
+            ),
+            Self::Conflict => row(
+                "conflict",
+                450,
+                "Changed by another at the same time, try again",
+                K::TransientFileNotAvailable,
+            ),
+            Self::NotPermitted(permission) => Row(
+                "not_permitted",
+                550,
+                format!("Permission denied: you may not {permission} here"),
+                K::PermissionDenied,
+            ),
+            Self::Name(reason) => Row(
+                "name",
+                553,
+                format!("Name not allowed: {reason}"),
+                K::FileNameNotAllowedError,
+            ),
+            Self::TooLarge(limit) => Row(
+                "too_large",
+                552,
+                format!("File is larger than the {limit} allowed, nothing was stored"),
+                K::ExceededStorageAllocationError,
+            ),
+            Self::Restart { asked, size } => Row(
+                "restart",
+                554,
+                format!("Can't restart at {asked}, the file has {size} bytes"),
+                K::PermanentFileNotAvailable,
+            ),
+            Self::IntoItself => row(
+                "name",
+                553,
+                "A directory can't be moved into itself",
+                K::FileNameNotAllowedError,
+            ),
+            Self::Unsupported(what) => Row(
+                "unsupported",
+                502,
+                format!("Not possible on this store: {what}"),
+                K::CommandNotImplemented,
+            ),
+            Self::StoreDenied(_) => row(
+                "store_denied",
+                550,
+                "The store's permissions do not allow this",
+                K::PermissionDenied,
+            ),
+            Self::StoreCredentials(_) => row(
+                "store_credentials",
+                451,
+                "The store does not accept the gateway's credentials, tell its operator",
+                K::LocalError,
+            ),
+            Self::StoreUnreachable(_) => row(
+                "store_unreachable",
+                451,
+                "The store can't be reached, try again later",
+                K::LocalError,
+            ),
+            Self::StoreFull(_) => row(
+                "store_full",
+                452,
+                "The store has no space left",
+                K::InsufficientStorageSpaceError,
+            ),
+            Self::Store(_) | Self::Local(_) => row(
+                "store_error",
+                451,
+                "The store failed, try again later",
+                K::LocalError,
+            ),
+            Self::Aborted(abort) => {
+                let failure = abort.failure();
+                Row(
+                    abort.outcome().0,
+                    failure.code,
+                    failure.text,
+                    K::ConnectionClosed,
+                )
+            }
+        }
+    }
+}
+
+impl From<Abort> for StorageError {
+    fn from(abort: Abort) -> Self {
+        Self::Aborted(abort)
+    }
+}
+
+impl From<object_store::Error> for StorageError {
+    fn from(error: object_store::Error) -> Self {
+        use object_store::Error as E;
+        match error {
+            E::NotFound { .. } => Self::NotFound,
+            E::AlreadyExists { .. } => Self::Exists,
+            E::Precondition { .. } | E::NotModified { .. } => Self::Conflict,
+            E::PermissionDenied { ref source, .. } if speaks_of_credentials(source.as_ref()) => {
+                Self::StoreCredentials(error)
+            }
+            E::PermissionDenied { .. } => Self::StoreDenied(error),
+            E::Unauthenticated { .. } => Self::StoreCredentials(error),
+            E::InvalidPath { source } => Self::Name(source.to_string()),
+            E::NotSupported { .. } | E::NotImplemented { .. } => {
+                Self::Unsupported(error.to_string())
+            }
+            error => Self::from_generic(error),
+        }
+    }
+}
+
+impl StorageError {
+    /// The rest comes as one kind with the cause inside.
+    fn from_generic(error: object_store::Error) -> Self {
+        if let Some(cause) = find::<io::Error>(&error)
+            && let Some(known) = known_io(cause)
+        {
+            return match known {
+                KnownIo::Full => Self::StoreFull(error),
+                KnownIo::Denied => Self::StoreDenied(error),
+                KnownIo::IsDirectory => Self::IsDirectory,
+                KnownIo::NotADirectory => Self::NotADirectory,
+                KnownIo::LongName => Self::Name("name too long".to_owned()),
+            };
+        }
+        match find::<HttpError>(&error).map(HttpError::kind) {
+            Some(
+                HttpErrorKind::Connect
+                | HttpErrorKind::Timeout
+                | HttpErrorKind::Request
+                | HttpErrorKind::Interrupted,
+            ) => Self::StoreUnreachable(error),
+            _ => Self::Store(error),
+        }
+    }
+}
+
+impl From<io::Error> for StorageError {
+    fn from(error: io::Error) -> Self {
+        match (error.kind(), known_io(&error)) {
+            (io::ErrorKind::NotFound, _) => Self::NotFound,
+            (io::ErrorKind::AlreadyExists, _) => Self::Exists,
+            (io::ErrorKind::DirectoryNotEmpty, _) => Self::NotEmpty,
+            (_, Some(KnownIo::IsDirectory)) => Self::IsDirectory,
+            (_, Some(KnownIo::NotADirectory)) => Self::NotADirectory,
+            (_, Some(KnownIo::LongName)) => Self::Name("name too long".to_owned()),
+            _ => Self::Local(error),
+        }
+    }
+}
+
+enum KnownIo {
+    Full,
+    Denied,
+    IsDirectory,
+    NotADirectory,
+    LongName,
+}
+
+fn known_io(error: &io::Error) -> Option<KnownIo> {
+    use io::ErrorKind as K;
+    match error.kind() {
+        K::StorageFull | K::QuotaExceeded | K::FileTooLarge => Some(KnownIo::Full),
+        K::PermissionDenied | K::ReadOnlyFilesystem => Some(KnownIo::Denied),
+        K::IsADirectory => Some(KnownIo::IsDirectory),
+        K::NotADirectory => Some(KnownIo::NotADirectory),
+        K::InvalidFilename => Some(KnownIo::LongName),
+        _ => None,
+    }
+}
+
+/// S3 says 403 both when a key may not do something and when it isn't a key at all.
+fn speaks_of_credentials(error: &(dyn StdError + 'static)) -> bool {
+    let text = error.to_string();
+    [
+        "InvalidAccessKeyId",
+        "SignatureDoesNotMatch",
+        "ExpiredToken",
+        "InvalidToken",
+    ]
+    .iter()
+    .any(|code| text.contains(code))
+}
+
+/// The first error of type `T` in the chain of causes.
+fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<T>() {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn generic(source: io::Error) -> StorageError {
+        StorageError::from(object_store::Error::Generic {
+            store: "test",
+            source: Box::new(source),
+        })
+    }
+
+    #[test]
+    fn a_full_disk_is_452() {
+        let error = generic(io::Error::from(io::ErrorKind::StorageFull));
+        assert_eq!(error.failure().code, 452);
+        assert_eq!(error.outcome(), Outcome("store_full"));
+    }
+
+    #[test]
+    fn an_unreachable_store_is_a_4xx_that_says_so() {
+        let cause = io::Error::from(io::ErrorKind::ConnectionRefused);
+        let http = HttpError::new(HttpErrorKind::Connect, cause);
+        let error = StorageError::from(object_store::Error::Generic {
+            store: "test",
+            source: Box::new(http),
+        });
+        assert_eq!(error.failure().code, 451);
+        assert!(error.failure().text.contains("can't be reached"));
+    }
+
+    #[test]
+    fn wrong_credentials_are_not_the_clients_fault() {
+        let denied = |text: &str| {
+            StorageError::from(object_store::Error::PermissionDenied {
+                path: "a".to_owned(),
+                source: text.to_owned().into(),
+            })
+        };
+        assert_eq!(denied("<Code>AccessDenied</Code>").failure().code, 550);
+        assert_eq!(
+            denied("<Code>SignatureDoesNotMatch</Code>").failure().code,
+            451
+        );
+    }
+}

@@ -1,0 +1,124 @@
+//! FTP's verbs as operations on objects.
+//!
+//! The only room that names `object_store`. It promises the sentence that the whole program stands
+//! on: an upload that ends well is in the bucket, whole; any other leaves the bucket as it was.
+//! [`Storage`] speaks in [`FtpPath`]s and [`User`]s; [`Backend`] is its face towards libunftp. The
+//! bytes of a transfer go straight between the client's stream (out of the session's
+//! [`Job`](crate::session::Job)) and the store.
+
+mod backend;
+mod directories;
+mod download;
+mod error;
+mod key;
+mod listing;
+mod markers;
+mod metered;
+mod open;
+mod probe;
+mod tree;
+mod upload;
+
+pub use backend::Backend;
+pub use error::StorageError;
+pub use open::OpenError;
+pub use probe::ProbeError;
+
+use std::sync::Arc;
+
+use object_store::ObjectStore;
+
+use crate::auth::{Permission, User};
+use crate::config;
+use crate::session::{FtpPath, Job, Report};
+use crate::telemetry::Metrics;
+
+use directories::Directories;
+use key::KeySpace;
+use metered::Metered;
+
+/// A bucket, as FTP sees it.
+#[derive(Debug)]
+pub struct Storage {
+    store: Arc<dyn ObjectStore>,
+    keys: KeySpace,
+    directories: Directories,
+    upload: config::Upload,
+    download: config::Download,
+}
+
+impl Storage {
+    /// Opens the store that the configuration names. Nothing is asked of it yet, but a local
+    /// folder that is missing is created.
+    ///
+    /// # Errors
+    /// When an option is unknown or contradicts another, or the local folder can't be created.
+    pub fn open(config: &config::Config, metrics: Arc<Metrics>) -> Result<Self, OpenError> {
+        let opened = open::open(&config.store)?;
+        Ok(Self {
+            store: Arc::new(Metered::new(opened.store, metrics)),
+            keys: opened.keys,
+            directories: opened.directories,
+            upload: config.upload.clone(),
+            download: config.download.clone(),
+        })
+    }
+
+    /// Receives a file from the client. How it ended is in the report, which the guard has too.
+    pub async fn upload(&self, user: &User, mut job: Job) -> Result<u64, StorageError> {
+        let result = self.receive(user, &mut job).await;
+        Self::report(job, result)
+    }
+
+    /// Sends a file to the client.
+    pub async fn download(&self, user: &User, mut job: Job) -> Result<u64, StorageError> {
+        let result = self.send(user, &mut job).await;
+        Self::report(job, result)
+    }
+
+    /// Sends a listing to the client.
+    pub async fn list(
+        &self,
+        user: &User,
+        mut job: Job,
+        encode: impl Fn(&str) -> Vec<u8> + Send,
+    ) -> Result<u64, StorageError> {
+        let result = self.send_listing(user, &mut job, encode).await;
+        Self::report(job, result)
+    }
+
+    fn report(job: Job, result: Result<(), StorageError>) -> Result<u64, StorageError> {
+        let bytes = job.bytes();
+        match result {
+            Ok(()) => {
+                job.finish(Report::complete(bytes));
+                Ok(bytes)
+            }
+            Err(error) => {
+                job.finish(error.report(bytes));
+                Err(error)
+            }
+        }
+    }
+
+    /// The key of a path that is to be one object.
+    fn file_key(
+        &self,
+        user: &User,
+        path: &FtpPath,
+    ) -> Result<object_store::path::Path, StorageError> {
+        if path.is_root() {
+            return Err(StorageError::IsDirectory);
+        }
+        self.keys.file(user, path)
+    }
+}
+
+/// What the user may not do, the store is never asked for.
+fn permit(user: &User, permission: Permission) -> Result<(), StorageError> {
+    if user.permissions.allows(permission) {
+        Ok(())
+    } else {
+        Err(StorageError::NotPermitted(permission))
+    }
+}

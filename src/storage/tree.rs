@@ -1,0 +1,279 @@
+//! The tree of files and directories: looking, making, removing, renaming.
+//!
+//! A rename is copies, then deletes, never a delete before its copy is done: whatever dies in
+//! between, nothing is lost, and the same rename again finishes the work.
+
+use futures::stream::{self, StreamExt, TryStreamExt};
+use object_store::ObjectStoreExt;
+use object_store::path::Path;
+
+use crate::auth::{Permission, User};
+use crate::config::Overwrite;
+use crate::session::{Entry, FtpPath};
+
+use super::directories::Directories;
+use super::{Storage, StorageError, permit};
+
+/// Copies or deletes under way at once in the rename of a directory.
+const PARALLEL: usize = 16;
+
+impl Storage {
+    /// What a path is.
+    ///
+    /// # Errors
+    /// When there is nothing, or the store fails.
+    pub async fn stat(&self, user: &User, path: &FtpPath) -> Result<Entry, StorageError> {
+        if !user.permissions.allows(Permission::List) {
+            permit(user, Permission::Read)?;
+        }
+        self.look(user, path).await
+    }
+
+    /// Checks that a path is a directory to change into.
+    ///
+    /// # Errors
+    /// When it is not one, or the store fails.
+    pub async fn enter(&self, user: &User, path: &FtpPath) -> Result<(), StorageError> {
+        if path.is_root() {
+            return Ok(());
+        }
+        match self.look(user, path).await {
+            Ok(entry) if entry.is_directory() => Ok(()),
+            Ok(_) => Err(StorageError::NotADirectory),
+            // Credentials that may only write can't tell: let the client go where it will.
+            Err(StorageError::StoreDenied(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes a directory.
+    ///
+    /// # Errors
+    /// When something of that name exists, or the store fails.
+    pub async fn make_directory(&self, user: &User, path: &FtpPath) -> Result<(), StorageError> {
+        permit(user, Permission::Mkdir)?;
+        match self.look(user, path).await {
+            Ok(_) => return Err(StorageError::Occupied),
+            Err(StorageError::NotFound | StorageError::StoreDenied(_)) => {}
+            Err(error) => return Err(error),
+        }
+        let key = self.keys.directory(user, path)?;
+        self.directories.create(&key).await
+    }
+
+    /// Removes an empty directory.
+    ///
+    /// # Errors
+    /// When it is not empty or not there, or the store fails.
+    pub async fn remove_directory(&self, user: &User, path: &FtpPath) -> Result<(), StorageError> {
+        permit(user, Permission::Delete)?;
+        if path.is_root() {
+            return Err(StorageError::NotEmpty);
+        }
+        let key = self.keys.directory(user, path)?;
+        let level = self.level(&key).await?;
+        if level.has_children() {
+            return Err(StorageError::NotEmpty);
+        }
+        if !level.marker && !self.directories.keeps(&key).await {
+            return match self.file_entry(user, path).await {
+                Ok(_) => Err(StorageError::NotADirectory),
+                Err(error) => Err(error),
+            };
+        }
+        self.directories.remove(&key).await
+    }
+
+    /// Deletes a file.
+    ///
+    /// # Errors
+    /// When it is not there or is a directory, or the store fails.
+    pub async fn delete(&self, user: &User, path: &FtpPath) -> Result<(), StorageError> {
+        permit(user, Permission::Delete)?;
+        if self.look(user, path).await?.is_directory() {
+            return Err(StorageError::IsDirectory);
+        }
+        let key = self.file_key(user, path)?;
+        Ok(self.store.delete(&key).await?)
+    }
+
+    /// Whether a path can be renamed: it exists and the user may.
+    ///
+    /// # Errors
+    /// When not.
+    pub async fn check_rename(&self, user: &User, from: &FtpPath) -> Result<Entry, StorageError> {
+        permit(user, Permission::Rename)?;
+        self.look(user, from).await
+    }
+
+    /// Renames a file or a directory.
+    ///
+    /// # Errors
+    /// When `from` is not there, `to` may not be replaced, or the store fails. After a failure of
+    /// the store both names may exist; nothing is lost.
+    pub async fn rename(
+        &self,
+        user: &User,
+        from: &FtpPath,
+        to: &FtpPath,
+    ) -> Result<(), StorageError> {
+        let source = self.check_rename(user, from).await?;
+        if from == to {
+            return Ok(());
+        }
+        if from.is_root() || to.is_root() || to.is_below(from) {
+            return Err(StorageError::IntoItself);
+        }
+        self.check_target(user, &source, to).await?;
+        if source.is_directory() {
+            self.rename_directory(user, from, to).await
+        } else {
+            self.rename_file(user, from, to).await
+        }
+    }
+
+    /// A file takes the place of a file, where overwriting is allowed; nothing else of anything.
+    async fn check_target(
+        &self,
+        user: &User,
+        source: &Entry,
+        to: &FtpPath,
+    ) -> Result<(), StorageError> {
+        let overwrite = user.overwrite.unwrap_or(self.upload.overwrite);
+        match self.look(user, to).await {
+            Err(StorageError::NotFound) => Ok(()),
+            Err(error) => Err(error),
+            Ok(target) if target.is_directory() || source.is_directory() => {
+                Err(StorageError::Exists)
+            }
+            Ok(_) if overwrite == Overwrite::Deny => Err(StorageError::Exists),
+            Ok(_) => Ok(()),
+        }
+    }
+
+    async fn rename_file(
+        &self,
+        user: &User,
+        from: &FtpPath,
+        to: &FtpPath,
+    ) -> Result<(), StorageError> {
+        let from = self.file_key(user, from)?;
+        let to = self.file_key(user, to)?;
+        Ok(self.store.rename(&from, &to).await?)
+    }
+
+    async fn rename_directory(
+        &self,
+        user: &User,
+        from: &FtpPath,
+        to: &FtpPath,
+    ) -> Result<(), StorageError> {
+        let from = self.keys.directory(user, from)?;
+        let to = self.keys.directory(user, to)?;
+        if let Directories::Local(local) = &self.directories {
+            return super::directories::rename_local(local, &from, &to).await;
+        }
+        let tree = self.walk(from.clone()).await?;
+        for kept in &tree.kept {
+            self.directories.create(&moved(kept, &from, &to)).await?;
+        }
+        self.copy_all(&tree.files, &from, &to).await?;
+        self.delete_all(tree.files).await?;
+        for kept in &tree.kept {
+            self.directories.remove(kept).await?;
+        }
+        Ok(())
+    }
+
+    /// All files below a directory, and the directories that are kept by themselves.
+    async fn walk(&self, top: Path) -> Result<Tree, StorageError> {
+        let mut tree = Tree::default();
+        let mut open = vec![top];
+        while let Some(directory) = open.pop() {
+            let level = self.level(&directory).await?;
+            tree.files
+                .extend(level.files.into_iter().map(|file| file.location));
+            open.extend(level.directories);
+            if level.marker || self.directories.keeps(&directory).await {
+                tree.kept.push(directory);
+            }
+        }
+        Ok(tree)
+    }
+
+    async fn copy_all(&self, files: &[Path], from: &Path, to: &Path) -> Result<(), StorageError> {
+        stream::iter(files.iter().map(Ok))
+            .try_for_each_concurrent(PARALLEL, |file| async move {
+                Ok(self.store.copy(file, &moved(file, from, to)).await?)
+            })
+            .await
+    }
+
+    async fn delete_all(&self, files: Vec<Path>) -> Result<(), StorageError> {
+        let files = stream::iter(files).map(Ok).boxed();
+        let deleted = self.store.delete_stream(files);
+        deleted
+            .try_for_each(|_| async { Ok(()) })
+            .await
+            .map_err(StorageError::from)
+    }
+
+    /// What a path is, whoever asks.
+    async fn look(&self, user: &User, path: &FtpPath) -> Result<Entry, StorageError> {
+        if path.is_root() {
+            return Ok(Entry::directory(path.name()));
+        }
+        match self.file_entry(user, path).await {
+            Err(StorageError::NotFound | StorageError::IsDirectory | StorageError::Name(_)) => {}
+            result => return result,
+        }
+        if self.directory_exists(user, path).await? {
+            Ok(Entry::directory(path.name()))
+        } else {
+            Err(StorageError::NotFound)
+        }
+    }
+
+    /// Asks for one key below the directory, not for all of them.
+    async fn directory_exists(&self, user: &User, path: &FtpPath) -> Result<bool, StorageError> {
+        let key = self.keys.directory(user, path)?;
+        if self.directories.keeps(&key).await {
+            return Ok(true);
+        }
+        match self.store.list(Some(&key)).next().await.transpose() {
+            Ok(first) => Ok(first.is_some()),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Tree {
+    files: Vec<Path>,
+    kept: Vec<Path>,
+}
+
+/// Where a key below `from` goes below `to`.
+fn moved(key: &Path, from: &Path, to: &Path) -> Path {
+    match key.prefix_match(from) {
+        Some(rest) => to.parts().chain(rest).collect(),
+        // Only keys below `from` are asked about.
+        None => key.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_move_with_their_directory() {
+        let (from, to) = (Path::from("in/a"), Path::from("out"));
+        assert_eq!(
+            moved(&Path::from("in/a/b/c"), &from, &to),
+            Path::from("out/b/c")
+        );
+        assert_eq!(moved(&from, &from, &to), to);
+    }
+}

@@ -1,0 +1,395 @@
+//! Uploads: from the client's socket into one object, whole or not at all.
+//!
+//! ```text
+//! prepare ─► open ─► pump (parts go up while bytes come in) ─► commit barrier ─► publish
+//!                     └── anything goes wrong, anywhere ──► discard ◄──┘
+//! ```
+//!
+//! Up to `publish` nothing that a reader could see has changed. `publish` is reached only through
+//! [`Job::commit`], which the guard grants.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
+use object_store::path::Path;
+use object_store::{
+    GetResult, MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
+    UpdateVersion,
+};
+use tokio::io::AsyncReadExt;
+use tokio::task::JoinSet;
+
+use crate::auth::{Permission, User};
+use crate::config::{ByteSize, Overwrite};
+use crate::session::{Abort, DataStream, FtpPath, Job, StoreMode, TransferKind};
+
+use super::{Storage, StorageError, permit};
+
+/// The first read of a file takes this much memory; most files on old devices fit.
+const FIRST_CHUNK: usize = 16 * 1024;
+
+/// Later reads take up to this much: large enough that system calls don't count.
+const LARGEST_CHUNK: usize = 256 * 1024;
+
+/// How long discarding may take before it is left to the next sweep.
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(30);
+
+impl Storage {
+    pub(super) async fn receive(&self, user: &User, job: &mut Job) -> Result<(), StorageError> {
+        let plan = self.prepare(user, job).await?;
+        let unique = plan.unique.clone();
+        let mut sink = Sink::new(self, plan);
+        let received = self.pump(job, unique, &mut sink).await;
+        match received {
+            Ok(()) => sink.publish().await,
+            Err(error) => {
+                sink.discard().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Everything that can be refused before the client sends a byte.
+    async fn prepare(&self, user: &User, job: &Job) -> Result<Plan, StorageError> {
+        permit(user, Permission::Write)?;
+        let TransferKind::Store(mode) = job.kind() else {
+            return Err(Abort::Internal.into());
+        };
+        let unique = (mode == StoreMode::Unique).then(|| fresh_name(job.path()));
+        let path = unique.as_ref().unwrap_or(job.path());
+        let key = self.file_key(user, path)?;
+        let (base, condition) = match mode {
+            StoreMode::Replace => (None, self.check_replace(user, &key).await?),
+            StoreMode::Unique => (None, Condition::Absent),
+            StoreMode::Append => self.base(&key, None).await?,
+            StoreMode::RestartAt(offset) => self.base(&key, Some(offset)).await?,
+        };
+        Ok(Plan {
+            key,
+            unique,
+            base,
+            condition,
+            max_size: user.max_size.or(self.upload.max_size),
+        })
+    }
+
+    /// Whether a plain `STOR` may go to this key, and on what condition it is published.
+    async fn check_replace(&self, user: &User, key: &Path) -> Result<Condition, StorageError> {
+        match user.overwrite.unwrap_or(self.upload.overwrite) {
+            Overwrite::Allow => Ok(Condition::None),
+            Overwrite::Deny => match self.store.head(key).await {
+                Ok(_) => Err(StorageError::Exists),
+                Err(object_store::Error::NotFound { .. }) => Ok(Condition::Absent),
+                Err(error) => Err(error.into()),
+            },
+        }
+    }
+
+    /// What is already there, to be written again before the client's bytes.
+    async fn base(
+        &self,
+        key: &Path,
+        offset: Option<u64>,
+    ) -> Result<(Option<GetResult>, Condition), StorageError> {
+        match self.store.get(key).await {
+            Ok(object) => {
+                let size = object.meta.size;
+                if let Some(asked) = offset.filter(|offset| *offset != size) {
+                    return Err(StorageError::Restart { asked, size });
+                }
+                let condition = Condition::Unchanged(UpdateVersion {
+                    e_tag: object.meta.e_tag.clone(),
+                    version: object.meta.version.clone(),
+                });
+                Ok((Some(object), condition))
+            }
+            Err(object_store::Error::NotFound { .. }) => match offset {
+                None | Some(0) => Ok((None, Condition::Absent)),
+                Some(asked) => Err(StorageError::Restart { asked, size: 0 }),
+            },
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Moves everything into the sink and asks for the commit.
+    async fn pump(
+        &self,
+        job: &mut Job,
+        unique: Option<FtpPath>,
+        sink: &mut Sink,
+    ) -> Result<(), StorageError> {
+        let mut stream = job.open(unique).await?;
+        tokio::select! {
+            biased;
+            abort = job.aborted() => return Err(abort.into()),
+            moved = self.read_all(job, &mut stream, sink) => moved?,
+        }
+        drop(stream);
+        tokio::time::sleep(self.upload.settle).await;
+        Ok(job.commit().await?)
+    }
+
+    async fn read_all(
+        &self,
+        job: &Job,
+        stream: &mut DataStream,
+        sink: &mut Sink,
+    ) -> Result<(), StorageError> {
+        sink.write_base().await?;
+        loop {
+            let mut chunk = BytesMut::with_capacity(sink.chunk_size());
+            let more = self.fill(job, stream, &mut chunk).await?;
+            sink.write(chunk.freeze()).await?;
+            if !more {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reads until the chunk is full or the client has ended its data connection, which is `false`.
+    async fn fill(
+        &self,
+        job: &Job,
+        stream: &mut DataStream,
+        chunk: &mut BytesMut,
+    ) -> Result<bool, Abort> {
+        while chunk.len() < chunk.capacity() {
+            let read = tokio::time::timeout(self.upload.stall_timeout, stream.read_buf(chunk));
+            match read.await {
+                Ok(Ok(0)) => return Ok(false),
+                Ok(Ok(bytes)) => job.count(bytes),
+                Ok(Err(_)) => return Err(Abort::DataLost),
+                Err(_) => return Err(Abort::Stalled),
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Where an upload goes and what has to hold when it is published.
+struct Plan {
+    key: Path,
+    unique: Option<FtpPath>,
+    base: Option<GetResult>,
+    condition: Condition,
+    max_size: Option<ByteSize>,
+}
+
+/// What has to hold at the key for the object to be published.
+#[derive(Debug, Clone)]
+enum Condition {
+    /// Nothing: whatever is there is replaced.
+    None,
+    /// There is no object.
+    Absent,
+    /// The object is still the one that was read.
+    Unchanged(UpdateVersion),
+}
+
+/// Takes bytes, sends full parts up, and publishes or discards them all.
+struct Sink {
+    store: Arc<dyn ObjectStore>,
+    plan: Plan,
+    part_size: usize,
+    concurrency: usize,
+    /// Bytes taken in all.
+    size: u64,
+    /// The part in the making.
+    part: Vec<Bytes>,
+    part_len: usize,
+    multipart: Option<Box<dyn MultipartUpload>>,
+    parts_in_flight: JoinSet<object_store::Result<()>>,
+}
+
+impl Sink {
+    fn new(storage: &Storage, plan: Plan) -> Self {
+        Self {
+            store: Arc::clone(&storage.store),
+            plan,
+            part_size: usize::try_from(storage.upload.part_size.0).unwrap_or(usize::MAX),
+            concurrency: storage.upload.concurrency,
+            size: 0,
+            part: Vec::new(),
+            part_len: 0,
+            multipart: None,
+            parts_in_flight: JoinSet::new(),
+        }
+    }
+
+    /// Memory follows what the client has sent: small at first, then as large as pays. A chunk
+    /// never reaches beyond its part.
+    fn chunk_size(&self) -> usize {
+        let wanted = self.part_len.clamp(FIRST_CHUNK, LARGEST_CHUNK);
+        wanted.min(self.part_size - self.part_len)
+    }
+
+    /// Writes again what an append is to be added to.
+    async fn write_base(&mut self) -> Result<(), StorageError> {
+        let Some(base) = self.plan.base.take() else {
+            return Ok(());
+        };
+        let mut stream = base.into_stream();
+        while let Some(bytes) = stream.next().await {
+            let mut bytes = bytes?;
+            while !bytes.is_empty() {
+                let room = self.part_size - self.part_len;
+                let chunk = bytes.split_to(room.min(bytes.len()));
+                self.write(chunk).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn write(&mut self, chunk: Bytes) -> Result<(), StorageError> {
+        if chunk.is_empty() {
+            return Ok(());
+        }
+        self.size += chunk.len() as u64;
+        if let Some(limit) = self.plan.max_size.filter(|limit| self.size > limit.0) {
+            return Err(StorageError::TooLarge(limit));
+        }
+        self.part_len += chunk.len();
+        self.part.push(chunk);
+        if self.part_len >= self.part_size {
+            self.send_part().await?;
+        }
+        Ok(())
+    }
+
+    /// Sends the part up in the background, once there is room for it.
+    async fn send_part(&mut self) -> Result<(), StorageError> {
+        while self.parts_in_flight.len() >= self.concurrency {
+            self.finish_one_part().await?;
+        }
+        let payload = self.take_part();
+        let multipart = match &mut self.multipart {
+            Some(multipart) => multipart,
+            none => none.insert(self.store.put_multipart(&self.plan.key).await?),
+        };
+        let part = multipart.put_part(payload);
+        self.parts_in_flight.spawn(part);
+        Ok(())
+    }
+
+    async fn finish_one_part(&mut self) -> Result<(), StorageError> {
+        match self.parts_in_flight.join_next().await {
+            None | Some(Ok(Ok(()))) => Ok(()),
+            Some(Ok(Err(error))) => Err(error.into()),
+            Some(Err(_)) => Err(Abort::Internal.into()),
+        }
+    }
+
+    fn take_part(&mut self) -> PutPayload {
+        self.part_len = 0;
+        std::mem::take(&mut self.part).into_iter().collect()
+    }
+
+    /// Makes the object visible. On failure everything is discarded.
+    async fn publish(mut self) -> Result<(), StorageError> {
+        let result = if self.multipart.is_some() {
+            self.complete().await
+        } else {
+            self.put().await
+        };
+        if result.is_err() {
+            self.discard().await;
+        }
+        result
+    }
+
+    /// Smaller than a part: one request.
+    async fn put(&mut self) -> Result<(), StorageError> {
+        let payload = self.take_part();
+        let mode = match &self.plan.condition {
+            Condition::None => PutMode::Overwrite,
+            Condition::Absent => PutMode::Create,
+            Condition::Unchanged(version) => PutMode::Update(version.clone()),
+        };
+        match self.put_as(payload.clone(), mode).await {
+            // Not every store has conditions: look, then write.
+            Err(
+                object_store::Error::NotImplemented { .. }
+                | object_store::Error::NotSupported { .. },
+            ) => {
+                self.check_condition().await?;
+                Ok(self.put_as(payload, PutMode::Overwrite).await?)
+            }
+            result => Ok(result?),
+        }
+    }
+
+    async fn put_as(&mut self, payload: PutPayload, mode: PutMode) -> object_store::Result<()> {
+        let options = PutOptions::from(mode);
+        self.store
+            .put_opts(&self.plan.key, payload, options)
+            .await?;
+        Ok(())
+    }
+
+    async fn complete(&mut self) -> Result<(), StorageError> {
+        if self.part_len > 0 {
+            self.send_part().await?;
+        }
+        while !self.parts_in_flight.is_empty() {
+            self.finish_one_part().await?;
+        }
+        self.check_condition().await?;
+        if let Some(multipart) = &mut self.multipart {
+            multipart.complete().await?;
+        }
+        self.multipart = None;
+        Ok(())
+    }
+
+    /// Looks whether the condition holds, where the store can't be told to.
+    async fn check_condition(&mut self) -> Result<(), StorageError> {
+        if matches!(self.plan.condition, Condition::None) {
+            return Ok(());
+        }
+        let found = match self.store.head(&self.plan.key).await {
+            Ok(meta) => Some(meta),
+            Err(object_store::Error::NotFound { .. }) => None,
+            Err(error) => return Err(error.into()),
+        };
+        match (&self.plan.condition, found) {
+            (Condition::None, _) | (Condition::Absent, None) => Ok(()),
+            (Condition::Absent, Some(_)) => Err(StorageError::Exists),
+            (Condition::Unchanged(read), Some(meta)) if read.e_tag == meta.e_tag => Ok(()),
+            (Condition::Unchanged(_), _) => Err(StorageError::Conflict),
+        }
+    }
+
+    /// Takes back what has gone up. Leftovers are invisible to readers; a sweep finds them.
+    async fn discard(&mut self) {
+        self.parts_in_flight.shutdown().await;
+        let Some(mut multipart) = self.multipart.take() else {
+            return;
+        };
+        let discarded = tokio::time::timeout(DISCARD_TIMEOUT, multipart.abort()).await;
+        match discarded {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(key = %self.plan.key, %error, "can't discard an unfinished upload");
+            }
+            Err(_) => {
+                tracing::warn!(key = %self.plan.key, "discarding an unfinished upload takes too long");
+            }
+        }
+    }
+}
+
+/// A name that no object has: the one asked for, and 64 random bits.
+fn fresh_name(path: &FtpPath) -> FtpPath {
+    let suffix: u64 = rand::random();
+    let name = if path.is_root() {
+        format!("ftp-{suffix:016x}")
+    } else {
+        format!("{}.{suffix:016x}", path.name())
+    };
+    // Too long a name is left as it is; its conditional create then fails, if it exists.
+    path.parent()
+        .resolve(&name)
+        .unwrap_or_else(|_| path.clone())
+}

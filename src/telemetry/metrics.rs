@@ -1,0 +1,250 @@
+//! Every metric there is, named `bucketferry_*`, in base units, with labels of bounded cardinality.
+
+use prometheus::process_collector::ProcessCollector;
+use prometheus::{
+    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+use thiserror::Error;
+
+/// A metric that could not be registered or written; a defect in this file.
+#[derive(Debug, Error)]
+#[error("metrics: {0}")]
+pub struct MetricsError(#[from] prometheus::Error);
+
+/// All metrics. Fields are public: whoever has the struct counts directly.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Sessions at this moment.
+    pub sessions: IntGauge,
+    /// Sessions admitted since the start.
+    pub sessions_total: IntCounter,
+    /// Connections turned away, by `reason`.
+    pub sessions_refused: IntCounterVec,
+    /// Login attempts, by `outcome`.
+    pub logins: IntCounterVec,
+    /// Commands answered, by `verb` and `class` of the reply (`2xx` ...).
+    pub commands: IntCounterVec,
+    /// Transfers that ended, by `direction` and `outcome`.
+    pub transfers: IntCounterVec,
+    /// Transfers at this moment, by `direction`.
+    pub transfers_in_flight: IntGaugeVec,
+    /// Bytes of transfers that ended, complete or not, by `direction`.
+    pub transferred_bytes: IntCounterVec,
+    /// Sizes of complete transfers, by `direction`.
+    pub transfer_bytes: HistogramVec,
+    /// Durations of complete transfers, by `direction`.
+    pub transfer_seconds: HistogramVec,
+    /// Requests to the store, by `operation` and `outcome`.
+    pub store_requests: IntCounterVec,
+    /// Durations of requests to the store, by `operation`.
+    pub store_request_seconds: HistogramVec,
+    /// Whether the store answered when last asked: 1 or 0.
+    pub store_up: IntGauge,
+    /// Passive ports that wait for their client.
+    pub passive_ports_in_use: IntGauge,
+    /// Passive ports in all; 0 when the system picks them.
+    pub passive_ports: IntGauge,
+    /// Data connections from strangers, refused.
+    pub data_connections_refused: IntCounter,
+    /// Reloads of the users file, by `outcome`.
+    pub users_reloads: IntCounterVec,
+    /// Users at this moment.
+    pub users: IntGauge,
+}
+
+/// 1 KiB to 64 GiB in steps of 8: scans are kilobytes, backups gigabytes.
+const BYTE_BUCKETS: &[f64] = &[
+    1024.0,
+    8192.0,
+    65_536.0,
+    524_288.0,
+    4_194_304.0,
+    33_554_432.0,
+    268_435_456.0,
+    2_147_483_648.0,
+    17_179_869_184.0,
+    68_719_476_736.0,
+];
+
+/// A store in the same room answers in milliseconds, a camera on a phone network takes hours.
+const TRANSFER_BUCKETS: &[f64] = &[
+    0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 30.0, 120.0, 600.0, 3600.0, 14_400.0,
+];
+
+const REQUEST_BUCKETS: &[f64] = &[
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+];
+
+impl Metrics {
+    /// All metrics, at zero, in a registry of their own.
+    ///
+    /// # Errors
+    /// When two metrics share a name.
+    pub fn new() -> Result<Self, MetricsError> {
+        let registry = Registry::new();
+        registry.register(Box::new(ProcessCollector::for_self()))?;
+        let new = Factory {
+            registry: &registry,
+        };
+        let metrics = Self {
+            sessions: new.gauge("sessions", "Sessions at this moment.")?,
+            sessions_total: new.counter("sessions_total", "Sessions admitted since the start.")?,
+            sessions_refused: new.counters(
+                "sessions_refused_total",
+                "Connections turned away.",
+                &["reason"],
+            )?,
+            logins: new.counters("logins_total", "Login attempts.", &["outcome"])?,
+            commands: new.counters(
+                "commands_total",
+                "Commands answered, by verb and class of the reply.",
+                &["verb", "class"],
+            )?,
+            transfers: new.counters(
+                "transfers_total",
+                "Transfers that ended.",
+                &["direction", "outcome"],
+            )?,
+            transfers_in_flight: new.gauges(
+                "transfers_in_flight",
+                "Transfers at this moment.",
+                &["direction"],
+            )?,
+            transferred_bytes: new.counters(
+                "transferred_bytes_total",
+                "Bytes of transfers that ended, complete or not.",
+                &["direction"],
+            )?,
+            transfer_bytes: new.histograms(
+                "transfer_size_bytes",
+                "Sizes of complete transfers.",
+                &["direction"],
+                BYTE_BUCKETS,
+            )?,
+            transfer_seconds: new.histograms(
+                "transfer_duration_seconds",
+                "Durations of complete transfers.",
+                &["direction"],
+                TRANSFER_BUCKETS,
+            )?,
+            store_requests: new.counters(
+                "store_requests_total",
+                "Requests to the store.",
+                &["operation", "outcome"],
+            )?,
+            store_request_seconds: new.histograms(
+                "store_request_duration_seconds",
+                "Durations of requests to the store.",
+                &["operation"],
+                REQUEST_BUCKETS,
+            )?,
+            store_up: new.gauge("store_up", "Whether the store answered when last asked.")?,
+            passive_ports_in_use: new.gauge(
+                "passive_ports_in_use",
+                "Passive ports that wait for their client.",
+            )?,
+            passive_ports: new.gauge(
+                "passive_ports",
+                "Passive ports in all; 0 when the system picks them.",
+            )?,
+            data_connections_refused: new.counter(
+                "data_connections_refused_total",
+                "Data connections from strangers, refused.",
+            )?,
+            users_reloads: new.counters(
+                "users_reloads_total",
+                "Reloads of the users file.",
+                &["outcome"],
+            )?,
+            users: new.gauge("users", "Users at this moment.")?,
+            registry: registry.clone(),
+        };
+        new.build_info()?;
+        Ok(metrics)
+    }
+
+    /// All metrics in Prometheus' text format.
+    ///
+    /// # Errors
+    /// When a metric can't be written.
+    pub fn render(&self) -> Result<String, MetricsError> {
+        Ok(TextEncoder::new().encode_to_string(&self.registry.gather())?)
+    }
+}
+
+/// Creates metrics with our prefix and registers them.
+struct Factory<'a> {
+    registry: &'a Registry,
+}
+
+impl Factory<'_> {
+    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, MetricsError> {
+        self.register(IntGauge::with_opts(opts(name, help))?)
+    }
+
+    fn gauges(&self, name: &str, help: &str, by: &[&str]) -> Result<IntGaugeVec, MetricsError> {
+        self.register(IntGaugeVec::new(opts(name, help), by)?)
+    }
+
+    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, MetricsError> {
+        self.register(IntCounter::with_opts(opts(name, help))?)
+    }
+
+    fn counters(&self, name: &str, help: &str, by: &[&str]) -> Result<IntCounterVec, MetricsError> {
+        self.register(IntCounterVec::new(opts(name, help), by)?)
+    }
+
+    fn histograms(
+        &self,
+        name: &str,
+        help: &str,
+        by: &[&str],
+        buckets: &[f64],
+    ) -> Result<HistogramVec, MetricsError> {
+        let opts = HistogramOpts::from(opts(name, help)).buckets(buckets.to_vec());
+        self.register(HistogramVec::new(opts, by)?)
+    }
+
+    fn build_info(&self) -> Result<(), MetricsError> {
+        let opts = opts("build_info", "Always 1; the version is a label.")
+            .const_label("version", env!("CARGO_PKG_VERSION"));
+        self.register(IntGauge::with_opts(opts)?)?.set(1);
+        Ok(())
+    }
+
+    fn register<M>(&self, metric: M) -> Result<M, MetricsError>
+    where
+        M: prometheus::core::Collector + Clone + 'static,
+    {
+        self.registry.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+}
+
+fn opts(name: &str, help: &str) -> Opts {
+    Opts::new(format!("bucketferry_{name}"), help)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_are_rendered_with_prefix_and_labels() {
+        let metrics = Metrics::new().unwrap();
+        metrics.logins.with_label_values(&["accepted"]).inc();
+        let text = metrics.render().unwrap();
+        assert!(text.contains("bucketferry_logins_total{outcome=\"accepted\"} 1"));
+        assert!(text.contains("bucketferry_build_info{version="));
+        assert!(text.contains("process_open_fds"));
+    }
+
+    #[test]
+    fn two_gateways_in_one_process_do_not_share_metrics() {
+        let (one, two) = (Metrics::new().unwrap(), Metrics::new().unwrap());
+        one.sessions_total.inc();
+        assert_eq!(two.sessions_total.get(), 0);
+    }
+}

@@ -1,0 +1,11 @@
+//! What an operator can see from outside: metrics and logs.
+//!
+//! [`Metrics`] is one typed struct that is passed in, never a global; [`logging`] sets tracing up
+//! once, and [`xferlog`] writes the classic transfer log. This room knows nothing of the others.
+
+pub mod logging;
+mod metrics;
+mod xferlog;
+
+pub use metrics::{Metrics, MetricsError};
+pub use xferlog::{Xferlog, XferlogEntry};
