@@ -295,6 +295,13 @@ impl StorageError {
                 KnownIo::LongName => Self::Name("name too long".to_owned()),
             };
         }
+        match refused_with(&error) {
+            Some(404) => return Self::NotFound,
+            Some(401) => return Self::StoreCredentials(error),
+            Some(403) if speaks_of_credentials(&error) => return Self::StoreCredentials(error),
+            Some(403) => return Self::StoreDenied(error),
+            _ => {}
+        }
         match find::<HttpError>(&error).map(HttpError::kind) {
             Some(
                 HttpErrorKind::Connect
@@ -354,6 +361,14 @@ fn speaks_of_credentials(error: &(dyn StdError + 'static)) -> bool {
     .any(|code| text.contains(code))
 }
 
+/// The status of a refusal that has no kind of its own, as those of listings have not. The type
+/// behind is private; its text is all there is.
+fn refused_with(error: &object_store::Error) -> Option<u16> {
+    let text = error.to_string();
+    let (_, status) = text.split_once("non-2xx status code: ")?;
+    status.get(..3)?.parse().ok()
+}
+
 /// The first error of type `T` in the chain of causes.
 fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
     let mut next = Some(error);
@@ -394,6 +409,17 @@ mod tests {
         });
         assert_eq!(error.failure().code, 451);
         assert!(error.failure().text.contains("can't be reached"));
+    }
+
+    #[test]
+    fn refused_listings_are_told_by_their_status() {
+        let listing = |status: &str| {
+            let text = format!("Server returned non-2xx status code: {status}: <Code/>");
+            generic(io::Error::other(text)).outcome()
+        };
+        assert_eq!(listing("403 Forbidden"), Outcome("store_denied"));
+        assert_eq!(listing("404 Not Found"), Outcome("not_found"));
+        assert_eq!(listing("500 Oh"), Outcome("store_error"));
     }
 
     #[test]

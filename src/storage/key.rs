@@ -35,7 +35,7 @@ impl KeySpace {
     pub(super) fn file(&self, user: &User, path: &FtpPath) -> Result<Path, StorageError> {
         let key = self.directory(user, path)?;
         if self.local {
-            local_name(path.name())?;
+            not_in_the_making(path.name())?;
         }
         Ok(key)
     }
@@ -48,20 +48,27 @@ impl KeySpace {
             .split('/')
             .filter(|segment| !segment.is_empty())
             .collect();
+        if self.local {
+            segments
+                .iter()
+                .try_for_each(|segment| fits_a_file_system(segment))?;
+        }
         Path::parse(segments.join("/")).map_err(|error| StorageError::Name(error.to_string()))
     }
 }
 
+fn fits_a_file_system(segment: &str) -> Result<(), StorageError> {
+    if segment.len() <= MAX_LOCAL_SEGMENT {
+        return Ok(());
+    }
+    let length = segment.len();
+    let reason = format!("name of {length} bytes, {MAX_LOCAL_SEGMENT} are allowed");
+    Err(StorageError::Name(reason))
+}
+
 /// `name#1` is what the local store calls a file in the making; it refuses such names with an error
 /// that no client would understand.
-fn local_name(name: &str) -> Result<(), StorageError> {
-    if name.len() > MAX_LOCAL_SEGMENT {
-        let reason = format!(
-            "name of {} bytes, {MAX_LOCAL_SEGMENT} are allowed",
-            name.len()
-        );
-        return Err(StorageError::Name(reason));
-    }
+fn not_in_the_making(name: &str) -> Result<(), StorageError> {
     match name.split_once('#') {
         Some((_, digits)) if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) => {
             let reason = "this store can't hold names that end in # and a number";

@@ -19,7 +19,7 @@ use object_store::{
     UpdateVersion,
 };
 use tokio::io::AsyncReadExt;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::auth::{Permission, User};
 use crate::config::{ByteSize, Overwrite};
@@ -199,7 +199,7 @@ struct Sink {
     /// The part in the making.
     part: Vec<Bytes>,
     part_len: usize,
-    multipart: Option<Box<dyn MultipartUpload>>,
+    multipart: Multipart,
     parts_in_flight: JoinSet<object_store::Result<()>>,
 }
 
@@ -213,7 +213,7 @@ impl Sink {
             size: 0,
             part: Vec::new(),
             part_len: 0,
-            multipart: None,
+            multipart: Multipart::None,
             parts_in_flight: JoinSet::new(),
         }
     }
@@ -264,11 +264,12 @@ impl Sink {
             self.finish_one_part().await?;
         }
         let payload = self.take_part();
-        let multipart = match &mut self.multipart {
-            Some(multipart) => multipart,
-            none => none.insert(self.store.put_multipart(&self.plan.key).await?),
-        };
-        let part = multipart.put_part(payload);
+        if matches!(self.multipart, Multipart::None) {
+            let (store, key) = (Arc::clone(&self.store), self.plan.key.clone());
+            let create = async move { store.put_multipart(&key).await };
+            self.multipart = Multipart::Beginning(tokio::spawn(create));
+        }
+        let part = self.multipart.begun().await?.put_part(payload);
         self.parts_in_flight.spawn(part);
         Ok(())
     }
@@ -288,10 +289,9 @@ impl Sink {
 
     /// Makes the object visible. On failure everything is discarded.
     async fn publish(mut self) -> Result<(), StorageError> {
-        let result = if self.multipart.is_some() {
-            self.complete().await
-        } else {
-            self.put().await
+        let result = match self.multipart {
+            Multipart::None => self.put().await,
+            _ => self.complete().await,
         };
         if result.is_err() {
             self.discard().await;
@@ -336,10 +336,8 @@ impl Sink {
             self.finish_one_part().await?;
         }
         self.check_condition().await?;
-        if let Some(multipart) = &mut self.multipart {
-            multipart.complete().await?;
-        }
-        self.multipart = None;
+        self.multipart.begun().await?.complete().await?;
+        self.multipart = Multipart::None;
         Ok(())
     }
 
@@ -364,18 +362,41 @@ impl Sink {
     /// Takes back what has gone up. Leftovers are invisible to readers; a sweep finds them.
     async fn discard(&mut self) {
         self.parts_in_flight.shutdown().await;
-        let Some(mut multipart) = self.multipart.take() else {
+        if matches!(self.multipart, Multipart::None) {
             return;
-        };
-        let discarded = tokio::time::timeout(DISCARD_TIMEOUT, multipart.abort()).await;
-        match discarded {
+        }
+        let multipart = &mut self.multipart;
+        let abort = async { Ok::<_, StorageError>(multipart.begun().await?.abort().await?) };
+        let key = &self.plan.key;
+        match tokio::time::timeout(DISCARD_TIMEOUT, abort).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::warn!(key = %self.plan.key, %error, "can't discard an unfinished upload");
-            }
-            Err(_) => {
-                tracing::warn!(key = %self.plan.key, "discarding an unfinished upload takes too long");
-            }
+            Ok(Err(error)) => tracing::warn!(%key, %error, "can't discard an unfinished upload"),
+            Err(_) => tracing::warn!(%key, "discarding an unfinished upload takes too long"),
+        }
+    }
+}
+
+/// A multipart upload on its way into being.
+///
+/// It is begun in a task of its own: if the transfer is given up at that very moment, the store has
+/// an upload whose name we must still learn, to discard it.
+enum Multipart {
+    None,
+    Beginning(JoinHandle<object_store::Result<Box<dyn MultipartUpload>>>),
+    Begun(Box<dyn MultipartUpload>),
+}
+
+impl Multipart {
+    /// The upload, as soon as the store has named it. Safe to cancel.
+    async fn begun(&mut self) -> Result<&mut dyn MultipartUpload, StorageError> {
+        if let Self::Beginning(task) = self {
+            let begun = task.await;
+            *self = Self::None;
+            *self = Self::Begun(begun.map_err(|_| Abort::Internal)??);
+        }
+        match self {
+            Self::Begun(upload) => Ok(upload.as_mut()),
+            Self::None | Self::Beginning(_) => Err(Abort::Internal.into()),
         }
     }
 }

@@ -299,7 +299,7 @@ impl Guard {
             "control connection lost during a transfer"
         );
         running.lost = Some(lost);
-        if !running.may_commit(self.edge.config.on_control_loss) {
+        if running.is_orphaned(self.edge.config.on_control_loss) {
             running.transfer.abort(Abort::ControlLost);
         }
     }
@@ -379,9 +379,15 @@ impl Guard {
 }
 
 impl Running {
-    /// Whether a finished upload may be published, as far as the control connection goes.
+    /// Whether a finished upload may be published: nobody has given it up, and the control
+    /// connection is there or was left in an orderly way.
     fn may_commit(&self, on_loss: ControlLoss) -> bool {
-        self.lost.is_none() || self.quit || on_loss == ControlLoss::Keep
+        !self.transfer.is_aborted() && !self.is_orphaned(on_loss)
+    }
+
+    /// Whether the client went away without a word, and that matters.
+    fn is_orphaned(&self, on_loss: ControlLoss) -> bool {
+        self.lost.is_some() && !self.quit && on_loss == ControlLoss::Discard
     }
 
     fn opening(&self) -> String {

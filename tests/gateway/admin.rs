@@ -1,0 +1,245 @@
+//! What the operator sees: probes that tell the truth, metrics, one line of help from the command.
+
+use crate::support::process::{Process, bucketferry, get, run};
+use crate::support::s3::S3Server;
+use crate::support::{Gateway, Store, eventually_async};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_that_does_not_answer_is_said_and_heals() {
+    let server = S3Server::start();
+    server.go_offline();
+    let settings = [
+        ("store.retry_timeout", "500ms"),
+        ("store.probe_interval", "200ms"),
+    ];
+    let gateway = Gateway::with(Store::S3(server), &settings);
+    let Store::S3(server) = &gateway.store else {
+        unreachable!()
+    };
+    let admin = gateway.inner.admin_address();
+    eventually_async("a reason", async || {
+        let (status, body) = get(admin, "/readyz").await;
+        assert_eq!(status, 503, "{body}");
+        body.contains("can't be reached")
+    })
+    .await;
+    assert_eq!(get(admin, "/livez").await.0, 200);
+    let mut client = gateway.client().await;
+    let reply = client.store("a.txt", b"x").await;
+    assert_eq!(reply.code / 100, 4, "{}", reply.text());
+    assert!(
+        reply.text().contains("store can't be reached"),
+        "{}",
+        reply.text()
+    );
+    assert!(gateway.metric("bucketferry_store_up").abs() < f64::EPSILON);
+
+    server.go_online();
+    eventually_async("readiness", async || get(admin, "/readyz").await.0 == 200).await;
+    assert_eq!(client.store("a.txt", b"x").await.code, 226);
+    gateway.wait_for("bucketferry_store_up", 1.0).await;
+
+    server.go_offline();
+    gateway.wait_for("bucketferry_store_up", 0.0).await;
+    assert_eq!(
+        get(admin, "/readyz").await.0,
+        200,
+        "once it has answered, it stays ready"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_bucket_and_wrong_credentials_are_not_ready() {
+    for (key, value, reason) in [
+        ("store.url", "s3://no-such-bucket", "does not exist"),
+        (
+            "store.options.aws_secret_access_key",
+            "wrong",
+            "credentials",
+        ),
+    ] {
+        let gateway = Gateway::with(Store::s3(), &[(key, value)]);
+        let admin = gateway.inner.admin_address();
+        eventually_async(reason, async || {
+            get(admin, "/readyz").await.1.contains(reason)
+        })
+        .await;
+        assert_eq!(get(admin, "/readyz").await.0, 503);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_that_may_only_write_are_ready() {
+    let gateway = Gateway::with(Store::s3(), &[("store.probe_interval", "100ms")]);
+    let Store::S3(server) = &gateway.store else {
+        unreachable!()
+    };
+    server.fail_next("ListObjectsV2", usize::MAX, 403);
+    server.fail_next("HeadObject", usize::MAX, 403);
+    server.fail_next("GetObject", usize::MAX, 403);
+    let admin = gateway.inner.admin_address();
+    eventually_async("ready", async || get(admin, "/readyz").await.0 == 200).await;
+    let mut client = gateway.client().await;
+    client.expect("CWD in", 250).await;
+    assert_eq!(client.store("a.txt", b"x").await.code, 226);
+    assert_eq!(gateway.store.object("in/a.txt").unwrap(), b"x");
+    let (_, reply) = client.begin("LIST").await;
+    assert_eq!(reply.code, 550, "{}", reply.text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_tell_what_happened() {
+    let gateway = Gateway::on(Store::s3());
+    let mut client = gateway.client().await;
+    assert_eq!(client.store("a.bin", &[7; 2000]).await.code, 226);
+    assert_eq!(client.retrieve("a.bin").await.0.len(), 2000);
+    let (_, text) = get(gateway.inner.admin_address(), "/metrics").await;
+    for series in [
+        "bucketferry_sessions 1",
+        "bucketferry_sessions_total 1",
+        r#"bucketferry_logins_total{outcome="accepted"} 1"#,
+        r#"bucketferry_transfers_total{direction="upload",outcome="complete"} 1"#,
+        r#"bucketferry_transfers_total{direction="download",outcome="complete"} 1"#,
+        r#"bucketferry_transferred_bytes_total{direction="upload"} 2000"#,
+        r#"bucketferry_transfer_size_bytes_bucket{direction="upload",le="1024"} 0"#,
+        r#"bucketferry_transfer_size_bytes_bucket{direction="upload",le="8192"} 1"#,
+        r#"bucketferry_transfer_duration_seconds_count{direction="upload"} 1"#,
+        r#"bucketferry_transfers_in_flight{direction="upload"} 0"#,
+        r#"bucketferry_store_requests_total{operation="put",outcome="ok"} 1"#,
+        r#"bucketferry_store_request_duration_seconds_count{operation="put"} 1"#,
+        "bucketferry_passive_ports_in_use 0",
+        "bucketferry_build_info{version=",
+        "process_resident_memory_bytes",
+    ] {
+        assert!(text.contains(series), "{series} is not in\n{text}");
+    }
+}
+
+/// Everything that the first minute shows a new user is true.
+#[tokio::test(flavor = "multi_thread")]
+async fn serve_alone_is_a_working_gateway() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = bucketferry();
+    command.arg("serve").current_dir(folder.path());
+    command.env("BUCKETFERRY_FTP__LISTEN", "127.0.0.1:0");
+    command.env("BUCKETFERRY_ADMIN__LISTEN", "127.0.0.1:0");
+    command.env("BUCKETFERRY_PASSIVE__PORTS", "0");
+    let process = Process::started(command).await;
+    let line = process
+        .greeting
+        .lines()
+        .find(|line| line.contains("curl -T"));
+    let line = line.expect("an upload to copy");
+    let (_, rest) = line.split_once("ftp://ferry:").expect("a user");
+    let (password, _) = rest.split_once('@').expect("a password");
+    assert_eq!(password.len(), 20);
+    let mut client =
+        crate::support::ftp::Client::connect_as(process.address, "ferry", password).await;
+    assert_eq!(client.store("a.txt", b"hello").await.code, 226);
+    let stored = std::fs::read(folder.path().join("bucketferry-data/a.txt")).unwrap();
+    assert_eq!(stored, b"hello");
+    eventually_async("ready", async || {
+        get(process.admin, "/readyz").await.0 == 200
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_says_all_that_is_wrong_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ferry.toml");
+    std::fs::write(
+        &file,
+        "[ftp]\nlisen = \"x\"\nidle_timeout = 3\n[upload]\nconcurrency = 1000\n",
+    )
+    .unwrap();
+    let mut command = bucketferry();
+    command
+        .args(["check", "--config"])
+        .arg(&file)
+        .env("BUCKETFERRY_LOG__LEVEL", "loud");
+    let output = run(&mut command, "").await;
+    assert_eq!(output.status.code(), Some(78));
+    let report = String::from_utf8(output.stderr).unwrap();
+    for part in [
+        "ftp.lisen",
+        "ftp.listen",
+        "ftp.idle_timeout",
+        "upload.concurrency",
+        "1000",
+        "1 to 64",
+        "BUCKETFERRY_LOG__LEVEL",
+        "loud",
+    ] {
+        assert!(report.contains(part), "{part} is not in\n{report}");
+    }
+    let mut command = bucketferry();
+    command.args(["serve", "--config"]).arg(&file);
+    assert_eq!(run(&mut command, "").await.status.code(), Some(78));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_tries_the_bucket_unless_told_not_to() {
+    let server = S3Server::start();
+    let url = "s3://no-such-bucket";
+    let store = Store::S3(server);
+    let check = |arguments: &[&str]| {
+        let mut command = bucketferry();
+        command.arg("check").args(arguments);
+        for (key, value) in store.settings() {
+            command.env(
+                format!("BUCKETFERRY_{}", key.replace('.', "__").to_uppercase()),
+                value,
+            );
+        }
+        command
+    };
+    let fine = run(&mut check(&[]), "").await;
+    assert_eq!(fine.status.code(), Some(0), "{fine:?}");
+    let wrong = run(&mut check(&["--store", url]), "").await;
+    assert_eq!(wrong.status.code(), Some(78));
+    assert!(
+        String::from_utf8(wrong.stderr)
+            .unwrap()
+            .contains("does not exist")
+    );
+    let offline = run(&mut check(&["--store", url, "--offline"]), "").await;
+    assert_eq!(offline.status.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unknown_store_options_and_users_are_reported_together() {
+    let mut command = bucketferry();
+    command.args([
+        "check",
+        "--offline",
+        "--store",
+        "s3://bucket",
+        "--user",
+        "nocolon",
+    ]);
+    command.env("BUCKETFERRY_STORE__OPTIONS__AWS_REGIOM", "x");
+    let output = run(&mut command, "").await;
+    assert_eq!(output.status.code(), Some(78));
+    let report = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        report.contains("aws_regiom") && report.contains("nocolon"),
+        "{report}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hashes_are_made_for_the_users_file() {
+    let mut command = bucketferry();
+    let output = run(command.arg("hash-password"), "secret\n").await;
+    assert_eq!(output.status.code(), Some(0));
+    let hash = String::from_utf8(output.stdout).unwrap();
+    assert!(hash.starts_with("$argon2id$"), "{hash}");
+    let users = format!(
+        "[[user]]\nname = \"ferry\"\npassword_hash = \"{}\"\n",
+        hash.trim()
+    );
+    Gateway::for_users(Store::folder(), &users, &[])
+        .client()
+        .await;
+}

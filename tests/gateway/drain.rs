@@ -1,0 +1,120 @@
+//! SIGTERM: what runs may finish, what idles is sent away, what comes is refused.
+
+use std::time::{Duration, Instant};
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use crate::support::ftp::Client;
+use crate::support::process::Process;
+use crate::support::{Gateway, MIB, Store, noise};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_upload_ends_with_226() {
+    for store in Store::each() {
+        let process = Process::serve(&store, &[]).await;
+        let mut idle = Client::connect_as(process.address, "ferry", "secret").await;
+        let mut client = Client::connect_as(process.address, "ferry", "secret").await;
+        let mut data = client.open_data().await;
+        client.expect("STOR a.bin", 150).await;
+        let bytes = noise(200 * MIB);
+        let started = Instant::now();
+        for (second, chunk) in bytes.chunks(20 * MIB).enumerate() {
+            data.write_all(chunk).await.unwrap();
+            if second == 2 {
+                process.terminate();
+                idle.expect_reply(421).await;
+                idle.expect_close().await;
+                assert_refused(&process).await;
+            }
+            let due = Duration::from_secs(second as u64 + 1);
+            tokio::time::sleep(due.saturating_sub(started.elapsed())).await;
+        }
+        drop(data);
+        client.expect_reply(226).await;
+        client.expect_reply(421).await;
+        client.expect_close().await;
+        assert_eq!(process.ended().await.code(), Some(0));
+        assert!(store.object("a.bin").unwrap() == bytes);
+    }
+}
+
+async fn assert_refused(process: &Process) {
+    if let Ok(stream) = TcpStream::connect(process.address).await {
+        drop(stream);
+        let (_, greeting) = Client::connect(process.address).await;
+        assert_eq!(greeting.code, 421);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_the_grace_what_is_left_is_aborted_and_leaves_nothing() {
+    let settings = [("shutdown.grace", "500ms"), ("upload.part_size", "5 MiB")];
+    let gateway = Gateway::with(Store::s3(), &settings);
+    gateway.store.put("a.bin", b"the old object");
+    let mut client = gateway.client().await;
+    let mut data = client.open_data().await;
+    client.expect("STOR a.bin", 150).await;
+    data.write_all(&noise(12 * MIB)).await.unwrap();
+    let Gateway {
+        inner,
+        store,
+        shutdown,
+    } = gateway;
+    shutdown.begin();
+    let ended = tokio::spawn(inner.finished());
+    client.expect_reply(426).await;
+    client.expect_reply(421).await;
+    assert!(!ended.await.unwrap(), "not in peace");
+    assert_eq!(store.object("a.bin").unwrap(), b"the old object");
+    store.assert_no_leftovers();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_gateway_ends_at_once() {
+    let process = Process::serve(&Store::folder(), &[]).await;
+    let started = Instant::now();
+    process.terminate();
+    assert_eq!(process.ended().await.code(), Some(0));
+    assert!(started.elapsed() < Duration::from_secs(5));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_ends_it_at_once() {
+    let process = Process::serve(&Store::folder(), &[]).await;
+    let mut client = Client::connect_as(process.address, "ferry", "secret").await;
+    let _data = client.open_data().await;
+    client.expect("STOR a.bin", 150).await;
+    process.terminate();
+    let mut idle = TcpStream::connect(process.address).await;
+    while idle.is_ok() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        idle = TcpStream::connect(process.address).await;
+    }
+    process.signal(rustix::process::Signal::INT);
+    assert_eq!(process.ended().await.code(), Some(143));
+}
+
+/// A rename is work as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_rename_finishes() {
+    let gateway = Gateway::on(Store::s3());
+    for index in 0..20 {
+        gateway.store.put(&format!("old/{index}"), &noise(index));
+    }
+    let Store::S3(server) = &gateway.store else {
+        unreachable!()
+    };
+    server.stall("CopyObject", Duration::from_millis(300));
+    let mut client = gateway.client().await;
+    client.expect("RNFR old", 350).await;
+    client.send("RNTO new").await;
+    server.wait_for("CopyObject", 1).await;
+    gateway.shutdown.begin();
+    client.expect_reply(250).await;
+    client.expect_reply(421).await;
+    let Gateway { inner, store, .. } = gateway;
+    assert!(inner.finished().await);
+    assert_eq!(store.keys().len(), 20);
+    assert!(store.keys().iter().all(|key| key.starts_with("new/")));
+}

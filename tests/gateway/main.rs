@@ -1,0 +1,27 @@
+//! Real gateways on free ports, real sockets, real stores: what the gateway promises, tried from
+//! outside.
+//!
+//! Each module is a promise, each test one sentence of it. Most gateways run inside this process;
+//! where signals or memory matter, the binary does ([`support::process`]).
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that can't be set up has failed"
+)]
+
+mod support;
+
+mod admin;
+mod burst;
+mod commands;
+mod commit;
+mod drain;
+mod limits;
+mod login;
+mod names;
+mod replies;
+mod resume;
+mod transfers;
+mod tree;

@@ -1,0 +1,130 @@
+//! One command, one final reply, and a 150 only when there is something to transfer.
+
+use std::time::Duration;
+
+use crate::support::{Gateway, Store, noise};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_missing_is_one_550_without_150() {
+    for store in Store::each() {
+        let gateway = Gateway::on(store);
+        let mut client = gateway.client().await;
+        for command in [
+            "RETR none",
+            "LIST none",
+            "MLSD none",
+            "NLST none",
+            "LIST a/b/c",
+        ] {
+            let (data, reply) = client.begin(command).await;
+            assert_eq!(reply.code, 550, "{command}: {}", reply.text());
+            drop(data);
+            client.expect("NOOP", 200).await;
+        }
+        for command in [
+            "SIZE none",
+            "MDTM none",
+            "MLST none",
+            "CWD none",
+            "DELE none",
+            "RMD none",
+            "RNFR none",
+        ] {
+            client.expect(command, 550).await;
+            client.expect("NOOP", 200).await;
+        }
+        client.expect("STAT none", 550).await;
+        assert_eq!(client.store("next.txt", b"still works").await.code, 226);
+        assert_eq!(client.retrieve("next.txt").await.0, b"still works");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transfer_needs_a_data_connection() {
+    let gateway = Gateway::on(Store::folder());
+    let mut client = gateway.client().await;
+    for command in ["STOR a", "RETR a", "LIST", "NLST", "MLSD", "APPE a", "STOU"] {
+        client.expect(command, 425).await;
+    }
+    assert_eq!(client.store("a", b"x").await.code, 226);
+    client.expect("RETR a", 425).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_connection_that_never_comes_is_425() {
+    let gateway = Gateway::with(Store::folder(), &[("passive.accept_timeout", "200ms")]);
+    let mut client = gateway.client().await;
+    for command in ["STOR a", "LIST"] {
+        client.expect("PASV", 227).await;
+        client.expect(command, 425).await;
+    }
+    assert!(gateway.store.keys().is_empty());
+    assert_eq!(client.store("a", b"x").await.code, 226);
+    let outcome = r#"bucketferry_transfers_total{direction="upload",outcome="no_data_connection"}"#;
+    gateway.wait_for(outcome, 1.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_during_a_transfer_come_at_once() {
+    let gateway = Gateway::on(Store::folder());
+    let mut client = gateway.client().await;
+    let mut data = client.open_data().await;
+    client.expect("STOR a.bin", 150).await;
+    tokio::io::AsyncWriteExt::write_all(&mut data, &noise(1000))
+        .await
+        .unwrap();
+    client.expect("NOOP", 200).await;
+    crate::support::eventually_async("the bytes in STAT", async || {
+        let status = client.expect("STAT", 211).await;
+        status.text().contains("1000 bytes")
+    })
+    .await;
+    client.send("SIZE a.bin").await;
+    client.expect_silence(Duration::from_millis(100)).await;
+    drop(data);
+    client.expect_reply(226).await;
+    assert_eq!(client.expect_reply(213).await.text(), "213 1000");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn quit_during_a_transfer_waits_for_its_end() {
+    let gateway = Gateway::on(Store::folder());
+    let mut client = gateway.client().await;
+    let mut data = client.open_data().await;
+    client.expect("STOR a.bin", 150).await;
+    client.send("QUIT").await;
+    client.expect_silence(Duration::from_millis(100)).await;
+    tokio::io::AsyncWriteExt::write_all(&mut data, b"all of it")
+        .await
+        .unwrap();
+    drop(data);
+    client.expect_reply(226).await;
+    client.expect_reply(221).await;
+    client.expect_close().await;
+    assert_eq!(gateway.store.object("a.bin").unwrap(), b"all of it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pipelined_commands_are_answered_in_turn() {
+    let gateway = Gateway::on(Store::folder());
+    let mut client = gateway.client().await;
+    client
+        .send_raw(b"NOOP\r\nPWD\r\nTYPE I\r\nSIZE none\r\nSYST\r\n")
+        .await;
+    for code in [200, 257, 200, 550, 215] {
+        client.expect_reply(code).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_the_store_refuses_is_one_reply() {
+    let gateway = Gateway::with(Store::s3(), &[]);
+    let Store::S3(server) = &gateway.store else {
+        unreachable!()
+    };
+    let mut client = gateway.client().await;
+    server.fail_next("PutObject", 1, 403);
+    let reply = client.store("a.txt", b"x").await;
+    assert_eq!(reply.code, 550, "{}", reply.text());
+    assert_eq!(client.store("a.txt", b"x").await.code, 226);
+}

@@ -1,0 +1,249 @@
+//! What the tests stand on: gateways, stores, a client that sees every reply.
+
+pub(crate) mod ftp;
+pub(crate) mod process;
+pub(crate) mod s3;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bucketferry::auth::{UserTable, Users};
+use bucketferry::config::{Config, Flag, Sources};
+use bucketferry::gateway;
+use bucketferry::shutdown::Shutdown;
+use tempfile::TempDir;
+
+use ftp::Client;
+use s3::S3Server;
+
+/// How long a test waits for something that has to happen.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A gateway inside this process, and the store behind it.
+pub(crate) struct Gateway {
+    pub(crate) inner: gateway::Gateway,
+    pub(crate) store: Store,
+    pub(crate) shutdown: Shutdown,
+}
+
+/// The stores that tests look into.
+pub(crate) enum Store {
+    Memory,
+    Folder(TempDir),
+    S3(S3Server),
+}
+
+impl Store {
+    /// One of each kind that can be looked into, for promises that hold on all.
+    pub(crate) fn each() -> Vec<Self> {
+        vec![Self::folder(), Self::s3()]
+    }
+
+    pub(crate) fn folder() -> Self {
+        Self::Folder(tempfile::tempdir().expect("a folder"))
+    }
+
+    pub(crate) fn s3() -> Self {
+        Self::S3(S3Server::start())
+    }
+
+    /// The settings that lead to this store.
+    pub(crate) fn settings(&self) -> Vec<(String, String)> {
+        match self {
+            Self::Memory => vec![("store.url".to_owned(), "memory://".to_owned())],
+            Self::Folder(folder) => {
+                let url = format!("file://{}", folder.path().display());
+                vec![("store.url".to_owned(), url)]
+            }
+            Self::S3(server) => {
+                let options = server.options().into_iter();
+                options
+                    .map(|(name, value)| (format!("store.options.{name}"), value))
+                    .chain([("store.url".to_owned(), server.url())])
+                    .collect()
+            }
+        }
+    }
+
+    /// What lies at a key.
+    pub(crate) fn object(&self, key: &str) -> Option<Vec<u8>> {
+        match self {
+            Self::Memory => panic!("memory can't be looked into"),
+            Self::Folder(folder) => std::fs::read(folder.path().join(key)).ok(),
+            Self::S3(server) => server.object(key).map(|bytes| bytes.to_vec()),
+        }
+    }
+
+    /// Puts an object there, past the gateway.
+    pub(crate) fn put(&self, key: &str, bytes: &[u8]) {
+        match self {
+            Self::Memory => panic!("memory can't be looked into"),
+            Self::Folder(folder) => {
+                let path = folder.path().join(key);
+                std::fs::create_dir_all(path.parent().expect("a parent")).expect("directories");
+                std::fs::write(path, bytes).expect("a file");
+            }
+            Self::S3(server) => server.put(key, bytes.to_vec()),
+        }
+    }
+
+    /// All keys, sorted, those of files in the making included; a directory that exists by itself
+    /// ends with a slash.
+    pub(crate) fn keys(&self) -> Vec<String> {
+        match self {
+            Self::Memory => panic!("memory can't be looked into"),
+            Self::Folder(folder) => {
+                let mut keys = Vec::new();
+                walk(folder.path().to_owned(), "", &mut keys);
+                keys.sort();
+                keys
+            }
+            Self::S3(server) => server.keys(),
+        }
+    }
+
+    /// Nothing is left of uploads that were given up.
+    pub(crate) fn assert_no_leftovers(&self) {
+        if let Self::S3(server) = self {
+            assert_eq!(server.open_uploads(), []);
+        }
+    }
+}
+
+fn walk(folder: PathBuf, prefix: &str, keys: &mut Vec<String>) {
+    let mut empty = true;
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let entry = entry.expect("an entry");
+        empty = false;
+        let key = format!("{prefix}{}", entry.file_name().to_string_lossy());
+        if entry.path().is_dir() {
+            walk(entry.path(), &format!("{key}/"), keys);
+        } else {
+            keys.push(key);
+        }
+    }
+    if empty && !prefix.is_empty() {
+        keys.push(prefix.to_owned());
+    }
+}
+
+impl Gateway {
+    /// A gateway on `store` with default settings and the user `ferry`, password `secret`.
+    pub(crate) fn on(store: Store) -> Self {
+        Self::with(store, &[])
+    }
+
+    /// The same with some settings changed.
+    pub(crate) fn with(store: Store, settings: &[(&str, &str)]) -> Self {
+        let users = UserTable::from_plain(vec![("ferry".to_owned(), "secret".to_owned())]);
+        Self::start(store, users.expect("users").into(), settings)
+    }
+
+    /// The same with the users of a users file.
+    pub(crate) fn for_users(store: Store, file: &str, settings: &[(&str, &str)]) -> Self {
+        let users = UserTable::parse(file).expect("a users file");
+        Self::start(store, users.into(), settings)
+    }
+
+    pub(crate) fn start(store: Store, users: Users, settings: &[(&str, &str)]) -> Self {
+        let config = config(&store, settings);
+        let shutdown = Shutdown::new();
+        let inner = gateway::Gateway::start(&config, users, shutdown.clone()).expect("a gateway");
+        Self {
+            inner,
+            store,
+            shutdown,
+        }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.inner.addresses()[0]
+    }
+
+    /// A client that has logged in.
+    pub(crate) async fn client(&self) -> Client {
+        Client::connect_as(self.address(), "ferry", "secret").await
+    }
+
+    /// The value of one metric, its labels as written in the text format; 0 if there is none yet.
+    pub(crate) fn metric(&self, series: &str) -> f64 {
+        let text = self.inner.metrics().render().expect("metrics");
+        text.lines()
+            .find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
+            .unwrap_or(0.0)
+    }
+
+    /// Waits until a metric has a value.
+    pub(crate) async fn wait_for(&self, series: &str, value: f64) {
+        eventually(&format!("{series} = {value}"), || {
+            (self.metric(series) - value).abs() < f64::EPSILON
+        })
+        .await;
+    }
+}
+
+fn config(store: &Store, settings: &[(&str, &str)]) -> Config {
+    let defaults = [
+        ("ftp.listen", "127.0.0.1:0"),
+        ("admin.listen", "127.0.0.1:0"),
+        ("passive.ports", "0"),
+        ("store.retry_timeout", "2s"),
+    ];
+    let changed = |key: &str| settings.iter().any(|(changed, _)| *changed == key);
+    let kept = defaults.iter().filter(|(key, _)| !changed(key));
+    let given = kept
+        .chain(settings)
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+    let of_store = store
+        .settings()
+        .into_iter()
+        .filter(|(key, _)| !changed(key));
+    let environment = of_store.chain(given).map(variable);
+    let sources = Sources {
+        environment: environment.collect(),
+        flags: Vec::<Flag>::new(),
+        file: None,
+    };
+    Config::load(&sources).expect("a configuration")
+}
+
+/// `store.url` as the environment writes it.
+fn variable((key, value): (String, String)) -> (String, String) {
+    let name = key.replace('.', "__").to_uppercase();
+    (format!("BUCKETFERRY_{name}"), value)
+}
+
+/// Polls until something holds.
+pub(crate) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(tokio::time::Instant::now() < deadline, "in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Bytes that no compressor or shortcut gets right by chance.
+pub(crate) fn noise(length: usize) -> Vec<u8> {
+    let mut state = length as u64 ^ 0x9e37_79b9_7f4a_7c15;
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend(state.to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
+}
+
+pub(crate) const MIB: usize = 1024 * 1024;
+
+/// Polls until something holds that has to be asked for.
+pub(crate) async fn eventually_async(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !holds().await {
+        assert!(tokio::time::Instant::now() < deadline, "in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}

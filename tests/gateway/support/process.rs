@@ -1,0 +1,151 @@
+//! The binary as an operator runs it, for what only a process has: signals, exit codes, memory.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{ExitStatus, Output, Stdio};
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+
+use super::{PATIENCE, Store, variable};
+
+/// A running `bucketferry serve`. It is killed with the test.
+pub(crate) struct Process {
+    child: Child,
+    pub(crate) address: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    /// What it printed while starting.
+    pub(crate) greeting: String,
+}
+
+/// The command, with nothing of the surrounding environment that could be taken for settings.
+pub(crate) fn bucketferry() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bucketferry"));
+    for (name, _) in std::env::vars() {
+        if name.starts_with("BUCKETFERRY_") || name.starts_with("AWS_") {
+            command.env_remove(name);
+        }
+    }
+    command.kill_on_drop(true);
+    command
+}
+
+/// Runs a command to its end.
+pub(crate) async fn run(command: &mut Command, input: &str) -> Output {
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().expect("a process");
+    let mut stdin = child.stdin.take().expect("its input");
+    stdin.write_all(input.as_bytes()).await.expect("its input");
+    drop(stdin);
+    let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await;
+    output.expect("an end in time").expect("its output")
+}
+
+impl Process {
+    /// Starts a gateway on `store` with the user `ferry`, password `secret`.
+    pub(crate) async fn serve(store: &Store, settings: &[(&str, &str)]) -> Self {
+        let mut command = bucketferry();
+        command.args(["serve", "--user", "ferry:secret", "--passive-ports", "0"]);
+        command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
+        let given = settings
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        command.envs(store.settings().into_iter().chain(given).map(variable));
+        Self::started(command).await
+    }
+
+    /// Starts a command and waits until it says where it listens.
+    pub(crate) async fn started(mut command: Command) -> Self {
+        command.stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().expect("a process");
+        let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
+        let mut greeting = String::new();
+        let admin = loop {
+            let line = tokio::time::timeout(PATIENCE, lines.next_line()).await;
+            let line = line.expect("a greeting in time").expect("its output");
+            let line = line.unwrap_or_else(|| panic!("it ended after: {greeting}"));
+            greeting.push_str(&line);
+            greeting.push('\n');
+            if let Some(rest) = line.strip_prefix("Health: http://") {
+                let admin = rest.split('/').next().expect("an address");
+                break admin.parse().expect("an address");
+            }
+        };
+        let address = greeting
+            .split_once('@')
+            .and_then(|(_, rest)| rest.split('/').next())
+            .expect("an address")
+            .parse()
+            .expect("an address");
+        Self {
+            child,
+            address,
+            admin,
+            greeting,
+        }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id().expect("a running process")
+    }
+
+    /// Sends SIGTERM.
+    pub(crate) fn terminate(&self) {
+        self.signal(rustix::process::Signal::TERM);
+    }
+
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        let pid = i32::try_from(self.pid()).ok();
+        let pid = pid.and_then(rustix::process::Pid::from_raw).expect("a pid");
+        rustix::process::kill_process(pid, signal).expect("a signal");
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn ended(mut self) -> ExitStatus {
+        let ended = tokio::time::timeout(Duration::from_mins(1), self.child.wait()).await;
+        ended.expect("an end in time").expect("its exit")
+    }
+
+    /// Bytes of memory that no file backs (`RssAnon`).
+    pub(crate) fn anonymous_memory(&self) -> usize {
+        let status = Path::new("/proc")
+            .join(self.pid().to_string())
+            .join("status");
+        let status = std::fs::read_to_string(status).expect("its status");
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("RssAnon:"));
+        let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        kibibytes
+            .expect("RssAnon")
+            .parse::<usize>()
+            .expect("a number")
+            * 1024
+    }
+}
+
+/// `GET path`: status and body.
+pub(crate) async fn get(address: SocketAddr, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address)
+        .await
+        .expect("the admin endpoint");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    stream
+        .write_all(request.as_bytes())
+        .await
+        .expect("a request");
+    let mut answer = String::new();
+    let read = tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answer)).await;
+    read.expect("an answer in time").expect("an answer");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok());
+    (status.expect("a status"), body.to_owned())
+}

@@ -1,0 +1,444 @@
+//! The S3 operations: each request becomes a question to the [`Bucket`], each result an answer of S3.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use bytes::Bytes;
+use futures::stream;
+#[allow(
+    clippy::wildcard_imports,
+    reason = "an operation is all types of its own"
+)]
+use s3s::dto::*;
+use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
+
+use super::bucket::{
+    Attributes, Bucket, Conditions, Content, Object as Stored, Part as StoredPart, Query,
+    precondition_failed,
+};
+use super::request::{
+    Claims, Preconditions, Span, check_part_number, conditions_in, copy_range, named_parts,
+    read_token, receive,
+};
+use super::spelling::Spelling;
+
+/// Entries on a page, unless fewer are asked for.
+const PAGE: i32 = 1000;
+
+/// The service, with its one bucket.
+pub(super) struct Api {
+    pub(super) name: &'static str,
+    pub(super) bucket: Arc<Mutex<Bucket>>,
+}
+
+#[async_trait::async_trait]
+impl S3 for Api {
+    async fn head_bucket(
+        &self,
+        request: S3Request<HeadBucketInput>,
+    ) -> S3Result<S3Response<HeadBucketOutput>> {
+        self.check_name(&request.input.bucket)?;
+        Ok(S3Response::new(HeadBucketOutput::default()))
+    }
+
+    async fn put_object(
+        &self,
+        request: S3Request<PutObjectInput>,
+    ) -> S3Result<S3Response<PutObjectOutput>> {
+        let input = request.input;
+        let attributes = attributes!(input);
+        let claims = Claims {
+            md5: input.content_md5,
+            checksum: checksum!(input),
+            trailers: request.trailing_headers,
+        };
+        let (content, checksum) = receive(input.body, claims).await?;
+        let object = Stored::new(content, attributes, checksum.clone());
+        let mut output = PutObjectOutput {
+            e_tag: Some(object.etag()),
+            ..Default::default()
+        };
+        carry!(checksum => output);
+        let conditions = Conditions {
+            if_match: input.if_match,
+            if_none_match: input.if_none_match,
+        };
+        self.bucket(&input.bucket)?
+            .put(&input.key, object, &conditions)?;
+        Ok(S3Response::new(output))
+    }
+
+    async fn get_object(
+        &self,
+        request: S3Request<GetObjectInput>,
+    ) -> S3Result<S3Response<GetObjectOutput>> {
+        let input = request.input;
+        let bucket = self.bucket(&input.bucket)?;
+        let object = bucket.object(&input.key)?;
+        preconditions!(input).check(object)?;
+        let span = Span::new(input.range, object.content.len)?;
+        let mut output = description!(GetObjectOutput, object, span);
+        output.body = Some(blob(&object.content.slice(&span.range)));
+        Ok(S3Response::new(output))
+    }
+
+    async fn head_object(
+        &self,
+        request: S3Request<HeadObjectInput>,
+    ) -> S3Result<S3Response<HeadObjectOutput>> {
+        let input = request.input;
+        let bucket = self.bucket(&input.bucket)?;
+        let object = bucket.object(&input.key)?;
+        preconditions!(input).check(object)?;
+        let span = Span::new(input.range, object.content.len)?;
+        Ok(S3Response::new(description!(
+            HeadObjectOutput,
+            object,
+            span
+        )))
+    }
+
+    async fn delete_object(
+        &self,
+        request: S3Request<DeleteObjectInput>,
+    ) -> S3Result<S3Response<DeleteObjectOutput>> {
+        let input = request.input;
+        let mut bucket = self.bucket(&input.bucket)?;
+        let expected = (input.if_match.as_ref(), bucket.objects.get(&input.key));
+        if let (Some(expected), Some(object)) = expected
+            && !object.matches(expected)
+        {
+            return Err(precondition_failed());
+        }
+        // S3 says nothing about whether there was something to delete.
+        bucket.objects.remove(&input.key);
+        Ok(S3Response::new(DeleteObjectOutput::default()))
+    }
+
+    async fn delete_objects(
+        &self,
+        request: S3Request<DeleteObjectsInput>,
+    ) -> S3Result<S3Response<DeleteObjectsOutput>> {
+        let DeleteObjectsInput { bucket, delete, .. } = request.input;
+        let mut bucket = self.bucket(&bucket)?;
+        if delete.objects.is_empty() || delete.objects.len() > 1000 {
+            return Err(s3_error!(
+                MalformedXML,
+                "One to 1000 keys can be deleted at once."
+            ));
+        }
+        let keys: Vec<String> = delete
+            .objects
+            .into_iter()
+            .map(|object| object.key)
+            .collect();
+        for key in &keys {
+            bucket.objects.remove(key);
+        }
+        let deleted = keys.into_iter().map(|key| DeletedObject {
+            key: Some(key),
+            ..Default::default()
+        });
+        let deleted = (!delete.quiet.unwrap_or(false)).then(|| deleted.collect());
+        Ok(S3Response::new(DeleteObjectsOutput {
+            deleted,
+            ..Default::default()
+        }))
+    }
+
+    async fn list_objects_v2(
+        &self,
+        request: S3Request<ListObjectsV2Input>,
+    ) -> S3Result<S3Response<ListObjectsV2Output>> {
+        let input = request.input;
+        let resume_after = input
+            .continuation_token
+            .as_deref()
+            .map(read_token)
+            .transpose()?;
+        let max_keys = input.max_keys.unwrap_or(PAGE).clamp(0, PAGE);
+        let page = self.bucket(&input.bucket)?.list(&Query {
+            prefix: input.prefix.as_deref().unwrap_or_default(),
+            delimiter: input.delimiter.as_deref(),
+            start_after: input.start_after.as_deref().unwrap_or_default(),
+            resume_after: resume_after.as_deref(),
+            limit: max_keys as usize,
+        });
+        let spell = Spelling::new(input.encoding_type.as_ref());
+        let contents: Vec<_> = page
+            .objects
+            .iter()
+            .map(|(key, object)| spell.object(key, object))
+            .collect();
+        let common_prefixes: Vec<_> = page
+            .prefixes
+            .iter()
+            .map(|prefix| spell.prefix(prefix))
+            .collect();
+        Ok(S3Response::new(ListObjectsV2Output {
+            name: Some(input.bucket),
+            prefix: Some(spell.key(&input.prefix.unwrap_or_default())),
+            delimiter: input.delimiter.map(|delimiter| spell.key(&delimiter)),
+            start_after: input.start_after.map(|key| spell.key(&key)),
+            max_keys: Some(max_keys),
+            key_count: Some((contents.len() + common_prefixes.len()) as i32),
+            continuation_token: input.continuation_token,
+            is_truncated: Some(page.resume_after.is_some()),
+            next_continuation_token: page.resume_after.map(|key| BASE64.encode(key)),
+            contents: Some(contents),
+            common_prefixes: Some(common_prefixes),
+            encoding_type: input.encoding_type,
+            ..Default::default()
+        }))
+    }
+
+    async fn copy_object(
+        &self,
+        request: S3Request<CopyObjectInput>,
+    ) -> S3Result<S3Response<CopyObjectOutput>> {
+        let conditions = conditions_in(&request.headers)?;
+        let input = request.input;
+        let mut bucket = self.bucket(&input.bucket)?;
+        let source = self.source(&bucket, &input.copy_source)?;
+        source_preconditions!(input).check_source(source)?;
+        let replace = input
+            .metadata_directive
+            .as_ref()
+            .is_some_and(|is| is.as_str() == MetadataDirective::REPLACE);
+        let attributes = if replace {
+            attributes!(input)
+        } else {
+            source.attributes.clone()
+        };
+        let copy = Stored::new(source.content.clone(), attributes, source.checksum.clone());
+        let result = CopyObjectResult {
+            e_tag: Some(copy.etag()),
+            last_modified: Some(copy.modified.into()),
+            ..Default::default()
+        };
+        bucket.put(&input.key, copy, &conditions)?;
+        Ok(S3Response::new(CopyObjectOutput {
+            copy_object_result: Some(result),
+            ..Default::default()
+        }))
+    }
+
+    async fn create_multipart_upload(
+        &self,
+        request: S3Request<CreateMultipartUploadInput>,
+    ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
+        let input = request.input;
+        let upload_id = self
+            .bucket(&input.bucket)?
+            .begin(&input.key, attributes!(input));
+        Ok(S3Response::new(CreateMultipartUploadOutput {
+            bucket: Some(input.bucket),
+            key: Some(input.key),
+            upload_id: Some(upload_id),
+            checksum_algorithm: input.checksum_algorithm,
+            ..Default::default()
+        }))
+    }
+
+    async fn upload_part(
+        &self,
+        request: S3Request<UploadPartInput>,
+    ) -> S3Result<S3Response<UploadPartOutput>> {
+        let input = request.input;
+        check_part_number(input.part_number)?;
+        let claims = Claims {
+            checksum: checksum!(input),
+            md5: input.content_md5,
+            trailers: request.trailing_headers,
+        };
+        let (content, checksum) = receive(input.body, claims).await?;
+        let part = StoredPart::new(content, checksum.clone());
+        let mut output = UploadPartOutput {
+            e_tag: Some(part.etag()),
+            ..Default::default()
+        };
+        carry!(checksum => output);
+        let mut bucket = self.bucket(&input.bucket)?;
+        bucket
+            .upload(&input.key, &input.upload_id)?
+            .parts
+            .insert(input.part_number, part);
+        Ok(S3Response::new(output))
+    }
+
+    async fn upload_part_copy(
+        &self,
+        request: S3Request<UploadPartCopyInput>,
+    ) -> S3Result<S3Response<UploadPartCopyOutput>> {
+        let input = request.input;
+        check_part_number(input.part_number)?;
+        let mut bucket = self.bucket(&input.bucket)?;
+        bucket.upload(&input.key, &input.upload_id)?;
+        let source = self.source(&bucket, &input.copy_source)?;
+        source_preconditions!(input).check_source(source)?;
+        let range = copy_range(input.copy_source_range.as_deref(), source.content.len)?;
+        let part = StoredPart::new(source.content.slice(&range), Checksum::default());
+        let result = CopyPartResult {
+            e_tag: Some(part.etag()),
+            last_modified: Some(part.modified.into()),
+            ..Default::default()
+        };
+        bucket
+            .upload(&input.key, &input.upload_id)?
+            .parts
+            .insert(input.part_number, part);
+        Ok(S3Response::new(UploadPartCopyOutput {
+            copy_part_result: Some(result),
+            ..Default::default()
+        }))
+    }
+
+    async fn complete_multipart_upload(
+        &self,
+        request: S3Request<CompleteMultipartUploadInput>,
+    ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
+        let input = request.input;
+        let named = named_parts(input.multipart_upload)?;
+        let conditions = Conditions {
+            if_match: input.if_match,
+            if_none_match: input.if_none_match,
+        };
+        let object = self.bucket(&input.bucket)?.complete(
+            &input.key,
+            &input.upload_id,
+            &named,
+            &conditions,
+        )?;
+        Ok(S3Response::new(CompleteMultipartUploadOutput {
+            location: Some(format!("/{}/{}", input.bucket, input.key)),
+            bucket: Some(input.bucket),
+            key: Some(input.key),
+            e_tag: Some(object.etag()),
+            ..Default::default()
+        }))
+    }
+
+    async fn abort_multipart_upload(
+        &self,
+        request: S3Request<AbortMultipartUploadInput>,
+    ) -> S3Result<S3Response<AbortMultipartUploadOutput>> {
+        let input = request.input;
+        self.bucket(&input.bucket)?
+            .abort(&input.key, &input.upload_id)?;
+        Ok(S3Response::new(AbortMultipartUploadOutput::default()))
+    }
+
+    async fn list_multipart_uploads(
+        &self,
+        request: S3Request<ListMultipartUploadsInput>,
+    ) -> S3Result<S3Response<ListMultipartUploadsOutput>> {
+        let input = request.input;
+        let max_uploads = input.max_uploads.unwrap_or(PAGE).clamp(1, PAGE);
+        let spell = Spelling::new(input.encoding_type.as_ref());
+        let bucket = self.bucket(&input.bucket)?;
+        let matching = bucket.uploads.iter().filter(|((key, id), _)| {
+            let after = match (&input.key_marker, &input.upload_id_marker) {
+                (Some(marker), Some(id_marker)) => (key, id) > (marker, id_marker),
+                (Some(marker), None) => key > marker,
+                (None, _) => true,
+            };
+            after && key.starts_with(input.prefix.as_deref().unwrap_or_default())
+        });
+        let mut uploads: Vec<_> = matching
+            .take(max_uploads as usize + 1)
+            .map(|((key, id), upload)| spell.upload(key, id, upload.begun))
+            .collect();
+        let is_truncated = uploads.len() > max_uploads as usize;
+        uploads.truncate(max_uploads as usize);
+        let last = uploads.last().filter(|_| is_truncated).cloned();
+        Ok(S3Response::new(ListMultipartUploadsOutput {
+            bucket: Some(input.bucket),
+            prefix: input.prefix.map(|prefix| spell.key(&prefix)),
+            key_marker: input.key_marker.map(|key| spell.key(&key)),
+            upload_id_marker: input.upload_id_marker,
+            max_uploads: Some(max_uploads),
+            is_truncated: Some(is_truncated),
+            next_key_marker: last.as_ref().and_then(|last| last.key.clone()),
+            next_upload_id_marker: last.and_then(|last| last.upload_id),
+            uploads: Some(uploads),
+            encoding_type: input.encoding_type,
+            ..Default::default()
+        }))
+    }
+
+    async fn list_parts(
+        &self,
+        request: S3Request<ListPartsInput>,
+    ) -> S3Result<S3Response<ListPartsOutput>> {
+        let input = request.input;
+        let max_parts = input.max_parts.unwrap_or(PAGE).clamp(1, PAGE);
+        let marker = input.part_number_marker.unwrap_or_default();
+        let mut bucket = self.bucket(&input.bucket)?;
+        let upload = bucket.upload(&input.key, &input.upload_id)?;
+        let after = upload.parts.range(marker + 1..);
+        let mut parts: Vec<_> = after
+            .take(max_parts as usize + 1)
+            .map(|(number, part)| part_entry(*number, part))
+            .collect();
+        let is_truncated = parts.len() > max_parts as usize;
+        parts.truncate(max_parts as usize);
+        Ok(S3Response::new(ListPartsOutput {
+            bucket: Some(input.bucket),
+            key: Some(input.key),
+            upload_id: Some(input.upload_id),
+            max_parts: Some(max_parts),
+            part_number_marker: Some(marker),
+            is_truncated: Some(is_truncated),
+            next_part_number_marker: parts
+                .last()
+                .filter(|_| is_truncated)
+                .and_then(|part| part.part_number),
+            parts: Some(parts),
+            ..Default::default()
+        }))
+    }
+}
+
+impl Api {
+    fn bucket(&self, name: &str) -> S3Result<MutexGuard<'_, Bucket>> {
+        self.check_name(name)?;
+        Ok(self.bucket.lock().expect("the bucket"))
+    }
+
+    fn check_name(&self, name: &str) -> S3Result<()> {
+        let missing = || s3_error!(NoSuchBucket, "The specified bucket does not exist");
+        (name == self.name).then_some(()).ok_or_else(missing)
+    }
+
+    fn source<'b>(&self, bucket: &'b Bucket, source: &CopySource) -> S3Result<&'b Stored> {
+        let CopySource::Bucket {
+            bucket: name, key, ..
+        } = source
+        else {
+            return Err(s3_error!(NotImplemented));
+        };
+        self.check_name(name)?;
+        bucket.object(key)
+    }
+}
+
+fn blob(content: &Content) -> StreamingBlob {
+    let chunks = content
+        .chunks()
+        .to_vec()
+        .into_iter()
+        .map(Ok::<Bytes, std::convert::Infallible>);
+    StreamingBlob::wrap(stream::iter(chunks))
+}
+
+fn part_entry(number: i32, part: &StoredPart) -> Part {
+    let mut entry = Part {
+        part_number: Some(number),
+        e_tag: Some(part.etag()),
+        last_modified: Some(part.modified.into()),
+        size: Some(part.content.len as i64),
+        ..Default::default()
+    };
+    carry!(part.checksum => entry);
+    entry
+}

@@ -1,0 +1,395 @@
+//! One bucket in memory, as S3 keeps it: objects by key in byte order, and the multipart uploads that are open.
+//!
+//! Nothing here knows of HTTP. Every change happens under one lock, so conditions are exact. The bytes stay in
+//! the chunks in which they arrived: copies, ranges and completed parts share them.
+
+use std::collections::BTreeMap;
+use std::ops::{Bound, Range};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use s3s::crypto::{Checksum as _, Md5};
+use s3s::dto::{Checksum, ETag, ETagCondition, Metadata, Timestamp};
+use s3s::{S3Result, s3_error};
+
+/// S3 takes no smaller part, unless it is the last.
+pub(super) const MIN_PART: u64 = 5 * 1024 * 1024;
+
+/// The bucket's whole state.
+#[derive(Default)]
+pub(super) struct Bucket {
+    pub(super) objects: BTreeMap<String, Object>,
+    /// By key and upload id: the order in which they are listed.
+    pub(super) uploads: BTreeMap<(String, String), Upload>,
+    uploads_begun: u64,
+}
+
+/// Bytes in the chunks in which they came.
+#[derive(Clone, Default)]
+pub(super) struct Content {
+    chunks: Vec<Bytes>,
+    pub(super) len: u64,
+}
+
+/// What a request says about an object besides its bytes.
+#[derive(Clone, Default)]
+pub(super) struct Attributes {
+    pub(super) cache_control: Option<String>,
+    pub(super) content_disposition: Option<String>,
+    pub(super) content_encoding: Option<String>,
+    pub(super) content_language: Option<String>,
+    pub(super) content_type: Option<String>,
+    pub(super) expires: Option<Timestamp>,
+    pub(super) metadata: Option<Metadata>,
+}
+
+#[derive(Clone)]
+pub(super) struct Object {
+    pub(super) content: Content,
+    pub(super) etag: String,
+    pub(super) modified: SystemTime,
+    pub(super) attributes: Attributes,
+    pub(super) checksum: Checksum,
+}
+
+pub(super) struct Upload {
+    pub(super) begun: SystemTime,
+    pub(super) parts: BTreeMap<i32, Part>,
+    attributes: Attributes,
+}
+
+#[derive(Clone)]
+pub(super) struct Part {
+    pub(super) content: Content,
+    pub(super) md5: [u8; 16],
+    pub(super) modified: SystemTime,
+    pub(super) checksum: Checksum,
+}
+
+/// What must hold of the object that a write replaces.
+#[derive(Default)]
+pub(super) struct Conditions {
+    pub(super) if_match: Option<ETagCondition>,
+    pub(super) if_none_match: Option<ETagCondition>,
+}
+
+/// Which objects a listing wants.
+pub(super) struct Query<'a> {
+    pub(super) prefix: &'a str,
+    pub(super) delimiter: Option<&'a str>,
+    /// Keys up to and including this one are left out.
+    pub(super) start_after: &'a str,
+    /// The last entry of the page before, if there was one.
+    pub(super) resume_after: Option<&'a str>,
+    pub(super) limit: usize,
+}
+
+/// One page of a listing.
+#[derive(Default)]
+pub(super) struct Page {
+    pub(super) objects: Vec<(String, Object)>,
+    pub(super) prefixes: Vec<String>,
+    /// The last entry of this page, if there are more.
+    pub(super) resume_after: Option<String>,
+}
+
+impl Bucket {
+    pub(super) fn object(&self, key: &str) -> S3Result<&Object> {
+        let missing = || s3_error!(NoSuchKey, "The specified key does not exist.");
+        self.objects.get(key).ok_or_else(missing)
+    }
+
+    /// Puts `object` at `key` if `conditions` allow it.
+    pub(super) fn put(
+        &mut self,
+        key: &str,
+        object: Object,
+        conditions: &Conditions,
+    ) -> S3Result<()> {
+        conditions.check(self.objects.get(key))?;
+        self.objects.insert(key.to_owned(), object);
+        Ok(())
+    }
+
+    pub(super) fn begin(&mut self, key: &str, attributes: Attributes) -> String {
+        self.uploads_begun += 1;
+        // Padded, so that the order of ids is the order of their beginning.
+        let id = format!("upload-{:08}", self.uploads_begun);
+        let upload = Upload {
+            begun: now(),
+            parts: BTreeMap::new(),
+            attributes,
+        };
+        self.uploads.insert((key.to_owned(), id.clone()), upload);
+        id
+    }
+
+    pub(super) fn upload(&mut self, key: &str, id: &str) -> S3Result<&mut Upload> {
+        self.uploads
+            .get_mut(&(key.to_owned(), id.to_owned()))
+            .ok_or_else(no_such_upload)
+    }
+
+    pub(super) fn abort(&mut self, key: &str, id: &str) -> S3Result<()> {
+        let upload = self.uploads.remove(&(key.to_owned(), id.to_owned()));
+        upload.map(drop).ok_or_else(no_such_upload)
+    }
+
+    /// Makes one object of the parts named. An upload that can't be completed stays open, as on S3.
+    pub(super) fn complete(
+        &mut self,
+        key: &str,
+        id: &str,
+        named: &[(i32, ETag)],
+        conditions: &Conditions,
+    ) -> S3Result<Object> {
+        let upload = self.upload(key, id)?;
+        let object = assemble(&upload.choose(named)?, upload.attributes.clone());
+        self.put(key, object.clone(), conditions)?;
+        self.abort(key, id)?;
+        Ok(object)
+    }
+
+    /// One page: each entry a key, or the common prefix that stands for several.
+    pub(super) fn list(&self, query: &Query<'_>) -> Page {
+        let mut page = Page::default();
+        let mut last = query.resume_after.map(str::to_owned);
+        let mut from = query.first_bound();
+        while let Some((key, object)) = self
+            .objects
+            .range::<str, _>((from.as_ref().map(String::as_str), Bound::Unbounded))
+            .next()
+        {
+            if !key.starts_with(query.prefix) {
+                break;
+            }
+            let group = query.common_prefix(key);
+            let entry = group.unwrap_or(key);
+            from = group.map_or_else(|| Bound::Excluded(key.clone()), past_prefix);
+            if last.as_deref().is_some_and(|last| entry <= last) {
+                continue;
+            }
+            if page.objects.len() + page.prefixes.len() == query.limit {
+                page.resume_after = last;
+                break;
+            }
+            last = Some(entry.to_owned());
+            match group {
+                Some(prefix) => page.prefixes.push(prefix.to_owned()),
+                None => page.objects.push((key.clone(), object.clone())),
+            }
+        }
+        page
+    }
+}
+
+impl Query<'_> {
+    fn first_bound(&self) -> Bound<String> {
+        let after = self.start_after.max(self.resume_after.unwrap_or_default());
+        if after < self.prefix {
+            Bound::Included(self.prefix.to_owned())
+        } else {
+            Bound::Excluded(after.to_owned())
+        }
+    }
+
+    fn common_prefix<'k>(&self, key: &'k str) -> Option<&'k str> {
+        let delimiter = self.delimiter.filter(|delimiter| !delimiter.is_empty())?;
+        let rest = &key[self.prefix.len()..];
+        let end = rest.find(delimiter)? + delimiter.len();
+        Some(&key[..self.prefix.len() + end])
+    }
+}
+
+impl Conditions {
+    /// S3 answers 404 to an `If-Match` on an object that isn't there, and 412 to every other failure.
+    fn check(&self, current: Option<&Object>) -> S3Result<()> {
+        match (&self.if_match, current) {
+            (Some(_), None) => {
+                return Err(s3_error!(NoSuchKey, "The specified key does not exist."));
+            }
+            (Some(wanted), Some(object)) if !object.matches(wanted) => {
+                return Err(precondition_failed());
+            }
+            _ => {}
+        }
+        match (&self.if_none_match, current) {
+            (Some(unwanted), Some(object)) if object.matches(unwanted) => {
+                Err(precondition_failed())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Object {
+    pub(super) fn new(content: Content, attributes: Attributes, checksum: Checksum) -> Self {
+        let etag = hex(&content.md5());
+        Self {
+            content,
+            etag,
+            modified: now(),
+            attributes,
+            checksum,
+        }
+    }
+
+    pub(super) fn etag(&self) -> ETag {
+        ETag::Strong(self.etag.clone())
+    }
+
+    pub(super) fn matches(&self, condition: &ETagCondition) -> bool {
+        condition
+            .as_etag()
+            .is_none_or(|etag| etag.value() == self.etag)
+    }
+}
+
+impl Part {
+    pub(super) fn new(content: Content, checksum: Checksum) -> Self {
+        let md5 = content.md5();
+        Self {
+            content,
+            md5,
+            modified: now(),
+            checksum,
+        }
+    }
+
+    pub(super) fn etag(&self) -> ETag {
+        ETag::Strong(hex(&self.md5))
+    }
+}
+
+impl Upload {
+    fn choose(&self, named: &[(i32, ETag)]) -> S3Result<Vec<Part>> {
+        if named.is_empty() {
+            return Err(s3_error!(
+                MalformedXML,
+                "You must specify at least one part."
+            ));
+        }
+        if !named.is_sorted_by(|a, b| a.0 < b.0) {
+            return Err(s3_error!(
+                InvalidPartOrder,
+                "The list of parts was not in ascending order."
+            ));
+        }
+        let parts = named.iter().map(|(number, etag)| self.part(*number, etag));
+        let parts: Vec<Part> = parts.collect::<S3Result<_>>()?;
+        let all_but_last = &parts[..parts.len() - 1];
+        if all_but_last.iter().any(|part| part.content.len < MIN_PART) {
+            return Err(s3_error!(
+                EntityTooSmall,
+                "Your proposed upload is smaller than the minimum allowed size."
+            ));
+        }
+        Ok(parts)
+    }
+
+    fn part(&self, number: i32, etag: &ETag) -> S3Result<Part> {
+        let part = self
+            .parts
+            .get(&number)
+            .filter(|part| part.etag().value() == etag.value());
+        part.cloned().ok_or_else(|| {
+            s3_error!(
+                InvalidPart,
+                "One or more of the specified parts could not be found."
+            )
+        })
+    }
+}
+
+impl Content {
+    pub(super) fn new(chunks: Vec<Bytes>) -> Self {
+        let len = chunks.iter().map(|chunk| chunk.len() as u64).sum();
+        Self { chunks, len }
+    }
+
+    pub(super) fn chunks(&self) -> &[Bytes] {
+        &self.chunks
+    }
+
+    /// The bytes in `range`, still in the same memory.
+    pub(super) fn slice(&self, range: &Range<u64>) -> Self {
+        let mut start = 0;
+        let mut chunks = Vec::new();
+        for chunk in &self.chunks {
+            let end = start + chunk.len() as u64;
+            let (from, to) = (range.start.max(start), range.end.min(end));
+            if from < to {
+                chunks.push(chunk.slice((from - start) as usize..(to - start) as usize));
+            }
+            start = end;
+        }
+        Self::new(chunks)
+    }
+
+    pub(super) fn joined(&self) -> Bytes {
+        match self.chunks.as_slice() {
+            [only] => only.clone(),
+            chunks => chunks.concat().into(),
+        }
+    }
+
+    pub(super) fn md5(&self) -> [u8; 16] {
+        let mut md5 = Md5::new();
+        for chunk in &self.chunks {
+            md5.update(chunk);
+        }
+        md5.finalize()
+    }
+}
+
+/// S3 tells times to the second.
+pub(super) fn now() -> SystemTime {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .expect("a clock after 1970");
+    UNIX_EPOCH + Duration::from_secs(since.as_secs())
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).expect("a nibble");
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
+    digits.map(digit).collect()
+}
+
+pub(super) fn precondition_failed() -> s3s::S3Error {
+    s3_error!(
+        PreconditionFailed,
+        "At least one of the pre-conditions you specified did not hold"
+    )
+}
+
+fn no_such_upload() -> s3s::S3Error {
+    s3_error!(
+        NoSuchUpload,
+        "The specified multipart upload does not exist."
+    )
+}
+
+/// The object of all `parts`. Its tag is the MD5 of their MD5s, and their number.
+fn assemble(parts: &[Part], attributes: Attributes) -> Object {
+    let mut md5 = Md5::new();
+    for part in parts {
+        md5.update(&part.md5);
+    }
+    let chunks = parts
+        .iter()
+        .flat_map(|part| part.content.chunks.iter().cloned())
+        .collect();
+    Object {
+        content: Content::new(chunks),
+        etag: format!("{}-{}", hex(&md5.finalize()), parts.len()),
+        modified: now(),
+        attributes,
+        checksum: Checksum::default(),
+    }
+}
+
+/// Where keys that don't begin with `prefix` go on, so that a group of a million keys costs one step.
+fn past_prefix(prefix: &str) -> Bound<String> {
+    Bound::Excluded(format!("{prefix}{}", char::MAX))
+}

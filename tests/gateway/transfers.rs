@@ -1,0 +1,266 @@
+//! What goes up comes down, byte for byte, on every store; and what may not go up doesn't.
+
+use crate::support::{Gateway, MIB, Store, noise};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_of_all_sizes_come_back_as_they_went() {
+    for store in Store::each() {
+        let gateway = Gateway::on(store);
+        let mut client = gateway.client().await;
+        let part = 8 * MIB;
+        for size in [0, 1, 1023, MIB, part - 1, part, part + 1, 100 * MIB] {
+            let bytes = noise(size);
+            let reply = client.store("/file.bin", &bytes).await;
+            assert_eq!(reply.code, 226, "{size}: {}", reply.text());
+            assert!(
+                gateway.store.object("file.bin").as_ref() == Some(&bytes),
+                "{size}"
+            );
+            let (back, reply) = client.retrieve("/file.bin").await;
+            assert_eq!(reply.code, 226);
+            assert!(back == bytes, "{size}");
+            assert_eq!(
+                client.expect("SIZE /file.bin", 213).await.lines,
+                [format!("213 {size}")]
+            );
+        }
+        gateway.store.assert_no_leftovers();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_stores_as_well() {
+    let gateway = Gateway::on(Store::Memory);
+    let mut client = gateway.client().await;
+    let bytes = noise(20 * MIB);
+    assert_eq!(client.store("/a/b.bin", &bytes).await.code, 226);
+    assert!(client.retrieve("/a/b.bin").await.0 == bytes);
+    client.expect("MKD /empty", 257).await;
+    assert!(client.list("NLST", "/").await.0.contains("empty"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn extended_passive_and_ipv6() {
+    let gateway = Gateway::with(Store::folder(), &[("ftp.listen", "[::1]:0")]);
+    let mut client = gateway.client().await;
+    assert_eq!(client.store("six.txt", b"over IPv6").await.code, 226);
+    assert_eq!(client.retrieve("six.txt").await.0, b"over IPv6");
+    let refused = client.expect("PASV", 425).await;
+    assert!(refused.text().contains("EPSV"), "{}", refused.text());
+    client.expect("EPSV 1", 522).await;
+    client.expect("EPSV 2", 229).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dual_stack_listener_speaks_ipv4_to_ipv4() {
+    let gateway = Gateway::with(Store::folder(), &[("ftp.listen", "[::]:0")]);
+    let address = (std::net::Ipv4Addr::LOCALHOST, gateway.address().port()).into();
+    let mut client = crate::support::ftp::Client::connect_as(address, "ferry", "secret").await;
+    assert_eq!(client.pasv().await.ip(), std::net::Ipv4Addr::LOCALHOST);
+    assert_eq!(client.store("four.txt", b"4").await.code, 226);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn epsv_all_ends_other_ways() {
+    let gateway = Gateway::on(Store::folder());
+    let mut client = gateway.client().await;
+    client.expect("EPSV ALL", 200).await;
+    client.expect("PASV", 501).await;
+    client.expect("PORT 127,0,0,1,4,1", 501).await;
+    client.expect("EPSV", 229).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unique_names_never_meet() {
+    for store in Store::each() {
+        let gateway = Gateway::on(store);
+        let mut client = gateway.client().await;
+        let mut names = std::collections::BTreeSet::new();
+        for content in [b"one".as_slice(), b"two", b"three"] {
+            let mut data = client.open_data().await;
+            let opening = client.expect("STOU scan.pdf", 150).await;
+            let opening = opening.text();
+            let name = opening
+                .strip_prefix("150 FILE: ")
+                .expect("a name")
+                .to_owned();
+            tokio::io::AsyncWriteExt::write_all(&mut data, content)
+                .await
+                .unwrap();
+            drop(data);
+            client.expect_reply(226).await;
+            assert_eq!(gateway.store.object(&name).as_deref(), Some(content));
+            names.insert(name);
+        }
+        assert_eq!(names.len(), 3);
+        let keys: Vec<_> = names.into_iter().collect();
+        assert_eq!(gateway.store.keys(), keys);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn overwriting_can_be_forbidden() {
+    for store in Store::each() {
+        let gateway = Gateway::with(store, &[("upload.overwrite", "deny")]);
+        let mut client = gateway.client().await;
+        assert_eq!(client.store("a.txt", b"first").await.code, 226);
+        let (_, refused) = client.begin("STOR a.txt").await;
+        assert_eq!(refused.code, 553, "{}", refused.text());
+        assert_eq!(client.store("b.txt", b"second").await.code, 226);
+        client.expect("RNFR b.txt", 350).await;
+        client.expect("RNTO a.txt", 553).await;
+        assert_eq!(gateway.store.object("a.txt").unwrap(), b"first");
+        assert_eq!(gateway.store.object("b.txt").unwrap(), b"second");
+    }
+}
+
+/// The name is taken while the upload runs: the publication itself has to refuse.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_taken_meanwhile_is_not_overwritten() {
+    for size in [10, 9 * MIB] {
+        for store in Store::each() {
+            let gateway = Gateway::with(store, &[("upload.overwrite", "deny")]);
+            let mut client = gateway.client().await;
+            let mut data = client.open_data().await;
+            client.expect("STOR a.txt", 150).await;
+            gateway.store.put("a.txt", b"another's");
+            tokio::io::AsyncWriteExt::write_all(&mut data, &noise(size))
+                .await
+                .unwrap();
+            drop(data);
+            client.expect_reply(553).await;
+            assert_eq!(gateway.store.object("a.txt").unwrap(), b"another's");
+            gateway.store.assert_no_leftovers();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_large_a_file_is_552_and_leaves_nothing() {
+    for store in Store::each() {
+        let gateway = Gateway::with(store, &[("upload.max_size", "9 MiB")]);
+        let mut client = gateway.client().await;
+        assert_eq!(client.store("fits.bin", &noise(9 * MIB)).await.code, 226);
+        let reply = client.store("big.bin", &noise(9 * MIB + 1)).await;
+        assert_eq!(reply.code, 552, "{}", reply.text());
+        assert_eq!(gateway.store.keys(), ["fits.bin"]);
+        gateway.store.assert_no_leftovers();
+        assert_eq!(client.store("next.bin", b"works").await.code, 226);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_of_a_user_win_over_those_of_all() {
+    let users = format!(
+        "[[user]]\nname = \"small\"\npassword_hash = {0:?}\nmax_size = \"4 B\"\noverwrite = \"deny\"\n\
+         [[user]]\nname = \"ferry\"\npassword_hash = {0:?}\n",
+        bucketferry::auth::hash_password("secret").unwrap()
+    );
+    let gateway = Gateway::for_users(Store::folder(), &users, &[("upload.max_size", "8 B")]);
+    let mut small =
+        crate::support::ftp::Client::connect_as(gateway.address(), "small", "secret").await;
+    assert_eq!(small.store("a", b"1234").await.code, 226);
+    assert_eq!(small.store("b", b"12345").await.code, 552);
+    assert_eq!(small.begin("STOR a").await.1.code, 553);
+    let mut other = gateway.client().await;
+    assert_eq!(other.store("a", b"12345678").await.code, 226);
+    assert_eq!(other.store("a", b"123456789").await.code, 552);
+    assert_eq!(gateway.store.object("a").unwrap(), b"12345678");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn announced_sizes_are_held_where_asked_for() {
+    let gateway = Gateway::with(Store::folder(), &[("upload.check_allo", "true")]);
+    let mut client = gateway.client().await;
+    client.expect("ALLO 5", 200).await;
+    assert_eq!(client.store("a", b"12345").await.code, 226);
+    client.expect("ALLO 5", 200).await;
+    let reply = client.store("b", b"1234").await;
+    assert_eq!(reply.code, 451, "{}", reply.text());
+    assert_eq!(
+        client
+            .store("c", b"the announcement counted once")
+            .await
+            .code,
+        226
+    );
+    assert_eq!(gateway.store.keys(), ["a", "c"]);
+
+    let gateway = Gateway::on(Store::folder());
+    let mut client = gateway.client().await;
+    client.expect("ALLO 5", 202).await;
+    assert_eq!(client.store("b", b"1234").await.code, 226);
+    client.expect("ALLO many", 501).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_range_is_used_up_before_425() {
+    // Below those that the kernel hands out by itself.
+    let free = |port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
+    let start = rand::random_range(20_000..29_000);
+    let mut neighbours = start..30_000;
+    let first = neighbours
+        .find(|port| free(*port) && free(port + 1))
+        .unwrap();
+    let range = format!("{first}-{}", first + 1);
+    let gateway = Gateway::with(Store::folder(), &[("passive.ports", &range)]);
+    let mut clients = [
+        gateway.client().await,
+        gateway.client().await,
+        gateway.client().await,
+    ];
+    let [one, two, three] = &mut clients;
+    let ports = [one.pasv().await.port(), two.pasv().await.port()];
+    assert!(
+        ports.contains(&first) && ports.contains(&(first + 1)),
+        "{ports:?}"
+    );
+    three.expect("PASV", 425).await;
+    assert!((gateway.metric("bucketferry_passive_ports_in_use") - 2.0).abs() < f64::EPSILON);
+    assert_eq!(one.store("a", b"frees its port").await.code, 226);
+    three.expect("PASV", 227).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_on_the_passive_port_gets_nothing_and_gives_nothing() {
+    let gateway = Gateway::on(Store::folder());
+    let mut client = gateway.client().await;
+    let port = client.pasv().await;
+    let thief = Some("127.0.0.2".parse().unwrap());
+    let mut thief = crate::support::ftp::dial(thief, port).await.unwrap();
+    let mut data = crate::support::ftp::dial(None, port).await.unwrap();
+    client.expect("STOR a.txt", 150).await;
+    let _ = tokio::io::AsyncWriteExt::write_all(&mut thief, b"evil").await;
+    tokio::io::AsyncWriteExt::write_all(&mut data, b"good")
+        .await
+        .unwrap();
+    drop(data);
+    client.expect_reply(226).await;
+    assert_eq!(gateway.store.object("a.txt").unwrap(), b"good");
+    assert!(
+        (gateway.metric("bucketferry_data_connections_refused_total") - 1.0).abs() < f64::EPSILON
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trusted_networks_may_carry_the_data() {
+    let settings = [("passive.trusted_networks", "127.0.0.2/32")];
+    let gateway = Gateway::with(Store::folder(), &settings);
+    let mut client = gateway.client().await;
+    let port = client.pasv().await;
+    let trusted = Some("127.0.0.2".parse().unwrap());
+    let mut data = crate::support::ftp::dial(trusted, port).await.unwrap();
+    client.expect("STOR a.txt", 150).await;
+    tokio::io::AsyncWriteExt::write_all(&mut data, b"good")
+        .await
+        .unwrap();
+    drop(data);
+    client.expect_reply(226).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fixed_address_is_advertised() {
+    let gateway = Gateway::with(Store::folder(), &[("passive.address", "203.0.113.7")]);
+    let mut client = gateway.client().await;
+    assert_eq!(client.pasv().await.ip().to_string(), "203.0.113.7");
+}

@@ -1,0 +1,231 @@
+//! Directories and names: making, listing, renaming, deleting.
+
+use crate::support::ftp::Client;
+use crate::support::{Gateway, Store, noise};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn directories_are_made_listed_and_removed() {
+    for store in Store::each() {
+        let gateway = Gateway::on(store);
+        let mut client = gateway.client().await;
+        assert_eq!(client.expect("MKD in", 257).await.quoted(), "/in");
+        assert_eq!(gateway.store.keys(), ["in/"]);
+        client.expect("MKD in", 550).await;
+        client.expect("CWD in", 250).await;
+        assert_eq!(client.expect("PWD", 257).await.quoted(), "/in");
+        assert_eq!(client.list("LIST", "").await.0, "");
+        assert_eq!(client.store("a.txt", b"x").await.code, 226);
+        assert_eq!(client.list("NLST", "").await.0, "a.txt\r\n");
+        client.expect("CDUP", 250).await;
+        client.expect("RMD in", 550).await;
+        client.expect("DELE in", 550).await;
+        client.expect("DELE in/a.txt", 250).await;
+        assert_eq!(
+            client.list("NLST", "").await.0,
+            "in\r\n",
+            "an empty directory survives"
+        );
+        client.expect("RMD in", 250).await;
+        client.expect("CWD in", 550).await;
+        assert!(gateway.store.keys().is_empty());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_x_forms_are_the_same() {
+    let gateway = Gateway::on(Store::folder());
+    let mut client = gateway.client().await;
+    client.expect("XMKD a", 257).await;
+    client.expect("XCWD a", 250).await;
+    assert_eq!(client.expect("XPWD", 257).await.quoted(), "/a");
+    client.expect("XCUP", 250).await;
+    client.expect("XRMD a", 250).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn listings_tell_what_is_there() {
+    for store in Store::each() {
+        let gateway = Gateway::on(store);
+        gateway.store.put("a.txt", b"12345");
+        gateway.store.put("sub/b.txt", b"1");
+        let mut client = gateway.client().await;
+        let (long, _) = client.list("LIST", "-la").await;
+        let lines: Vec<_> = long.lines().collect();
+        assert_eq!(lines.len(), 2, "{long}");
+        assert!(
+            lines[0].starts_with("-rw") && lines[0].ends_with(" a.txt"),
+            "{long}"
+        );
+        assert!(lines[0].contains(" 5 "), "{long}");
+        assert!(
+            lines[1].starts_with('d') && lines[1].ends_with(" sub"),
+            "{long}"
+        );
+        let (facts, _) = client.list("MLSD", "/").await;
+        assert!(facts.contains("type=file;size=5;modify="), "{facts}");
+        assert!(facts.contains("type=dir; sub\r\n"), "{facts}");
+        assert_eq!(client.list("NLST", "-1").await.0, "a.txt\r\nsub\r\n");
+        assert_eq!(client.list("NLST", "sub").await.0, "b.txt\r\n");
+        assert_eq!(client.list("LIST", "a.txt").await.0.lines().count(), 1);
+        let (_, reply) = client.begin("MLSD a.txt").await;
+        assert_eq!(reply.code, 550);
+        let mlst = client.expect("MLST a.txt", 250).await;
+        assert!(
+            mlst.lines[1].starts_with(" type=file;size=5;modify="),
+            "{mlst:?}"
+        );
+        assert!(mlst.lines[1].ends_with("; /a.txt"), "{mlst:?}");
+        let stat = client.expect("STAT sub", 213).await;
+        assert!(stat.text().contains("b.txt"), "{stat:?}");
+        assert_eq!(
+            client.expect("MDTM a.txt", 213).await.text().len(),
+            "213 20260102030405".len()
+        );
+        client.expect("SIZE sub", 550).await;
+        client.expect("MDTM sub", 550).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_are_renamed_and_never_lost() {
+    for store in Store::each() {
+        let gateway = Gateway::on(store);
+        gateway.store.put("a.txt", b"a");
+        gateway.store.put("b.txt", b"b");
+        let mut client = gateway.client().await;
+        client.expect("RNTO c.txt", 503).await;
+        rename(&mut client, "a.txt", "sub/c.txt", 250).await;
+        assert_eq!(gateway.store.keys(), ["b.txt", "sub/c.txt"]);
+        rename(&mut client, "b.txt", "b.txt", 250).await;
+        assert_eq!(gateway.store.object("b.txt").unwrap(), b"b");
+        rename(&mut client, "b.txt", "sub/c.txt", 250).await;
+        assert_eq!(gateway.store.object("sub/c.txt").unwrap(), b"b");
+        rename(&mut client, "sub/c.txt", "sub", 553).await;
+        client.expect("RNFR sub/c.txt", 350).await;
+        client.expect("NOOP", 200).await;
+        client.expect("RNTO d.txt", 503).await;
+        assert_eq!(gateway.store.keys(), ["sub/c.txt"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn directories_are_renamed_whole() {
+    for store in Store::each() {
+        let gateway = Gateway::on(store);
+        let mut client = gateway.client().await;
+        for index in 0..30 {
+            gateway
+                .store
+                .put(&format!("old/deep/{index}.txt"), &noise(index));
+        }
+        gateway.store.put("old/top.txt", b"top");
+        client.expect("MKD old/empty", 257).await;
+        rename(&mut client, "old", "old/deep/inside", 553).await;
+        client.expect("MKD taken", 257).await;
+        rename(&mut client, "old", "taken", 553).await;
+        rename(&mut client, "old", "new/place", 250).await;
+        for index in 0..30 {
+            let key = format!("new/place/deep/{index}.txt");
+            assert_eq!(gateway.store.object(&key).unwrap(), noise(index));
+        }
+        let keys = gateway.store.keys();
+        assert!(keys.contains(&"new/place/empty/".to_owned()), "{keys:?}");
+        assert!(!keys.iter().any(|key| key.starts_with("old")), "{keys:?}");
+    }
+}
+
+/// A copy fails half-way: nothing is lost, and the same rename again finishes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rename_that_fails_loses_nothing_and_can_be_repeated() {
+    let gateway = Gateway::with(Store::s3(), &[("store.retry_timeout", "1ms")]);
+    let Store::S3(server) = &gateway.store else {
+        unreachable!()
+    };
+    for index in 0..40 {
+        gateway
+            .store
+            .put(&format!("old/{index}.txt"), &noise(index));
+    }
+    let mut client = gateway.client().await;
+    client.expect("RNFR old", 350).await;
+    client.send("RNTO new").await;
+    server.wait_for("CopyObject", 5).await;
+    server.fail_next("CopyObject", 1000, 500);
+    let reply = client.reply().await;
+    server.heal();
+    if reply.code != 250 {
+        assert_eq!(reply.code, 451, "{}", reply.text());
+        for index in 0..40 {
+            assert_eq!(
+                gateway.store.object(&format!("old/{index}.txt")).unwrap(),
+                noise(index)
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn paths_never_leave_the_home() {
+    for store in Store::each() {
+        let hash = bucketferry::auth::hash_password("secret").unwrap();
+        let users = format!(
+            "[[user]]\nname = \"ferry\"\npassword_hash = {hash:?}\nhome = \"/homes/ferry\"\n"
+        );
+        let gateway = Gateway::for_users(store, &users, &[]);
+        gateway.store.put("secret.txt", b"not for you");
+        gateway.store.put("homes/other/secret.txt", b"not for you");
+        let mut client = gateway.client().await;
+        assert_eq!(
+            client.list("NLST", "").await.0,
+            "",
+            "a home that is not there yet is empty"
+        );
+        for path in [
+            "../other/secret.txt",
+            "/../../secret.txt",
+            "a/../../../secret.txt",
+            "/homes/other/secret.txt",
+            "./../../secret.txt",
+        ] {
+            for verb in ["RETR", "LIST", "MLSD", "NLST"] {
+                let (_, reply) = client.begin(&format!("{verb} {path}")).await;
+                assert_eq!(reply.code, 550, "{verb} {path}");
+            }
+            for verb in ["SIZE", "MDTM", "MLST", "STAT", "DELE", "RMD", "CWD", "RNFR"] {
+                client.expect(&format!("{verb} {path}"), 550).await;
+            }
+        }
+        assert_eq!(client.store("../../../up.txt", b"stays").await.code, 226);
+        client.expect("RNFR up.txt", 350).await;
+        client.expect("RNTO ../../../moved.txt", 250).await;
+        client.expect("MKD ../../dir", 257).await;
+        let expected = [
+            "homes/ferry/dir/",
+            "homes/ferry/moved.txt",
+            "homes/other/secret.txt",
+            "secret.txt",
+        ];
+        assert_eq!(gateway.store.keys(), expected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prefix_in_the_url_is_invisible() {
+    let server = crate::support::s3::S3Server::start();
+    let url = format!("{}/landing/zone", server.url());
+    let gateway = Gateway::with(Store::S3(server), &[("store.url", &url)]);
+    let mut client = gateway.client().await;
+    gateway.store.put("outside.txt", b"x");
+    assert_eq!(client.store("a.txt", b"x").await.code, 226);
+    client.expect("MKD d", 257).await;
+    assert_eq!(client.list("NLST", "").await.0, "a.txt\r\nd\r\n");
+    assert_eq!(
+        gateway.store.keys(),
+        ["landing/zone/a.txt", "landing/zone/d/", "outside.txt"]
+    );
+}
+
+async fn rename(client: &mut Client, from: &str, to: &str, code: u16) {
+    client.expect(&format!("RNFR {from}"), 350).await;
+    client.expect(&format!("RNTO {to}"), code).await;
+}
