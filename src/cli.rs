@@ -1,9 +1,10 @@
 //! The command line: what was typed, and what the process ends with.
 //!
-//! Exit codes: 0 when all went well, 78 (`EX_CONFIG` of sysexits.h) when the configuration is
+//! Exit codes: 0 when all went well or a signal ended it, 78 (`EX_CONFIG` of sysexits.h) when the configuration is
 //! wrong, 1 for anything else.
 
 use std::io::{self, BufRead, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -12,7 +13,7 @@ use bucketferry::auth::{UserTable, Users, generate_password, hash_password};
 use bucketferry::config::{Config, ConfigErrors, ConfigFile, Flag, Sources};
 use bucketferry::gateway::Gateway;
 use bucketferry::shutdown::{Shutdown, on_signals};
-use bucketferry::storage::Storage;
+use bucketferry::storage::{OpenError, Storage};
 use bucketferry::telemetry::{Metrics, logging};
 use clap::{Args, Parser, Subcommand};
 
@@ -77,6 +78,17 @@ enum Failure {
     Other(anyhow::Error),
 }
 
+impl Failure {
+    /// Options that the store refuses are a wrong configuration too: starting again won't help.
+    fn of_start(error: anyhow::Error) -> Self {
+        if error.is::<OpenError>() {
+            Self::Config(format!("{error:#}"))
+        } else {
+            Self::Other(error)
+        }
+    }
+}
+
 impl<E: Into<anyhow::Error>> From<E> for Failure {
     fn from(error: E) -> Self {
         Self::Other(error.into())
@@ -110,7 +122,7 @@ fn serve(settings: &Settings) -> Result<(), Failure> {
     runtime()?.block_on(async {
         let shutdown = Shutdown::new();
         on_signals(shutdown.clone()).context("can't handle signals")?;
-        let gateway = Gateway::start(&config, users, shutdown)?;
+        let gateway = Gateway::start(&config, users, shutdown).map_err(Failure::of_start)?;
         greet(&gateway, hint.as_ref())?;
         gateway.finished().await;
         Ok(())
@@ -122,11 +134,13 @@ fn serve(settings: &Settings) -> Result<(), Failure> {
 fn check(settings: &Settings, offline: bool) -> Result<(), Failure> {
     let config = load(settings)?;
     let mut faults = Vec::new();
-    if let Err(Failure::Config(report)) = users(settings, &config) {
-        faults.push(report);
+    match users(settings, &config) {
+        Ok(_) => {}
+        Err(Failure::Config(report)) => faults.push(report),
+        Err(other) => return Err(other),
     }
     match Storage::open(&config, Metrics::new()?.into()) {
-        Err(error) => faults.push(error.to_string()),
+        Err(error) => faults.push(format!("{:#}", anyhow::Error::from(error))),
         Ok(_) if offline => {}
         Ok(storage) => {
             if let Err(error) = runtime()?.block_on(storage.probe()) {
@@ -137,7 +151,7 @@ fn check(settings: &Settings, offline: bool) -> Result<(), Failure> {
     if !faults.is_empty() {
         return Err(Failure::Config(faults.join("\n")));
     }
-    let tried = if offline { "not asked" } else { "answers" };
+    let tried = if offline { "was not asked" } else { "answers" };
     println!(
         "The configuration is fine. The store {} {tried}.",
         config.store.url
@@ -262,13 +276,15 @@ fn plain(users: Vec<(String, String)>) -> Result<Users, Failure> {
     Ok(Users::from(table))
 }
 
-/// Tells someone who tries the gateway out what to type next; a log collector sees nothing of it,
-/// standard output being no log.
+/// Tells someone who tries the gateway out what to type next, on standard output; the log goes to
+/// standard error.
 fn greet(gateway: &Gateway, hint: Option<&Hint>) -> io::Result<()> {
     let Some((hint, address)) = hint.zip(gateway.addresses().first()) else {
         return Ok(());
     };
     let Hint { name, password } = hint;
+    let name = url_encoded(name);
+    let address = reachable(*address);
     let shown = password.as_deref().unwrap_or("PASSWORD");
     let mut out = io::stdout().lock();
     writeln!(
@@ -289,4 +305,22 @@ fn greet(gateway: &Gateway, hint: Option<&Hint>) -> io::Result<()> {
         gateway.admin_address()
     )?;
     out.flush()
+}
+
+/// A name as a URL takes it.
+fn url_encoded(name: &str) -> String {
+    url::form_urlencoded::byte_serialize(name.as_bytes())
+        .collect::<String>()
+        .replace('+', "%20")
+}
+
+/// An address to type: a listener on all addresses is reached at the local one.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    address
 }

@@ -79,11 +79,12 @@ impl Gateway {
         let background = CancellationToken::new();
         let probing = probe(
             storage,
-            readiness,
+            Arc::clone(&readiness),
             Arc::clone(&metrics),
             config.store.probe_interval,
         );
         tokio::spawn(background.clone().run_until_cancelled_owned(probing));
+        tokio::spawn(note_drain(shutdown.clone(), readiness));
         watch_users(users, config, Arc::clone(&metrics), background.clone());
         tracing::info!(
             listen = ?addresses,
@@ -177,6 +178,11 @@ async fn probe(
         })
         .await;
     }
+}
+
+async fn note_drain(shutdown: Shutdown, readiness: Arc<Readiness>) {
+    shutdown.draining().cancelled().await;
+    readiness.draining();
 }
 
 fn watch_users(users: Users, config: &Config, metrics: Arc<Metrics>, stop: CancellationToken) {

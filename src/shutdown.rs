@@ -2,7 +2,8 @@
 //!
 //! SIGTERM or SIGINT: the gateway drains: it takes no new session, ends idle ones, and lets running
 //! transfers finish, for [`grace`](crate::config::Shutdown::grace) at most; then it aborts what is
-//! left. A second signal ends the process at once.
+//! left. A second signal ends the process at once. SIGHUP is ignored: admins send it to have files
+//! read again, which the gateway does by itself.
 
 use std::io;
 use std::time::Duration;
@@ -76,6 +77,14 @@ pub fn on_signals(shutdown: Shutdown) -> io::Result<()> {
         signal(SignalKind::terminate())?,
         signal(SignalKind::interrupt())?,
     );
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            tracing::info!(
+                "SIGHUP: the users file is read again whenever it changes, nothing to do"
+            );
+        }
+    });
     tokio::spawn(async move {
         let first = next(&mut signals).await;
         tracing::info!(

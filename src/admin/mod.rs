@@ -26,7 +26,7 @@ use crate::telemetry::Metrics;
 #[derive(Debug, Error)]
 pub enum AdminError {
     /// The address can't be listened on.
-    #[error("admin.listen: can't listen on {address}: {source}")]
+    #[error("admin.listen: can't listen on {address}")]
     Bind {
         /// The address.
         address: SocketAddr,
@@ -34,7 +34,7 @@ pub enum AdminError {
         source: io::Error,
     },
     /// The system has no thread left.
-    #[error("can't start the admin thread: {0}")]
+    #[error("can't start the admin thread")]
     Thread(#[source] io::Error),
 }
 

@@ -10,11 +10,13 @@ use crate::config::ReadyNeedsStore;
 pub struct Readiness {
     needs_store: ReadyNeedsStore,
     listening: AtomicBool,
+    draining: AtomicBool,
     store: Mutex<Store>,
 }
 
 #[derive(Debug, Clone, Default)]
 struct Store {
+    asked: bool,
     has_answered: bool,
     /// Why it does not answer now; `None` while it does.
     trouble: Option<String>,
@@ -34,7 +36,9 @@ impl Readiness {
         Self {
             needs_store,
             listening: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
             store: Mutex::new(Store {
+                asked: false,
                 has_answered: false,
                 trouble: Some("not asked yet".to_owned()),
             }),
@@ -46,12 +50,18 @@ impl Readiness {
         self.listening.store(true, Ordering::Relaxed);
     }
 
+    /// The gateway takes no new sessions. It stays ready: who takes it off the balancer has told
+    /// it to end, and what runs is to finish.
+    pub fn draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
     /// The store was asked: `None` if it answered, else why not. Returns whether that is news.
     pub fn store_answered(&self, trouble: Option<String>) -> bool {
         let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
-        let news = store.trouble.is_some() != trouble.is_some() || !store.has_answered;
+        let news = !store.asked || store.trouble.is_some() != trouble.is_some();
+        store.asked = true;
         store.has_answered |= trouble.is_none();
-        let news = news && store.trouble != trouble;
         store.trouble = trouble;
         news
     }
@@ -71,7 +81,11 @@ impl Readiness {
         let text = format!(
             "{}\nlisteners: {}\nstore: {}\n",
             if ready { "ready" } else { "not ready" },
-            if listening { "open" } else { "not open" },
+            match (listening, self.draining.load(Ordering::Relaxed)) {
+                (_, true) => "closed, draining",
+                (true, false) => "open",
+                (false, false) => "not open",
+            },
             store.trouble.as_deref().unwrap_or("answers"),
         );
         Report { ready, text }
@@ -117,6 +131,8 @@ mod tests {
     #[test]
     fn only_changes_are_news() {
         let readiness = readiness(ReadyNeedsStore::Start);
+        assert!(readiness.store_answered(Some("gone for 1 s".to_owned())));
+        assert!(!readiness.store_answered(Some("gone for 2 s".to_owned())));
         assert!(readiness.store_answered(None));
         assert!(!readiness.store_answered(None));
         assert!(readiness.store_answered(Some("gone".to_owned())));

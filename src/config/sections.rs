@@ -178,11 +178,12 @@ settings! {
         max_size: Option<ByteSize> where OBJECT_SIZE = None,
 
         /// The size of the parts in which a file goes to the bucket. A smaller file goes in one
-        /// request. Parts grow with very large files, so that their number stays within what the
-        /// store takes.
+        /// request. S3 takes 10,000 parts, so this size times 10,000 is the largest file: 78 GiB at
+        /// the default.
         ///
-        /// Change it when memory is scarce (each upload holds up to `upload.concurrency` parts), or
-        /// larger when a fast line to the bucket is not filled.
+        /// Change it when memory is scarce (each upload holds up to `upload.concurrency` parts and
+        /// one more), or make it larger when files are, or when a fast line to the bucket is not
+        /// filled.
         part_size: ByteSize where PART_SIZE = ByteSize::mib(8),
 
         /// How many parts of one upload are on their way to the bucket at once.
@@ -203,12 +204,13 @@ settings! {
         /// Change it when your clients send true sizes with `ALLO`; some send wrong ones.
         check_allo: bool = false,
 
-        /// What becomes of an upload whose data came in full, but whose control connection closed
-        /// before the server could confirm it: `discard` stores nothing, `keep` stores the file. A
-        /// client that has said `QUIT` first is not lost.
+        /// What becomes of an upload whose data connection ended well, but whose control connection
+        /// closed before the server could confirm it: `discard` stores nothing, `keep` stores the
+        /// file. A client that has said `QUIT` first is not lost.
         ///
         /// Change it when devices hang up without `QUIT` right after their data, and never see the
-        /// confirmation.
+        /// confirmation. The price: a client that is killed looks the same, and what it had sent is
+        /// stored as if it were whole.
         on_control_loss: ControlLoss = ControlLoss::Discard,
 
         /// How long the server waits, after the data has ended and before the file is stored, for a

@@ -42,6 +42,7 @@ pub(super) enum EdgeVerb {
     Quit,
     Rein,
     Rest,
+    Site,
     Stru,
     Syst,
     Type,
@@ -62,7 +63,6 @@ pub(super) enum TransferVerb {
 pub(super) enum SessionVerb {
     User,
     Pass,
-    Site,
     /// `STAT`, which without a path the guard answers itself.
     Stat,
     /// `MDTM`, which some clients send to set a time.
@@ -168,7 +168,7 @@ pub(super) const VERBS: &[Spec] = &[
     path("RMD", PathVerb::Rmd, Required),
     path("RNFR", PathVerb::Rnfr, Required),
     path("RNTO", PathVerb::Rnto, Required),
-    session("SITE", SessionVerb::Site, Required),
+    edge("SITE", EdgeVerb::Site, Required),
     path("SIZE", PathVerb::Size, Required),
     session("STAT", SessionVerb::Stat, Optional),
     transfer("STOR", TransferVerb::Stor, Required),

@@ -28,6 +28,9 @@ const MAX_LONG_LINES: u32 = 3;
 /// How long a client may leave our reply unread.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long a client may take to close its side after our last reply.
+const LINGER: Duration = Duration::from_millis(500);
+
 /// Telnet's IAC (RFC 854): what follows is a Telnet command, not FTP.
 const IAC: u8 = 255;
 
@@ -49,6 +52,8 @@ pub(super) enum Lost {
     Broken(io::Error),
     /// The client sends too much without a line end.
     Flood,
+    /// The client sends too many commands ahead.
+    TooFarAhead,
 }
 
 impl Lost {
@@ -58,6 +63,7 @@ impl Lost {
             Self::Closed => "closed by the client".to_owned(),
             Self::Broken(error) => error.to_string(),
             Self::Flood => "too many bytes without a line end".to_owned(),
+            Self::TooFarAhead => "too many commands sent ahead".to_owned(),
         }
     }
 }
@@ -119,9 +125,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Ends our side, so that the last reply is not lost to a reset.
+    /// Ends our side, and reads on for a moment: what the client has sent and nobody read would
+    /// turn the end into a reset, and a reset may overtake the last reply.
     pub(super) async fn close(mut self) {
-        let _ = tokio::time::timeout(WRITE_TIMEOUT, self.stream.shutdown()).await;
+        let end = async {
+            self.stream.shutdown().await?;
+            let mut unread = (&mut self.stream).take(MAX_FLOOD as u64);
+            tokio::io::copy(&mut unread, &mut tokio::io::sink()).await
+        };
+        // Whatever comes of it, the connection ends now.
+        let _ = tokio::time::timeout(LINGER, end).await;
     }
 
     /// The next line in the buffer.

@@ -2,10 +2,10 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::time::Duration;
 
 use ipnet::IpNet;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use crate::session::DataStream;
 use crate::telemetry::Metrics;
@@ -19,13 +19,15 @@ use super::passive::PassivePort;
 pub(super) enum Arranged {
     /// `PASV` or `EPSV`: the client will connect to this port.
     Passive(PassivePort),
+    /// It has been made, or given up.
+    Used,
 }
 
-/// Who may connect, and for how long we wait.
+/// Who may connect, and until when.
 pub(super) struct Expected<'a> {
     pub(super) peer: IpAddr,
     pub(super) trusted: &'a [IpNet],
-    pub(super) timeout: Duration,
+    pub(super) until: Instant,
     pub(super) metrics: &'a Metrics,
 }
 
@@ -35,10 +37,17 @@ impl Arranged {
     /// # Errors
     /// When none comes in time, or the system has no sockets left.
     pub(super) async fn establish(&self, expected: &Expected<'_>) -> io::Result<DataStream> {
-        let Self::Passive(port) = self;
-        let stream = tokio::time::timeout(expected.timeout, accept(port, expected)).await??;
+        let Self::Passive(port) = self else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        let stream = tokio::time::timeout_at(expected.until, accept(port, expected)).await??;
         prepare(&stream)?;
         Ok(Box::new(stream))
+    }
+
+    /// Frees the port for another.
+    pub(super) fn free(&mut self) {
+        *self = Self::Used;
     }
 }
 

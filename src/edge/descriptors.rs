@@ -2,11 +2,12 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// A session that only waits: its control connection and the pair to the session behind.
-const PER_SESSION: usize = 3;
+/// A session that transfers: its control and data connections, the pair to the session behind, that
+/// session's own data listener and pair, and a connection to the store. One that waits has three.
+const PER_SESSION: usize = 8;
 
-/// Listeners, the store's connections, logs, and some transfers under way.
-const RESERVE: usize = 256;
+/// Listeners, logs, the runtime's own.
+const RESERVE: usize = 64;
 
 /// Raises the limit on open files as far as the system lets us, and returns how many sessions fit,
 /// at most `wanted`.

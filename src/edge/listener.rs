@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::ftp::Reply;
 use crate::session::{Admitted, Refusal, Session};
+use crate::telemetry::InUse;
 
 use super::guard::Guard;
 use super::{Edge, contains};
@@ -31,7 +32,7 @@ const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// An address that can't be listened on.
 #[derive(Debug, Error)]
-#[error("ftp.listen: can't listen on {address}: {source}")]
+#[error("ftp.listen: can't listen on {address}")]
 pub struct BindError {
     address: SocketAddr,
     source: io::Error,
@@ -150,11 +151,9 @@ async fn serve(
         edge.shutdown.aborting().child_token(),
     ));
     edge.metrics.sessions_total.inc();
-    edge.metrics.sessions.inc();
-    let metrics = Arc::clone(&edge.metrics);
+    let in_use = InUse::one(&edge.metrics.sessions);
     Guard::new(edge, session, stream).run().await;
-    metrics.sessions.dec();
-    drop(place);
+    drop((in_use, place));
     Ok(())
 }
 

@@ -3,13 +3,12 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
 
 use crate::config::PortRange;
-use crate::telemetry::Metrics;
+use crate::telemetry::{InUse, Metrics};
 
 /// Strangers may knock before the client does; they are turned away one by one.
 const BACKLOG: i32 = 16;
@@ -18,7 +17,6 @@ const BACKLOG: i32 = 16;
 #[derive(Debug)]
 pub(super) struct PassivePorts {
     range: PortRange,
-    next: AtomicUsize,
     metrics: Arc<Metrics>,
 }
 
@@ -27,7 +25,7 @@ pub(super) struct PassivePorts {
 pub(super) struct PassivePort {
     listener: TcpListener,
     port: u16,
-    metrics: Arc<Metrics>,
+    _in_use: InUse,
 }
 
 impl PassivePorts {
@@ -36,15 +34,11 @@ impl PassivePorts {
         metrics
             .passive_ports
             .set(i64::try_from(all).unwrap_or(i64::MAX));
-        Self {
-            // A random start, so that an attacker can't foresee the next port after a restart.
-            next: AtomicUsize::new(rand::random::<u16>().into()),
-            range,
-            metrics,
-        }
+        Self { range, metrics }
     }
 
-    /// A free port on `address`: every one is tried, in turn.
+    /// A free port on `address`: every one is tried, from a random one on, so that a stranger can't
+    /// foresee which comes next.
     ///
     /// # Errors
     /// The last port's error, when none is free.
@@ -53,10 +47,10 @@ impl PassivePorts {
             return self.listen(SocketAddr::new(address, 0));
         }
         let count = self.range.len();
-        let start = self.next.fetch_add(1, Ordering::Relaxed);
+        let start = rand::random_range(0..count);
         let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
         for step in 0..count {
-            let port = self.port(start.wrapping_add(step) % count);
+            let port = self.port((start + step) % count);
             match self.listen(SocketAddr::new(address, port)) {
                 Ok(port) => return Ok(port),
                 Err(error) => failure = error,
@@ -79,11 +73,10 @@ impl PassivePorts {
         socket.listen(BACKLOG)?;
         let listener = TcpListener::from_std(socket.into())?;
         let port = listener.local_addr()?.port();
-        self.metrics.passive_ports_in_use.inc();
         Ok(PassivePort {
             listener,
             port,
-            metrics: Arc::clone(&self.metrics),
+            _in_use: InUse::one(&self.metrics.passive_ports_in_use),
         })
     }
 }
@@ -97,12 +90,6 @@ impl PassivePort {
     /// Where clients knock.
     pub(super) fn listener(&self) -> &TcpListener {
         &self.listener
-    }
-}
-
-impl Drop for PassivePort {
-    fn drop(&mut self) {
-        self.metrics.passive_ports_in_use.dec();
     }
 }
 

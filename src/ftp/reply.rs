@@ -51,10 +51,13 @@ impl Reply {
         }
     }
 
-    /// The reply as it goes over the wire, line ends included.
+    /// The reply as it goes over the wire, line ends included. Control characters, which could only
+    /// come from a foreign key in the bucket, become question marks: no text can end its line.
     #[must_use]
     pub fn to_wire(&self) -> String {
-        match self.lines.as_slice() {
+        let shown = |line: &String| line.replace(|c: char| c.is_control() && c != '\t', "?");
+        let lines: Vec<_> = self.lines.iter().map(shown).collect();
+        match lines.as_slice() {
             [] => format!("{} \r\n", self.code),
             [only] => format!("{} {only}\r\n", self.code),
             [first, between @ .., last] => {
@@ -154,6 +157,12 @@ mod tests {
         assert_eq!(Reply::take(&mut buffer), Ok(Some(Reply::new(150, "a"))));
         assert_eq!(Reply::take(&mut buffer), Ok(Some(Reply::new(226, "b"))));
         assert!(buffer.is_empty());
+    }
+
+    #[test]
+    fn no_text_can_end_its_line() {
+        let reply = Reply::new(550, "a\r\n226 forged\x1b[2J");
+        assert_eq!(reply.to_wire(), "550 a??226 forged?[2J\r\n");
     }
 
     #[test]

@@ -18,8 +18,6 @@ pub enum Request<'a> {
     Pasv,
     /// `REST n`.
     Rest(u64),
-    /// `SITE words`; no control character in them either.
-    Site(&'a str),
     /// A verb with a path.
     Path(PathVerb, &'a FtpPath),
 }
@@ -28,7 +26,6 @@ pub enum Request<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "each is the FTP verb of its name")]
 pub enum PathVerb {
-    Appe,
     Cwd,
     Dele,
     List,
@@ -53,7 +50,6 @@ impl fmt::Display for Request<'_> {
             Self::Pass(password) => write!(f, "PASS {password}\r\n"),
             Self::Pasv => f.write_str("PASV\r\n"),
             Self::Rest(offset) => write!(f, "REST {offset}\r\n"),
-            Self::Site(words) => write!(f, "SITE {words}\r\n"),
             Self::Path(verb, path) => write!(f, "{} {path}\r\n", verb.name()),
         }
     }
@@ -62,7 +58,6 @@ impl fmt::Display for Request<'_> {
 impl PathVerb {
     fn name(self) -> &'static str {
         match self {
-            Self::Appe => "APPE",
             Self::Cwd => "CWD",
             Self::Dele => "DELE",
             Self::List => "LIST",

@@ -353,6 +353,12 @@ impl Job {
         self
     }
 
+    /// For work that outlives the job, and that the gateway has to wait for as well.
+    #[must_use]
+    pub fn running(&self) -> Option<TaskTrackerToken> {
+        self.running.clone()
+    }
+
     /// What is transferred.
     #[must_use]
     pub fn kind(&self) -> TransferKind {
@@ -401,6 +407,18 @@ impl Job {
         async move {
             cancel.token.cancelled().await;
             cancel.reason.get().copied().unwrap_or(Abort::Internal)
+        }
+    }
+
+    /// Does something that may be dropped half-way when the transfer is given up.
+    pub async fn unless_aborted<T, E: From<Abort>>(
+        &self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        tokio::select! {
+            biased;
+            abort = self.aborted() => Err(abort.into()),
+            result = work => result,
         }
     }
 

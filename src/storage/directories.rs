@@ -29,6 +29,11 @@ impl Directories {
         Self::Memory(Mutex::default())
     }
 
+    /// Whether a directory is gone with its last file, unless it is kept.
+    pub(super) fn vanish(&self) -> bool {
+        matches!(self, Self::Memory(_) | Self::S3(_))
+    }
+
     /// Makes an empty directory exist.
     pub(super) async fn create(&self, key: &Path) -> Result<(), StorageError> {
         match self {
@@ -59,7 +64,9 @@ impl Directories {
                 Ok(())
             }
             Self::S3(markers) => Ok(markers.remove(key).await?),
-            Self::Implied => Ok(()),
+            Self::Implied => Err(StorageError::Unsupported(
+                "removing a directory's marker".to_owned(),
+            )),
         }
     }
 

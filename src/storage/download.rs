@@ -22,13 +22,10 @@ const FILE_CHUNK: usize = 256 * 1024;
 
 impl Storage {
     pub(super) async fn send(&self, user: &User, job: &mut Job) -> Result<(), StorageError> {
-        let object = self.open_object(user, job).await?;
+        let object = job.unless_aborted(self.open_object(user, job)).await?;
         let mut stream = job.open(None).await?;
-        tokio::select! {
-            biased;
-            abort = job.aborted() => Err(abort.into()),
-            result = self.send_all(job, object, &mut stream) => result,
-        }
+        job.unless_aborted(self.send_all(job, object, &mut stream))
+            .await
     }
 
     /// The object from the asked-for offset on; `None` when nothing lies behind it.
@@ -64,17 +61,22 @@ impl Storage {
         Ok(Some(self.store.get_opts(key, options).await?))
     }
 
+    /// The client's end of a transfer.
+    pub(super) fn out<'a>(&self, job: &'a Job, stream: &'a mut DataStream) -> Out<'a> {
+        Out {
+            job,
+            stream,
+            stall_timeout: self.download.stall_timeout,
+        }
+    }
+
     async fn send_all(
         &self,
         job: &Job,
         object: Option<GetResult>,
         stream: &mut DataStream,
     ) -> Result<(), StorageError> {
-        let mut out = Out {
-            job,
-            stream,
-            stall_timeout: self.download.stall_timeout,
-        };
+        let mut out = self.out(job, stream);
         if let Some(object) = object {
             let range = object.range.clone();
             match object.payload {
@@ -93,8 +95,8 @@ impl Storage {
     }
 }
 
-/// The client's end of a download.
-struct Out<'a> {
+/// The client's end of what is sent to it.
+pub(super) struct Out<'a> {
     job: &'a Job,
     stream: &'a mut DataStream,
     stall_timeout: Duration,
@@ -121,7 +123,7 @@ impl Out<'_> {
     }
 
     /// Writes piece by piece, so that a slow client is not taken for one that has stalled.
-    async fn write(&mut self, mut chunk: &[u8]) -> Result<(), Abort> {
+    pub(super) async fn write(&mut self, mut chunk: &[u8]) -> Result<(), Abort> {
         while !chunk.is_empty() {
             let write = self.stream.write(chunk);
             match tokio::time::timeout(self.stall_timeout, write).await {
@@ -136,7 +138,7 @@ impl Out<'_> {
         Ok(())
     }
 
-    async fn finish(self) -> Result<(), Abort> {
+    pub(super) async fn finish(self) -> Result<(), Abort> {
         match tokio::time::timeout(self.stall_timeout, self.stream.shutdown()).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(Abort::DataLost),

@@ -17,6 +17,9 @@ pub enum StorageError {
     /// There is no such file or directory.
     #[error("no such file or directory")]
     NotFound,
+    /// There is no such bucket.
+    #[error("the bucket does not exist")]
+    NoBucket,
     /// A directory is where a file was meant.
     #[error("is a directory")]
     IsDirectory,
@@ -121,6 +124,7 @@ impl StorageError {
             self,
             Self::StoreDenied(_)
                 | Self::StoreCredentials(_)
+                | Self::NoBucket
                 | Self::StoreUnreachable(_)
                 | Self::StoreFull(_)
                 | Self::Store(_)
@@ -223,6 +227,12 @@ impl StorageError {
                 "The store does not accept the gateway's credentials, tell its operator",
                 K::LocalError,
             ),
+            Self::NoBucket => row(
+                "no_bucket",
+                451,
+                "The bucket does not exist, tell the gateway's operator",
+                K::LocalError,
+            ),
             Self::StoreUnreachable(_) => row(
                 "store_unreachable",
                 451,
@@ -272,7 +282,9 @@ impl From<object_store::Error> for StorageError {
             }
             E::PermissionDenied { .. } => Self::StoreDenied(error),
             E::Unauthenticated { .. } => Self::StoreCredentials(error),
-            E::InvalidPath { source } => Self::Name(source.to_string()),
+            E::InvalidPath { .. } => {
+                Self::Name("the store has a key there that FTP can't show".to_owned())
+            }
             E::NotSupported { .. } | E::NotImplemented { .. } => {
                 Self::Unsupported(error.to_string())
             }

@@ -6,7 +6,6 @@ use std::time::{Duration, SystemTime};
 use chrono::{DateTime, Utc};
 use object_store::ListResult;
 use object_store::path::Path;
-use tokio::io::AsyncWriteExt;
 
 use crate::auth::{Permission, User};
 use crate::session::{Abort, Entry, EntryKind, FtpPath, Job, ListFormat, TransferKind};
@@ -51,25 +50,21 @@ impl Storage {
             return Err(Abort::Internal.into());
         };
         let path = job.path().clone();
-        let entries = match format {
-            ListFormat::Facts => self.entries_of_directory(user, &path).await?,
-            ListFormat::Long | ListFormat::Names => self.entries(user, &path).await?,
+        let entries = async {
+            match format {
+                ListFormat::Facts => self.entries_of_directory(user, &path).await,
+                ListFormat::Long | ListFormat::Names => self.entries(user, &path).await,
+            }
         };
+        let entries = job.unless_aborted(entries).await?;
         let text = encode(&render(&entries, format));
         let mut stream = job.open(None).await?;
+        let mut out = self.out(job, &mut stream);
         let written = async {
-            tokio::time::timeout(self.download.stall_timeout, stream.write_all(&text))
-                .await
-                .map_err(|_| Abort::Stalled)?
-                .map_err(|_| Abort::DataLost)?;
-            job.count(text.len());
-            stream.shutdown().await.map_err(|_| Abort::DataLost)
+            out.write(&text).await?;
+            Ok(out.finish().await?)
         };
-        tokio::select! {
-            biased;
-            abort = job.aborted() => Err(abort.into()),
-            result = written => Ok(result?),
-        }
+        job.unless_aborted(written).await
     }
 
     /// As [`Self::entries`], but of a directory only: RFC 3659 has MLSD of a file fail.

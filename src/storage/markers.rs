@@ -17,6 +17,10 @@ use object_store::path::Path;
 use object_store::signer::Signer;
 use url::Url;
 
+use crate::telemetry::Metrics;
+
+use super::metered::measure;
+
 /// Attempts of one request, the first included.
 const ATTEMPTS: u32 = 4;
 
@@ -29,6 +33,7 @@ pub(super) struct S3Markers {
     client: HttpClient,
     region: String,
     unsigned: bool,
+    metrics: Arc<Metrics>,
 }
 
 impl S3Markers {
@@ -37,23 +42,25 @@ impl S3Markers {
         region: String,
         unsigned: bool,
         options: &ClientOptions,
+        metrics: Arc<Metrics>,
     ) -> object_store::Result<Self> {
         Ok(Self {
             s3,
             client: ReqwestConnector::default().connect(options)?,
             region,
             unsigned,
+            metrics,
         })
     }
 
     /// Makes `key/` exist.
     pub(super) async fn create(&self, key: &Path) -> object_store::Result<()> {
-        self.request(Method::PUT, key).await
+        measure(&self.metrics, "put", self.request(Method::PUT, key)).await
     }
 
     /// Makes `key/` not exist. It is no error if it did not.
     pub(super) async fn remove(&self, key: &Path) -> object_store::Result<()> {
-        match self.request(Method::DELETE, key).await {
+        match measure(&self.metrics, "delete", self.request(Method::DELETE, key)).await {
             Err(object_store::Error::NotFound { .. }) => Ok(()),
             result => result,
         }

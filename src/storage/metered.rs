@@ -31,7 +31,7 @@ impl Metered {
 }
 
 /// Awaits a request and counts it.
-async fn measure<T>(
+pub(super) async fn measure<T>(
     metrics: &Metrics,
     operation: &str,
     request: impl Future<Output = Result<T>>,

@@ -22,7 +22,6 @@ mod upload;
 pub use backend::Backend;
 pub use error::StorageError;
 pub use open::OpenError;
-pub use probe::ProbeError;
 
 use std::sync::Arc;
 
@@ -54,7 +53,7 @@ impl Storage {
     /// # Errors
     /// When an option is unknown or contradicts another, or the local folder can't be created.
     pub fn open(config: &config::Config, metrics: Arc<Metrics>) -> Result<Self, OpenError> {
-        let opened = open::open(&config.store)?;
+        let opened = open::open(&config.store, &metrics)?;
         Ok(Self {
             store: Arc::new(Metered::new(opened.store, metrics)),
             keys: opened.keys,
@@ -99,6 +98,11 @@ impl Storage {
                 Err(error)
             }
         }
+    }
+
+    /// Whether this user may replace what is there.
+    fn overwrite(&self, user: &User) -> config::Overwrite {
+        user.overwrite.unwrap_or(self.upload.overwrite)
     }
 
     /// The key of a path that is to be one object.

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::path::{Path as FsPath, PathBuf};
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,29 +15,33 @@ use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path;
-use object_store::{ClientOptions, ObjectStore, RetryConfig};
+use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 use thiserror::Error;
 use url::Url;
 
 use crate::config;
+use crate::telemetry::Metrics;
 
 use super::directories::Directories;
 use super::key::KeySpace;
 use super::markers::S3Markers;
 
-/// Attempts of one request; the time limit usually ends them first.
-const MAX_RETRIES: usize = 10;
+/// Attempts of one request; `store.retry_timeout` is to end them.
+const MAX_RETRIES: usize = 1000;
+
+/// The longest wait between two attempts: what comes back is noticed soon.
+const MAX_BACKOFF: Duration = Duration::from_secs(3);
 
 /// Why a store can't be opened.
 #[derive(Debug, Error)]
 pub enum OpenError {
-    /// An option that the store does not know.
+    /// Options that the store does not know.
     #[error(
-        "store.options.{key}: unknown for {store}; allowed are the option names of object_store"
+        "store.options: found {keys:?}, unknown for {store}; allowed are the option names of object_store"
     )]
-    UnknownOption {
-        /// The option.
-        key: String,
+    UnknownOptions {
+        /// The options.
+        keys: Vec<String>,
         /// The kind of store.
         store: &'static str,
     },
@@ -44,10 +49,10 @@ pub enum OpenError {
     #[error("store.url: {0}")]
     Url(String),
     /// Options that contradict each other, or lack something.
-    #[error("store: {0}")]
+    #[error("store.options")]
     Options(#[source] object_store::Error),
     /// The local folder.
-    #[error("store.url: can't use the folder {path}: {source}")]
+    #[error("store.url: can't use the folder {path}")]
     Folder {
         /// The folder.
         path: PathBuf,
@@ -63,10 +68,10 @@ pub(super) struct Opened {
     pub(super) directories: Directories,
 }
 
-pub(super) fn open(config: &config::Store) -> Result<Opened, OpenError> {
+pub(super) fn open(config: &config::Store, metrics: &Arc<Metrics>) -> Result<Opened, OpenError> {
     let url = config.url.as_url();
     match url.scheme() {
-        "s3" => open_s3(config, url),
+        "s3" => open_s3(config, metrics, url),
         "gs" => open_gcs(config, url),
         "az" => open_azure(config, url),
         "memory" => Ok(open_memory()),
@@ -74,13 +79,17 @@ pub(super) fn open(config: &config::Store) -> Result<Opened, OpenError> {
     }
 }
 
-fn open_s3(config: &config::Store, url: &Url) -> Result<Opened, OpenError> {
+fn open_s3(config: &config::Store, metrics: &Arc<Metrics>, url: &Url) -> Result<Opened, OpenError> {
+    let mut client = client_options(config);
     let mut builder = AmazonS3Builder::from_env()
         .with_bucket_name(bucket(url)?)
-        .with_client_options(client_options(config))
+        .with_client_options(client.clone())
         .with_retry(retries(config));
-    for (key, value) in config.options.iter() {
-        builder = builder.with_config(known_option::<AmazonS3ConfigKey>(key, "s3")?, value);
+    for (key, value) in settings::<AmazonS3ConfigKey>(config, "AWS_", "s3")? {
+        if let AmazonS3ConfigKey::Client(key) = key {
+            client = client.with_config(key, value.clone());
+        }
+        builder = builder.with_config(key, value);
     }
     let region = builder.get_config_value(&AmazonS3ConfigKey::Region);
     let unsigned = builder.get_config_value(&AmazonS3ConfigKey::SkipSignature);
@@ -88,14 +97,14 @@ fn open_s3(config: &config::Store, url: &Url) -> Result<Opened, OpenError> {
     let markers = S3Markers::new(
         Arc::clone(&s3),
         region.unwrap_or_else(|| "us-east-1".to_owned()),
-        unsigned.as_deref() == Some("true"),
-        &client_options(config).with_allow_http(true),
-    )
-    .map_err(OpenError::Options)?;
+        unsigned.is_some_and(|value| is_true(&value)),
+        &client,
+        Arc::clone(metrics),
+    );
     Ok(Opened {
         store: s3,
         keys: KeySpace::new(prefix(url)?, false),
-        directories: Directories::S3(markers),
+        directories: Directories::S3(markers.map_err(OpenError::Options)?),
     })
 }
 
@@ -104,8 +113,8 @@ fn open_gcs(config: &config::Store, url: &Url) -> Result<Opened, OpenError> {
         .with_bucket_name(bucket(url)?)
         .with_client_options(client_options(config))
         .with_retry(retries(config));
-    for (key, value) in config.options.iter() {
-        builder = builder.with_config(known_option::<GoogleConfigKey>(key, "gs")?, value);
+    for (key, value) in settings::<GoogleConfigKey>(config, "GOOGLE_", "gs")? {
+        builder = builder.with_config(key, value);
     }
     Ok(Opened {
         store: Arc::new(builder.build().map_err(OpenError::Options)?),
@@ -119,8 +128,8 @@ fn open_azure(config: &config::Store, url: &Url) -> Result<Opened, OpenError> {
         .with_container_name(bucket(url)?)
         .with_client_options(client_options(config))
         .with_retry(retries(config));
-    for (key, value) in config.options.iter() {
-        builder = builder.with_config(known_option::<AzureConfigKey>(key, "az")?, value);
+    for (key, value) in settings::<AzureConfigKey>(config, "AZURE_", "az")? {
+        builder = builder.with_config(key, value);
     }
     Ok(Opened {
         store: Arc::new(builder.build().map_err(OpenError::Options)?),
@@ -181,13 +190,39 @@ fn prefix(url: &Url) -> Result<Path, OpenError> {
     Path::from_url_path(url.path()).map_err(|error| OpenError::Url(error.to_string()))
 }
 
-fn known_option<K: std::str::FromStr>(key: &str, store: &'static str) -> Result<K, OpenError> {
-    key.to_ascii_lowercase()
-        .parse()
-        .map_err(|_| OpenError::UnknownOption {
-            key: key.to_owned(),
-            store,
-        })
+/// What the builder is to be told after our own client options, which would otherwise win over the
+/// environment: first the environment's variables, then `[store.options]`.
+fn settings<K: FromStr>(
+    config: &config::Store,
+    prefix: &str,
+    store: &'static str,
+) -> Result<Vec<(K, String)>, OpenError> {
+    let environment = std::env::vars_os().filter_map(|(name, value)| {
+        let (name, value) = (name.into_string().ok()?, value.into_string().ok()?);
+        let key = name
+            .starts_with(prefix)
+            .then(|| name.to_ascii_lowercase())?;
+        // Variables that mean nothing to the store are somebody else's.
+        Some((key.parse().ok()?, value))
+    });
+    let mut settings: Vec<_> = environment.collect();
+    let mut keys = Vec::new();
+    for (key, value) in config.options.iter() {
+        match key.parse() {
+            Ok(known) => settings.push((known, value.to_owned())),
+            Err(_) => keys.push(key.to_owned()),
+        }
+    }
+    if keys.is_empty() {
+        Ok(settings)
+    } else {
+        Err(OpenError::UnknownOptions { keys, store })
+    }
+}
+
+/// Yes, in the words that `object_store` takes for it.
+fn is_true(value: &str) -> bool {
+    ["1", "true", "on", "yes", "y"].contains(&value.to_ascii_lowercase().as_str())
 }
 
 /// A limit on the whole of a request would cut a long download short: what counts is that
@@ -203,6 +238,9 @@ fn retries(config: &config::Store) -> RetryConfig {
     RetryConfig {
         max_retries: MAX_RETRIES,
         retry_timeout: config.retry_timeout,
-        ..RetryConfig::default()
+        backoff: BackoffConfig {
+            max_backoff: MAX_BACKOFF,
+            ..BackoffConfig::default()
+        },
     }
 }

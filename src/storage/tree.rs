@@ -1,7 +1,7 @@
 //! The tree of files and directories: looking, making, removing, renaming.
 //!
 //! A rename is copies, then deletes, never a delete before its copy is done: whatever dies in
-//! between, nothing is lost, and the same rename again finishes the work.
+//! between, nothing is lost. What is left then is under both names.
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 use object_store::ObjectStoreExt;
@@ -39,12 +39,15 @@ impl Storage {
         if path.is_root() {
             return Ok(());
         }
-        match self.look(user, path).await {
-            Ok(entry) if entry.is_directory() => Ok(()),
-            Ok(_) => Err(StorageError::NotADirectory),
+        // A bucket can have a file of the same name; who changes into it means the directory.
+        match self.directory_exists(user, path).await {
             // Credentials that may only write can't tell: let the client go where it will.
-            Err(StorageError::StoreDenied(_)) => Ok(()),
+            Ok(true) | Err(StorageError::StoreDenied(_)) => Ok(()),
             Err(error) => Err(error),
+            Ok(false) => match self.file_entry(user, path).await {
+                Ok(_) => Err(StorageError::NotADirectory),
+                Err(_) => Err(StorageError::NotFound),
+            },
         }
     }
 
@@ -96,7 +99,9 @@ impl Storage {
             return Err(StorageError::IsDirectory);
         }
         let key = self.file_key(user, path)?;
-        Ok(self.store.delete(&key).await?)
+        self.store.delete(&key).await?;
+        self.keep_directory(user, &path.parent()).await;
+        Ok(())
     }
 
     /// Renames a file or a directory.
@@ -122,7 +127,27 @@ impl Storage {
         if source.is_directory() {
             self.rename_directory(user, from, to).await
         } else {
-            self.rename_file(user, from, to).await
+            self.rename_file(user, from, to).await?;
+            self.keep_directory(user, &from.parent()).await;
+            Ok(())
+        }
+    }
+
+    /// A directory that has lost its last file stays, as clients that pick files up expect: it gets
+    /// a marker if it has none.
+    async fn keep_directory(&self, user: &User, path: &FtpPath) {
+        if path.is_root() || !self.directories.vanish() {
+            return;
+        }
+        let kept = async {
+            if self.directory_exists(user, path).await? {
+                return Ok(());
+            }
+            let key = self.keys.directory(user, path)?;
+            self.directories.create(&key).await
+        };
+        if let Err(error) = kept.await {
+            tracing::debug!(%path, %error, "can't keep an empty directory");
         }
     }
 
@@ -133,14 +158,13 @@ impl Storage {
         source: &Entry,
         to: &FtpPath,
     ) -> Result<(), StorageError> {
-        let overwrite = user.overwrite.unwrap_or(self.upload.overwrite);
         match self.look(user, to).await {
             Err(StorageError::NotFound) => Ok(()),
             Err(error) => Err(error),
             Ok(target) if target.is_directory() || source.is_directory() => {
                 Err(StorageError::Exists)
             }
-            Ok(_) if overwrite == Overwrite::Deny => Err(StorageError::Exists),
+            Ok(_) if self.overwrite(user) == Overwrite::Deny => Err(StorageError::Exists),
             Ok(_) => Ok(()),
         }
     }
@@ -228,7 +252,7 @@ impl Storage {
         }
     }
 
-    /// Asks for one key below the directory, not for all of them.
+    /// Whether anything lies below, or is kept for it. Asks for one page of keys at most.
     async fn directory_exists(&self, user: &User, path: &FtpPath) -> Result<bool, StorageError> {
         let key = self.keys.directory(user, path)?;
         if self.directories.keeps(&key).await {
@@ -236,6 +260,8 @@ impl Storage {
         }
         match self.store.list(Some(&key)).next().await.transpose() {
             Ok(first) => Ok(first.is_some()),
+            // A key that FTP can't show is a key all the same.
+            Err(object_store::Error::InvalidPath { .. }) => Ok(true),
             Err(object_store::Error::NotFound { .. }) => Ok(false),
             Err(error) => Err(error.into()),
         }

@@ -20,6 +20,7 @@ use object_store::{
 };
 use tokio::io::AsyncReadExt;
 use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::auth::{Permission, User};
 use crate::config::{ByteSize, Overwrite};
@@ -33,20 +34,23 @@ const FIRST_CHUNK: usize = 16 * 1024;
 /// Later reads take up to this much: large enough that system calls don't count.
 const LARGEST_CHUNK: usize = 256 * 1024;
 
-/// How long discarding may take before it is left to the next sweep.
+/// How long discarding may take before it is given up.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long the client's reply waits for it.
+const DISCARD_PATIENCE: Duration = Duration::from_secs(2);
 
 impl Storage {
     pub(super) async fn receive(&self, user: &User, job: &mut Job) -> Result<(), StorageError> {
-        let plan = self.prepare(user, job).await?;
+        let plan = job.unless_aborted(self.prepare(user, job)).await?;
         let unique = plan.unique.clone();
-        let mut sink = Sink::new(self, plan);
+        let mut sink = Sink::new(self, plan, job.running());
         let received = self.pump(job, unique, &mut sink).await;
         match received {
             Ok(()) => sink.publish().await,
             Err(error) => {
                 sink.discard().await;
-                Err(error)
+                Err(without_bucket(error))
             }
         }
     }
@@ -63,8 +67,8 @@ impl Storage {
         let (base, condition) = match mode {
             StoreMode::Replace => (None, self.check_replace(user, &key).await?),
             StoreMode::Unique => (None, Condition::Absent),
-            StoreMode::Append => self.base(&key, None).await?,
-            StoreMode::RestartAt(offset) => self.base(&key, Some(offset)).await?,
+            StoreMode::Append => self.base(user, &key, None).await?,
+            StoreMode::RestartAt(offset) => self.base(user, &key, Some(offset)).await?,
         };
         Ok(Plan {
             key,
@@ -77,7 +81,7 @@ impl Storage {
 
     /// Whether a plain `STOR` may go to this key, and on what condition it is published.
     async fn check_replace(&self, user: &User, key: &Path) -> Result<Condition, StorageError> {
-        match user.overwrite.unwrap_or(self.upload.overwrite) {
+        match self.overwrite(user) {
             Overwrite::Allow => Ok(Condition::None),
             Overwrite::Deny => match self.store.head(key).await {
                 Ok(_) => Err(StorageError::Exists),
@@ -87,13 +91,16 @@ impl Storage {
         }
     }
 
-    /// What is already there, to be written again before the client's bytes.
+    /// What is already there, to be written again before the client's bytes. What may not be
+    /// replaced may not be added to either: it was delivered once.
     async fn base(
         &self,
+        user: &User,
         key: &Path,
         offset: Option<u64>,
     ) -> Result<(Option<GetResult>, Condition), StorageError> {
         match self.store.get(key).await {
+            Ok(_) if self.overwrite(user) == Overwrite::Deny => Err(StorageError::Exists),
             Ok(object) => {
                 let size = object.meta.size;
                 if let Some(asked) = offset.filter(|offset| *offset != size) {
@@ -106,7 +113,7 @@ impl Storage {
                 Ok((Some(object), condition))
             }
             Err(object_store::Error::NotFound { .. }) => match offset {
-                None | Some(0) => Ok((None, Condition::Absent)),
+                None | Some(0) => Ok((None, Condition::StillAbsent)),
                 Some(asked) => Err(StorageError::Restart { asked, size: 0 }),
             },
             Err(error) => Err(error.into()),
@@ -121,14 +128,19 @@ impl Storage {
         sink: &mut Sink,
     ) -> Result<(), StorageError> {
         let mut stream = job.open(unique).await?;
-        tokio::select! {
-            biased;
-            abort = job.aborted() => return Err(abort.into()),
-            moved = self.read_all(job, &mut stream, sink) => moved?,
-        }
+        job.unless_aborted(self.read_all(job, &mut stream, sink))
+            .await?;
         drop(stream);
-        tokio::time::sleep(self.upload.settle).await;
+        self.settle().await;
         Ok(job.commit().await?)
+    }
+
+    /// Waits a moment for a control connection that dies with its data connection. The runtime's
+    /// shortest sleep is a millisecond, which would be most of a small upload.
+    async fn settle(&self) {
+        if !self.upload.settle.is_zero() {
+            tokio::time::sleep(self.upload.settle).await;
+        }
     }
 
     async fn read_all(
@@ -182,8 +194,10 @@ struct Plan {
 enum Condition {
     /// Nothing: whatever is there is replaced.
     None,
-    /// There is no object.
+    /// There is no object, and if one comes meanwhile, its name is taken.
     Absent,
+    /// There is no object yet, and if one comes meanwhile, trying again will add to it.
+    StillAbsent,
     /// The object is still the one that was read.
     Unchanged(UpdateVersion),
 }
@@ -201,10 +215,12 @@ struct Sink {
     part_len: usize,
     multipart: Multipart,
     parts_in_flight: JoinSet<object_store::Result<()>>,
+    /// Holds the gateway's end up.
+    running: Option<TaskTrackerToken>,
 }
 
 impl Sink {
-    fn new(storage: &Storage, plan: Plan) -> Self {
+    fn new(storage: &Storage, plan: Plan, running: Option<TaskTrackerToken>) -> Self {
         Self {
             store: Arc::clone(&storage.store),
             plan,
@@ -215,6 +231,7 @@ impl Sink {
             part_len: 0,
             multipart: Multipart::None,
             parts_in_flight: JoinSet::new(),
+            running,
         }
     }
 
@@ -296,7 +313,10 @@ impl Sink {
         if result.is_err() {
             self.discard().await;
         }
-        result
+        result.map_err(|error| match (error, &self.plan.condition) {
+            (StorageError::Exists, Condition::StillAbsent) => StorageError::Conflict,
+            (error, _) => without_bucket(error),
+        })
     }
 
     /// Smaller than a part: one request.
@@ -304,7 +324,7 @@ impl Sink {
         let payload = self.take_part();
         let mode = match &self.plan.condition {
             Condition::None => PutMode::Overwrite,
-            Condition::Absent => PutMode::Create,
+            Condition::Absent | Condition::StillAbsent => PutMode::Create,
             Condition::Unchanged(version) => PutMode::Update(version.clone()),
         };
         match self.put_as(payload.clone(), mode).await {
@@ -352,27 +372,28 @@ impl Sink {
             Err(error) => return Err(error.into()),
         };
         match (&self.plan.condition, found) {
-            (Condition::None, _) | (Condition::Absent, None) => Ok(()),
-            (Condition::Absent, Some(_)) => Err(StorageError::Exists),
+            (Condition::None, _) | (Condition::Absent | Condition::StillAbsent, None) => Ok(()),
+            (Condition::Absent | Condition::StillAbsent, Some(_)) => Err(StorageError::Exists),
             (Condition::Unchanged(read), Some(meta)) if read.e_tag == meta.e_tag => Ok(()),
             (Condition::Unchanged(_), _) => Err(StorageError::Conflict),
         }
     }
 
-    /// Takes back what has gone up. Leftovers are invisible to readers; a sweep finds them.
+    /// Takes back what has gone up; what can't be taken back no reader sees. The client does not
+    /// wait for a store that is slow to forget, but the gateway's end does.
     async fn discard(&mut self) {
         self.parts_in_flight.shutdown().await;
-        if matches!(self.multipart, Multipart::None) {
+        let multipart = std::mem::replace(&mut self.multipart, Multipart::None);
+        if matches!(multipart, Multipart::None) {
             return;
         }
-        let multipart = &mut self.multipart;
-        let abort = async { Ok::<_, StorageError>(multipart.begun().await?.abort().await?) };
-        let key = &self.plan.key;
-        match tokio::time::timeout(DISCARD_TIMEOUT, abort).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%key, %error, "can't discard an unfinished upload"),
-            Err(_) => tracing::warn!(%key, "discarding an unfinished upload takes too long"),
-        }
+        let (key, running) = (self.plan.key.clone(), self.running.clone());
+        let forgetting = tokio::spawn(async move {
+            multipart.forget(&key).await;
+            drop(running);
+        });
+        // Whether it is done by then or not, and however it ends, is in the log.
+        let _ = tokio::time::timeout(DISCARD_PATIENCE, forgetting).await;
     }
 }
 
@@ -398,6 +419,24 @@ impl Multipart {
             Self::Begun(upload) => Ok(upload.as_mut()),
             Self::None | Self::Beginning(_) => Err(Abort::Internal.into()),
         }
+    }
+
+    /// Has the store forget it.
+    async fn forget(mut self, key: &Path) {
+        let abort = async { Ok::<_, StorageError>(self.begun().await?.abort().await?) };
+        match tokio::time::timeout(DISCARD_TIMEOUT, abort).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%key, %error, "can't discard an unfinished upload"),
+            Err(_) => tracing::warn!(%key, "discarding an unfinished upload takes too long"),
+        }
+    }
+}
+
+/// A write that finds nothing has found no bucket.
+fn without_bucket(error: StorageError) -> StorageError {
+    match error {
+        StorageError::NotFound => StorageError::NoBucket,
+        error => error,
     }
 }
 

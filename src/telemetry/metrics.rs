@@ -54,6 +54,31 @@ pub struct Metrics {
     pub users: IntGauge,
 }
 
+/// One of what a gauge counts, for as long as this lives.
+#[derive(Debug)]
+pub struct InUse(IntGauge);
+
+impl InUse {
+    /// One more.
+    #[must_use]
+    pub fn one(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+
+    /// One more of those with this label.
+    #[must_use]
+    pub fn one_of(gauges: &IntGaugeVec, label: &str) -> Self {
+        Self::one(&gauges.with_label_values(&[label]))
+    }
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 /// 1 KiB to 64 GiB in steps of 8: scans are kilobytes, backups gigabytes.
 const BYTE_BUCKETS: &[f64] = &[
     1024.0,

@@ -7,5 +7,5 @@ pub mod logging;
 mod metrics;
 mod xferlog;
 
-pub use metrics::{Metrics, MetricsError};
+pub use metrics::{InUse, Metrics, MetricsError};
 pub use xferlog::{Xferlog, XferlogEntry};

@@ -30,7 +30,7 @@ pub struct XferlogEntry<'a> {
     pub peer: IpAddr,
     /// Bytes moved.
     pub bytes: u64,
-    /// The path as the client named it.
+    /// The path as the client named it, below its home.
     pub path: &'a str,
     /// Upload or download.
     pub upload: bool,

@@ -203,6 +203,18 @@ async fn check_tries_the_bucket_unless_told_not_to() {
             .unwrap()
             .contains("does not exist")
     );
+    let serve = run(
+        bucketferry()
+            .args(["serve", "--store", "s3://b"])
+            .env("BUCKETFERRY_STORE__OPTIONS__AWS_REGIOM", "x"),
+        "",
+    )
+    .await;
+    assert_eq!(
+        serve.status.code(),
+        Some(78),
+        "what check refuses, serve refuses the same way"
+    );
     let offline = run(&mut check(&["--store", url, "--offline"]), "").await;
     assert_eq!(offline.status.code(), Some(0));
 }
@@ -226,6 +238,19 @@ async fn unknown_store_options_and_users_are_reported_together() {
         report.contains("aws_regiom") && report.contains("nocolon"),
         "{report}"
     );
+}
+
+/// The variables that the cloud's own tools read, those of the HTTP client among them.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_clouds_own_variables_count() {
+    let server = S3Server::start();
+    let mut command = bucketferry();
+    command.args(["check", "--store", &server.url()]);
+    for (name, value) in server.options() {
+        command.env(name.to_uppercase(), value);
+    }
+    let output = run(&mut command, "").await;
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

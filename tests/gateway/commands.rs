@@ -7,7 +7,7 @@ use crate::support::process::Process;
 use crate::support::{Gateway, MIB, Store, eventually};
 
 /// Lines that libunftp would end its session for, and more that are no better.
-const LINES: [(&[u8], u16); 44] = [
+const LINES: [(&[u8], u16); 48] = [
     (b"MODE s", 200),
     (b"MODE X", 501),
     (b"MODE B", 504),
@@ -44,6 +44,10 @@ const LINES: [(&[u8], u16); 44] = [
     (b"ALLO 10 R 2", 202),
     (b"SITE CHMOD 644 a", 502),
     (b"SITE", 501),
+    (b"SITE MD5", 502),
+    (b"SITE HELP", 214),
+    (b"HOST a.b", 503),
+    (b"STAT -l .", 213),
     (b"SITE \xff\xfe", 501),
     (b"PORT 127,0,0,1,4,1", 502),
     (b"EPRT |1|127.0.0.1|1025|", 502),

@@ -205,7 +205,7 @@ async fn a_client_that_does_not_log_in_is_sent_away() {
     let (mut client, _) = Client::connect(gateway.address()).await;
     for _ in 0..3 {
         tokio::time::sleep(Duration::from_millis(50)).await;
-        client.expect("NOOP", 200).await;
+        client.expect("USER ferry", 331).await;
     }
     client.expect_reply(421).await;
     client.expect_close().await;

@@ -92,6 +92,7 @@ async fn quit_during_a_transfer_waits_for_its_end() {
     let mut client = gateway.client().await;
     let mut data = client.open_data().await;
     client.expect("STOR a.bin", 150).await;
+    client.send("SIZE none").await;
     client.send("QUIT").await;
     client.expect_silence(Duration::from_millis(100)).await;
     tokio::io::AsyncWriteExt::write_all(&mut data, b"all of it")
@@ -99,9 +100,42 @@ async fn quit_during_a_transfer_waits_for_its_end() {
         .unwrap();
     drop(data);
     client.expect_reply(226).await;
+    client.expect_reply(550).await;
     client.expect_reply(221).await;
     client.expect_close().await;
     assert_eq!(gateway.store.object("a.bin").unwrap(), b"all of it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_abor_is_answered() {
+    let gateway = Gateway::on(Store::folder());
+    let mut client = gateway.client().await;
+    let _data = client.open_data().await;
+    client.expect("STOR a.bin", 150).await;
+    client.send_raw(b"ABOR\r\nABOR\r\n").await;
+    for code in [426, 226, 226] {
+        client.expect_reply(code).await;
+    }
+}
+
+/// The store says nothing: the client need not wait for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn abor_is_heard_while_the_store_is_silent() {
+    let gateway = Gateway::on(Store::s3());
+    let Store::S3(server) = &gateway.store else {
+        unreachable!()
+    };
+    for command in ["RETR a", "LIST", "APPE a"] {
+        server.stall("*", Duration::from_mins(1));
+        let mut client = gateway.client().await;
+        client.open_data().await;
+        client.send(command).await;
+        client.expect_silence(Duration::from_millis(100)).await;
+        client.send("ABOR").await;
+        client.expect_reply(426).await;
+        client.expect_reply(226).await;
+        server.heal();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -106,6 +106,11 @@ async fn overwriting_can_be_forbidden() {
         assert_eq!(client.store("a.txt", b"first").await.code, 226);
         let (_, refused) = client.begin("STOR a.txt").await;
         assert_eq!(refused.code, 553, "{}", refused.text());
+        let (_, refused) = client.begin("APPE a.txt").await;
+        assert_eq!(refused.code, 553, "{}", refused.text());
+        client.expect("REST 5", 350).await;
+        let (_, refused) = client.begin("STOR a.txt").await;
+        assert_eq!(refused.code, 553, "{}", refused.text());
         assert_eq!(client.store("b.txt", b"second").await.code, 226);
         client.expect("RNFR b.txt", 350).await;
         client.expect("RNTO a.txt", 553).await;
@@ -219,6 +224,33 @@ async fn a_port_range_is_used_up_before_425() {
     assert!((gateway.metric("bucketferry_passive_ports_in_use") - 2.0).abs() < f64::EPSILON);
     assert_eq!(one.store("a", b"frees its port").await.code, 226);
     three.expect("PASV", 227).await;
+}
+
+/// A port is busy until its client is there, not until the transfer ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn running_transfers_hold_no_passive_port() {
+    let gateway = Gateway::on(Store::folder());
+    let mut client = gateway.client().await;
+    let data = client.open_data().await;
+    client.expect("STOR a.txt", 150).await;
+    assert!(gateway.metric("bucketferry_passive_ports_in_use").abs() < f64::EPSILON);
+    drop(data);
+    client.expect_reply(226).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_passive_port_that_nobody_uses_is_freed() {
+    let settings = [("passive.accept_timeout", "100ms")];
+    let gateway = Gateway::with(Store::folder(), &settings);
+    let mut client = gateway.client().await;
+    client.pasv().await;
+    gateway
+        .wait_for("bucketferry_passive_ports_in_use", 1.0)
+        .await;
+    gateway
+        .wait_for("bucketferry_passive_ports_in_use", 0.0)
+        .await;
+    client.expect("STOR a.txt", 425).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

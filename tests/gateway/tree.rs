@@ -31,6 +31,46 @@ async fn directories_are_made_listed_and_removed() {
     }
 }
 
+/// A client that picks files up deletes each and looks again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_outlives_its_last_file() {
+    for store in [Store::folder(), Store::s3(), Store::Memory] {
+        let gateway = Gateway::on(store);
+        let mut client = gateway.client().await;
+        assert_eq!(client.store("out/a.txt", b"x").await.code, 226);
+        client.expect("CWD out", 250).await;
+        client.expect("DELE a.txt", 250).await;
+        assert_eq!(client.list("NLST", "").await.0, "");
+        client.expect("CWD /out", 250).await;
+        client.expect("RMD /out", 250).await;
+        client.expect("CWD /out", 550).await;
+    }
+}
+
+/// A bucket can hold both; neither hides the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_and_a_directory_of_one_name() {
+    let gateway = Gateway::on(Store::s3());
+    gateway.store.put("scans", b"file");
+    gateway.store.put("scans/a.txt", b"inside");
+    let mut client = gateway.client().await;
+    client.expect("CWD scans", 250).await;
+    assert_eq!(client.list("NLST", "").await.0, "a.txt\r\n");
+    assert_eq!(client.retrieve("/scans").await.0, b"file");
+}
+
+/// Another program can put such a key there; it must not speak to the client.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_with_a_line_end_forges_no_reply() {
+    let gateway = Gateway::on(Store::s3());
+    gateway.store.put("d/a\r\n226 forged", b"x");
+    let mut client = gateway.client().await;
+    let (_, reply) = client.begin("NLST d").await;
+    assert_eq!(reply.code, 553);
+    client.expect("NOOP", 200).await;
+    client.expect("CWD d", 250).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_x_forms_are_the_same() {
     let gateway = Gateway::on(Store::folder());
@@ -103,8 +143,13 @@ async fn files_are_renamed_and_never_lost() {
         rename(&mut client, "sub/c.txt", "sub", 553).await;
         client.expect("RNFR sub/c.txt", 350).await;
         client.expect("NOOP", 200).await;
-        client.expect("RNTO d.txt", 503).await;
-        assert_eq!(gateway.store.keys(), ["sub/c.txt"]);
+        client.expect("RNTO d.txt", 250).await;
+        client.expect("RNTO e.txt", 503).await;
+        assert_eq!(
+            gateway.store.keys(),
+            ["d.txt", "sub/"],
+            "the directory stays"
+        );
     }
 }
 

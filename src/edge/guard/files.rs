@@ -5,6 +5,7 @@ use crate::session::{Entry, FtpPath};
 
 use super::super::command::SessionVerb;
 use super::settings::times_are_the_buckets;
+use super::transfer::without_options;
 use super::{End, Guard, Next};
 
 impl Guard {
@@ -16,10 +17,12 @@ impl Guard {
     ) -> Result<Next, End> {
         let reply = match session {
             SessionVerb::Stat if argument.is_empty() => self.status(None),
-            SessionVerb::Stat => self.with_path(PathVerb::Stat, argument).await?,
+            SessionVerb::Stat => {
+                let argument = without_options(argument);
+                self.with_path(PathVerb::Stat, argument).await?
+            }
             SessionVerb::Mdtm => self.mdtm(argument).await?,
             SessionVerb::Path(path_verb) => self.with_path(path_verb, argument).await?,
-            SessionVerb::Site => self.site(argument).await?,
             // `execute` has taken these two.
             SessionVerb::User | SessionVerb::Pass => Reply::new(503, "Bad sequence of commands"),
         };
@@ -35,8 +38,7 @@ impl Guard {
 
     /// Asks the session behind, and says it in our words.
     async fn ask(&mut self, verb: PathVerb, path: FtpPath) -> Result<Reply, End> {
-        let renamed = self.rename_from.take();
-        if verb == PathVerb::Rnto && renamed.is_none() {
+        if verb == PathVerb::Rnto && self.rename_from.take().is_none() {
             return Ok(Reply::new(503, "Send RNFR first"));
         }
         let reply = self.link()?.call(Request::Path(verb, &path)).await?;
@@ -108,17 +110,6 @@ impl Guard {
             return Ok(times_are_the_buckets());
         }
         Ok(reply)
-    }
-
-    async fn site(&mut self, argument: &[u8]) -> Result<Reply, End> {
-        let words = match self.words(argument) {
-            Ok(words) => words,
-            Err(reply) => return Ok(reply),
-        };
-        if words.trim().eq_ignore_ascii_case("HELP") {
-            return Ok(Reply::new(214, "There are no SITE commands here"));
-        }
-        Ok(self.link()?.call(Request::Site(words.trim())).await?)
     }
 }
 

@@ -91,6 +91,10 @@ impl Guard {
 
     /// Forgets user, directory and everything else that a login begins with.
     pub(super) fn start_over(&mut self) {
+        // Who has not logged in yet gains no time by starting over.
+        if self.session.user().is_some() {
+            self.login_until = Instant::now() + self.edge.config.ftp.login_timeout;
+        }
         self.session.log_out();
         self.link = None;
         self.user_name = None;
@@ -99,7 +103,7 @@ impl Guard {
         self.epsv_all = false;
         self.restart = 0;
         self.announced = None;
-        self.login_until = Instant::now() + self.edge.config.ftp.login_timeout;
+        self.rename_from = None;
     }
 
     /// An argument that is neither path nor number: text without control characters.

@@ -7,6 +7,7 @@
 
 mod files;
 mod login;
+mod running;
 mod settings;
 mod transfer;
 
@@ -38,6 +39,8 @@ pub(super) struct Guard {
     waiting: VecDeque<Line>,
     cwd: FtpPath,
     data: Option<Arranged>,
+    /// Until when the port behind `data` is kept for a transfer that does not come.
+    data_until: Instant,
     /// `EPSV ALL` was said: nothing but `EPSV` from now on (RFC 2428).
     epsv_all: bool,
     /// `REST`: where the next transfer starts.
@@ -91,6 +94,7 @@ impl Guard {
             waiting: VecDeque::new(),
             cwd: FtpPath::root(),
             data: None,
+            data_until: login_until,
             epsv_all: false,
             restart: 0,
             announced: None,
@@ -109,6 +113,9 @@ impl Guard {
         let farewell = match end {
             Ok(()) => None,
             Err(End::Lost(Lost::Flood)) => Some(Reply::new(421, "That is not FTP, good-bye")),
+            Err(End::Lost(Lost::TooFarAhead)) => {
+                Some(Reply::new(421, "Too many commands sent ahead, good-bye"))
+            }
             Err(End::Lost(_)) => return,
             Err(End::Link(_)) => Some(Reply::new(421, "Internal error, please log in again")),
             Err(End::Said(reply)) => Some(reply),
@@ -158,15 +165,15 @@ impl Guard {
         } else {
             idle_until.min(self.login_until)
         };
-        tokio::select! {
-            biased;
-            () = self.session.cancelled().cancelled() => Err(End::Said(shutting_down())),
-            () = self.edge.shutdown.draining().cancelled() => Err(End::Said(shutting_down())),
-            line = self.connection.line() => Ok(line?),
-            () = tokio::time::sleep_until(until) => Err(End::Said(Reply::new(
-                421,
-                if logged_in { "Idle for too long, good-bye" } else { "Login took too long, good-bye" },
-            ))),
+        loop {
+            tokio::select! {
+                biased;
+                () = self.session.cancelled().cancelled() => return Err(End::Said(shutting_down())),
+                () = self.edge.shutdown.draining().cancelled() => return Err(End::Said(shutting_down())),
+                line = self.connection.line() => return Ok(line?),
+                () = tokio::time::sleep_until(self.data_until), if self.data.is_some() => self.data = None,
+                () = tokio::time::sleep_until(until) => return Err(End::Said(too_late(logged_in))),
+            }
         }
     }
 
@@ -204,17 +211,12 @@ impl Guard {
                 .await;
         }
         self.session.clear_answers();
-        // RFC 959: RNTO comes right after RNFR.
-        let rename_from = self.rename_from.take();
         match command.spec.action {
             Action::Edge(edge) => self.edge_verb(edge, verb, &command.argument).await,
             Action::Transfer(transfer) => self.transfer(transfer, verb, &command.argument).await,
             Action::Session(SessionVerb::User) => self.user(&command.argument).await,
             Action::Session(SessionVerb::Pass) => self.pass(&command.argument).await,
-            Action::Session(session) => {
-                self.rename_from = rename_from;
-                self.session_verb(session, verb, &command.argument).await
-            }
+            Action::Session(session) => self.session_verb(session, verb, &command.argument).await,
         }
     }
 
@@ -256,6 +258,15 @@ impl Guard {
             .resolve(&name)
             .map_err(|error| Reply::new(553, error.to_string()))
     }
+}
+
+fn too_late(logged_in: bool) -> Reply {
+    let text = if logged_in {
+        "Idle for too long, good-bye"
+    } else {
+        "Login took too long, good-bye"
+    };
+    Reply::new(421, text)
 }
 
 fn shutting_down() -> Reply {

@@ -1,5 +1,7 @@
 //! The verbs that concern the connection itself: representation, features, passive ports, status.
 
+use tokio::time::Instant;
+
 use crate::ftp::Reply;
 
 use super::super::command::{EdgeVerb, VERBS};
@@ -31,7 +33,7 @@ impl Guard {
             EdgeVerb::Port | EdgeVerb::Eprt => self.active(),
             EdgeVerb::Feat => features(),
             EdgeVerb::Help => help(),
-            EdgeVerb::Host => Reply::new(220, "One host for all names"),
+            EdgeVerb::Host => self.host(),
             EdgeVerb::Mfmt => times_are_the_buckets(),
             EdgeVerb::Mode => mode(argument),
             EdgeVerb::Noop | EdgeVerb::Quit => Reply::new(200, "Here I am"),
@@ -42,11 +44,21 @@ impl Guard {
             ),
             EdgeVerb::Rein => self.rein(),
             EdgeVerb::Rest => self.rest(argument),
+            EdgeVerb::Site => site(argument),
             EdgeVerb::Stru => structure(argument),
             EdgeVerb::Syst => Reply::new(215, "UNIX Type: L8"),
             EdgeVerb::Type => representation(argument),
         };
         self.reply(verb, reply).await
+    }
+
+    /// RFC 7151: before the login only.
+    fn host(&self) -> Reply {
+        if self.session.user().is_some() {
+            Reply::new(503, "HOST comes before the login")
+        } else {
+            Reply::new(220, "One host for all names")
+        }
     }
 
     fn cdup(&mut self) -> Reply {
@@ -165,6 +177,7 @@ impl Guard {
             Ok(port) => {
                 let number = port.number();
                 self.data = Some(Arranged::Passive(port));
+                self.data_until = Instant::now() + self.edge.config.passive.accept_timeout;
                 Ok(number)
             }
             Err(error) => {
@@ -230,6 +243,14 @@ fn representation(argument: &[u8]) -> Reply {
         b"I" | b"L 8" | b"L8" => Reply::new(200, "Binary"),
         b"E" | b"E N" | b"A T" | b"A C" => Reply::new(504, "Only TYPE A and TYPE I"),
         _ => Reply::new(501, "TYPE takes A or I"),
+    }
+}
+
+fn site(argument: &[u8]) -> Reply {
+    if argument.trim_ascii().eq_ignore_ascii_case(b"HELP") {
+        Reply::new(214, "There are no SITE commands here")
+    } else {
+        Reply::new(502, "No such SITE command")
     }
 }
 

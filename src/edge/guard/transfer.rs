@@ -4,23 +4,22 @@
 //! then `150`, then bytes, then one last reply. Meanwhile the guard listens: `ABOR`, `STAT` and
 //! `NOOP` are answered at once, `QUIT` is noted, anything else waits.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use chrono::Local;
 use tokio::time::Instant;
 
-use crate::config::ControlLoss;
 use crate::ftp::{Link, PathVerb, Reply, Request};
 use crate::session::{
     Abort, DataStream, Event, FtpPath, Outcome, Report, StoreMode, Transfer, TransferKind,
 };
-use crate::telemetry::XferlogEntry;
+use crate::telemetry::{InUse, XferlogEntry};
 
 use super::super::Edge;
-use super::super::command::{Action, Command, EdgeVerb, SessionVerb, TransferVerb};
+use super::super::command::TransferVerb;
 use super::super::connection::{Line, Lost};
-use super::super::data::{Arranged, Expected};
+use super::super::data::Expected;
+use super::running::{During, Running, State};
 use super::{End, Guard, MAX_WAITING, Next};
 
 /// A storage that has dropped its job has also answered; longer than this it takes only if it has
@@ -33,33 +32,6 @@ struct Order {
     verb: PathVerb,
     path: FtpPath,
     offset: u64,
-}
-
-/// What the guard knows of the transfer that runs.
-struct Running {
-    transfer: Transfer,
-    path: FtpPath,
-    started: Instant,
-    /// The data connection that is awaited.
-    data: Arranged,
-    state: State,
-    /// The fresh name of a `STOU`.
-    unique: Option<FtpPath>,
-    abor: bool,
-    quit: bool,
-    lost: Option<Lost>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    /// The storage opens the object.
-    Opening,
-    /// The client's data connection is awaited.
-    Connecting,
-    /// The storage has the client's stream.
-    Moving,
-    /// The storage is done; libunftp has the last word.
-    Done,
 }
 
 /// What happened next.
@@ -80,6 +52,7 @@ impl Guard {
         argument: &[u8],
     ) -> Result<Next, End> {
         let restart = std::mem::take(&mut self.restart);
+        let announced = self.announced.take();
         let order = match self.order(transfer, argument, restart) {
             Ok(order) => order,
             Err(reply) => return self.reply(verb, reply).await,
@@ -89,7 +62,6 @@ impl Guard {
             return self.reply(verb, reply).await;
         };
         let (transfer, job) = Transfer::new(order.kind, order.path.clone());
-        let announced = self.announced.take();
         let job = job
             .declaring(announced.filter(|_| matches!(order.kind, TransferKind::Store(_))))
             .tracked(self.edge.registry.tasks().token());
@@ -97,27 +69,10 @@ impl Guard {
         let request = Request::Path(order.verb, &order.path);
         self.link()?.start_transfer(request, order.offset).await?;
 
-        let direction = order.kind.direction();
-        let in_flight = self
-            .edge
-            .metrics
-            .transfers_in_flight
-            .with_label_values(&[direction]);
-        in_flight.inc();
-        let running = Running {
-            transfer,
-            path: order.path,
-            started: Instant::now(),
-            data,
-            state: State::Opening,
-            unique: None,
-            abor: false,
-            quit: false,
-            lost: None,
-        };
-        let result = self.run_transfer(running, verb).await;
-        in_flight.dec();
-        result
+        let in_flight = &self.edge.metrics.transfers_in_flight;
+        let _in_flight = InUse::one_of(in_flight, order.kind.direction());
+        let running = Running::new(transfer, order.path, data);
+        self.run_transfer(running, verb).await
     }
 
     fn order(&self, transfer: TransferVerb, argument: &[u8], restart: u64) -> Result<Order, Reply> {
@@ -134,7 +89,8 @@ impl Guard {
             ),
             TransferVerb::Stor => (TransferKind::Store(StoreMode::Replace), PathVerb::Stor, 0),
             TransferVerb::Stou => (TransferKind::Store(StoreMode::Unique), PathVerb::Stor, 0),
-            TransferVerb::Appe => (TransferKind::Store(StoreMode::Append), PathVerb::Appe, 0),
+            // libunftp's APPE would ask for the size first, where no ABOR is heard.
+            TransferVerb::Appe => (TransferKind::Store(StoreMode::Append), PathVerb::Stor, 0),
             TransferVerb::List(format) => (TransferKind::List(format), list_verb(format), 0),
         };
         let argument = match transfer {
@@ -155,7 +111,7 @@ impl Guard {
         mut running: Running,
         verb: &'static str,
     ) -> Result<Next, End> {
-        let reply = loop {
+        let last_word = loop {
             match self.happens(&mut running).await? {
                 Happened::Ended(reply) => break Some(reply),
                 Happened::Silent => break None,
@@ -165,17 +121,21 @@ impl Guard {
                 Happened::Cancelled => running.transfer.abort(Abort::Shutdown),
             }
         };
-        let Some(reply) = reply else {
-            return Err(End::Said(Reply::new(
-                421,
-                "Internal error, nothing was stored",
-            )));
-        };
-        self.link()?.end_transfer().await?;
-        let report = self.last_report(&mut running, &reply);
-        let reply = last_reply(&running, &report, reply);
+        let report = self.last_report(&mut running, last_word.as_ref());
+        let reply = last_reply(&running, &report);
         self.record(&running, &report, verb, &reply);
-        self.say_goodbye_or_go_on(running, verb, reply).await
+        let next = self.conclude(running, verb, reply).await?;
+        match last_word {
+            Some(_) => self.link()?.end_transfer().await?,
+            // The storage has said all, libunftp nothing: the line between them is out of step.
+            None => {
+                return Err(End::Said(Reply::new(
+                    421,
+                    "Internal error, please log in again",
+                )));
+            }
+        }
+        Ok(next)
     }
 
     /// Waits for whatever comes first.
@@ -185,24 +145,28 @@ impl Guard {
             session,
             connection,
             link,
-            waiting,
             ..
         } = self;
         let link = link
             .as_mut()
             .ok_or_else(|| End::Said(Reply::new(421, "No session")))?;
-        let may_listen = running.lost.is_none() && waiting.len() < MAX_WAITING;
+        let may_listen = running.lost.is_none();
         let cancelled = session.cancelled();
-        let peer = session.peer().ip();
+        let expected = Expected {
+            peer: session.peer().ip(),
+            trusted: &edge.config.passive.trusted_networks,
+            until: running.connect_until,
+            metrics: &edge.metrics,
+        };
         Ok(tokio::select! {
             biased;
             event = running.transfer.event(), if running.state != State::Done => Happened::Event(event),
+            () = cancelled.cancelled(), if !running.transfer.is_aborted() => Happened::Cancelled,
             line = connection.line(), if may_listen => Happened::Line(line),
-            stream = connect(edge, peer, &running.data), if running.state == State::Connecting => {
+            stream = running.data.establish(&expected), if running.state == State::Connecting => {
                 Happened::Connected(stream)
             }
             reply = last_word(link, running.state) => reply?,
-            () = cancelled.cancelled(), if !running.transfer.is_aborted() => Happened::Cancelled,
         })
     }
 
@@ -211,6 +175,7 @@ impl Guard {
             Some(Event::Opened { unique }) => {
                 running.unique = unique;
                 running.state = State::Connecting;
+                running.connect_until = Instant::now() + self.edge.config.passive.accept_timeout;
             }
             Some(Event::Commit(grant)) => {
                 self.drain_control(running).await;
@@ -226,7 +191,7 @@ impl Guard {
 
     /// The commit barrier's look at the control connection: everything that the kernel holds.
     async fn drain_control(&mut self, running: &mut Running) {
-        while running.lost.is_none() && self.waiting.len() < MAX_WAITING {
+        while running.lost.is_none() {
             let Some(line) = self.connection.arrived() else {
                 return;
             };
@@ -236,6 +201,7 @@ impl Guard {
 
     async fn on_connected(&mut self, running: &mut Running, stream: std::io::Result<DataStream>) {
         running.state = State::Moving;
+        running.data.free();
         let stream = match stream {
             Ok(stream) => stream,
             Err(error) => {
@@ -256,29 +222,26 @@ impl Guard {
             Ok(line) => line,
             Err(lost) => return self.on_lost(running, lost),
         };
-        let answered = match during_transfer(&line) {
+        let answered = match During::of(&line) {
             During::Abor => {
-                running.abor = true;
+                running.aborts += 1;
                 running.transfer.abort(Abort::ClientAbort);
                 Ok(())
             }
-            During::Quit => {
-                running.quit = true;
-                Ok(())
+            During::Noop if self.waiting.is_empty() => {
+                let reply = Reply::new(200, "Still at it");
+                self.send_counted("NOOP", reply).await
             }
-            During::Noop => {
-                self.send_counted("NOOP", Reply::new(200, "Still at it"))
-                    .await
-            }
-            During::Stat => {
+            During::Stat if self.waiting.is_empty() => {
                 let status = self.status(Some(running.status()));
                 self.send_counted("STAT", status).await
             }
-            During::Wait if self.waiting.len() + 1 < MAX_WAITING => {
+            during if self.waiting.len() < MAX_WAITING => {
+                running.quit |= during == During::Quit;
                 self.waiting.push_back(line);
                 Ok(())
             }
-            During::Wait => Err(Lost::Flood),
+            _ => Err(Lost::TooFarAhead),
         };
         if let Err(lost) = answered {
             self.on_lost(running, lost);
@@ -304,19 +267,19 @@ impl Guard {
         }
     }
 
-    /// The storage's report; a transfer that never reached it is told by libunftp's reply alone.
-    fn last_report(&self, running: &mut Running, reply: &Reply) -> Report {
+    /// The storage's report; without one, what libunftp said.
+    fn last_report(&self, running: &mut Running, last_word: Option<&Reply>) -> Report {
         let failure = self.session.take_failure();
         // A job that nobody took must not be found by the next command.
         drop(self.session.take_job());
-        running.transfer.take_report().unwrap_or_else(|| Report {
-            bytes: running.transfer.bytes(),
-            outcome: if reply.is_success() {
-                Outcome::COMPLETE
-            } else {
-                Abort::Internal.outcome()
-            },
-            failure,
+        running.transfer.take_report().unwrap_or_else(|| {
+            tracing::error!(session = %self.session.id(), ?last_word, "a transfer without a report");
+            let abort = Abort::Internal;
+            Report {
+                bytes: running.transfer.bytes(),
+                outcome: abort.outcome(),
+                failure: failure.or_else(|| Some(abort.failure())),
+            }
         })
     }
 
@@ -326,14 +289,18 @@ impl Guard {
         let Outcome(outcome) = report.outcome;
         self.edge.count_transfer(direction, report, elapsed);
         let user = self.session.user();
-        let user = user.as_ref().map_or("", |user| user.name.as_str());
+        let (user, home) = user
+            .as_ref()
+            .map_or(("", ""), |user| (&user.name, &user.home));
         let path = running.unique.as_ref().unwrap_or(&running.path);
         tracing::info!(
             session = %self.session.id(),
-            peer = %self.session.peer().ip(),
+            peer = %self.session.peer(),
             user,
+            home,
             verb,
-            path = %path,
+            // As a string, which the log quotes: a name must not look like another field.
+            path = path.as_str(),
             bytes = report.bytes,
             seconds = elapsed.as_secs_f64(),
             outcome,
@@ -348,7 +315,7 @@ impl Guard {
                 duration: elapsed,
                 peer: self.session.peer().ip(),
                 bytes: report.bytes,
-                path: path.as_str(),
+                path: &format!("{}{path}", home.trim_end_matches('/')),
                 upload: matches!(running.transfer.kind(), TransferKind::Store(_)),
                 user,
                 complete: report.failure.is_none(),
@@ -356,7 +323,8 @@ impl Guard {
         }
     }
 
-    async fn say_goodbye_or_go_on(
+    /// Says how it ended, and answers the ABORs that ended it.
+    async fn conclude(
         &mut self,
         running: Running,
         verb: &'static str,
@@ -367,43 +335,10 @@ impl Guard {
             return Err(End::Lost(lost));
         }
         self.send(&reply).await?;
-        if running.abor {
+        for _ in 0..running.aborts {
             self.reply("ABOR", Reply::new(226, "Abort done")).await?;
         }
-        if running.quit {
-            self.reply("QUIT", Reply::new(221, "Good-bye")).await?;
-            return Ok(Next::Close);
-        }
         Ok(Next::Command)
-    }
-}
-
-impl Running {
-    /// Whether a finished upload may be published: nobody has given it up, and the control
-    /// connection is there or was left in an orderly way.
-    fn may_commit(&self, on_loss: ControlLoss) -> bool {
-        !self.transfer.is_aborted() && !self.is_orphaned(on_loss)
-    }
-
-    /// Whether the client went away without a word, and that matters.
-    fn is_orphaned(&self, on_loss: ControlLoss) -> bool {
-        self.lost.is_some() && !self.quit && on_loss == ControlLoss::Discard
-    }
-
-    fn opening(&self) -> String {
-        match &self.unique {
-            // RFC 1123, section 4.1.2.9: this is where the name is told, and how.
-            Some(path) => format!("FILE: {}", path.name()),
-            None => "Data connection is open".to_owned(),
-        }
-    }
-
-    fn status(&self) -> String {
-        let direction = self.transfer.kind().direction();
-        format!(
-            "Running {direction}: {} bytes so far",
-            self.transfer.bytes()
-        )
     }
 }
 
@@ -435,16 +370,6 @@ impl Edge {
     }
 }
 
-async fn connect(edge: &Edge, peer: IpAddr, data: &Arranged) -> std::io::Result<DataStream> {
-    data.establish(&Expected {
-        peer,
-        trusted: &edge.config.passive.trusted_networks,
-        timeout: edge.config.passive.accept_timeout,
-        metrics: &edge.metrics,
-    })
-    .await
-}
-
 /// libunftp's last reply. Once the storage is done it has to come soon.
 async fn last_word(link: &mut Link, state: State) -> Result<Happened, End> {
     let reply = link.transfer_reply();
@@ -458,42 +383,15 @@ async fn last_word(link: &mut Link, state: State) -> Result<Happened, End> {
 }
 
 /// What the client is told in the end: the storage's failure, or success in our words.
-fn last_reply(running: &Running, report: &Report, reply: Reply) -> Reply {
-    match &report.failure {
-        Some(failure) => Reply::new(failure.code, &failure.text),
-        None if !reply.is_success() => reply,
-        None => match running.transfer.kind() {
-            TransferKind::Store(_) => Reply::new(226, format!("Stored {} bytes", report.bytes)),
-            TransferKind::Retrieve { .. } => {
-                Reply::new(226, format!("Sent {} bytes", report.bytes))
-            }
-            TransferKind::List(_) => Reply::new(226, "Listed"),
-        },
+fn last_reply(running: &Running, report: &Report) -> Reply {
+    if let Some(failure) = &report.failure {
+        return Reply::new(failure.code, &failure.text);
     }
-}
-
-/// What a line that comes during a transfer is.
-enum During {
-    Abor,
-    Quit,
-    Noop,
-    Stat,
-    Wait,
-}
-
-fn during_transfer(line: &Line) -> During {
-    let Line::Text(text) = line else {
-        return During::Wait;
-    };
-    match Command::parse(text) {
-        Ok(command) => match command.spec.action {
-            Action::Edge(EdgeVerb::Abor) => During::Abor,
-            Action::Edge(EdgeVerb::Quit) => During::Quit,
-            Action::Edge(EdgeVerb::Noop) => During::Noop,
-            Action::Session(SessionVerb::Stat) if command.argument.is_empty() => During::Stat,
-            _ => During::Wait,
-        },
-        Err(_) => During::Wait,
+    let bytes = report.bytes;
+    match running.transfer.kind() {
+        TransferKind::Store(_) => Reply::new(226, format!("Stored {bytes} bytes")),
+        TransferKind::Retrieve { .. } => Reply::new(226, format!("Sent {bytes} bytes")),
+        TransferKind::List(_) => Reply::new(226, "Listed"),
     }
 }
 
@@ -507,7 +405,7 @@ fn list_verb(format: crate::session::ListFormat) -> PathVerb {
 }
 
 /// `LIST -la name`: options as `ls` has them are taken off, whatever they ask for.
-fn without_options(mut argument: &[u8]) -> &[u8] {
+pub(super) fn without_options(mut argument: &[u8]) -> &[u8] {
     loop {
         let argument_end = argument.iter().position(|byte| *byte == b' ');
         let (first, rest) = match argument_end {
