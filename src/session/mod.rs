@@ -5,12 +5,14 @@
 //! lines of an `MLST`, come back through it. It holds no socket and speaks no protocol.
 
 mod answer;
+mod facts;
 mod id;
 mod path;
 mod registry;
 mod transfer;
 
 pub use answer::{Entry, EntryKind, Failure, LoginOutcome};
+pub use facts::{Fact, Facts};
 pub use id::SessionId;
 pub use path::{FtpPath, PathError};
 pub use registry::{Admission, Admitted, Refusal, Registry};
@@ -21,7 +23,7 @@ pub use transfer::{
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use encoding_rs::Encoding;
@@ -38,6 +40,7 @@ pub struct Session {
     cancel: CancellationToken,
     legacy_charset: &'static Encoding,
     speaks_legacy: AtomicBool,
+    facts: AtomicU8,
     state: Mutex<State>,
 }
 
@@ -47,7 +50,7 @@ struct State {
     login: Option<LoginOutcome>,
     job: Option<Job>,
     failure: Option<Failure>,
-    entry: Option<Entry>,
+    found: Option<(Entry, String)>,
     lines: Option<Vec<String>>,
 }
 
@@ -69,6 +72,7 @@ impl Session {
             cancel,
             legacy_charset,
             speaks_legacy: AtomicBool::new(false),
+            facts: AtomicU8::new(Facts::all().bits()),
             state: Mutex::default(),
         }
     }
@@ -142,14 +146,25 @@ impl Session {
         self.state().failure.take()
     }
 
-    /// Leaves what a path was found to be, for `MLST` and the checks of `SIZE`.
-    pub fn found(&self, entry: Entry) {
-        self.state().entry = Some(entry);
+    /// Leaves what a path was found to be, and its facts for `MLST`.
+    pub fn found(&self, entry: Entry, facts: String) {
+        self.state().found = Some((entry, facts));
     }
 
-    /// What the last looked-up path was found to be.
-    pub fn take_entry(&self) -> Option<Entry> {
-        self.state().entry.take()
+    /// What the last looked-up path was found to be, and its facts.
+    pub fn take_found(&self) -> Option<(Entry, String)> {
+        self.state().found.take()
+    }
+
+    /// The facts that the client wants of `MLST` and `MLSD`.
+    #[must_use]
+    pub fn facts(&self) -> Facts {
+        Facts::from_bits(self.facts.load(Ordering::Relaxed))
+    }
+
+    /// Remembers the client's choice of facts.
+    pub fn choose_facts(&self, facts: Facts) {
+        self.facts.store(facts.bits(), Ordering::Relaxed);
     }
 
     /// Leaves the lines that answer a `STAT` with a path.
@@ -166,7 +181,7 @@ impl Session {
     pub fn clear_answers(&self) {
         let mut state = self.state();
         state.failure = None;
-        state.entry = None;
+        state.found = None;
         state.lines = None;
         state.job = None;
     }

@@ -247,6 +247,7 @@ pub struct Transfer {
 pub struct Job {
     kind: TransferKind,
     path: FtpPath,
+    named: String,
     declared: Option<u64>,
     running: Option<TaskTrackerToken>,
     events: mpsc::Sender<Event>,
@@ -276,6 +277,7 @@ impl Transfer {
         let job = Job {
             kind,
             path,
+            named: String::new(),
             declared: None,
             running: None,
             events: event_sender,
@@ -346,6 +348,13 @@ impl Job {
         self
     }
 
+    /// Notes the path in the client's own words, which `NLST` repeats before each name.
+    #[must_use]
+    pub fn called(mut self, named: String) -> Self {
+        self.named = named;
+        self
+    }
+
     /// Makes the gateway wait for the end of this transfer before it exits.
     #[must_use]
     pub fn tracked(mut self, running: TaskTrackerToken) -> Self {
@@ -363,6 +372,12 @@ impl Job {
     #[must_use]
     pub fn kind(&self) -> TransferKind {
         self.kind
+    }
+
+    /// The path in the client's own words; empty if it named none.
+    #[must_use]
+    pub fn named(&self) -> &str {
+        &self.named
     }
 
     /// The path that the client named.

@@ -72,7 +72,8 @@ impl Backend {
     async fn send_listing(&self) -> Result<()> {
         let job = self.job()?;
         let encode = |text: &str| self.session.encode(text).into_owned();
-        self.run(async |user| self.storage.list(user, job, encode).await)
+        let facts = self.session.facts();
+        self.run(async |user| self.storage.list(user, facts, job, encode).await)
             .await?;
         Ok(())
     }
@@ -92,10 +93,14 @@ impl<U: UserDetail> StorageBackend<U> for Backend {
 
     async fn metadata<P: AsRef<Path> + Send + Debug>(&self, _: &U, path: P) -> Result<Entry> {
         let path = self.path(path)?;
-        let entry = self
-            .run(async |user| self.storage.stat(user, &path).await)
-            .await?;
-        self.session.found(entry.clone());
+        let found = self.run(async |user| {
+            let entry = self.storage.stat(user, &path).await?;
+            let facts = self.session.facts();
+            let facts = self.storage.facts_line(user, facts, &path, &entry);
+            Ok((entry, facts))
+        });
+        let (entry, facts) = found.await?;
+        self.session.found(entry.clone(), facts);
         Ok(entry)
     }
 

@@ -3,13 +3,15 @@
 //! A directory with something under it exists on every store by that alone; see `listing`.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use object_store::list::PaginatedListStore;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 
 use super::StorageError;
-use super::markers::S3Markers;
+use super::signed::SignedS3;
 
 /// How empty directories are kept, by kind of store.
 #[derive(Debug)]
@@ -19,9 +21,9 @@ pub(super) enum Directories {
     /// In memory they are remembered beside the objects.
     Memory(Mutex<BTreeSet<Path>>),
     /// On S3 they are markers.
-    S3(S3Markers),
+    S3(SignedS3),
     /// They can't be kept: only what has something in it is a directory.
-    Implied,
+    Implied(Paged),
 }
 
 impl Directories {
@@ -45,8 +47,8 @@ impl Directories {
                     .insert(key.clone());
                 Ok(())
             }
-            Self::S3(markers) => Ok(markers.create(key).await?),
-            Self::Implied => Err(StorageError::Unsupported(
+            Self::S3(s3) => Ok(s3.create_marker(key).await?),
+            Self::Implied(_) => Err(StorageError::Unsupported(
                 "empty directories; upload into the directory and it is there".to_owned(),
             )),
         }
@@ -55,7 +57,7 @@ impl Directories {
     /// Removes what keeps an empty directory; no error if nothing does.
     pub(super) async fn remove(&self, key: &Path) -> Result<(), StorageError> {
         match self {
-            Self::Local(local) => Ok(tokio::fs::remove_dir(local.prefix(key)?).await?),
+            Self::Local(local) => Ok(tokio::fs::remove_dir(local.folder(key)?).await?),
             Self::Memory(known) => {
                 known
                     .lock()
@@ -63,8 +65,8 @@ impl Directories {
                     .remove(key);
                 Ok(())
             }
-            Self::S3(markers) => Ok(markers.remove(key).await?),
-            Self::Implied => Err(StorageError::Unsupported(
+            Self::S3(s3) => Ok(s3.remove_marker(key).await?),
+            Self::Implied(_) => Err(StorageError::Unsupported(
                 "removing a directory's marker".to_owned(),
             )),
         }
@@ -73,7 +75,7 @@ impl Directories {
     /// Whether an empty directory is kept that a listing of the store does not show.
     pub(super) async fn keeps(&self, key: &Path) -> bool {
         match self {
-            Self::Local(local) => match local.prefix(key) {
+            Self::Local(local) => match local.folder(key) {
                 Ok(path) => tokio::fs::metadata(path)
                     .await
                     .is_ok_and(|meta| meta.is_dir()),
@@ -83,12 +85,12 @@ impl Directories {
                 let known = known.lock().unwrap_or_else(PoisonError::into_inner);
                 known.iter().any(|kept| kept.prefix_matches(key))
             }
-            Self::S3(_) | Self::Implied => false,
+            Self::S3(_) | Self::Implied(_) => false,
         }
     }
 
-    /// The kept directories right under `key` that a listing of the store does not show.
-    pub(super) fn children(&self, key: &Path) -> BTreeSet<Path> {
+    /// The names of kept directories right under `key` that a listing of the store does not show.
+    pub(super) fn children(&self, key: &Path) -> BTreeSet<String> {
         match self {
             Self::Memory(known) => {
                 let known = known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -96,18 +98,27 @@ impl Directories {
                     .iter()
                     .filter_map(|kept| {
                         let child = kept.prefix_match(key)?.next()?;
-                        Some(key.parts().chain([child]).collect())
+                        Some(child.as_ref().to_owned())
                     })
                     .collect()
             }
-            Self::Local(_) | Self::S3(_) | Self::Implied => BTreeSet::new(),
+            Self::Local(_) | Self::S3(_) | Self::Implied(_) => BTreeSet::new(),
         }
+    }
+}
+
+/// A store that gives its listings page by page.
+pub(super) struct Paged(pub(super) Arc<dyn PaginatedListStore>);
+
+impl fmt::Debug for Paged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Paged")
     }
 }
 
 /// Creates the directory and makes it survive a crash, as uploads do.
 async fn create_local(local: &LocalFileSystem, key: &Path) -> Result<(), StorageError> {
-    let path = local.prefix(key)?;
+    let path = local.folder(key)?;
     tokio::fs::create_dir_all(&path).await?;
     if let Some(parent) = path.parent() {
         tokio::fs::File::open(parent).await?.sync_all().await?;
@@ -116,14 +127,15 @@ async fn create_local(local: &LocalFileSystem, key: &Path) -> Result<(), Storage
 }
 
 /// Paths of directories in a local folder.
-trait Prefix {
-    fn prefix(&self, key: &Path) -> Result<std::path::PathBuf, StorageError>;
+pub(super) trait Folders {
+    /// The folder of a key.
+    fn folder(&self, key: &Path) -> Result<std::path::PathBuf, StorageError>;
 }
 
-impl Prefix for LocalFileSystem {
+impl Folders for LocalFileSystem {
     /// `path_to_filesystem` refuses the root and names like `x#1`, which are fine for directories:
     /// ask it for a file inside and take the parent.
-    fn prefix(&self, key: &Path) -> Result<std::path::PathBuf, StorageError> {
+    fn folder(&self, key: &Path) -> Result<std::path::PathBuf, StorageError> {
         let mut inside = self.path_to_filesystem(&key.clone().join("file"))?;
         inside.pop();
         Ok(inside)
@@ -136,7 +148,7 @@ pub(super) async fn rename_local(
     from: &Path,
     to: &Path,
 ) -> Result<(), StorageError> {
-    let (from, to) = (local.prefix(from)?, local.prefix(to)?);
+    let (from, to) = (local.folder(from)?, local.folder(to)?);
     if let Some(parent) = to.parent() {
         tokio::fs::create_dir_all(parent).await?;
     }

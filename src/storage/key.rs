@@ -69,12 +69,18 @@ fn fits_a_file_system(segment: &str) -> Result<(), StorageError> {
 /// `name#1` is what the local store calls a file in the making; it refuses such names with an error
 /// that no client would understand.
 fn not_in_the_making(name: &str) -> Result<(), StorageError> {
+    if is_in_the_making(name) {
+        let reason = "this store can't hold names that end in # and a number";
+        return Err(StorageError::Name(reason.to_owned()));
+    }
+    Ok(())
+}
+
+/// Whether this is what the local store calls a file in the making.
+pub(super) fn is_in_the_making(name: &str) -> bool {
     match name.split_once('#') {
-        Some((_, digits)) if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) => {
-            let reason = "this store can't hold names that end in # and a number";
-            Err(StorageError::Name(reason.to_owned()))
-        }
-        _ => Ok(()),
+        Some((_, digits)) => !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()),
+        None => false,
     }
 }
 

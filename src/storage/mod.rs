@@ -10,12 +10,16 @@ mod backend;
 mod directories;
 mod download;
 mod error;
+mod format;
 mod key;
 mod listing;
-mod markers;
 mod metered;
 mod open;
+mod pages;
+mod pattern;
 mod probe;
+mod s3_listing;
+mod signed;
 mod tree;
 mod upload;
 
@@ -29,10 +33,11 @@ use object_store::ObjectStore;
 
 use crate::auth::{Permission, User};
 use crate::config;
-use crate::session::{FtpPath, Job, Report};
+use crate::session::{Entry, Facts, FtpPath, Job, Report};
 use crate::telemetry::Metrics;
 
 use directories::Directories;
+use format::FactsOf;
 use key::KeySpace;
 use metered::Metered;
 
@@ -44,6 +49,7 @@ pub struct Storage {
     directories: Directories,
     upload: config::Upload,
     download: config::Download,
+    metrics: Arc<Metrics>,
 }
 
 impl Storage {
@@ -55,11 +61,12 @@ impl Storage {
     pub fn open(config: &config::Config, metrics: Arc<Metrics>) -> Result<Self, OpenError> {
         let opened = open::open(&config.store, &metrics)?;
         Ok(Self {
-            store: Arc::new(Metered::new(opened.store, metrics)),
+            store: Arc::new(Metered::new(opened.store, Arc::clone(&metrics))),
             keys: opened.keys,
             directories: opened.directories,
             upload: config.upload.clone(),
             download: config.download.clone(),
+            metrics,
         })
     }
 
@@ -79,11 +86,17 @@ impl Storage {
     pub async fn list(
         &self,
         user: &User,
+        facts: Facts,
         mut job: Job,
         encode: impl Fn(&str) -> Vec<u8> + Send,
     ) -> Result<u64, StorageError> {
-        let result = self.send_listing(user, &mut job, encode).await;
+        let result = self.send_listing(user, facts, &mut job, encode).await;
         Self::report(job, result)
+    }
+
+    /// The facts of what a path was found to be, as `MLST` shows them.
+    pub fn facts_line(&self, user: &User, facts: Facts, path: &FtpPath, entry: &Entry) -> String {
+        FactsOf::new(facts, user.permissions, &user.home, &path.parent()).line(entry)
     }
 
     fn report(job: Job, result: Result<(), StorageError>) -> Result<u64, StorageError> {

@@ -22,9 +22,9 @@ use url::Url;
 use crate::config;
 use crate::telemetry::Metrics;
 
-use super::directories::Directories;
+use super::directories::{Directories, Paged};
 use super::key::KeySpace;
-use super::markers::S3Markers;
+use super::signed::{SignedS3, Signing};
 
 /// Attempts of one request; `store.retry_timeout` is to end them.
 const MAX_RETRIES: usize = 1000;
@@ -94,17 +94,16 @@ fn open_s3(config: &config::Store, metrics: &Arc<Metrics>, url: &Url) -> Result<
     let region = builder.get_config_value(&AmazonS3ConfigKey::Region);
     let unsigned = builder.get_config_value(&AmazonS3ConfigKey::SkipSignature);
     let s3 = Arc::new(builder.build().map_err(OpenError::Options)?);
-    let markers = S3Markers::new(
-        Arc::clone(&s3),
-        region.unwrap_or_else(|| "us-east-1".to_owned()),
-        unsigned.is_some_and(|value| is_true(&value)),
-        &client,
-        Arc::clone(metrics),
-    );
+    let signing = Signing {
+        region: region.unwrap_or_else(|| "us-east-1".to_owned()),
+        unsigned: unsigned.is_some_and(|value| is_true(&value)),
+        retry_timeout: config.retry_timeout,
+    };
+    let signed = SignedS3::new(Arc::clone(&s3), signing, &client, Arc::clone(metrics));
     Ok(Opened {
         store: s3,
         keys: KeySpace::new(prefix(url)?, false),
-        directories: Directories::S3(markers.map_err(OpenError::Options)?),
+        directories: Directories::S3(signed.map_err(OpenError::Options)?),
     })
 }
 
@@ -116,10 +115,11 @@ fn open_gcs(config: &config::Store, url: &Url) -> Result<Opened, OpenError> {
     for (key, value) in settings::<GoogleConfigKey>(config, "GOOGLE_", "gs")? {
         builder = builder.with_config(key, value);
     }
+    let store = Arc::new(builder.build().map_err(OpenError::Options)?);
     Ok(Opened {
-        store: Arc::new(builder.build().map_err(OpenError::Options)?),
+        directories: Directories::Implied(Paged(Arc::clone(&store) as _)),
+        store,
         keys: KeySpace::new(prefix(url)?, false),
-        directories: Directories::Implied,
     })
 }
 
@@ -131,10 +131,11 @@ fn open_azure(config: &config::Store, url: &Url) -> Result<Opened, OpenError> {
     for (key, value) in settings::<AzureConfigKey>(config, "AZURE_", "az")? {
         builder = builder.with_config(key, value);
     }
+    let store = Arc::new(builder.build().map_err(OpenError::Options)?);
     Ok(Opened {
-        store: Arc::new(builder.build().map_err(OpenError::Options)?),
+        directories: Directories::Implied(Paged(Arc::clone(&store) as _)),
+        store,
         keys: KeySpace::new(prefix(url)?, false),
-        directories: Directories::Implied,
     })
 }
 

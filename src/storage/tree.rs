@@ -14,6 +14,9 @@ use crate::session::{Entry, FtpPath};
 use super::directories::Directories;
 use super::{Storage, StorageError, permit};
 
+/// Why a directory can't be renamed.
+const HIDDEN: &str = "there is a key in it that FTP can't show";
+
 /// Copies or deletes under way at once in the rename of a directory.
 const PARALLEL: usize = 16;
 
@@ -76,11 +79,12 @@ impl Storage {
             return Err(StorageError::NotEmpty);
         }
         let key = self.keys.directory(user, path)?;
-        let level = self.level(&key).await?;
-        if level.has_children() {
+        let first = self.pages(key.clone()).next().await.transpose()?;
+        let first = first.unwrap_or_default();
+        if !first.is_childless() {
             return Err(StorageError::NotEmpty);
         }
-        if !level.marker && !self.directories.keeps(&key).await {
+        if !first.marker && !self.directories.keeps(&key).await {
             return match self.file_entry(user, path).await {
                 Ok(_) => Err(StorageError::NotADirectory),
                 Err(error) => Err(error),
@@ -208,11 +212,24 @@ impl Storage {
         let mut tree = Tree::default();
         let mut open = vec![top];
         while let Some(directory) = open.pop() {
-            let level = self.level(&directory).await?;
-            tree.files
-                .extend(level.files.into_iter().map(|file| file.location));
-            open.extend(level.directories);
-            if level.marker || self.directories.keeps(&directory).await {
+            let mut kept = self.directories.keeps(&directory).await;
+            let mut pages = self.pages(directory.clone());
+            while let Some(page) = pages.next().await.transpose()? {
+                if page.hidden > 0 {
+                    // What can't be named can't be moved, and must not be left behind.
+                    return Err(StorageError::Name(HIDDEN.to_owned()));
+                }
+                kept |= page.marker;
+                for entry in page.entries {
+                    let child = child(&directory, &entry.name)?;
+                    if entry.is_directory() {
+                        open.push(child);
+                    } else {
+                        tree.files.push(child);
+                    }
+                }
+            }
+            if kept {
                 tree.kept.push(directory);
             }
         }
@@ -252,19 +269,13 @@ impl Storage {
         }
     }
 
-    /// Whether anything lies below, or is kept for it. Asks for one page of keys at most.
+    /// Whether anything lies below, or is kept for it.
     async fn directory_exists(&self, user: &User, path: &FtpPath) -> Result<bool, StorageError> {
         let key = self.keys.directory(user, path)?;
         if self.directories.keeps(&key).await {
             return Ok(true);
         }
-        match self.store.list(Some(&key)).next().await.transpose() {
-            Ok(first) => Ok(first.is_some()),
-            // A key that FTP can't show is a key all the same.
-            Err(object_store::Error::InvalidPath { .. }) => Ok(true),
-            Err(object_store::Error::NotFound { .. }) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+        self.has_anything(&key).await
     }
 }
 
@@ -272,6 +283,13 @@ impl Storage {
 struct Tree {
     files: Vec<Path>,
     kept: Vec<Path>,
+}
+
+fn child(directory: &Path, name: &str) -> Result<Path, StorageError> {
+    Ok(
+        Path::parse(format!("{directory}/{name}").trim_start_matches('/'))
+            .map_err(object_store::Error::from)?,
+    )
 }
 
 /// Where a key below `from` goes below `to`.

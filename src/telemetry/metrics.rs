@@ -40,6 +40,8 @@ pub struct Metrics {
     pub store_requests: IntCounterVec,
     /// Durations of requests to the store, by `operation`.
     pub store_request_seconds: HistogramVec,
+    /// Keys met in listings that no FTP path can name, and that were left out.
+    pub store_keys_hidden: IntCounter,
     /// Whether the store answered when last asked: 1 or 0.
     pub store_up: IntGauge,
     /// Passive ports that wait for their client.
@@ -164,6 +166,10 @@ impl Metrics {
                 "Durations of requests to the store.",
                 &["operation"],
                 REQUEST_BUCKETS,
+            )?,
+            store_keys_hidden: new.counter(
+                "store_keys_hidden_total",
+                "Keys met in listings that no FTP path can name, and that were left out.",
             )?,
             store_up: new.gauge("store_up", "Whether the store answered when last asked.")?,
             passive_ports_in_use: new.gauge(

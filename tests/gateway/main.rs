@@ -19,6 +19,7 @@ mod commands;
 mod commit;
 mod drain;
 mod limits;
+mod listing;
 mod login;
 mod names;
 mod replies;

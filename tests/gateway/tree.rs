@@ -59,18 +59,6 @@ async fn a_file_and_a_directory_of_one_name() {
     assert_eq!(client.retrieve("/scans").await.0, b"file");
 }
 
-/// Another program can put such a key there; it must not speak to the client.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_key_with_a_line_end_forges_no_reply() {
-    let gateway = Gateway::on(Store::s3());
-    gateway.store.put("d/a\r\n226 forged", b"x");
-    let mut client = gateway.client().await;
-    let (_, reply) = client.begin("NLST d").await;
-    assert_eq!(reply.code, 553);
-    client.expect("NOOP", 200).await;
-    client.expect("CWD d", 250).await;
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_x_forms_are_the_same() {
     let gateway = Gateway::on(Store::folder());
@@ -80,50 +68,6 @@ async fn the_x_forms_are_the_same() {
     assert_eq!(client.expect("XPWD", 257).await.quoted(), "/a");
     client.expect("XCUP", 250).await;
     client.expect("XRMD a", 250).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn listings_tell_what_is_there() {
-    for store in Store::each() {
-        let gateway = Gateway::on(store);
-        gateway.store.put("a.txt", b"12345");
-        gateway.store.put("sub/b.txt", b"1");
-        let mut client = gateway.client().await;
-        let (long, _) = client.list("LIST", "-la").await;
-        let lines: Vec<_> = long.lines().collect();
-        assert_eq!(lines.len(), 2, "{long}");
-        assert!(
-            lines[0].starts_with("-rw") && lines[0].ends_with(" a.txt"),
-            "{long}"
-        );
-        assert!(lines[0].contains(" 5 "), "{long}");
-        assert!(
-            lines[1].starts_with('d') && lines[1].ends_with(" sub"),
-            "{long}"
-        );
-        let (facts, _) = client.list("MLSD", "/").await;
-        assert!(facts.contains("type=file;size=5;modify="), "{facts}");
-        assert!(facts.contains("type=dir; sub\r\n"), "{facts}");
-        assert_eq!(client.list("NLST", "-1").await.0, "a.txt\r\nsub\r\n");
-        assert_eq!(client.list("NLST", "sub").await.0, "b.txt\r\n");
-        assert_eq!(client.list("LIST", "a.txt").await.0.lines().count(), 1);
-        let (_, reply) = client.begin("MLSD a.txt").await;
-        assert_eq!(reply.code, 550);
-        let mlst = client.expect("MLST a.txt", 250).await;
-        assert!(
-            mlst.lines[1].starts_with(" type=file;size=5;modify="),
-            "{mlst:?}"
-        );
-        assert!(mlst.lines[1].ends_with("; /a.txt"), "{mlst:?}");
-        let stat = client.expect("STAT sub", 213).await;
-        assert!(stat.text().contains("b.txt"), "{stat:?}");
-        assert_eq!(
-            client.expect("MDTM a.txt", 213).await.text().len(),
-            "213 20260102030405".len()
-        );
-        client.expect("SIZE sub", 550).await;
-        client.expect("MDTM sub", 550).await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

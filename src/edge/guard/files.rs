@@ -1,7 +1,7 @@
 //! The verbs that look at or change the tree without moving a file.
 
 use crate::ftp::{PathVerb, Reply, Request};
-use crate::session::{Entry, FtpPath};
+use crate::session::FtpPath;
 
 use super::super::command::SessionVerb;
 use super::settings::times_are_the_buckets;
@@ -75,10 +75,10 @@ impl Guard {
 
     /// RFC 3659, section 7: one line of facts, indented, with the whole path.
     fn facts(&self, path: &FtpPath, reply: Reply) -> Reply {
-        let Some(entry) = self.session.take_entry() else {
+        let Some((_, facts)) = self.session.take_found() else {
             return reply;
         };
-        let line = format!("{} {path}", entry.facts());
+        let line = format!("{facts}{path}");
         Reply::multi(250, vec!["Listing".to_owned(), line, "End".to_owned()])
     }
 
@@ -94,11 +94,11 @@ impl Guard {
 
     /// `SIZE` and `MDTM` are of files; a directory has neither here.
     fn of_a_file(&self, reply: Reply) -> Reply {
-        match self.session.take_entry() {
-            Some(entry) if entry.is_directory() => {
+        match self.session.take_found() {
+            Some((entry, _)) if entry.is_directory() => {
                 Reply::new(550, "That is a directory, not a file")
             }
-            Some(Entry { .. }) | None => reply,
+            _ => reply,
         }
     }
 

@@ -3,6 +3,7 @@
 use tokio::time::Instant;
 
 use crate::ftp::Reply;
+use crate::session::Facts;
 
 use super::super::command::{EdgeVerb, VERBS};
 use super::super::data::Arranged;
@@ -31,7 +32,7 @@ impl Guard {
             EdgeVerb::Epsv => self.epsv(argument),
             EdgeVerb::Pasv => self.pasv(),
             EdgeVerb::Port | EdgeVerb::Eprt => self.active(),
-            EdgeVerb::Feat => features(),
+            EdgeVerb::Feat => self.features(),
             EdgeVerb::Help => help(),
             EdgeVerb::Host => self.host(),
             EdgeVerb::Mfmt => times_are_the_buckets(),
@@ -111,9 +112,34 @@ impl Guard {
             (Some("UTF8" | "UTF-8"), Some("OFF")) => {
                 Reply::new(200, "Names in the old charset are understood")
             }
-            (Some("MLST"), _) => Reply::new(200, "MLST OPTS type;size;modify;"),
+            (Some("MLST"), facts) => self.choose_facts(facts.unwrap_or_default()),
             _ => Reply::new(501, "No such option"),
         }
+    }
+
+    /// RFC 3659, section 7.9: the answer repeats what was understood.
+    fn choose_facts(&self, names: &str) -> Reply {
+        let facts = Facts::chosen(names);
+        self.session.choose_facts(facts);
+        Reply::new(200, format!("MLST OPTS {}", facts.names()))
+    }
+
+    fn features(&self) -> Reply {
+        let mlst = format!("MLST {}", self.session.facts().features());
+        let features = [
+            "Features:",
+            "CLNT",
+            "EPSV",
+            "HOST",
+            "MDTM",
+            &mlst,
+            "REST STREAM",
+            "SIZE",
+            "TVFS",
+            "UTF8",
+            "End",
+        ];
+        Reply::multi(211, features.map(str::to_owned).to_vec())
     }
 
     fn pasv(&mut self) -> Reply {
@@ -209,23 +235,6 @@ impl Guard {
         lines.push("End".to_owned());
         Reply::multi(211, lines)
     }
-}
-
-fn features() -> Reply {
-    let lines = [
-        "Features:",
-        "CLNT",
-        "EPSV",
-        "HOST",
-        "MDTM",
-        "MLST type*;size*;modify*;",
-        "REST STREAM",
-        "SIZE",
-        "TVFS",
-        "UTF8",
-        "End",
-    ];
-    Reply::multi(211, lines.map(str::to_owned).to_vec())
 }
 
 fn help() -> Reply {

@@ -31,6 +31,8 @@ struct Order {
     kind: TransferKind,
     verb: PathVerb,
     path: FtpPath,
+    /// The path in the client's own words.
+    named: String,
     offset: u64,
 }
 
@@ -63,6 +65,7 @@ impl Guard {
         };
         let (transfer, job) = Transfer::new(order.kind, order.path.clone());
         let job = job
+            .called(order.named)
             .declaring(announced.filter(|_| matches!(order.kind, TransferKind::Store(_))))
             .tracked(self.edge.registry.tasks().token());
         self.session.offer(job);
@@ -102,6 +105,11 @@ impl Guard {
             kind,
             verb,
             path: self.path(argument)?,
+            named: self
+                .session
+                .decode(argument)
+                .unwrap_or_default()
+                .into_owned(),
             offset,
         })
     }

@@ -1,0 +1,197 @@
+//! Listings: what they tell, how much they may be, and what they leave out.
+
+use crate::support::{Gateway, Store};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn listings_tell_what_is_there() {
+    for store in Store::each() {
+        let gateway = Gateway::on(store);
+        gateway.store.put("a.txt", b"12345");
+        gateway.store.put("sub/b.txt", b"1");
+        let mut client = gateway.client().await;
+        let (long, _) = client.list("LIST", "-la").await;
+        let lines: Vec<_> = long.lines().collect();
+        assert_eq!(lines.len(), 2, "{long}");
+        assert!(
+            lines[0].starts_with("-rw") && lines[0].ends_with(" a.txt"),
+            "{long}"
+        );
+        assert!(lines[0].contains(" 5 "), "{long}");
+        assert!(
+            lines[1].starts_with('d') && lines[1].ends_with(" sub"),
+            "{long}"
+        );
+        let (facts, _) = client.list("MLSD", "/").await;
+        assert!(facts.contains("type=file;size=5;modify="), "{facts}");
+        assert!(facts.contains("type=dir;perm=cdeflmp;unique="), "{facts}");
+        assert_eq!(client.list("NLST", "-1").await.0, "a.txt\r\nsub\r\n");
+        assert_eq!(client.list("NLST", "sub").await.0, "sub/b.txt\r\n");
+        assert_eq!(client.list("LIST", "a.txt").await.0.lines().count(), 1);
+        let (_, reply) = client.begin("MLSD a.txt").await;
+        assert_eq!(reply.code, 550);
+        let mlst = client.expect("MLST a.txt", 250).await;
+        assert!(
+            mlst.lines[1].starts_with(" type=file;size=5;modify="),
+            "{mlst:?}"
+        );
+        assert!(mlst.lines[1].ends_with("; /a.txt"), "{mlst:?}");
+        let stat = client.expect("STAT sub", 213).await;
+        assert!(stat.text().contains("b.txt"), "{stat:?}");
+        assert_eq!(
+            client.expect("MDTM a.txt", 213).await.text().len(),
+            "213 20260102030405".len()
+        );
+        client.expect("SIZE sub", 550).await;
+        client.expect("MDTM sub", 550).await;
+    }
+}
+
+/// What NLST says can be used as it is (RFC 1123, section 4.1.2.7).
+#[tokio::test(flavor = "multi_thread")]
+async fn names_lead_to_their_files() {
+    for store in Store::each() {
+        let gateway = Gateway::on(store);
+        gateway.store.put("a/b/c.txt", b"x");
+        let mut client = gateway.client().await;
+        for (argument, expected) in [
+            ("", "a\r\n"),
+            ("a/b", "a/b/c.txt\r\n"),
+            ("a/b/", "a/b/c.txt\r\n"),
+            ("/a/b", "/a/b/c.txt\r\n"),
+            ("./a/b", "./a/b/c.txt\r\n"),
+            ("a/b/c.txt", "a/b/c.txt\r\n"),
+            ("a/b/*.txt", "a/b/c.txt\r\n"),
+            ("*", "a\r\n"),
+        ] {
+            let (names, reply) = client.list("NLST", argument).await;
+            assert_eq!(names, expected, "{argument}: {}", reply.text());
+        }
+        client.expect("CWD a", 250).await;
+        let (names, _) = client.list("NLST", "b").await;
+        assert_eq!(client.retrieve(names.trim()).await.0, b"x");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn patterns_choose_among_names() {
+    for store in Store::each() {
+        let gateway = Gateway::on(store);
+        for name in ["a.csv", "b.csv", "c.txt", "[x].csv", "in/d.csv"] {
+            gateway.store.put(name, b"x");
+        }
+        let mut client = gateway.client().await;
+        assert_eq!(client.list("NLST", "?.csv").await.0, "a.csv\r\nb.csv\r\n");
+        assert_eq!(client.list("NLST", "in/*.csv").await.0, "in/d.csv\r\n");
+        assert_eq!(client.list("NLST", "[ac].*").await.0, "a.csv\r\nc.txt\r\n");
+        assert_eq!(
+            client.list("NLST", "[x].csv").await.0,
+            "[x].csv\r\n",
+            "a name before a pattern"
+        );
+        assert_eq!(client.list("LIST", "-l *.txt").await.0.lines().count(), 1);
+        for command in ["NLST *.pdf", "LIST none/*", "MLSD *.csv"] {
+            let (_, reply) = client.begin(command).await;
+            assert_eq!(reply.code, 550, "{command}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_pages_are_one_listing() {
+    for store in Store::each() {
+        let gateway = Gateway::on(store);
+        for index in 0..2500 {
+            gateway.store.put(&format!("d/{index:04}"), b"");
+        }
+        let mut client = gateway.client().await;
+        let (names, _) = client.list("NLST", "d").await;
+        let mut names: Vec<_> = names.lines().map(str::to_owned).collect();
+        names.sort();
+        let expected: Vec<_> = (0..2500).map(|index| format!("d/{index:04}")).collect();
+        assert_eq!(names, expected);
+        assert_eq!(client.list("MLSD", "d").await.0.lines().count(), 2500);
+        if let Store::S3(server) = &gateway.store {
+            server.forget_requests();
+            client.list("LIST", "d").await;
+            assert_eq!(
+                server.count("ListObjectsV2"),
+                3,
+                "three pages, three requests"
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_choose_their_facts() {
+    let gateway = Gateway::on(Store::folder());
+    gateway.store.put("a.txt", b"12345");
+    let mut client = gateway.client().await;
+    let features = client.expect("FEAT", 211).await.text();
+    assert!(
+        features.contains("MLST type*;size*;modify*;perm*;unique*;"),
+        "{features}"
+    );
+    let chosen = client.expect("OPTS MLST size;type;unknown;", 200).await;
+    assert_eq!(chosen.text(), "200 MLST OPTS type;size;");
+    assert_eq!(
+        client.list("MLSD", "").await.0,
+        "type=file;size=5; a.txt\r\n"
+    );
+    assert_eq!(
+        client.expect("MLST a.txt", 250).await.lines[1],
+        " type=file;size=5; /a.txt"
+    );
+    client.expect("OPTS MLST", 200).await;
+    assert_eq!(client.list("MLSD", "").await.0, " a.txt\r\n");
+    let features = client.expect("FEAT", 211).await.text();
+    assert!(
+        features.contains("MLST type;size;modify;perm;unique;"),
+        "{features}"
+    );
+}
+
+/// Real buckets hold keys that no path can name. They hide nothing, and can't speak to the client.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_no_path_can_name_are_left_out() {
+    let gateway = Gateway::on(Store::s3());
+    for key in [
+        "d/a.txt",
+        "d//empty",
+        "d/../up",
+        "d/./dot",
+        "d/a\r\n226 forged",
+        "d/\u{1b}[2J",
+        "d/",
+    ] {
+        gateway.store.put(key, b"x");
+    }
+    let mut client = gateway.client().await;
+    for command in ["NLST d", "LIST d", "MLSD d"] {
+        let (listing, reply) = client.download(command).await;
+        let listing = String::from_utf8(listing).unwrap();
+        assert_eq!(reply.code, 226, "{command}: {}", reply.text());
+        assert_eq!(listing.lines().count(), 1, "{command}: {listing}");
+        assert!(listing.ends_with("a.txt\r\n"), "{command}: {listing}");
+    }
+    assert!(gateway.metric("bucketferry_store_keys_hidden_total") >= 5.0);
+    client.expect("CWD d", 250).await;
+    client.expect("RMD /d", 550).await;
+    client.expect("RNFR /d", 350).await;
+    let refused = client.expect("RNTO /e", 553).await;
+    assert!(refused.text().contains("can't show"), "{}", refused.text());
+    assert_eq!(gateway.store.keys().len(), 7, "nothing was moved");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_hides_what_is_in_the_making() {
+    let gateway = Gateway::on(Store::folder());
+    gateway.store.put("a.txt", b"x");
+    gateway.store.put("b.txt#1", b"half");
+    let Store::Folder(folder) = &gateway.store else {
+        unreachable!()
+    };
+    std::os::unix::fs::symlink("nowhere", folder.path().join("broken")).unwrap();
+    let mut client = gateway.client().await;
+    assert_eq!(client.list("NLST", "").await.0, "a.txt\r\n");
+}
