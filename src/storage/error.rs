@@ -76,6 +76,10 @@ pub enum StorageError {
     /// The store answered with an error.
     #[error("the store failed: {0}")]
     Store(#[source] object_store::Error),
+    /// The store was asked to publish an object, and neither its answer nor a look at the bucket said
+    /// whether it has. If it has, the object is whole.
+    #[error("the store did not say whether it has the object, which may have been published: {0}")]
+    Unresolved(#[source] object_store::Error),
     /// The local folder failed.
     #[error("the local folder failed: {0}")]
     Local(#[source] io::Error),
@@ -128,6 +132,7 @@ impl StorageError {
                 | Self::StoreUnreachable(_)
                 | Self::StoreFull(_)
                 | Self::Store(_)
+                | Self::Unresolved(_)
                 | Self::Local(_)
         )
     }
@@ -244,6 +249,12 @@ impl StorageError {
                 452,
                 "The store has no space left",
                 K::InsufficientStorageSpaceError,
+            ),
+            Self::Unresolved(_) => row(
+                "unresolved",
+                451,
+                "The store did not say whether it has the file, send it again",
+                K::LocalError,
             ),
             Self::Store(_) | Self::Local(_) => row(
                 "store_error",
@@ -382,7 +393,9 @@ fn refused_with(error: &object_store::Error) -> Option<u16> {
 }
 
 /// The first error of type `T` in the chain of causes.
-fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
+pub(super) fn find<'a, T: StdError + 'static>(
+    error: &'a (dyn StdError + 'static),
+) -> Option<&'a T> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(found) = error.downcast_ref::<T>() {

@@ -22,6 +22,7 @@ mod s3_listing;
 mod signed;
 mod tree;
 mod upload;
+mod verdict;
 
 pub use backend::Backend;
 pub use error::StorageError;
@@ -47,6 +48,8 @@ pub struct Storage {
     store: Arc<dyn ObjectStore>,
     keys: KeySpace,
     directories: Directories,
+    /// Whether objects can carry the mark of their upload.
+    marks: bool,
     upload: config::Upload,
     download: config::Download,
     metrics: Arc<Metrics>,
@@ -64,6 +67,7 @@ impl Storage {
             store: Arc::new(Metered::new(opened.store, Arc::clone(&metrics))),
             keys: opened.keys,
             directories: opened.directories,
+            marks: opened.metadata,
             upload: config.upload.clone(),
             download: config.download.clone(),
             metrics,

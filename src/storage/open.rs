@@ -66,6 +66,8 @@ pub(super) struct Opened {
     pub(super) store: Arc<dyn ObjectStore>,
     pub(super) keys: KeySpace,
     pub(super) directories: Directories,
+    /// Whether objects can carry metadata of ours.
+    pub(super) metadata: bool,
 }
 
 pub(super) fn open(config: &config::Store, metrics: &Arc<Metrics>) -> Result<Opened, OpenError> {
@@ -104,6 +106,7 @@ fn open_s3(config: &config::Store, metrics: &Arc<Metrics>, url: &Url) -> Result<
         store: s3,
         keys: KeySpace::new(prefix(url)?, false),
         directories: Directories::S3(signed.map_err(OpenError::Options)?),
+        metadata: true,
     })
 }
 
@@ -120,6 +123,7 @@ fn open_gcs(config: &config::Store, url: &Url) -> Result<Opened, OpenError> {
         directories: Directories::Implied(Paged(Arc::clone(&store) as _)),
         store,
         keys: KeySpace::new(prefix(url)?, false),
+        metadata: true,
     })
 }
 
@@ -136,6 +140,7 @@ fn open_azure(config: &config::Store, url: &Url) -> Result<Opened, OpenError> {
         directories: Directories::Implied(Paged(Arc::clone(&store) as _)),
         store,
         keys: KeySpace::new(prefix(url)?, false),
+        metadata: true,
     })
 }
 
@@ -144,6 +149,7 @@ fn open_memory() -> Opened {
         store: Arc::new(InMemory::new()),
         keys: KeySpace::new(Path::default(), false),
         directories: Directories::memory(),
+        metadata: true,
     }
 }
 
@@ -164,6 +170,7 @@ fn open_local(url: &Url) -> Result<Opened, OpenError> {
         directories: Directories::Local(store.clone()),
         store: Arc::new(store),
         keys: KeySpace::new(Path::default(), true),
+        metadata: false,
     })
 }
 

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Up to `publish` nothing that a reader could see has changed. `publish` is reached only through
-//! [`Job::commit`], which the guard grants.
+//! [`Job::commit`], which the guard grants. Where the store's answer to it is lost, the store is asked
+//! again ([`verdict`](super::verdict)).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +27,7 @@ use crate::auth::{Permission, User};
 use crate::config::{ByteSize, Overwrite};
 use crate::session::{Abort, DataStream, FtpPath, Job, StoreMode, TransferKind};
 
+use super::verdict::{self, Mark, Verdict};
 use super::{Storage, StorageError, permit};
 
 /// The first read of a file takes this much memory; most files on old devices fit.
@@ -206,6 +208,8 @@ enum Condition {
 struct Sink {
     store: Arc<dyn ObjectStore>,
     plan: Plan,
+    /// By which the object is known again; `None` on stores whose answers are not lost.
+    mark: Option<Mark>,
     part_size: usize,
     concurrency: usize,
     /// Bytes taken in all.
@@ -224,6 +228,7 @@ impl Sink {
         Self {
             store: Arc::clone(&storage.store),
             plan,
+            mark: storage.marks.then(Mark::new),
             part_size: usize::try_from(storage.upload.part_size.0).unwrap_or(usize::MAX),
             concurrency: storage.upload.concurrency,
             size: 0,
@@ -283,7 +288,8 @@ impl Sink {
         let payload = self.take_part();
         if matches!(self.multipart, Multipart::None) {
             let (store, key) = (Arc::clone(&self.store), self.plan.key.clone());
-            let create = async move { store.put_multipart(&key).await };
+            let options = Mark::attributes(self.mark.as_ref()).into();
+            let create = async move { store.put_multipart_opts(&key, options).await };
             self.multipart = Multipart::Beginning(tokio::spawn(create));
         }
         let part = self.multipart.begun().await?.put_part(payload);
@@ -334,18 +340,31 @@ impl Sink {
                 | object_store::Error::NotSupported { .. },
             ) => {
                 self.check_condition().await?;
-                Ok(self.put_as(payload, PutMode::Overwrite).await?)
+                let result = self.put_as(payload, PutMode::Overwrite).await;
+                self.judge_put(result).await
             }
-            result => Ok(result?),
+            result => self.judge_put(result).await,
         }
     }
 
     async fn put_as(&mut self, payload: PutPayload, mode: PutMode) -> object_store::Result<()> {
-        let options = PutOptions::from(mode);
+        let mut options = PutOptions::from(mode);
+        options.attributes = Mark::attributes(self.mark.as_ref());
         self.store
             .put_opts(&self.plan.key, payload, options)
             .await?;
         Ok(())
+    }
+
+    /// What a put has done.
+    async fn judge_put(&mut self, result: object_store::Result<()>) -> Result<(), StorageError> {
+        let Err(error) = result else { return Ok(()) };
+        let silent = verdict::is_silence(&error);
+        match self.verdict(&error).await {
+            Verdict::Published => Ok(()),
+            Verdict::NotThere if !silent => Err(error.into()),
+            Verdict::NotThere | Verdict::Unknown => Err(StorageError::Unresolved(error)),
+        }
     }
 
     async fn complete(&mut self) -> Result<(), StorageError> {
@@ -356,9 +375,38 @@ impl Sink {
             self.finish_one_part().await?;
         }
         self.check_condition().await?;
-        self.multipart.begun().await?.complete().await?;
-        self.multipart = Multipart::None;
-        Ok(())
+        match self.multipart.begun().await?.complete().await {
+            Ok(_) => {
+                self.multipart = Multipart::None;
+                Ok(())
+            }
+            Err(error) => self.judge_complete(error).await,
+        }
+    }
+
+    /// What a completion has done that looks like a failure. Once the store has forgotten the upload
+    /// at our word, it is too late to complete it, however slow the store may be.
+    async fn judge_complete(&mut self, error: object_store::Error) -> Result<(), StorageError> {
+        if self.verdict(&error).await == Verdict::Published {
+            self.multipart = Multipart::None;
+            return Ok(());
+        }
+        let certain = self.discard().await || !verdict::is_silence(&error);
+        match self.verdict(&error).await {
+            Verdict::Published => Ok(()),
+            Verdict::NotThere if certain => Err(gone_upload(error)),
+            Verdict::NotThere | Verdict::Unknown => Err(StorageError::Unresolved(error)),
+        }
+    }
+
+    /// Whether this upload's object is there, after a failure that may not be one.
+    async fn verdict(&mut self, error: &object_store::Error) -> Verdict {
+        let Some(mark) = self.mark.as_ref().filter(|_| !verdict::is_refusal(error)) else {
+            return Verdict::NotThere;
+        };
+        let verdict = verdict::look(self.store.as_ref(), &self.plan.key, mark).await;
+        tracing::debug!(key = %self.plan.key, %error, ?verdict, "looked whether an upload was published");
+        verdict
     }
 
     /// Looks whether the condition holds, where the store can't be told to.
@@ -381,19 +429,23 @@ impl Sink {
 
     /// Takes back what has gone up; what can't be taken back no reader sees. The client does not
     /// wait for a store that is slow to forget, but the gateway's end does.
-    async fn discard(&mut self) {
+    ///
+    /// Whether the store has said that it has forgotten it.
+    async fn discard(&mut self) -> bool {
         self.parts_in_flight.shutdown().await;
         let multipart = std::mem::replace(&mut self.multipart, Multipart::None);
         if matches!(multipart, Multipart::None) {
-            return;
+            return true;
         }
         let (key, running) = (self.plan.key.clone(), self.running.clone());
         let forgetting = tokio::spawn(async move {
-            multipart.forget(&key).await;
+            let forgotten = multipart.forget(&key).await;
             drop(running);
+            forgotten
         });
         // Whether it is done by then or not, and however it ends, is in the log.
-        let _ = tokio::time::timeout(DISCARD_PATIENCE, forgetting).await;
+        let forgotten = tokio::time::timeout(DISCARD_PATIENCE, forgetting).await;
+        matches!(forgotten, Ok(Ok(true)))
     }
 }
 
@@ -421,14 +473,24 @@ impl Multipart {
         }
     }
 
-    /// Has the store forget it.
-    async fn forget(mut self, key: &Path) {
+    /// Has the store forget it. Whether it has.
+    async fn forget(mut self, key: &Path) -> bool {
         let abort = async { Ok::<_, StorageError>(self.begun().await?.abort().await?) };
-        match tokio::time::timeout(DISCARD_TIMEOUT, abort).await {
+        let forgotten = tokio::time::timeout(DISCARD_TIMEOUT, abort).await;
+        match &forgotten {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%key, %error, "can't discard an unfinished upload"),
             Err(_) => tracing::warn!(%key, "discarding an unfinished upload takes too long"),
         }
+        matches!(forgotten, Ok(Ok(())))
+    }
+}
+
+/// A completion that finds nothing has not found its upload; the bucket has taken parts before.
+fn gone_upload(error: object_store::Error) -> StorageError {
+    match error {
+        error @ object_store::Error::NotFound { .. } => StorageError::Store(error),
+        error => error.into(),
     }
 }
 

@@ -316,6 +316,68 @@ async fn a_store_that_fails_leaves_nothing_and_says_so() {
     }
 }
 
+/// Published is published, whatever becomes of the store's answer. With tries left, the request is
+/// sent again and refused because of the first one; without, the connection's end is all there is.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_lost_after_the_commit_is_made_up_for_by_looking() {
+    for (operation, size) in [("PutObject", 1000), ("CompleteMultipartUpload", 11 * MIB)] {
+        for (retry_timeout, times) in [("1ms", 1000), ("10s", 1)] {
+            let settings = [
+                ("upload.part_size", "5 MiB"),
+                ("store.retry_timeout", retry_timeout),
+            ];
+            let gateway = Gateway::with(Store::s3(), &settings);
+            let Store::S3(server) = &gateway.store else {
+                unreachable!()
+            };
+            let mut client = gateway.client().await;
+            let (mut expected, bytes) = (Vec::new(), noise(size));
+            for command in ["STOR a.bin", "APPE a.bin", "APPE a.bin"] {
+                for broken in [false, true] {
+                    if broken {
+                        server.break_next_answer(operation, times, 10);
+                    } else {
+                        server.lose_next_answer(operation, times);
+                    }
+                    if command.starts_with("STOR") {
+                        expected.clear();
+                    }
+                    expected.extend_from_slice(&bytes);
+                    let reply = client.upload(command, &bytes).await;
+                    server.heal();
+                    assert_eq!(reply.code, 226, "{command}, {operation}: {reply:?}");
+                    assert!(gateway.store.object("a.bin").unwrap() == expected);
+                    gateway.store.assert_no_leftovers();
+                }
+            }
+        }
+    }
+}
+
+/// The answer is lost, and so is every answer to whether the object is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_can_not_be_told_is_no_success() {
+    let settings = [("store.retry_timeout", "1ms")];
+    let gateway = Gateway::with(Store::s3(), &settings);
+    let Store::S3(server) = &gateway.store else {
+        unreachable!()
+    };
+    let mut client = gateway.client().await;
+    server.lose_next_answer("PutObject", 1000);
+    server.fail_next("HeadObject", 1000, 500);
+    let reply = client.store("a.bin", b"there, but who knows").await;
+    assert_eq!(reply.code, 451, "{}", reply.text());
+    gateway
+        .wait_for(
+            r#"bucketferry_transfers_total{direction="upload",outcome="unresolved"}"#,
+            1.0,
+        )
+        .await;
+    server.heal();
+    assert_eq!(client.store("a.bin", b"and again").await.code, 226);
+    assert_eq!(gateway.store.object("a.bin").unwrap(), b"and again");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_hiccups_is_tried_again() {
     let gateway = Gateway::with(Store::s3(), &[("store.retry_timeout", "10s")]);

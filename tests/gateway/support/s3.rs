@@ -329,6 +329,22 @@ impl S3Server {
     }
 }
 
+/// The end of what was asked.
+impl S3Server {
+    /// Waits until no request is being answered, those included whose client has given up.
+    pub(crate) async fn wait_until_idle(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.faults.in_hand() > 0 {
+            assert!(
+                Instant::now() < deadline,
+                "{} requests without an end",
+                self.faults.in_hand()
+            );
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+}
+
 /// What goes wrong. An operation is named as S3 names it: `"UploadPart"`, or `"*"` for each.
 impl S3Server {
     /// Refuses the next `times` requests with `status` (`usize::MAX`: until healed). 503 is S3's `SlowDown`,

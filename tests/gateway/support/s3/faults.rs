@@ -4,6 +4,7 @@
 //! says which step fails, not which request. They strike after the signature was checked and before the
 //! operation is done, unless said otherwise.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ pub(super) enum Fault {
 pub(super) struct Faults {
     plan: watch::Sender<Plan>,
     log: Mutex<Vec<String>>,
+    in_hand: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -85,6 +87,16 @@ impl Faults {
         self.log.lock().expect("the log").clear();
     }
 
+    /// Counts a request that is being answered, until what it gives is dropped.
+    pub(super) fn take_in_hand(&self) -> InHand<'_> {
+        self.in_hand.fetch_add(1, Ordering::SeqCst);
+        InHand(&self.in_hand)
+    }
+
+    pub(super) fn in_hand(&self) -> usize {
+        self.in_hand.load(Ordering::SeqCst)
+    }
+
     /// Waits as long as a stall of `operation` says, or until it is taken back.
     async fn wait(&self, operation: &str) {
         let Some(by) = self.plan.borrow().stall_of(operation) else {
@@ -99,6 +111,15 @@ impl Faults {
         let mut fault = None;
         self.plan.send_modify(|plan| fault = plan.next(operation));
         fault
+    }
+}
+
+/// A request that is being answered, also one whose client has gone.
+pub(super) struct InHand<'a>(&'a AtomicUsize);
+
+impl Drop for InHand<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

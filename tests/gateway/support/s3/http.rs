@@ -51,6 +51,7 @@ async fn answer(
     service: &S3Service,
     faults: &Faults,
 ) -> io::Result<Response<Body>> {
+    let _in_hand = faults.take_in_hand();
     let visit = Visit::default();
     request.extensions_mut().insert(visit.clone());
     let asked = format!("{} {}", request.method(), request.uri());
