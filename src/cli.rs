@@ -143,6 +143,9 @@ fn check(settings: &Settings, offline: bool) -> Result<(), Failure> {
         Err(error) => faults.push(format!("{:#}", anyhow::Error::from(error))),
         Ok(_) if offline => {}
         Ok(storage) => {
+            if let Some(limit) = storage.largest_upload() {
+                println!("The largest file that can be uploaded has {limit}.");
+            }
             if let Err(error) = runtime()?.block_on(storage.probe()) {
                 faults.push(format!("store.url: {}: {error}", config.store.url));
             }

@@ -32,6 +32,9 @@ const OBJECT_SIZE: RangeInclusive<ByteSize> = ByteSize(1)..=ByteSize::gib(1 << 2
 /// The sizes that S3 takes for a part of a multipart upload.
 const PART_SIZE: RangeInclusive<ByteSize> = ByteSize::mib(5)..=ByteSize::gib(5);
 
+/// Memory for uploads: room for four parts of the least size, at least.
+const MEMORY: RangeInclusive<ByteSize> = ByteSize::mib(20)..=ByteSize::gib(1024);
+
 settings! {
     /// Everything that an operator can set; every value in it is valid.
     pub struct Config;
@@ -177,14 +180,26 @@ settings! {
         /// Change it when a mistaken or hostile client could fill the bucket.
         max_size: Option<ByteSize> where OBJECT_SIZE = None,
 
-        /// The size of the parts in which a file goes to the bucket. A smaller file goes in one
-        /// request. S3 takes 10,000 parts, so this size times 10,000 is the largest file: 78 GiB at
-        /// the default.
+        /// The memory that all uploads share. What clients have sent and the bucket has not taken yet
+        /// is held here; when it is used up, clients wait.
         ///
-        /// Change it when memory is scarce (each upload holds up to `upload.concurrency` parts and
-        /// one more), or make it larger when files are, or when a fast line to the bucket is not
-        /// filled.
+        /// Change it when the machine has less to give, or when many uploads at once are slower than
+        /// the line to the bucket.
+        memory: ByteSize where MEMORY = ByteSize::mib(256),
+
+        /// The size of the parts in which a file goes to the bucket. A smaller file goes in one
+        /// request. Parts double every 1000, up to a quarter of `upload.memory`: stores take 10,000
+        /// parts, so that decides the largest file. `bucketferry check` tells it: 492 GiB at the
+        /// defaults. At most a quarter of `upload.memory`.
+        ///
+        /// Change it when a fast line to the bucket is not filled: larger parts, fewer requests.
         part_size: ByteSize where PART_SIZE = ByteSize::mib(8),
+
+        /// Whether all parts but the last have the same size, so that the largest file is 10,000
+        /// times `upload.part_size`.
+        ///
+        /// Change it when the store wants it so, as Cloudflare R2 does.
+        uniform_parts: bool = false,
 
         /// How many parts of one upload are on their way to the bucket at once.
         ///

@@ -168,7 +168,7 @@ impl<U: UserDetail> StorageBackend<U> for Backend {
         R: AsyncRead + Send + Sync + Unpin + 'static,
     {
         let job = self.job()?;
-        self.run(async |user| self.storage.upload(user, job).await)
+        self.run(async |user| self.storage.upload(user, self.session.id(), job).await)
             .await
     }
 

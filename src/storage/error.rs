@@ -253,7 +253,7 @@ impl StorageError {
             Self::Unresolved(_) => row(
                 "unresolved",
                 451,
-                "The store did not say whether it has the file, send it again",
+                "The store can't be reached to say whether it has the file, send it again",
                 K::LocalError,
             ),
             Self::Store(_) | Self::Local(_) => row(

@@ -26,6 +26,11 @@ impl KeySpace {
         Self { prefix, local }
     }
 
+    /// Whether keys are names of files as well.
+    pub(super) fn is_local(&self) -> bool {
+        self.local
+    }
+
     /// The prefix that all keys share.
     pub(super) fn prefix(&self) -> &Path {
         &self.prefix

@@ -6,7 +6,9 @@
 //! bytes of a transfer go straight between the client's stream (out of the session's
 //! [`Job`](crate::session::Job)) and the store.
 
+mod attributes;
 mod backend;
+mod budget;
 mod directories;
 mod download;
 mod error;
@@ -14,12 +16,15 @@ mod format;
 mod key;
 mod listing;
 mod metered;
+mod multipart;
 mod open;
 mod pages;
+mod parts;
 mod pattern;
 mod probe;
 mod s3_listing;
 mod signed;
+mod sink;
 mod tree;
 mod upload;
 mod verdict;
@@ -34,13 +39,16 @@ use object_store::ObjectStore;
 
 use crate::auth::{Permission, User};
 use crate::config;
-use crate::session::{Entry, Facts, FtpPath, Job, Report};
+use crate::session::{Entry, Facts, FtpPath, Job, Report, SessionId};
 use crate::telemetry::Metrics;
 
+use attributes::Names;
+use budget::Budget;
 use directories::Directories;
 use format::FactsOf;
 use key::KeySpace;
 use metered::Metered;
+use parts::PartSizes;
 
 /// A bucket, as FTP sees it.
 #[derive(Debug)]
@@ -48,8 +56,10 @@ pub struct Storage {
     store: Arc<dyn ObjectStore>,
     keys: KeySpace,
     directories: Directories,
-    /// Whether objects can carry the mark of their upload.
-    marks: bool,
+    /// What metadata is called, where the store keeps any.
+    metadata: Option<Names>,
+    sizes: PartSizes,
+    budget: Budget,
     upload: config::Upload,
     download: config::Download,
     metrics: Arc<Metrics>,
@@ -63,11 +73,26 @@ impl Storage {
     /// When an option is unknown or contradicts another, or the local folder can't be created.
     pub fn open(config: &config::Config, metrics: Arc<Metrics>) -> Result<Self, OpenError> {
         let opened = open::open(&config.store, &metrics)?;
+        let sizes = PartSizes::new(&config.upload, opened.keys.is_local());
+        let memory = usize::try_from(config.upload.memory.0).unwrap_or(usize::MAX);
+        if sizes.largest() > memory / 4 {
+            return Err(OpenError::PartSize {
+                found: config.upload.part_size,
+                memory: config.upload.memory,
+            });
+        }
+        metrics
+            .upload_memory
+            .set(i64::try_from(memory).unwrap_or(i64::MAX));
+        let used = metrics.upload_memory_used.clone();
+        let budget = Budget::new(memory, sizes.largest(), used);
         Ok(Self {
             store: Arc::new(Metered::new(opened.store, Arc::clone(&metrics))),
             keys: opened.keys,
             directories: opened.directories,
-            marks: opened.metadata,
+            metadata: opened.metadata,
+            sizes,
+            budget,
             upload: config.upload.clone(),
             download: config.download.clone(),
             metrics,
@@ -75,8 +100,13 @@ impl Storage {
     }
 
     /// Receives a file from the client. How it ended is in the report, which the guard has too.
-    pub async fn upload(&self, user: &User, mut job: Job) -> Result<u64, StorageError> {
-        let result = self.receive(user, &mut job).await;
+    pub async fn upload(
+        &self,
+        user: &User,
+        session: SessionId,
+        mut job: Job,
+    ) -> Result<u64, StorageError> {
+        let result = self.receive(user, session, &mut job).await;
         Self::report(job, result)
     }
 
@@ -101,6 +131,12 @@ impl Storage {
     /// The facts of what a path was found to be, as `MLST` shows them.
     pub fn facts_line(&self, user: &User, facts: Facts, path: &FtpPath, entry: &Entry) -> String {
         FactsOf::new(facts, user.permissions, &user.home, &path.parent()).line(entry)
+    }
+
+    /// The largest file that can be uploaded, if the store has a limit.
+    #[must_use]
+    pub fn largest_upload(&self) -> Option<config::ByteSize> {
+        self.sizes.largest_object()
     }
 
     fn report(job: Job, result: Result<(), StorageError>) -> Result<u64, StorageError> {

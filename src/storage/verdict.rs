@@ -43,10 +43,9 @@ impl Mark {
         Self(format!("{random:032x}"))
     }
 
-    /// What the object is to carry; nothing on stores that keep no metadata.
-    pub(super) fn attributes(mark: Option<&Self>) -> Attributes {
-        let marked = mark.map(|mark| (Attribute::Metadata(NAME.into()), mark.0.clone()));
-        marked.into_iter().collect()
+    /// Has the object carry it.
+    pub(super) fn put_on(&self, attributes: &mut Attributes) {
+        attributes.insert(Attribute::Metadata(NAME.into()), self.0.clone().into());
     }
 
     fn is_on(&self, attributes: &Attributes) -> bool {
@@ -97,10 +96,10 @@ mod tests {
     const KEY: &str = "a.bin";
 
     async fn put(store: &InMemory, mark: Option<&Mark>) {
-        let options = PutOptions {
-            attributes: Mark::attributes(mark),
-            ..PutOptions::default()
-        };
+        let mut options = PutOptions::default();
+        if let Some(mark) = mark {
+            mark.put_on(&mut options.attributes);
+        }
         let payload = PutPayload::from_static(b"the same bytes");
         store.put_opts(&KEY.into(), payload, options).await.unwrap();
     }

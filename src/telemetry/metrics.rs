@@ -40,6 +40,10 @@ pub struct Metrics {
     pub store_requests: IntCounterVec,
     /// Durations of requests to the store, by `operation`.
     pub store_request_seconds: HistogramVec,
+    /// Memory that uploads may use, in bytes.
+    pub upload_memory: IntGauge,
+    /// Memory that uploads use, in bytes.
+    pub upload_memory_used: IntGauge,
     /// Keys met in listings that no FTP path can name, and that were left out.
     pub store_keys_hidden: IntCounter,
     /// Whether the store answered when last asked: 1 or 0.
@@ -167,6 +171,9 @@ impl Metrics {
                 &["operation"],
                 REQUEST_BUCKETS,
             )?,
+            upload_memory: new.gauge("upload_memory_bytes", "Memory that uploads may use.")?,
+            upload_memory_used: new
+                .gauge("upload_memory_used_bytes", "Memory that uploads use.")?,
             store_keys_hidden: new.counter(
                 "store_keys_hidden_total",
                 "Keys met in listings that no FTP path can name, and that were left out.",

@@ -215,6 +215,14 @@ async fn check_tries_the_bucket_unless_told_not_to() {
         Some(78),
         "what check refuses, serve refuses the same way"
     );
+    let mut parts = bucketferry();
+    parts.args(["check", "--offline", "--store", "memory://"]);
+    parts.env("BUCKETFERRY_UPLOAD__PART_SIZE", "100 MiB");
+    let parts = String::from_utf8(run(&mut parts, "").await.stderr).unwrap();
+    assert!(
+        parts.contains("upload.part_size") && parts.contains("256 MiB"),
+        "{parts}"
+    );
     let offline = run(&mut check(&["--store", url, "--offline"]), "").await;
     assert_eq!(offline.status.code(), Some(0));
 }

@@ -155,6 +155,62 @@ async fn too_large_a_file_is_552_and_leaves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn objects_say_what_they_are_and_who_sent_them() {
+    let gateway = Gateway::with(Store::s3(), &[("upload.part_size", "5 MiB")]);
+    let Store::S3(server) = &gateway.store else {
+        unreachable!()
+    };
+    let mut client = gateway.client().await;
+    for (name, size, content_type) in [
+        ("scan.pdf", 10, "application/pdf"),
+        ("big.csv", 6 * MIB, "text/csv"),
+        ("none", 10, "application/octet-stream"),
+    ] {
+        assert_eq!(client.store(name, &noise(size)).await.code, 226);
+        assert_eq!(server.content_type(name).as_deref(), Some(content_type));
+        assert_eq!(server.metadata(name, "ftp-user").as_deref(), Some("ferry"));
+        assert_eq!(server.metadata(name, "ftp-session").unwrap().len(), 16);
+    }
+}
+
+/// Far more is sent at once than there is memory for: all of it arrives, and memory is kept.
+#[tokio::test(flavor = "multi_thread")]
+async fn uploads_share_their_memory() {
+    let settings = [("upload.memory", "20 MiB"), ("upload.part_size", "5 MiB")];
+    let gateway = Gateway::with(Store::s3(), &settings);
+    let address = gateway.address();
+    let mut clients = tokio::task::JoinSet::new();
+    for index in 0..30 {
+        clients.spawn(async move {
+            let mut client =
+                crate::support::ftp::Client::connect_as(address, "ferry", "secret").await;
+            client.set_deadline(std::time::Duration::from_mins(1));
+            let reply = client
+                .store(&format!("{index}.bin"), &noise(6 * MIB + index))
+                .await;
+            assert_eq!(reply.code, 226, "{}", reply.text());
+        });
+    }
+    let mut most = 0.0_f64;
+    while !clients.is_empty() {
+        most = most.max(gateway.metric("bucketferry_upload_memory_used_bytes"));
+        let pause = std::time::Duration::from_millis(2);
+        if let Ok(Some(ended)) = tokio::time::timeout(pause, clients.join_next()).await {
+            ended.unwrap();
+        }
+    }
+    #[allow(clippy::cast_precision_loss, reason = "a small number")]
+    let budget = (20 * MIB) as f64;
+    assert!(most > budget / 2.0, "it was hardly used: {most}");
+    assert!(most <= budget, "{most}");
+    for index in 0..30 {
+        let object = gateway.store.object(&format!("{index}.bin"));
+        assert!(object.unwrap() == noise(6 * MIB + index));
+    }
+    assert!(gateway.metric("bucketferry_upload_memory_used_bytes").abs() < f64::EPSILON);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn limits_of_a_user_win_over_those_of_all() {
     let users = format!(
         "[[user]]\nname = \"small\"\npassword_hash = {0:?}\nmax_size = \"4 B\"\noverwrite = \"deny\"\n\
