@@ -16,11 +16,14 @@ use crate::edge::{Edge, Parts, sessions_that_fit};
 use crate::ftp::Ftp;
 use crate::session::{Admission, Registry};
 use crate::shutdown::Shutdown;
-use crate::storage::Storage;
+use crate::storage::{Storage, StorageError};
 use crate::telemetry::{Metrics, Xferlog, logging};
 
 /// How soon a store that does not answer is asked again.
 const RETRY_PROBE: Duration = Duration::from_secs(1);
+
+/// How often unfinished uploads are looked for.
+const SWEEP_INTERVAL: Duration = Duration::from_hours(1);
 
 /// A gateway that serves clients.
 #[derive(Debug)]
@@ -77,6 +80,10 @@ impl Gateway {
 
         let addresses = edge.addresses();
         let background = CancellationToken::new();
+        if let Some(age) = config.upload.sweep_after {
+            let sweeping = sweep(Arc::clone(&storage), age, Arc::clone(&metrics));
+            tokio::spawn(background.clone().run_until_cancelled_owned(sweeping));
+        }
         let probing = probe(
             storage,
             Arc::clone(&readiness),
@@ -177,6 +184,21 @@ async fn probe(
             RETRY_PROBE.min(interval)
         })
         .await;
+    }
+}
+
+/// Removes what killed processes left behind, now and every hour.
+async fn sweep(storage: Arc<Storage>, age: Duration, metrics: Arc<Metrics>) {
+    loop {
+        match storage.sweep(age).await {
+            Ok(swept) => metrics.uploads_swept.inc_by(swept as u64),
+            Err(StorageError::StoreDenied(error)) => {
+                tracing::warn!(%error, "not allowed to look for unfinished uploads, leaving them be");
+                return;
+            }
+            Err(error) => tracing::debug!(%error, "can't look for unfinished uploads now"),
+        }
+        tokio::time::sleep(SWEEP_INTERVAL).await;
     }
 }
 

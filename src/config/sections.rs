@@ -201,6 +201,14 @@ settings! {
         /// Change it when the store wants it so, as Cloudflare R2 does.
         uniform_parts: bool = false,
 
+        /// The age at which unfinished uploads, which a killed server leaves behind on S3, are removed
+        /// from the bucket; `none` leaves them. Only those under `store.url` are looked for, at the
+        /// start and every hour.
+        ///
+        /// Change it when a single upload may take longer than this, or when other programs upload
+        /// to the same place and take their time.
+        sweep_after: Option<Duration> where WAIT = Some(Duration::from_hours(48)),
+
         /// How many parts of one upload are on their way to the bucket at once.
         ///
         /// Change it when single uploads are slower than your line to the bucket: more is faster,

@@ -25,6 +25,7 @@ mod probe;
 mod s3_listing;
 mod signed;
 mod sink;
+mod sweep;
 mod tree;
 mod upload;
 mod verdict;

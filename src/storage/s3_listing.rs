@@ -89,7 +89,7 @@ fn parse(body: &[u8], prefix: &str) -> Result<(Page, Option<String>)> {
     Ok((page, answer.next_continuation_token))
 }
 
-fn decode(key: String, encoded: bool) -> String {
+pub(super) fn decode(key: String, encoded: bool) -> String {
     if !encoded {
         return key;
     }

@@ -92,6 +92,15 @@ impl SignedS3 {
         measure(&self.metrics, "list", request).await
     }
 
+    /// Has the store forget a multipart upload.
+    pub(super) async fn abort(&self, key: &Path, upload_id: &str) -> Result<()> {
+        let mut url = self.url(key).await?;
+        url.query_pairs_mut().append_pair("uploadId", upload_id);
+        let request = self.request(Method::DELETE, &url, key.as_ref());
+        measure(&self.metrics, "abort_multipart", request).await?;
+        Ok(())
+    }
+
     async fn marker_url(&self, key: &Path) -> Result<Url> {
         let mut url = self.url(key).await?;
         url.set_path(&format!("{}/", url.path()));

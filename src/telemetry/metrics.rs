@@ -40,6 +40,8 @@ pub struct Metrics {
     pub store_requests: IntCounterVec,
     /// Durations of requests to the store, by `operation`.
     pub store_request_seconds: HistogramVec,
+    /// Unfinished uploads of killed processes that were removed from the store.
+    pub uploads_swept: IntCounter,
     /// Memory that uploads may use, in bytes.
     pub upload_memory: IntGauge,
     /// Memory that uploads use, in bytes.
@@ -170,6 +172,10 @@ impl Metrics {
                 "Durations of requests to the store.",
                 &["operation"],
                 REQUEST_BUCKETS,
+            )?,
+            uploads_swept: new.counter(
+                "uploads_swept_total",
+                "Unfinished uploads of killed processes that were removed from the store.",
             )?,
             upload_memory: new.gauge("upload_memory_bytes", "Memory that uploads may use.")?,
             upload_memory_used: new

@@ -390,6 +390,34 @@ async fn a_store_that_hiccups_is_tried_again() {
     assert_eq!(gateway.store.object("a.bin").unwrap(), b"in the end");
 }
 
+/// What a killed gateway left behind goes, by age, and nothing else does.
+#[tokio::test(flavor = "multi_thread")]
+async fn leftovers_of_a_killed_gateway_are_swept() {
+    let server = crate::support::s3::S3Server::start();
+    server.leave_upload("landing/old.bin", noise(100));
+    server.leave_upload("elsewhere/old.bin", noise(100));
+    server.age(std::time::Duration::from_hours(3));
+    server.leave_upload("landing/young.bin", noise(100));
+    server.put("landing/kept.bin", b"kept".to_vec());
+    let url = format!("{}/landing", server.url());
+    let settings = [("store.url", url.as_str()), ("upload.sweep_after", "2h")];
+    let gateway = Gateway::with(Store::S3(server), &settings);
+    gateway
+        .wait_for("bucketferry_uploads_swept_total", 1.0)
+        .await;
+    let Store::S3(server) = &gateway.store else {
+        unreachable!()
+    };
+    let mut left: Vec<_> = server
+        .open_uploads()
+        .into_iter()
+        .map(|(key, _)| key)
+        .collect();
+    left.sort();
+    assert_eq!(left, ["elsewhere/old.bin", "landing/young.bin"]);
+    assert_eq!(gateway.store.keys(), ["landing/kept.bin"]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_download_that_is_cut_off_ends_with_426() {
     let gateway = Gateway::on(Store::folder());
