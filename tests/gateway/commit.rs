@@ -41,7 +41,7 @@ fn outcome(cut: Cut) -> &'static str {
 async fn cut_off(mut client: Client, mut data: TcpStream, cut: Cut) {
     match cut {
         Cut::Killed => {
-            drop(client);
+            client.hang_up();
             drop(data);
         }
         Cut::Abor => {

@@ -21,6 +21,7 @@ mod drain;
 mod limits;
 mod listing;
 mod login;
+mod matrix;
 mod names;
 mod replies;
 mod resume;

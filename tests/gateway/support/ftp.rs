@@ -19,7 +19,7 @@ mod tests;
 
 use std::fmt::Write as _;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::time::{Duration, Instant};
 
 use socket2::SockRef;
@@ -112,6 +112,14 @@ impl Client {
             transcript: String::new(),
             began: Instant::now(),
         })
+    }
+
+    /// Closes the control connection, as the kernel does for a client that is killed.
+    ///
+    /// Dropping it may take effect later: while another thread starts a process, that has all our sockets until it
+    /// becomes another program. What is done next would then seem to come first.
+    pub(crate) fn hang_up(self) {
+        let _ = SockRef::from(self.stream.get_ref()).shutdown(Shutdown::Both);
     }
 
     /// Closes the control connection with a reset.
@@ -455,11 +463,12 @@ pub(crate) async fn dial(local: Option<IpAddr>, peer: SocketAddr) -> io::Result<
     Ok(stream)
 }
 
-/// Closes a connection with a reset (RST).
+/// Closes a connection with a reset (RST), at once (see [`Client::hang_up`]).
 pub(crate) fn reset(stream: TcpStream) {
     SockRef::from(&stream)
         .set_linger(Some(Duration::ZERO))
         .expect("a socket that can be reset");
+    rustix::net::connect_unspec(&stream).expect("a socket that can be reset");
     drop(stream);
 }
 
