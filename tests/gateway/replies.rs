@@ -106,6 +106,22 @@ async fn quit_during_a_transfer_waits_for_its_end() {
     assert_eq!(gateway.store.object("a.bin").unwrap(), b"all of it");
 }
 
+/// No answer to another command comes where the 150 is due.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_sent_right_behind_a_transfer_is_answered_behind_it() {
+    let gateway = Gateway::on(Store::folder());
+    let mut client = gateway.client().await;
+    let port = client.pasv().await;
+    client.send_raw(b"STOR a.bin\r\nNOOP\r\nSTAT\r\n").await;
+    client.expect_silence(Duration::from_millis(50)).await;
+    let data = crate::support::ftp::dial(None, port).await.unwrap();
+    client.expect_reply(150).await;
+    drop(data);
+    for code in [226, 200, 211] {
+        client.expect_reply(code).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_abor_is_answered() {
     let gateway = Gateway::on(Store::folder());

@@ -55,6 +55,11 @@ impl Running {
         }
     }
 
+    /// Whether the client has been told that the transfer begins.
+    pub(super) fn has_begun(&self) -> bool {
+        self.state == State::Moving
+    }
+
     /// Whether a finished upload may be published: nobody has given it up, and the control
     /// connection is there or was left in an orderly way.
     pub(super) fn may_commit(&self, on_loss: ControlLoss) -> bool {

@@ -230,17 +230,19 @@ impl Guard {
             Ok(line) => line,
             Err(lost) => return self.on_lost(running, lost),
         };
+        // Before the 150, and behind others that wait, an answer would be taken for another's.
+        let at_once = running.has_begun() && self.waiting.is_empty();
         let answered = match During::of(&line) {
             During::Abor => {
                 running.aborts += 1;
                 running.transfer.abort(Abort::ClientAbort);
                 Ok(())
             }
-            During::Noop if self.waiting.is_empty() => {
+            During::Noop if at_once => {
                 let reply = Reply::new(200, "Still at it");
                 self.send_counted("NOOP", reply).await
             }
-            During::Stat if self.waiting.is_empty() => {
+            During::Stat if at_once => {
                 let status = self.status(Some(running.status()));
                 self.send_counted("STAT", status).await
             }
