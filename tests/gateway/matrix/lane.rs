@@ -149,7 +149,7 @@ impl Lane {
     ) -> String {
         let heard = act::upload(self, case, &before.name, bytes).await;
         self.buried().await;
-        self.server().wait_until_idle().await;
+        self.server().wait_until_abandoned().await;
         let is_whole = check::after_a_kill(self.server(), before, whole, &heard);
         self.restart().await;
         check::readers_see(self, before, is_whole.then_some(whole)).await;

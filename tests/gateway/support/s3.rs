@@ -45,6 +45,8 @@ use s3s::auth::SimpleAuth;
 use s3s::dto::Checksum;
 use s3s::service::{S3Service, S3ServiceBuilder};
 use socket2::{Domain, Socket, Type};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use api::Api;
@@ -338,15 +340,29 @@ impl S3Server {
 impl S3Server {
     /// Waits until no request is being answered, those included whose client has given up.
     pub(crate) async fn wait_until_idle(&self) {
-        let deadline = Instant::now() + PATIENCE;
-        while self.faults.in_hand() > 0 {
-            assert!(
-                Instant::now() < deadline,
-                "{} requests without an end",
-                self.faults.in_hand()
-            );
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+        wait_until("no request is being answered", || {
+            self.faults.in_hand() == 0
+        })
+        .await;
+    }
+
+    /// Waits until all clients, which are dead, have had everything that they asked for.
+    pub(crate) async fn wait_until_abandoned(&self) {
+        // Its answer comes after those are accepted that wait.
+        let mut last = TcpStream::connect(self.address).await.expect("the server");
+        let request = b"GET / HTTP/1.1\r\nHost: last\r\nConnection: close\r\n\r\n";
+        last.write_all(request).await.expect("a request");
+        let answer = last.read_to_end(&mut Vec::new()).await;
+        answer.expect("an answer");
+        wait_until("no client is connected", || self.faults.connected() == 0).await;
+    }
+}
+
+async fn wait_until(what: &str, holds: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
 

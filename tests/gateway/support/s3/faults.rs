@@ -5,7 +5,7 @@
 //! operation is done, unless said otherwise.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use s3s::access::{S3Access, S3AccessContext};
@@ -31,6 +31,7 @@ pub(super) struct Faults {
     plan: watch::Sender<Plan>,
     log: Mutex<Vec<String>>,
     in_hand: AtomicUsize,
+    connected: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -97,6 +98,16 @@ impl Faults {
         self.in_hand.load(Ordering::SeqCst)
     }
 
+    /// Counts a connection, until what it gives is dropped.
+    pub(super) fn connect(self: &Arc<Self>) -> Connected {
+        self.connected.fetch_add(1, Ordering::SeqCst);
+        Connected(Arc::clone(self))
+    }
+
+    pub(super) fn connected(&self) -> usize {
+        self.connected.load(Ordering::SeqCst)
+    }
+
     /// Waits as long as a stall of `operation` says, or until it is taken back.
     async fn wait(&self, operation: &str) {
         let Some(by) = self.plan.borrow().stall_of(operation) else {
@@ -123,6 +134,15 @@ impl Drop for InHand<'_> {
     }
 }
 
+/// A connection on which more may be asked.
+pub(super) struct Connected(Arc<Faults>);
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.0.connected.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 impl Plan {
     fn stall_of(&self, operation: &str) -> Option<Duration> {
         self.stalls
@@ -141,7 +161,7 @@ impl Plan {
 }
 
 /// The gate that every signed request passes, once it is known which operation it asks for.
-pub(super) struct Gate(pub(super) std::sync::Arc<Faults>);
+pub(super) struct Gate(pub(super) Arc<Faults>);
 
 #[async_trait::async_trait]
 impl S3Access for Gate {

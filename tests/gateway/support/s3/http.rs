@@ -32,8 +32,12 @@ pub(super) async fn serve(listener: StdListener, service: S3Service, faults: Arc
     let listener = TcpListener::from_std(listener).expect("a listener in the runtime");
     loop {
         let (stream, _) = listener.accept().await.expect("a connection");
+        let connected = faults.connect();
         let (service, faults) = (service.clone(), Arc::clone(&faults));
-        tokio::spawn(connection(stream, service, faults));
+        tokio::spawn(async move {
+            connection(stream, service, faults).await;
+            drop(connected);
+        });
     }
 }
 
