@@ -241,12 +241,8 @@ impl Sink {
     /// What a put has done.
     async fn judge_put(&mut self, result: object_store::Result<()>) -> Result<(), StorageError> {
         let Err(error) = result else { return Ok(()) };
-        let silent = verdict::is_silence(&error);
-        match self.verdict(&error).await {
-            Verdict::Published => Ok(()),
-            Verdict::NotThere if !silent => Err(error.into()),
-            Verdict::NotThere | Verdict::Unknown => Err(StorageError::Unresolved(error)),
-        }
+        let verdict = self.verdict(&error, false).await;
+        self.conclude(verdict, error, StorageError::from)
     }
 
     async fn complete(&mut self) -> Result<(), StorageError> {
@@ -266,29 +262,38 @@ impl Sink {
         }
     }
 
-    /// What a completion has done that looks like a failure. Once the store has forgotten the upload
-    /// at our word, it is too late to complete it, however slow the store may be.
+    /// What a completion has done that looks like a failure.
     async fn judge_complete(&mut self, error: object_store::Error) -> Result<(), StorageError> {
-        if self.verdict(&error).await == Verdict::Published {
+        if self.verdict(&error, false).await == Verdict::Published {
             self.multipart = Multipart::None;
             return Ok(());
         }
-        let certain = self.discard().await || !verdict::is_silence(&error);
-        match self.verdict(&error).await {
-            Verdict::Published => Ok(()),
-            Verdict::NotThere if certain => Err(gone_upload(error)),
-            Verdict::NotThere | Verdict::Unknown => Err(StorageError::Unresolved(error)),
-        }
+        let discarded = self.discard().await;
+        let verdict = self.verdict(&error, discarded).await;
+        self.conclude(verdict, error, failed_completion)
     }
 
-    /// Whether this upload's object is there, after a failure that may not be one.
-    async fn verdict(&mut self, error: &object_store::Error) -> Verdict {
-        let Some(mark) = self.mark.as_ref().filter(|_| !verdict::is_refusal(error)) else {
-            return Verdict::NotThere;
-        };
-        let verdict = verdict::look(self.store.as_ref(), &self.plan.key, mark).await;
-        tracing::debug!(key = %self.plan.key, %error, ?verdict, "looked whether an upload was published");
-        verdict
+    async fn verdict(&mut self, error: &object_store::Error, discarded: bool) -> Verdict {
+        let (store, key) = (self.store.as_ref(), &self.plan.key);
+        verdict::judge(store, key, self.mark.as_ref(), error, discarded).await
+    }
+
+    fn conclude(
+        &mut self,
+        verdict: Verdict,
+        error: object_store::Error,
+        failure: fn(object_store::Error) -> StorageError,
+    ) -> Result<(), StorageError> {
+        match verdict {
+            Verdict::Published => Ok(()),
+            Verdict::NotPublished => Err(failure(error)),
+            Verdict::Unlikely => {
+                let key = &self.plan.key;
+                tracing::warn!(%key, %error, "if an earlier try got through, the object may have been published");
+                Err(failure(error))
+            }
+            Verdict::Unknown => Err(StorageError::Unresolved(error)),
+        }
     }
 
     /// Looks whether the condition holds, where the store can't be told to.
@@ -367,8 +372,8 @@ impl PartInTheMaking {
     }
 }
 
-/// A completion that finds nothing has not found its upload; the bucket has taken parts before.
-fn gone_upload(error: object_store::Error) -> StorageError {
+/// A completion that finds nothing has not found its upload: the bucket has taken parts before.
+fn failed_completion(error: object_store::Error) -> StorageError {
     match error {
         error @ object_store::Error::NotFound { .. } => StorageError::Store(error),
         error => error.into(),
