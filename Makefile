@@ -45,5 +45,17 @@ $(VENV)/ready: conformance/requirements.txt
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@
 
+.PHONY: bench
+bench: bench-build ## Measure the gateway against the floor (half an hour; see docs/performance.md)
+	$(TARGET)/release/bench run $(BENCH)
+
+.PHONY: bench-quick
+bench-quick: bench-build ## The same with less of everything (two minutes)
+	$(TARGET)/release/bench run --quick $(BENCH)
+
+.PHONY: bench-build
+bench-build:
+	$(CARGO) build --release --locked --workspace
+
 .PHONY: check-all
 check-all: lint test deny conformance ## Everything that CI checks

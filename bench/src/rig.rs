@@ -1,0 +1,156 @@
+//! The three processes of a measurement, each on a port of its own.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, ensure};
+
+use crate::client::{Client, Side};
+use crate::ftp::{PASSWORD, USER};
+use crate::process::Process;
+
+/// Which gateway is measured, and how it is set.
+#[derive(Debug, Clone)]
+pub(crate) struct Gateway {
+    pub(crate) program: PathBuf,
+    /// Variables of its environment.
+    pub(crate) environment: Vec<(String, String)>,
+}
+
+/// S3 server, floor and gateway, fresh ones. Dropping it ends them.
+#[derive(Debug)]
+pub(crate) struct Rig {
+    gateway: Seat,
+    floor: Seat,
+    s3: Process,
+}
+
+/// A process and where it is found.
+#[derive(Debug)]
+struct Seat {
+    process: Process,
+    address: SocketAddr,
+}
+
+impl Rig {
+    pub(crate) fn start(gateway: &Gateway) -> anyhow::Result<Self> {
+        let (s3, address) =
+            Process::start("bench s3", own()?.args(["s3", "--with-stdin"]), listening)?;
+        let url = format!("http://{address}");
+        Ok(Self {
+            floor: start_floor(&url)?,
+            gateway: start_gateway(gateway, &url)?,
+            s3,
+        })
+    }
+
+    pub(crate) async fn client(&self, side: Side) -> anyhow::Result<Client> {
+        Client::connect(side, self.seat(side).address).await
+    }
+
+    pub(crate) fn address(&self, side: Side) -> SocketAddr {
+        self.seat(side).address
+    }
+
+    pub(crate) fn process(&self, side: Side) -> &Process {
+        &self.seat(side).process
+    }
+
+    /// Fails if one of them has ended by itself.
+    pub(crate) fn check(&mut self) -> anyhow::Result<()> {
+        self.s3.check()?;
+        self.floor.process.check()?;
+        self.gateway.process.check()
+    }
+
+    fn seat(&self, side: Side) -> &Seat {
+        match side {
+            Side::Floor => &self.floor,
+            Side::Gateway => &self.gateway,
+        }
+    }
+}
+
+fn start_floor(s3: &str) -> anyhow::Result<Seat> {
+    let mut command = own()?;
+    store_variables(&mut command, s3);
+    command.args(["floor", "--with-stdin", "--s3", s3]);
+    seat(Process::start("bench floor", &mut command, listening)?)
+}
+
+/// As an operator would start it for a trial, but with room for all clients.
+fn start_gateway(gateway: &Gateway, s3: &str) -> anyhow::Result<Seat> {
+    let program = &gateway.program;
+    ensure!(
+        program.is_file(),
+        "there is no gateway at {}; build it (cargo build --release), or name it with --gateway",
+        program.display()
+    );
+    let mut command = Command::new(program);
+    store_variables(&mut command, s3);
+    command
+        .args(["serve", "--listen", "127.0.0.1:0"])
+        .args(["--admin-listen", "127.0.0.1:0", "--passive-ports", "0"])
+        .args(["--store", "s3://bench"])
+        .args(["--user", &format!("{USER}:{PASSWORD}")])
+        .env("BUCKETFERRY_LIMITS__MAX_SESSIONS", "20000")
+        .env("BUCKETFERRY_LIMITS__MAX_SESSIONS_PER_IP", "20000")
+        .envs(gateway.environment.iter().cloned());
+    seat(Process::start("the gateway", &mut command, greeting)?)
+}
+
+fn seat((process, address): (Process, String)) -> anyhow::Result<Seat> {
+    let address = address
+        .parse()
+        .with_context(|| format!("no address: {address}"))?;
+    Ok(Seat { process, address })
+}
+
+/// This program once more.
+fn own() -> anyhow::Result<Command> {
+    let program = std::env::current_exe().context("can't find this program")?;
+    Ok(Command::new(program))
+}
+
+/// Both sides speak to the store in the same way: requests are signed, their bodies are not, as over
+/// HTTPS.
+fn store_variables(command: &mut Command, s3: &str) {
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy().into_owned();
+        if name.starts_with("AWS_") || name.starts_with("BUCKETFERRY_") {
+            command.env_remove(name);
+        }
+    }
+    command
+        .env("AWS_ENDPOINT", s3)
+        .env("AWS_ALLOW_HTTP", "true")
+        .env("AWS_REGION", "us-east-1")
+        .env("AWS_ACCESS_KEY_ID", "bench")
+        .env("AWS_SECRET_ACCESS_KEY", "bench")
+        .env("AWS_UNSIGNED_PAYLOAD", "true");
+}
+
+/// The address in `listening on ADDRESS`.
+fn listening(line: &str) -> Option<String> {
+    line.strip_prefix("listening on ").map(str::to_owned)
+}
+
+/// The address in the gateway's `curl -T FILE ftp://USER:PASSWORD@ADDRESS/`.
+fn greeting(line: &str) -> Option<String> {
+    let (_, url) = line.split_once("ftp://")?;
+    let (_, rest) = url.split_once('@')?;
+    rest.split('/').next().map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gateway_says_where_it_is() {
+        let line = "  curl -T FILE ftp://bench:PASSWORD@127.0.0.1:2121/";
+        assert_eq!(greeting(line).as_deref(), Some("127.0.0.1:2121"));
+        assert_eq!(greeting("Health: http://127.0.0.1:8080/readyz"), None);
+    }
+}

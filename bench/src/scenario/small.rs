@@ -1,0 +1,126 @@
+//! Files of 1 KiB: how many a second, and how long each takes to its confirmation.
+
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinSet;
+
+use crate::client::{Client, Side};
+use crate::report::{Aim, Row};
+use crate::rig::Rig;
+
+use super::{Bench, Sides};
+
+const SIZE: u64 = 1024;
+
+/// Names are used again after this many, so that the bucket stays small.
+const NAMES: usize = 1000;
+
+/// At 64 sessions.
+const MANY: usize = 64;
+
+/// What one turn of one side took.
+#[derive(Debug)]
+struct Sample {
+    per_second: f64,
+    median_ms: f64,
+    p99_ms: f64,
+    cpu_ms: f64,
+}
+
+pub(super) async fn run(
+    bench: &Bench,
+    scenario: &'static str,
+    sessions: usize,
+) -> anyhow::Result<Vec<Row>> {
+    let mut rig = bench.rig()?;
+    for side in [Side::Floor, Side::Gateway] {
+        turn(&rig, side, sessions, Duration::from_millis(200)).await?;
+    }
+    let mut samples = Sides::new();
+    for side in bench.turns() {
+        samples.push(side, turn(&rig, side, sessions, bench.scale.small).await?);
+        rig.check()?;
+    }
+    let mut per_second = samples.row(scenario, "files/s", |sample| sample.per_second);
+    let mut p99 = samples.row(scenario, "p99 ms", |sample| sample.p99_ms);
+    if sessions == MANY {
+        per_second = per_second.aim(Aim::AtLeast(3000.0));
+        p99 = p99.aim(Aim::AtMost(50.0));
+    }
+    Ok(vec![
+        per_second,
+        samples.row(scenario, "p50 ms", |sample| sample.median_ms),
+        p99,
+        samples.row(scenario, "CPU ms/file", |sample| sample.cpu_ms),
+    ])
+}
+
+async fn turn(
+    rig: &Rig,
+    side: Side,
+    sessions: usize,
+    duration: Duration,
+) -> anyhow::Result<Sample> {
+    let mut clients = Vec::new();
+    for _ in 0..sessions {
+        clients.push(rig.client(side).await?);
+    }
+    let before = rig.process(side).usage()?;
+    let started = Instant::now();
+    let mut running = JoinSet::new();
+    for (number, client) in clients.into_iter().enumerate() {
+        running.spawn(send_until(client, number, started + duration));
+    }
+    let mut latencies = Vec::new();
+    while let Some(done) = running.join_next().await {
+        latencies.extend(done??);
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    let cpu = rig.process(side).usage()?.cpu - before.cpu;
+    latencies.sort();
+    let files = latencies.len() as f64;
+    Ok(Sample {
+        per_second: files / seconds,
+        median_ms: percentile(&latencies, 50),
+        p99_ms: percentile(&latencies, 99),
+        cpu_ms: cpu * 1000.0 / files,
+    })
+}
+
+/// Sends files until it is time; how long each took.
+async fn send_until(
+    mut client: Client,
+    number: usize,
+    end: Instant,
+) -> anyhow::Result<Vec<Duration>> {
+    let mut latencies = Vec::new();
+    loop {
+        let started = Instant::now();
+        if started >= end {
+            return Ok(latencies);
+        }
+        let name = format!("small-{number}-{}", latencies.len() % NAMES);
+        client.upload(&name, SIZE).await?;
+        latencies.push(started.elapsed());
+    }
+}
+
+/// Of latencies in order, in milliseconds.
+fn percentile(sorted: &[Duration], percent: usize) -> f64 {
+    let index = (sorted.len() * percent / 100).min(sorted.len().saturating_sub(1));
+    let latency = sorted.get(index).copied().unwrap_or_default();
+    latency.as_secs_f64() * 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_in_order() {
+        let latencies: Vec<_> = (1..=200).map(Duration::from_millis).collect();
+        assert!((percentile(&latencies, 50) - 101.0).abs() < 1e-9);
+        assert!((percentile(&latencies, 99) - 199.0).abs() < 1e-9);
+        assert!(percentile(&[], 99).abs() < 1e-9);
+    }
+}
