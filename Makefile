@@ -46,7 +46,7 @@ $(VENV)/ready: conformance/requirements.txt
 	touch $@
 
 .PHONY: bench
-bench: bench-build ## Measure the gateway against the floor (half an hour; see docs/performance.md)
+bench: bench-build ## Measure the gateway against the floor (ten minutes; see docs/performance.md)
 	$(TARGET)/release/bench run $(BENCH)
 
 .PHONY: bench-quick

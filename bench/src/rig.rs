@@ -64,6 +64,10 @@ impl Rig {
         &self.seat(side).process
     }
 
+    pub(crate) fn s3(&self) -> &Process {
+        &self.s3
+    }
+
     /// Fails if one of them has ended by itself.
     pub(crate) fn check(&mut self) -> anyhow::Result<()> {
         self.s3.check()?;

@@ -23,6 +23,8 @@ struct Sample {
     throughput: f64,
     cpu_per_gb: f64,
     peak: f64,
+    /// What the S3 server took meanwhile: it should be less.
+    store_cpu_per_gb: f64,
 }
 
 pub(super) async fn run(
@@ -50,6 +52,7 @@ pub(super) async fn run(
             .row(scenario, "CPU s/GB", |sample| sample.cpu_per_gb)
             .aim_ratio(Aim::AtMost(1.3)),
         samples.row(scenario, "peak MiB", |sample| sample.peak),
+        samples.row(scenario, "S3's CPU s/GB", |sample| sample.store_cpu_per_gb),
     ])
 }
 
@@ -66,21 +69,23 @@ async fn turn(
     }
     let process = rig.process(side);
     process.forget_peak()?;
-    let before = process.usage()?;
+    let (before, store_before) = (process.usage()?, rig.s3().usage()?);
     let started = Instant::now();
     let clients = transfer_all(clients, direction, size).await?;
     let seconds = started.elapsed().as_secs_f64();
-    let after = process.usage()?;
+    let (after, store_after) = (process.usage()?, rig.s3().usage()?);
     if matches!(direction, Direction::Upload) {
         for (mut client, name) in clients {
             client.verify(&name, size).await?;
         }
     }
-    let bytes = size * streams as u64;
+    let moved = megabytes(size * streams as u64);
+    let per_gb = |cpu: f64| cpu / (moved / 1000.0);
     Ok(Sample {
-        throughput: megabytes(bytes) / seconds,
-        cpu_per_gb: (after.cpu - before.cpu) / (megabytes(bytes) / 1000.0),
+        throughput: moved / seconds,
+        cpu_per_gb: per_gb(after.cpu - before.cpu),
         peak: mib(after.peak),
+        store_cpu_per_gb: per_gb(store_after.cpu - store_before.cpu),
     })
 }
 
