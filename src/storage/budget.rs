@@ -5,9 +5,8 @@
 //!
 //! Parts have a least size, so memory can be full of parts of which none is full: a deadlock, if
 //! all were equal. Therefore a quarter of the budget is kept for finishing. Whoever waits with the
-//! oldest part gets a right to finish it: from then on it is let grow to its full size, is sent up,
-//! and frees what it held. There are as many such rights at once as the quarter has room for whole
-//! parts.
+//! oldest part gets a right to finish it, while the quarter has room for the whole of it: from then
+//! on it is let grow to its full size, is sent up, and frees what it held.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,8 +28,8 @@ struct Shared {
 struct State {
     /// Bytes that anyone may have.
     free: usize,
-    /// Rights to finish a part that nobody has.
-    rights: usize,
+    /// Bytes kept for finishing that nobody has a right to.
+    kept: usize,
     /// The next part's age, and the next waiter's name.
     next: u64,
     /// Who waits, the oldest part first.
@@ -39,8 +38,15 @@ struct State {
 
 #[derive(Debug)]
 struct Waiter {
-    bytes: usize,
+    need: Need,
     grant: oneshot::Sender<Grant>,
+}
+
+/// What a part asks for, and what it may come to.
+#[derive(Debug, Clone, Copy)]
+struct Need {
+    bytes: usize,
+    part_size: usize,
 }
 
 /// What a waiter gets.
@@ -59,17 +65,18 @@ pub(super) struct Claim {
     held: usize,
     /// Bytes in all.
     bytes: usize,
+    /// What the part may come to.
+    part_size: usize,
     finishing: bool,
 }
 
 impl Budget {
-    /// A budget of `total` bytes for parts of at most `largest_part`, which is at most a quarter of
-    /// it. `used` shows what is held.
-    pub(super) fn new(total: usize, largest_part: usize, used: IntGauge) -> Self {
+    /// A budget of `total` bytes, for parts of at most a quarter of it. `used` shows what is held.
+    pub(super) fn new(total: usize, used: IntGauge) -> Self {
         let for_finishing = total / 4;
         let state = State {
             free: total - for_finishing,
-            rights: (for_finishing / largest_part.max(1)).max(1),
+            kept: for_finishing,
             next: 0,
             waiting: BTreeMap::new(),
         };
@@ -79,41 +86,44 @@ impl Budget {
         }))
     }
 
-    /// A claim for a new part, which holds nothing yet.
-    pub(super) fn claim(&self) -> Claim {
+    /// A claim for a new part of at most `part_size`, which holds nothing yet.
+    pub(super) fn claim(&self, part_size: usize) -> Claim {
         Claim {
             budget: self.clone(),
             age: self.state().name(),
             held: 0,
             bytes: 0,
+            part_size,
             finishing: false,
         }
     }
 
     /// What there is at once, or else a place among those who wait.
-    fn ask(&self, age: u64, bytes: usize) -> Result<Grant, Waiting> {
+    fn ask(&self, age: u64, need: Need) -> Result<Grant, Waiting> {
         let mut state = self.state();
         let first = state.waiting.first_key_value();
         if first.is_none_or(|((oldest, _), _)| age < *oldest)
-            && let Some(grant) = state.take(bytes)
+            && let Some(grant) = state.take(need)
         {
             return Ok(grant);
         }
         let (grant, granted) = oneshot::channel();
         let place = (age, state.name());
-        state.waiting.insert(place, Waiter { bytes, grant });
+        state.waiting.insert(place, Waiter { need, grant });
         Err(Waiting {
             budget: self.clone(),
             place,
-            bytes,
+            need,
             granted,
         })
     }
 
-    fn give_back(&self, held: usize, finishing: bool) {
+    fn give_back(&self, claim: &Claim) {
         let mut state = self.state();
-        state.free += held;
-        state.rights += usize::from(finishing);
+        state.free += claim.held;
+        if claim.finishing {
+            state.kept += claim.part_size;
+        }
         state.serve();
     }
 
@@ -128,37 +138,37 @@ impl State {
         self.next
     }
 
-    fn take(&mut self, bytes: usize) -> Option<Grant> {
-        if self.free >= bytes {
-            self.free -= bytes;
+    fn take(&mut self, need: Need) -> Option<Grant> {
+        if self.free >= need.bytes {
+            self.free -= need.bytes;
             Some(Grant::Bytes)
-        } else if self.rights > 0 {
-            self.rights -= 1;
+        } else if self.kept >= need.part_size {
+            self.kept -= need.part_size;
             Some(Grant::RightToFinish)
         } else {
             None
         }
     }
 
-    fn put(&mut self, grant: Grant, bytes: usize) {
+    fn put(&mut self, grant: Grant, need: Need) {
         match grant {
-            Grant::Bytes => self.free += bytes,
-            Grant::RightToFinish => self.rights += 1,
+            Grant::Bytes => self.free += need.bytes,
+            Grant::RightToFinish => self.kept += need.part_size,
         }
     }
 
     /// Gives what there is to those who wait, the oldest part first.
     fn serve(&mut self) {
         while let Some(first) = self.waiting.first_entry() {
-            let bytes = first.get().bytes;
+            let need = first.get().need;
             let place = *first.key();
-            let Some(grant) = self.take(bytes) else {
+            let Some(grant) = self.take(need) else {
                 return;
             };
             let waiter = self.waiting.remove(&place);
             let taken = waiter.is_some_and(|waiter| waiter.grant.send(grant).is_ok());
             if !taken {
-                self.put(grant, bytes);
+                self.put(grant, need);
             }
         }
     }
@@ -168,7 +178,11 @@ impl Claim {
     /// Claims `bytes` more, as soon as there are so many. Nothing is claimed if this is dropped.
     pub(super) async fn grow(&mut self, bytes: usize) {
         if !self.finishing {
-            let grant = match self.budget.ask(self.age, bytes) {
+            let need = Need {
+                bytes,
+                part_size: self.part_size,
+            };
+            let grant = match self.budget.ask(self.age, need) {
                 Ok(grant) => grant,
                 Err(waiting) => waiting.granted().await,
             };
@@ -185,7 +199,7 @@ impl Claim {
 impl Drop for Claim {
     fn drop(&mut self) {
         self.budget.0.used.sub(gauge(self.bytes));
-        self.budget.give_back(self.held, self.finishing);
+        self.budget.give_back(self);
     }
 }
 
@@ -197,7 +211,7 @@ fn gauge(bytes: usize) -> i64 {
 struct Waiting {
     budget: Budget,
     place: (u64, u64),
-    bytes: usize,
+    need: Need,
     granted: oneshot::Receiver<Grant>,
 }
 
@@ -217,7 +231,7 @@ impl Drop for Waiting {
         state.waiting.remove(&self.place);
         // A grant that has been received is not here any more.
         if let Ok(grant) = self.granted.try_recv() {
-            state.put(grant, self.bytes);
+            state.put(grant, self.need);
         }
         state.serve();
     }
@@ -233,7 +247,7 @@ mod tests {
 
     /// 3 MiB for anyone, and one right to finish a part of 1 MiB.
     fn budget() -> Budget {
-        Budget::new(4 * MIB, MIB, IntGauge::new("used", "used").unwrap())
+        Budget::new(4 * MIB, IntGauge::new("used", "used").unwrap())
     }
 
     fn grows(claim: &mut Claim, bytes: usize) -> bool {
@@ -243,7 +257,7 @@ mod tests {
     #[test]
     fn what_is_used_up_is_waited_for() {
         let budget = budget();
-        let mut claims: Vec<_> = (0..5).map(|_| budget.claim()).collect();
+        let mut claims: Vec<_> = (0..5).map(|_| budget.claim(MIB)).collect();
         for claim in &mut claims[..3] {
             assert!(grows(claim, MIB));
         }
@@ -257,11 +271,11 @@ mod tests {
     #[tokio::test]
     async fn the_oldest_part_is_served_first() {
         let budget = budget();
-        let mut full = budget.claim();
+        let mut full = budget.claim(MIB);
         full.grow(3 * MIB).await;
-        let mut finishing = budget.claim();
+        let mut finishing = budget.claim(MIB);
         finishing.grow(1).await;
-        let (mut old, mut young) = (budget.claim(), budget.claim());
+        let (mut old, mut young) = (budget.claim(MIB), budget.claim(MIB));
         let young = tokio::spawn(async move {
             young.grow(2 * MIB).await;
             young
@@ -285,7 +299,7 @@ mod tests {
     async fn half_parts_cannot_block_each_other() {
         let budget = budget();
         let parts = (0..100).map(|_| {
-            let mut claim = budget.claim();
+            let mut claim = budget.claim(MIB);
             tokio::spawn(async move {
                 for _ in 0..16 {
                     claim.grow(MIB / 16).await;
@@ -299,19 +313,19 @@ mod tests {
         assert_eq!(budget.0.used.get(), 0);
         let state = budget.state();
         assert_eq!(
-            (state.free, state.rights, state.waiting.len()),
-            (3 * MIB, 1, 0)
+            (state.free, state.kept, state.waiting.len()),
+            (3 * MIB, MIB, 0)
         );
     }
 
     #[tokio::test]
     async fn who_gives_up_waiting_leaves_nothing_behind() {
         let budget = budget();
-        let mut full = budget.claim();
+        let mut full = budget.claim(MIB);
         full.grow(3 * MIB).await;
-        let mut finishing = budget.claim();
+        let mut finishing = budget.claim(MIB);
         finishing.grow(1).await;
-        let mut claim = budget.claim();
+        let mut claim = budget.claim(MIB);
         let waiting = tokio::spawn(async move { claim.grow(MIB).await });
         tokio::task::yield_now().await;
         waiting.abort();
@@ -319,8 +333,8 @@ mod tests {
         drop((full, finishing));
         let state = budget.state();
         assert_eq!(
-            (state.free, state.rights, state.waiting.len()),
-            (3 * MIB, 1, 0)
+            (state.free, state.kept, state.waiting.len()),
+            (3 * MIB, MIB, 0)
         );
     }
 }

@@ -86,7 +86,7 @@ impl Storage {
             .upload_memory
             .set(i64::try_from(memory).unwrap_or(i64::MAX));
         let used = metrics.upload_memory_used.clone();
-        let budget = Budget::new(memory, sizes.largest(), used);
+        let budget = Budget::new(memory, used);
         Ok(Self {
             store: Arc::new(Metered::new(opened.store, Arc::clone(&metrics))),
             keys: opened.keys,

@@ -132,9 +132,10 @@ fn open_s3(config: &config::Store, metrics: &Arc<Metrics>, url: &Url) -> Result<
 /// Whether the requests go to AWS: other stores have endpoints of their own, and may not know its
 /// newer checksums.
 fn is_aws_itself(settings: &[(AmazonS3ConfigKey, String)]) -> bool {
-    let names_another =
-        |(key, _): &(AmazonS3ConfigKey, String)| *key == AmazonS3ConfigKey::Endpoint;
-    !settings.iter().any(names_another)
+    use AmazonS3ConfigKey::{Endpoint, S3Endpoint};
+    !settings
+        .iter()
+        .any(|(key, _)| matches!(key, Endpoint | S3Endpoint))
 }
 
 fn open_gcs(config: &config::Store, url: &Url) -> Result<Opened, OpenError> {
@@ -277,5 +278,23 @@ fn retries(config: &config::Store) -> RetryConfig {
             max_backoff: MAX_BACKOFF,
             ..BackoffConfig::default()
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_with_an_endpoint_of_its_own_is_not_aws() {
+        let named = |name: &str| {
+            let key: AmazonS3ConfigKey = name.parse().unwrap();
+            is_aws_itself(&[(key, "https://store.example".to_owned())])
+        };
+        assert!(!named("aws_endpoint"));
+        assert!(!named("aws_endpoint_url"));
+        assert!(!named("aws_endpoint_url_s3"));
+        assert!(named("aws_metadata_endpoint"));
+        assert!(is_aws_itself(&[]));
     }
 }

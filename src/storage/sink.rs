@@ -350,7 +350,7 @@ impl PartInTheMaking {
             chunks: Vec::new(),
             length: 0,
             size,
-            claim: budget.claim(),
+            claim: budget.claim(size),
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! The order of replies: the storage has opened the object, then the data connection is there,
 //! then `150`, then bytes, then one last reply. Meanwhile the guard listens: `ABOR`, `STAT` and
-//! `NOOP` are answered at once, `QUIT` is noted, anything else waits.
+//! `NOOP` are answered at once while bytes move, `QUIT` is noted, anything else waits.
 
 use std::time::Duration;
 
