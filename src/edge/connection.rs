@@ -4,10 +4,11 @@
 //! an answer, never a failure. Reading asks the kernel itself first, because the commit barrier has
 //! to know what has arrived, and cached readiness would not tell.
 
+use std::future::poll_fn;
 use std::io;
 use std::os::fd::AsFd;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
@@ -100,15 +101,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             if let Some(line) = self.buffered()? {
                 return Ok(line);
             }
-            // Memory only while there is something to read into it: idle sessions have none.
-            self.received.reserve(MAX_LINE - self.received.len());
-            let mut room = (&mut self.stream).take((MAX_LINE - self.received.len()) as u64);
-            match room.read_buf(&mut self.received).await {
+            match poll_fn(|context| self.poll_more(context)).await {
                 Ok(0) => return Err(Lost::Closed),
                 Ok(_) => {}
                 Err(error) => return Err(Lost::Broken(error)),
             }
         }
+    }
+
+    /// Takes what has arrived into the buffer. It is read onto the stack first: sessions that only
+    /// wait, which most do, hold no memory for it.
+    fn poll_more(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut stack = [0; MAX_LINE];
+        let room = MAX_LINE - self.received.len();
+        let mut arrived = ReadBuf::new(&mut stack[..room]);
+        ready!(Pin::new(&mut self.stream).poll_read(context, &mut arrived))?;
+        self.received.extend_from_slice(arrived.filled());
+        Poll::Ready(Ok(arrived.filled().len()))
     }
 
     /// The next line if it has arrived: `None` means that the kernel holds nothing more.
