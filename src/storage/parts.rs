@@ -20,6 +20,8 @@ pub(super) struct PartSizes {
     first: usize,
     largest: usize,
     max_parts: Option<usize>,
+    /// What all parts add up to; asked for with every chunk.
+    largest_object: Option<ByteSize>,
 }
 
 impl PartSizes {
@@ -28,7 +30,7 @@ impl PartSizes {
         let size = |size: ByteSize| usize::try_from(size.0).unwrap_or(usize::MAX);
         let first = size(upload.part_size);
         let room = (size(upload.memory) / 4).min(LARGEST);
-        Self {
+        let sizes = Self {
             first,
             largest: if upload.uniform_parts {
                 first
@@ -36,6 +38,11 @@ impl PartSizes {
                 room.max(first)
             },
             max_parts: (!local).then_some(MAX_PARTS),
+            largest_object: None,
+        };
+        Self {
+            largest_object: sizes.add_up(),
+            ..sizes
         }
     }
 
@@ -58,6 +65,10 @@ impl PartSizes {
 
     /// The largest object that the parts add up to, if there is a limit.
     pub(super) fn largest_object(&self) -> Option<ByteSize> {
+        self.largest_object
+    }
+
+    fn add_up(&self) -> Option<ByteSize> {
         let count = self.max_parts?;
         let sizes = (0..count).filter_map(|index| self.size(index));
         Some(ByteSize(sizes.map(|size| size as u64).sum()))
