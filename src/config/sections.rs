@@ -187,6 +187,14 @@ settings! {
         /// the line to the bucket.
         memory: ByteSize where MEMORY = ByteSize::mib(256),
 
+        /// A folder on disk for what slow clients have sent, when `upload.memory` is used up: fast ones
+        /// then need not wait for them. Its files have no names, so a killed server leaves none.
+        /// Without one, everything stays in memory.
+        ///
+        /// Change it when many clients at once are slow: 100 clients need up to 100 times
+        /// `upload.part_size` there.
+        spill_dir: Option<PathBuf> = None,
+
         /// The size of the parts in which a file goes to the bucket. A smaller file goes in one
         /// request. Parts double every 1000, up to a quarter of `upload.memory`: stores take 10,000
         /// parts, so that decides the largest file. `bucketferry check` tells it: 492 GiB at the

@@ -98,6 +98,11 @@ impl Budget {
         }
     }
 
+    /// Whether anyone waits for memory.
+    pub(super) fn is_short(&self) -> bool {
+        !self.state().waiting.is_empty()
+    }
+
     /// What there is at once, or else a place among those who wait.
     fn ask(&self, age: u64, need: Need) -> Result<Grant, Waiting> {
         let mut state = self.state();
@@ -194,12 +199,18 @@ impl Claim {
         self.bytes += bytes;
         self.budget.0.used.add(gauge(bytes));
     }
+
+    /// Gives back all that it holds. The part stays as old as it is.
+    pub(super) fn give_back(&mut self) {
+        self.budget.0.used.sub(gauge(self.bytes));
+        self.budget.give_back(self);
+        (self.held, self.bytes, self.finishing) = (0, 0, false);
+    }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        self.budget.0.used.sub(gauge(self.bytes));
-        self.budget.give_back(self);
+        self.give_back();
     }
 }
 

@@ -21,7 +21,7 @@ pub(super) enum Directories {
     /// In memory they are remembered beside the objects.
     Memory(Mutex<BTreeSet<Path>>),
     /// On S3 they are markers.
-    S3(SignedS3),
+    S3(Arc<SignedS3>),
     /// They can't be kept: only what has something in it is a directory.
     Implied(Paged),
 }

@@ -28,6 +28,21 @@ impl Metered {
     pub(super) fn new(inner: Arc<dyn ObjectStore>, metrics: Arc<Metrics>) -> Self {
         Self { inner, metrics }
     }
+
+    /// Awaits a request that was made past the store, and counts it.
+    pub(super) async fn measure<T>(
+        &self,
+        operation: &str,
+        request: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        measure(&self.metrics, operation, request).await
+    }
+
+    /// Counts the requests of an upload that was begun past the store.
+    pub(super) fn measured(&self, inner: Box<dyn MultipartUpload>) -> Box<dyn MultipartUpload> {
+        let metrics = Arc::clone(&self.metrics);
+        Box::new(MeteredUpload { inner, metrics })
+    }
 }
 
 /// Awaits a request and counts it.
@@ -95,8 +110,7 @@ impl ObjectStore for Metered {
     ) -> Result<Box<dyn MultipartUpload>> {
         let request = self.inner.put_multipart_opts(key, opts);
         let inner = measure(&self.metrics, "create_multipart", request).await?;
-        let metrics = Arc::clone(&self.metrics);
-        Ok(Box::new(MeteredUpload { inner, metrics }))
+        Ok(self.measured(inner))
     }
 
     async fn get_opts(&self, key: &Path, options: GetOptions) -> Result<GetResult> {

@@ -6,6 +6,8 @@
 //! bytes of a transfer go straight between the client's stream (out of the session's
 //! [`Job`](crate::session::Job)) and the store.
 
+mod appending;
+mod assembly;
 mod attributes;
 mod backend;
 mod budget;
@@ -15,14 +17,18 @@ mod error;
 mod format;
 mod key;
 mod listing;
+mod local_append;
 mod metered;
 mod multipart;
 mod open;
 mod pages;
+mod part;
 mod parts;
 mod pattern;
 mod probe;
+mod publish;
 mod s3_listing;
+mod s3_upload;
 mod signed;
 mod sink;
 mod sweep;
@@ -43,6 +49,8 @@ use crate::config;
 use crate::session::{Entry, Facts, FtpPath, Job, Report, SessionId};
 use crate::telemetry::Metrics;
 
+use appending::Appending;
+use assembly::Assembly;
 use attributes::Names;
 use budget::Budget;
 use directories::Directories;
@@ -55,6 +63,9 @@ use parts::PartSizes;
 #[derive(Debug)]
 pub struct Storage {
     store: Arc<dyn ObjectStore>,
+    assembly: Arc<Assembly>,
+    /// Objects that are being appended to.
+    appending: Appending,
     keys: KeySpace,
     directories: Directories,
     /// What metadata is called, where the store keeps any.
@@ -82,13 +93,22 @@ impl Storage {
                 memory: config.upload.memory,
             });
         }
+        if let Some(path) = &config.upload.spill_dir {
+            part::try_to_spill(path).map_err(|source| OpenError::SpillDir {
+                path: path.clone(),
+                source,
+            })?;
+        }
         metrics
             .upload_memory
             .set(i64::try_from(memory).unwrap_or(i64::MAX));
         let used = metrics.upload_memory_used.clone();
         let budget = Budget::new(memory, used);
+        let store = Arc::new(Metered::new(opened.store, Arc::clone(&metrics)));
         Ok(Self {
-            store: Arc::new(Metered::new(opened.store, Arc::clone(&metrics))),
+            store: Arc::clone(&store) as _,
+            assembly: Arc::new(Assembly::new(store, opened.means)),
+            appending: Appending::default(),
             keys: opened.keys,
             directories: opened.directories,
             metadata: opened.metadata,

@@ -17,6 +17,7 @@ const DISCARD_TIMEOUT: Duration = Duration::from_secs(30);
 ///
 /// It is begun in a task of its own: if the transfer is given up at that very moment, the store has
 /// an upload whose name we must still learn, to discard it.
+#[derive(Debug)]
 pub(super) enum Multipart {
     None,
     Beginning(JoinHandle<object_store::Result<Box<dyn MultipartUpload>>>),

@@ -22,6 +22,7 @@ use url::Url;
 use crate::config;
 use crate::telemetry::Metrics;
 
+use super::assembly::Means;
 use super::attributes::Names;
 use super::directories::{Directories, Paged};
 use super::key::KeySpace;
@@ -62,6 +63,14 @@ pub enum OpenError {
     /// Options that contradict each other, or lack something.
     #[error("store.options")]
     Options(#[source] object_store::Error),
+    /// The folder for what memory has no room for.
+    #[error("upload.spill_dir: can't make files in {path}; create the folder, or leave it out")]
+    SpillDir {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The local folder.
     #[error("store.url: can't use the folder {path}")]
     Folder {
@@ -75,6 +84,7 @@ pub enum OpenError {
 /// An open store and what goes with its kind.
 pub(super) struct Opened {
     pub(super) store: Arc<dyn ObjectStore>,
+    pub(super) means: Means,
     pub(super) keys: KeySpace,
     pub(super) directories: Directories,
     /// What metadata is called, where the store keeps any.
@@ -106,6 +116,9 @@ fn open_s3(config: &config::Store, metrics: &Arc<Metrics>, url: &Url) -> Result<
             .with_unsigned_payload(true)
             .with_checksum_algorithm(Checksum::CRC64NVME);
     }
+    // With a customer's own key, copies would need it in headers that only object_store has.
+    let is_customer_key = |key: &AmazonS3ConfigKey| key.as_ref() == "aws_sse_customer_key_base64";
+    let copies = !settings.iter().any(|(key, _)| is_customer_key(key));
     for (key, value) in settings {
         if let AmazonS3ConfigKey::Client(key) = key {
             client = client.with_config(key, value.clone());
@@ -114,17 +127,26 @@ fn open_s3(config: &config::Store, metrics: &Arc<Metrics>, url: &Url) -> Result<
     }
     let region = builder.get_config_value(&AmazonS3ConfigKey::Region);
     let unsigned = builder.get_config_value(&AmazonS3ConfigKey::SkipSignature);
+    let express = builder.get_config_value(&AmazonS3ConfigKey::S3Express);
     let s3 = Arc::new(builder.build().map_err(OpenError::Options)?);
     let signing = Signing {
+        bucket: bucket(url)?.to_owned(),
         region: region.unwrap_or_else(|| "us-east-1".to_owned()),
         unsigned: unsigned.is_some_and(|value| is_true(&value)),
         retry_timeout: config.retry_timeout,
     };
     let signed = SignedS3::new(Arc::clone(&s3), signing, &client, Arc::clone(metrics));
+    let signed = Arc::new(signed.map_err(OpenError::Options)?);
     Ok(Opened {
         store: s3,
+        means: if express.is_some_and(|value| is_true(&value)) {
+            // Its requests are signed with sessions of their own.
+            Means::Store
+        } else {
+            Means::s3(Arc::clone(&signed), copies)
+        },
         keys: KeySpace::new(prefix(url)?, false),
-        directories: Directories::S3(signed.map_err(OpenError::Options)?),
+        directories: Directories::S3(signed),
         metadata: Some(Names::HYPHENED),
     })
 }
@@ -150,6 +172,7 @@ fn open_gcs(config: &config::Store, url: &Url) -> Result<Opened, OpenError> {
     Ok(Opened {
         directories: Directories::Implied(Paged(Arc::clone(&store) as _)),
         store,
+        means: Means::Store,
         keys: KeySpace::new(prefix(url)?, false),
         metadata: Some(Names::HYPHENED),
     })
@@ -167,6 +190,7 @@ fn open_azure(config: &config::Store, url: &Url) -> Result<Opened, OpenError> {
     Ok(Opened {
         directories: Directories::Implied(Paged(Arc::clone(&store) as _)),
         store,
+        means: Means::Store,
         keys: KeySpace::new(prefix(url)?, false),
         metadata: Some(Names::IDENTIFIERS),
     })
@@ -175,6 +199,7 @@ fn open_azure(config: &config::Store, url: &Url) -> Result<Opened, OpenError> {
 fn open_memory() -> Opened {
     Opened {
         store: Arc::new(InMemory::new()),
+        means: Means::Store,
         keys: KeySpace::new(Path::default(), false),
         directories: Directories::memory(),
         metadata: Some(Names::HYPHENED),
@@ -196,6 +221,7 @@ fn open_local(url: &Url) -> Result<Opened, OpenError> {
         .with_fsync(true);
     Ok(Opened {
         directories: Directories::Local(store.clone()),
+        means: Means::Local(store.clone()),
         store: Arc::new(store),
         keys: KeySpace::new(Path::default(), true),
         metadata: None,

@@ -19,6 +19,7 @@ const LARGEST: usize = 5 << 30;
 pub(super) struct PartSizes {
     first: usize,
     largest: usize,
+    uniform: bool,
     max_parts: Option<usize>,
     /// What all parts add up to; asked for with every chunk.
     largest_object: Option<ByteSize>,
@@ -37,6 +38,7 @@ impl PartSizes {
             } else {
                 room.max(first)
             },
+            uniform: upload.uniform_parts,
             max_parts: (!local).then_some(MAX_PARTS),
             largest_object: None,
         };
@@ -56,6 +58,11 @@ impl PartSizes {
             .checked_shl(doublings)
             .and_then(|factor| self.first.checked_mul(factor));
         Some(grown.unwrap_or(self.largest).min(self.largest))
+    }
+
+    /// Whether all parts have to be of one size.
+    pub(super) fn are_uniform(&self) -> bool {
+        self.uniform
     }
 
     /// The largest part that there can be.

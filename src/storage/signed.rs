@@ -1,15 +1,17 @@
 //! Requests to S3 of our own making, for what `object_store`'s paths can't say.
 //!
 //! Keys that end with a slash (directory markers) and keys with empty segments or control
-//! characters exist in real buckets. These requests are signed and sent with `object_store`'s own
+//! characters exist in real buckets; a part can be a copy of what the bucket has; and an upload can be
+//! completed on a condition. These requests are signed and sent with `object_store`'s own
 //! credentials, authorizer and HTTP client.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{Method, Request, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use object_store::aws::{AmazonS3, AwsAuthorizer};
 use object_store::client::{
     ClientOptions, HttpClient, HttpConnector, HttpRequestBody, ReqwestConnector,
@@ -17,6 +19,7 @@ use object_store::client::{
 use object_store::path::Path;
 use object_store::signer::Signer;
 use object_store::{Error, Result};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use url::Url;
 
 use crate::telemetry::Metrics;
@@ -33,6 +36,7 @@ const MAX_BACKOFF: Duration = Duration::from_secs(3);
 pub(super) struct SignedS3 {
     s3: Arc<AmazonS3>,
     client: HttpClient,
+    bucket: String,
     region: String,
     unsigned: bool,
     retry_timeout: Duration,
@@ -41,6 +45,7 @@ pub(super) struct SignedS3 {
 
 /// How requests are signed and how long they are tried.
 pub(super) struct Signing {
+    pub(super) bucket: String,
     pub(super) region: String,
     pub(super) unsigned: bool,
     pub(super) retry_timeout: Duration,
@@ -56,6 +61,7 @@ impl SignedS3 {
         Ok(Self {
             s3,
             client: ReqwestConnector::default().connect(options)?,
+            bucket: signing.bucket,
             region: signing.region,
             unsigned: signing.unsigned,
             retry_timeout: signing.retry_timeout,
@@ -66,7 +72,7 @@ impl SignedS3 {
     /// Makes the marker `key/` exist.
     pub(super) async fn create_marker(&self, key: &Path) -> Result<()> {
         let url = self.marker_url(key).await?;
-        let request = self.request(Method::PUT, &url, key.as_ref());
+        let request = self.request(Method::PUT, &url, Content::default());
         measure(&self.metrics, "put", request).await?;
         Ok(())
     }
@@ -74,7 +80,7 @@ impl SignedS3 {
     /// Makes the marker `key/` not exist. It is no error if it did not.
     pub(super) async fn remove_marker(&self, key: &Path) -> Result<()> {
         let url = self.marker_url(key).await?;
-        let request = self.request(Method::DELETE, &url, key.as_ref());
+        let request = self.request(Method::DELETE, &url, Content::default());
         match measure(&self.metrics, "delete", request).await {
             Ok(_) | Err(Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(error),
@@ -88,7 +94,7 @@ impl SignedS3 {
         // The signature wants spaces as `%20`; forms write them as `+`.
         let escaped = url.query().map(|query| query.replace('+', "%20"));
         url.set_query(escaped.as_deref());
-        let request = self.request(Method::GET, &url, "");
+        let request = self.request(Method::GET, &url, Content::default());
         measure(&self.metrics, "list", request).await
     }
 
@@ -96,9 +102,55 @@ impl SignedS3 {
     pub(super) async fn abort(&self, key: &Path, upload_id: &str) -> Result<()> {
         let mut url = self.url(key).await?;
         url.query_pairs_mut().append_pair("uploadId", upload_id);
-        let request = self.request(Method::DELETE, &url, key.as_ref());
+        let request = self.request(Method::DELETE, &url, Content::default());
         measure(&self.metrics, "abort_multipart", request).await?;
         Ok(())
+    }
+
+    /// The store, for what it can say itself.
+    pub(super) fn store(&self) -> &AmazonS3 {
+        &self.s3
+    }
+
+    /// Makes a range of an object a part of a multipart upload, if the object still has this tag.
+    /// The answer is XML.
+    pub(super) async fn copy_part(&self, part: &CopiedPart<'_>) -> Result<Bytes> {
+        let mut url = self.url(part.to).await?;
+        url.query_pairs_mut()
+            .append_pair("partNumber", &(part.index + 1).to_string())
+            .append_pair("uploadId", part.upload_id);
+        let source = utf8_percent_encode(part.from.as_ref(), PATH);
+        let source = format!("{}/{source}", self.bucket);
+        let range = format!("bytes={}-{}", part.range.start, part.range.end - 1);
+        let mut content = Content::default();
+        content.header("x-amz-copy-source", &source)?;
+        content.header("x-amz-copy-source-range", &range)?;
+        if let Some(e_tag) = part.e_tag {
+            content.header("x-amz-copy-source-if-match", e_tag)?;
+        }
+        let request = self.request(Method::PUT, &url, content);
+        measure(&self.metrics, "copy_part", request).await
+    }
+
+    /// Makes an object of a multipart upload's parts, which are listed as XML, if `condition` (a
+    /// header and its value) holds. The answer is XML.
+    pub(super) async fn complete(
+        &self,
+        key: &Path,
+        upload_id: &str,
+        parts: String,
+        condition: Option<(&'static str, &str)>,
+    ) -> Result<Bytes> {
+        let mut url = self.url(key).await?;
+        url.query_pairs_mut().append_pair("uploadId", upload_id);
+        let mut content = Content {
+            body: parts.into(),
+            ..Content::default()
+        };
+        if let Some((name, value)) = condition {
+            content.header(name, value)?;
+        }
+        self.request(Method::POST, &url, content).await
     }
 
     async fn marker_url(&self, key: &Path) -> Result<Url> {
@@ -124,13 +176,13 @@ impl SignedS3 {
     }
 
     /// Tries until there is an answer that trying again would not change, or time is over.
-    async fn request(&self, method: Method, url: &Url, key: &str) -> Result<Bytes> {
+    async fn request(&self, method: Method, url: &Url, content: Content) -> Result<Bytes> {
         let give_up = Instant::now() + self.retry_timeout;
         let mut wait = BACKOFF;
         loop {
-            let (error, again) = match self.attempt(method.clone(), url).await {
+            let (error, again) = match self.attempt(method.clone(), url, &content).await {
                 Ok((status, body)) if status.is_success() => return Ok(body),
-                Ok((status, body)) => (refusal(status, &body, key), is_passing(status)),
+                Ok((status, body)) => (refusal(status, &body, url.path()), is_passing(status)),
                 Err(error) => (error, true),
             };
             if !again || Instant::now() + wait > give_up {
@@ -142,12 +194,19 @@ impl SignedS3 {
         }
     }
 
-    async fn attempt(&self, method: Method, url: &Url) -> Result<(StatusCode, Bytes)> {
+    async fn attempt(
+        &self,
+        method: Method,
+        url: &Url,
+        content: &Content,
+    ) -> Result<(StatusCode, Bytes)> {
+        let may_tell_late = method != Method::GET;
         let mut request = Request::builder()
             .method(method)
             .uri(url.as_str())
-            .body(HttpRequestBody::empty())
+            .body(HttpRequestBody::from(content.body.clone()))
             .map_err(generic)?;
+        request.headers_mut().extend(content.headers.clone());
         if !self.unsigned {
             let credential = self.s3.credentials().get_credential().await?;
             let authorizer = AwsAuthorizer::new(&credential, "s3", &self.region);
@@ -156,8 +215,36 @@ impl SignedS3 {
         let response = self.client.execute(request).await.map_err(generic)?;
         let status = response.status();
         let body = response.into_body().bytes().await.map_err(generic)?;
-        Ok((status, body))
+        let late = may_tell_late.then(|| told_late(&body)).flatten();
+        Ok((late.filter(|_| status.is_success()).unwrap_or(status), body))
     }
+}
+
+/// What a request has besides its method and URL.
+#[derive(Default)]
+struct Content {
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Content {
+    fn header(&mut self, name: &'static str, value: &str) -> Result<()> {
+        let value = HeaderValue::from_str(value).map_err(generic)?;
+        self.headers.insert(name, value);
+        Ok(())
+    }
+}
+
+/// A range of an object that becomes a part.
+pub(super) struct CopiedPart<'a> {
+    pub(super) from: &'a Path,
+    /// The tag that the object has to have.
+    pub(super) e_tag: Option<&'a str>,
+    pub(super) range: Range<u64>,
+    pub(super) to: &'a Path,
+    pub(super) upload_id: &'a str,
+    /// From 0 on.
+    pub(super) index: usize,
 }
 
 impl fmt::Debug for SignedS3 {
@@ -166,8 +253,41 @@ impl fmt::Debug for SignedS3 {
     }
 }
 
+/// What is left as it is in the path of a key.
+const PATH: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'/')
+    .remove(b'_')
+    .remove(b'~');
+
+/// S3 says 200 before it has copied or put together what may take long. If that fails, the answer has
+/// an error in it instead.
+fn told_late(body: &[u8]) -> Option<StatusCode> {
+    let body = std::str::from_utf8(body).ok()?;
+    let (_, error) = body.split_once("<Error>")?;
+    Some(match code_in(error)? {
+        "AccessDenied" => StatusCode::FORBIDDEN,
+        "NoSuchKey" | "NoSuchUpload" => StatusCode::NOT_FOUND,
+        "PreconditionFailed" => StatusCode::PRECONDITION_FAILED,
+        "ConditionalRequestConflict" => StatusCode::CONFLICT,
+        "NotImplemented" => StatusCode::NOT_IMPLEMENTED,
+        "EntityTooSmall" | "InvalidPart" | "InvalidPartOrder" | "InvalidRequest" => {
+            StatusCode::BAD_REQUEST
+        }
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    })
+}
+
+/// What stands in the `Code` of an error.
+fn code_in(error: &str) -> Option<&str> {
+    let (_, code) = error.split_once("<Code>")?;
+    Some(code.split_once("</Code>")?.0)
+}
+
 fn is_passing(status: StatusCode) -> bool {
-    status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS
+    status == StatusCode::TOO_MANY_REQUESTS
+        || (status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED)
 }
 
 /// The error that `object_store` would have given for the same answer.
@@ -178,6 +298,12 @@ fn refusal(status: StatusCode, body: &[u8], key: &str) -> Error {
         StatusCode::NOT_FOUND => Error::NotFound { path, source },
         StatusCode::FORBIDDEN => Error::PermissionDenied { path, source },
         StatusCode::UNAUTHORIZED => Error::Unauthenticated { path, source },
+        StatusCode::PRECONDITION_FAILED | StatusCode::CONFLICT => {
+            Error::Precondition { path, source }
+        }
+        StatusCode::NOT_IMPLEMENTED | StatusCode::METHOD_NOT_ALLOWED => {
+            Error::NotSupported { source }
+        }
         _ => Error::Generic {
             store: "S3",
             source,

@@ -11,14 +11,18 @@
 
 use bytes::BytesMut;
 use object_store::path::Path;
-use object_store::{GetResult, ObjectStoreExt, UpdateVersion};
+use object_store::{ObjectStoreExt, UpdateVersion};
 use tokio::io::AsyncReadExt;
+use tokio::time::Instant;
 
 use crate::auth::{Permission, User};
 use crate::config::Overwrite;
 use crate::session::{Abort, DataStream, FtpPath, Job, SessionId, StoreMode, TransferKind};
 
-use super::sink::{Condition, Plan, Sink, without_bucket};
+use super::appending::OnlyAppend;
+use super::assembly::Base;
+use super::publish::without_bucket;
+use super::sink::{Condition, Plan, Pressure, Sink};
 use super::{Storage, StorageError, attributes, permit};
 
 impl Storage {
@@ -54,6 +58,10 @@ impl Storage {
         let unique = (mode == StoreMode::Unique).then(|| fresh_name(job.path()));
         let path = unique.as_ref().unwrap_or(job.path());
         let key = self.file_key(user, path)?;
+        let only = match mode {
+            StoreMode::Append | StoreMode::RestartAt(_) => Some(self.only_append(&key)?),
+            StoreMode::Replace | StoreMode::Unique => None,
+        };
         let (base, condition) = match mode {
             StoreMode::Replace => (None, self.check_replace(user, &key).await?),
             StoreMode::Unique => (None, Condition::Absent),
@@ -65,6 +73,7 @@ impl Storage {
             unique,
             base,
             condition,
+            only,
             max_size: user.max_size.or(self.upload.max_size),
         })
     }
@@ -81,26 +90,36 @@ impl Storage {
         }
     }
 
-    /// What is already there, to be written again before the client's bytes. What may not be
-    /// replaced may not be added to either: it was delivered once.
+    /// Keeps other appends to this object away, which could only spoil each other's.
+    fn only_append(&self, key: &Path) -> Result<OnlyAppend, StorageError> {
+        self.appending.begin(key).ok_or(StorageError::Conflict)
+    }
+
+    /// What is already there, which the client's bytes come after. What may not be replaced may not
+    /// be added to either: it was delivered once.
     async fn base(
         &self,
         user: &User,
         key: &Path,
         offset: Option<u64>,
-    ) -> Result<(Option<GetResult>, Condition), StorageError> {
-        match self.store.get(key).await {
+    ) -> Result<(Option<Base>, Condition), StorageError> {
+        match self.store.head(key).await {
             Ok(_) if self.overwrite(user) == Overwrite::Deny => Err(StorageError::Exists),
-            Ok(object) => {
-                let size = object.meta.size;
+            Ok(meta) => {
+                let size = meta.size;
                 if let Some(asked) = offset.filter(|offset| *offset != size) {
                     return Err(StorageError::Restart { asked, size });
                 }
-                let condition = Condition::Unchanged(UpdateVersion {
-                    e_tag: object.meta.e_tag.clone(),
-                    version: object.meta.version.clone(),
-                });
-                Ok((Some(object), condition))
+                let version = UpdateVersion {
+                    e_tag: meta.e_tag,
+                    version: meta.version,
+                };
+                let base = Base {
+                    key: key.clone(),
+                    size,
+                    version: version.clone(),
+                };
+                Ok((Some(base), Condition::Unchanged(version)))
             }
             Err(object_store::Error::NotFound { .. }) => match offset {
                 None | Some(0) => Ok((None, Condition::StillAbsent)),
@@ -139,32 +158,53 @@ impl Storage {
         stream: &mut DataStream,
         sink: &mut Sink,
     ) -> Result<(), StorageError> {
-        sink.write_base().await?;
+        sink.take_base().await?;
         loop {
             let mut chunk = sink.chunk().await;
-            let more = self.fill(job, stream, &mut chunk).await?;
+            let more = self.fill(job, stream, &mut chunk, sink.pressure()).await?;
             sink.write(chunk.freeze()).await?;
             if !more {
                 return Ok(());
             }
+            sink.make_way().await;
         }
     }
 
-    /// Reads until the chunk is full or the client has ended its data connection, which is `false`.
+    /// Reads until the chunk is full, or enough for now, or the client has ended its data connection,
+    /// which is `false`.
     async fn fill(
         &self,
         job: &Job,
         stream: &mut DataStream,
         chunk: &mut BytesMut,
+        mut pressure: Pressure<'_>,
     ) -> Result<bool, Abort> {
+        let mut since = Instant::now();
+        let mut stalled = since + self.upload.stall_timeout;
         while chunk.len() < chunk.capacity() {
-            let read = tokio::time::timeout(self.upload.stall_timeout, stream.read_buf(chunk));
-            match read.await {
-                Ok(Ok(0)) => return Ok(false),
-                Ok(Ok(bytes)) => job.count(bytes),
-                Ok(Err(_)) => return Err(Abort::DataLost),
+            let read = async {
+                tokio::select! {
+                    biased;
+                    read = stream.read_buf(chunk) => Some(read),
+                    () = pressure.next_look() => None,
+                }
+            };
+            let read = tokio::time::timeout_at(stalled, read).await;
+            let now = Instant::now();
+            match read {
+                Ok(Some(Ok(0))) => return Ok(false),
+                Ok(Some(Ok(bytes))) => {
+                    job.count(bytes);
+                    stalled = now + self.upload.stall_timeout;
+                }
+                Ok(Some(Err(_))) => return Err(Abort::DataLost),
+                Ok(None) => {}
                 Err(_) => return Err(Abort::Stalled),
             }
+            if pressure.waited(now - since, chunk.len()) {
+                break;
+            }
+            since = now;
         }
         Ok(true)
     }

@@ -46,6 +46,8 @@ pub struct Metrics {
     pub upload_memory: IntGauge,
     /// Memory that uploads use, in bytes.
     pub upload_memory_used: IntGauge,
+    /// What slow uploads have on disk because memory was short, in bytes.
+    pub upload_spilled: IntGauge,
     /// Keys met in listings that no FTP path can name, and that were left out.
     pub store_keys_hidden: IntCounter,
     /// Whether the store answered when last asked: 1 or 0.
@@ -180,6 +182,10 @@ impl Metrics {
             upload_memory: new.gauge("upload_memory_bytes", "Memory that uploads may use.")?,
             upload_memory_used: new
                 .gauge("upload_memory_used_bytes", "Memory that uploads use.")?,
+            upload_spilled: new.gauge(
+                "upload_spilled_bytes",
+                "What slow uploads have on disk, because memory was short.",
+            )?,
             store_keys_hidden: new.counter(
                 "store_keys_hidden_total",
                 "Keys met in listings that no FTP path can name, and that were left out.",

@@ -22,6 +22,7 @@ mod limits;
 mod listing;
 mod login;
 mod matrix;
+mod memory;
 mod names;
 mod replies;
 mod resume;

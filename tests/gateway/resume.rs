@@ -122,12 +122,139 @@ async fn an_append_does_not_undo_anothers_write() {
         let mut data = client.open_data().await;
         client.expect("APPE a.bin", 150).await;
         gateway.store.put("a.bin", b"another's");
-        tokio::io::AsyncWriteExt::write_all(&mut data, &noise(size))
-            .await
-            .unwrap();
+        // It may be found out before all is sent.
+        let _ = tokio::io::AsyncWriteExt::write_all(&mut data, &noise(size)).await;
         drop(data);
         client.expect_reply(450).await;
         assert_eq!(gateway.store.object("a.bin").unwrap(), b"another's");
         gateway.store.assert_no_leftovers();
     }
+}
+
+/// What is there stays where it is: the store copies it, and only what is new passes through us.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_append_to_a_large_object_does_not_move_it() {
+    let gateway = Gateway::on(Store::s3());
+    let old = noise(300 * MIB);
+    gateway.store.put("a.bin", &old);
+    let s3 = gateway.store.server();
+    s3.forget_requests();
+    let mut client = gateway.client().await;
+    let new = noise(MIB);
+    assert_eq!(client.upload("APPE a.bin", &new).await.code, 226);
+    assert_eq!((s3.count("GetObject"), s3.count("PutObject")), (0, 0));
+    assert_eq!((s3.count("UploadPartCopy"), s3.count("UploadPart")), (2, 1));
+    let now = gateway.store.object("a.bin").unwrap();
+    assert!(now[..old.len()] == old && now[old.len()..] == new);
+    assert_eq!(s3.metadata("a.bin", "ftp-user").as_deref(), Some("ferry"));
+    gateway.store.assert_no_leftovers();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_append_of_nothing_changes_nothing() {
+    for store in Store::each() {
+        let gateway = Gateway::on(store);
+        for size in [3, 6 * MIB] {
+            let old = noise(size);
+            gateway.store.put("a.bin", &old);
+            let mut client = gateway.client().await;
+            assert_eq!(client.upload("APPE a.bin", b"").await.code, 226);
+            assert!(gateway.store.object("a.bin").unwrap() == old);
+        }
+        let mut client = gateway.client().await;
+        assert_eq!(client.upload("APPE new.bin", b"").await.code, 226);
+        assert_eq!(gateway.store.object("new.bin").unwrap(), b"");
+        gateway.store.assert_no_leftovers();
+    }
+}
+
+/// A store that can't copy into parts has the object written again, the first time and ever after.
+#[tokio::test(flavor = "multi_thread")]
+async fn where_the_store_does_not_copy_appends_write_again() {
+    let gateway = Gateway::on(Store::s3());
+    let s3 = gateway.store.server();
+    s3.fail_next("UploadPartCopy", usize::MAX, 501);
+    let mut whole = noise(20 * MIB);
+    gateway.store.put("a.bin", &whole);
+    for _ in 0..2 {
+        let mut client = gateway.client().await;
+        let new = noise(MIB);
+        assert_eq!(client.upload("APPE a.bin", &new).await.code, 226);
+        whole.extend(new);
+        assert!(gateway.store.object("a.bin").unwrap() == whole);
+        assert_eq!(s3.count("UploadPartCopy"), 1, "it is not asked again");
+    }
+    gateway.store.assert_no_leftovers();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_appends_at_once_the_second_is_told_to_try_again() {
+    for store in Store::each() {
+        let gateway = Gateway::on(store);
+        let old = noise(12 * MIB);
+        gateway.store.put("a.bin", &old);
+        let (mut first, mut second) = (gateway.client().await, gateway.client().await);
+        let mut data = first.open_data().await;
+        first.expect("APPE a.bin", 150).await;
+        let (_, reply) = second.begin("APPE a.bin").await;
+        assert_eq!(reply.code, 450);
+        tokio::io::AsyncWriteExt::write_all(&mut data, b"first")
+            .await
+            .unwrap();
+        drop(data);
+        first.expect_reply(226).await;
+        assert_eq!(second.upload("APPE a.bin", b"second").await.code, 226);
+        assert!(gateway.store.object("a.bin").unwrap() == [&old[..], b"firstsecond"].concat());
+    }
+}
+
+/// Two gateways on one bucket know nothing of each other: the store, or the file's lock, decides.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_gateways_that_append_at_once_one_is_told_to_try_again() {
+    for store in [Store::folder(), Store::s3()] {
+        let one = Gateway::on(store);
+        let other = one.beside();
+        let old = noise(12 * MIB);
+        one.store.put("a.bin", &old);
+        let (mut first, mut second) = (one.client().await, other.client().await);
+        let mut first_data = first.open_data().await;
+        first.expect("APPE a.bin", 150).await;
+        let mut second_data = second.open_data().await;
+        second.expect("APPE a.bin", 150).await;
+        for (data, text) in [(&mut first_data, b"first"), (&mut second_data, b"other")] {
+            tokio::io::AsyncWriteExt::write_all(data, text)
+                .await
+                .unwrap();
+        }
+        drop((first_data, second_data));
+        let codes = (first.reply().await.code, second.reply().await.code);
+        let new = match codes {
+            (226, 450) => b"first",
+            (450, 226) => b"other",
+            codes => panic!("{codes:?}"),
+        };
+        assert!(one.store.object("a.bin").unwrap() == [&old[..], new].concat());
+        one.store.assert_no_leftovers();
+    }
+}
+
+/// With `overwrite = "deny"`, the store itself sees to it that nothing is replaced, however late
+/// the other came.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_upload_replaces_nothing_that_came_meanwhile() {
+    let gateway = Gateway::with(Store::s3(), &[("upload.overwrite", "deny")]);
+    let s3 = gateway.store.server();
+    s3.stall("CompleteMultipartUpload", std::time::Duration::from_secs(1));
+    let mut client = gateway.client().await;
+    let mut data = client.open_data().await;
+    client.expect("STOR a.bin", 150).await;
+    tokio::io::AsyncWriteExt::write_all(&mut data, &noise(20 * MIB))
+        .await
+        .unwrap();
+    drop(data);
+    s3.wait_for("CompleteMultipartUpload", 1).await;
+    gateway.store.put("a.bin", b"another's");
+    client.expect_reply(553).await;
+    assert_eq!(gateway.store.object("a.bin").unwrap(), b"another's");
+    gateway.store.assert_no_leftovers();
 }

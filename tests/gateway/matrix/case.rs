@@ -80,9 +80,11 @@ pub(super) enum Step {
     Complete,
     /// It takes an ABOR to get there.
     Abort,
-    /// Reading what an append adds to.
+    /// Reading what an append adds to, if it is small.
     Base,
-    /// Looking whether that is still the same.
+    /// Copying it, if it is large.
+    Copy,
+    /// Looking what it is, and whether it is still the same.
     Check,
 }
 
@@ -141,7 +143,8 @@ const FAULTS: [Fault; 8] = [
 ];
 
 /// All that can go wrong with each size.
-static SMALL: LazyLock<Vec<(Target, Trouble)>> = LazyLock::new(|| cells(&[Step::Put, Step::Base]));
+static SMALL: LazyLock<Vec<(Target, Trouble)>> =
+    LazyLock::new(|| cells(&[Step::Put, Step::Base, Step::Check]));
 static LARGE: LazyLock<Vec<(Target, Trouble)>> = LazyLock::new(|| {
     let steps = [
         Step::Create,
@@ -149,6 +152,7 @@ static LARGE: LazyLock<Vec<(Target, Trouble)>> = LazyLock::new(|| {
         Step::Complete,
         Step::Abort,
         Step::Base,
+        Step::Copy,
         Step::Check,
     ];
     // Most moments to be killed at are here.
@@ -183,7 +187,7 @@ impl Case {
         let mut dice = Dice(seed);
         let (old, new) = match size {
             Size::Small => dice.small_sizes(target),
-            Size::Large => dice.large_sizes(target),
+            Size::Large => dice.large_sizes(target, trouble),
         };
         Self {
             seed,
@@ -226,10 +230,10 @@ impl Case {
 }
 
 impl Trouble {
-    /// A base is read, and looked at again, by appends only.
+    /// A base is read or copied, and looked at before and after, by appends only.
     fn concerns(self, target: Target) -> bool {
         match self {
-            Self::Store(Step::Base, _) => target == Target::Append,
+            Self::Store(Step::Base | Step::Copy, _) => target == Target::Append,
             Self::Store(Step::Check, _) => {
                 matches!(target, Target::Append | Target::AppendToNothing)
             }
@@ -247,6 +251,7 @@ impl Step {
             Self::Complete => "CompleteMultipartUpload",
             Self::Abort => "AbortMultipartUpload",
             Self::Base => "GetObject",
+            Self::Copy => "UploadPartCopy",
             Self::Check => "HeadObject",
         }
     }
@@ -278,25 +283,34 @@ impl Dice {
         drawn[self.within(0..drawn.len())]
     }
 
+    /// An append of nothing would change nothing, whatever fails.
     fn small_sizes(&mut self, target: Target) -> (usize, usize) {
         match target {
             Target::NewName | Target::AppendToNothing => (0, self.small()),
-            Target::Existing | Target::Append => (self.small(), self.small()),
+            Target::Existing => (self.small(), self.small()),
+            Target::Append => (self.small().max(1), self.small().max(1)),
         }
     }
 
-    /// At least one full part in all; of an append, either side may be the large one.
-    fn large_sizes(&mut self, target: Target) -> (usize, usize) {
+    /// At least one full part in all; of an append, either side may be the large one: the store copies
+    /// a large base, and a small one is read.
+    fn large_sizes(&mut self, target: Target, trouble: Trouble) -> (usize, usize) {
         let large = match self.within(0..5) {
             0 => PART,
             1 => PART + 1,
             2 => 2 * PART + self.within(0..MIB),
             _ => self.within(PART + 1..2 * PART),
         };
+        let large_base = match trouble {
+            Trouble::Store(Step::Base, _) => false,
+            Trouble::Store(Step::Copy, _) => true,
+            _ => self.one_in(3),
+        };
         match target {
             Target::NewName | Target::AppendToNothing => (0, large),
-            Target::Append if self.one_in(3) => (large, self.small()),
-            Target::Existing | Target::Append => (self.small(), large),
+            Target::Append if large_base => (large, self.small().max(1)),
+            Target::Append => (self.small().max(1), large),
+            Target::Existing => (self.small(), large),
         }
     }
 

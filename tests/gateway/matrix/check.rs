@@ -195,7 +195,7 @@ fn due_to_store(step: Step, fault: Fault) -> &'static [&'static str] {
         // on from where it broke.
         (_, Fault::Once(_) | Fault::LostOnce)
         | (Step::Put | Step::Complete, Fault::Lost | Fault::Broken)
-        | (Step::Part | Step::Base | Step::Check, Fault::Broken) => &["complete"],
+        | (Step::Part | Step::Base | Step::Copy | Step::Check, Fault::Broken) => &["complete"],
         (Step::Create, Fault::Broken) => &["store_unreachable", "store_error"],
         (Step::Put, Fault::Silent) => &["unresolved"],
         (_, Fault::Always(_)) => &["store_error"],

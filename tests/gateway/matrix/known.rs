@@ -1,10 +1,13 @@
-//! What the sentence does not cover: the whole list.
-//!
-//! First, what no gateway could promise. Then what this one does not do yet.
+//! What the sentence does not cover, because no gateway could promise it: the whole list.
 
-use crate::support::s3::S3Server;
+use std::time::Duration;
+
+use crate::support::{Gateway, Store, eventually};
 
 use super::case::{Case, Fault, Step, Trouble};
+
+/// More than `upload.sweep_after` is by default.
+const LONGER_THAN_ANY_UPLOAD: Duration = Duration::from_hours(49);
 
 /// A store may take a `PutObject`, keep silent until everyone has given up, and publish the object after all:
 /// nothing takes such a request back. The reply is 451, the outcome `unresolved`, the log says that the object may
@@ -47,19 +50,24 @@ impl Left {
     }
 }
 
-/// Takes away what a run has left open, and gives their number.
-///
-/// The hook for the gateway's own sweep: once there is one, this makes the uploads old
-/// (`server.age(...)`), waits for it, and holds that `server.open_uploads()` is empty. Until then the test
-/// takes them away itself, so that the next run's leftovers are its own.
-#[allow(clippy::unused_async, reason = "the sweep will have to be awaited")]
-pub(super) async fn sweep(server: &S3Server, why: Left) -> usize {
+/// Has the gateway's own sweep take away what a run has left open, and gives their number.
+pub(super) async fn sweep(store: &Store, why: Left) -> usize {
+    let server = store.server();
     let left = server.open_uploads().len();
     match why {
         Left::ByKill => assert!(left <= 1, "{left} uploads of one transfer"),
         Left::Nameless => {}
         Left::Refused => assert_eq!(left, 1, "uploads that the store would not abort"),
     }
-    server.forget_uploads();
+    if left > 0 {
+        server.age(LONGER_THAN_ANY_UPLOAD);
+        // A gateway sweeps when it starts.
+        let sweeper = Gateway::on(Store::Anothers(store.settings()));
+        eventually("what was left is swept away", || {
+            server.open_uploads().is_empty()
+        })
+        .await;
+        sweeper.stop().await;
+    }
     left
 }

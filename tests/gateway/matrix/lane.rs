@@ -199,7 +199,7 @@ impl Lane {
                 .await;
             }
             Some(why) => {
-                let left = known::sweep(self.server(), why).await;
+                let left = known::sweep(self.store(), why).await;
                 *self.left.entry(why.words()).or_default() += left;
             }
         }
@@ -211,13 +211,13 @@ impl Lane {
     }
 
     pub(super) fn server(&self) -> &S3Server {
-        let store = match &self.gateway {
+        self.store().server()
+    }
+
+    fn store(&self) -> &Store {
+        match &self.gateway {
             Running::Here(gateway) => &gateway.store,
             Running::Process(_, store) => store,
-        };
-        match store {
-            Store::S3(server) => server,
-            Store::Memory | Store::Folder(_) => unreachable!("lanes are on S3"),
         }
     }
 

@@ -32,6 +32,8 @@ pub(crate) enum Store {
     Memory,
     Folder(TempDir),
     S3(S3Server),
+    /// The one of another gateway: these settings lead to it.
+    Anothers(Vec<(String, String)>),
 }
 
 impl Store {
@@ -48,10 +50,19 @@ impl Store {
         Self::S3(S3Server::start())
     }
 
+    /// The S3 server behind it.
+    pub(crate) fn server(&self) -> &S3Server {
+        match self {
+            Self::S3(server) => server,
+            _ => panic!("not on S3"),
+        }
+    }
+
     /// The settings that lead to this store.
     pub(crate) fn settings(&self) -> Vec<(String, String)> {
         match self {
             Self::Memory => vec![("store.url".to_owned(), "memory://".to_owned())],
+            Self::Anothers(settings) => settings.clone(),
             Self::Folder(folder) => {
                 let url = format!("file://{}", folder.path().display());
                 vec![("store.url".to_owned(), url)]
@@ -69,7 +80,7 @@ impl Store {
     /// What lies at a key.
     pub(crate) fn object(&self, key: &str) -> Option<Vec<u8>> {
         match self {
-            Self::Memory => panic!("memory can't be looked into"),
+            Self::Memory | Self::Anothers(_) => panic!("it can't be looked into"),
             Self::Folder(folder) => std::fs::read(folder.path().join(key)).ok(),
             Self::S3(server) => server.object(key).map(|bytes| bytes.to_vec()),
         }
@@ -78,7 +89,7 @@ impl Store {
     /// Puts an object there, past the gateway.
     pub(crate) fn put(&self, key: &str, bytes: &[u8]) {
         match self {
-            Self::Memory => panic!("memory can't be looked into"),
+            Self::Memory | Self::Anothers(_) => panic!("it can't be looked into"),
             Self::Folder(folder) => {
                 let path = folder.path().join(key);
                 std::fs::create_dir_all(path.parent().expect("a parent")).expect("directories");
@@ -92,7 +103,7 @@ impl Store {
     /// ends with a slash.
     pub(crate) fn keys(&self) -> Vec<String> {
         match self {
-            Self::Memory => panic!("memory can't be looked into"),
+            Self::Memory | Self::Anothers(_) => panic!("it can't be looked into"),
             Self::Folder(folder) => {
                 let mut keys = Vec::new();
                 walk(folder.path().to_owned(), "", &mut keys);
@@ -105,8 +116,14 @@ impl Store {
 
     /// Nothing is left of uploads that were given up.
     pub(crate) fn assert_no_leftovers(&self) {
-        if let Self::S3(server) = self {
-            assert_eq!(server.open_uploads(), []);
+        match self {
+            Self::S3(server) => assert_eq!(server.open_uploads(), []),
+            Self::Folder(_) => {
+                let keys = self.keys();
+                let staged = keys.iter().filter(|key| key.contains('#'));
+                assert_eq!(staged.collect::<Vec<_>>(), Vec::<&String>::new());
+            }
+            Self::Memory | Self::Anothers(_) => {}
         }
     }
 }
@@ -155,6 +172,17 @@ impl Gateway {
             store,
             shutdown,
         }
+    }
+
+    /// Another gateway on the same store.
+    pub(crate) fn beside(&self) -> Self {
+        Self::on(Store::Anothers(self.store.settings()))
+    }
+
+    /// Ends it, as SIGTERM does.
+    pub(crate) async fn stop(self) {
+        self.shutdown.begin();
+        assert!(self.inner.finished().await, "it ends in order");
     }
 
     pub(crate) fn address(&self) -> SocketAddr {

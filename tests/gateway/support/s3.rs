@@ -256,12 +256,6 @@ impl S3Server {
     pub(crate) fn open_uploads(&self) -> Vec<(String, String)> {
         self.state().uploads.keys().cloned().collect()
     }
-
-    /// Drops all open multipart uploads, as a rule of the bucket would in time.
-    pub(crate) fn forget_uploads(&self) {
-        self.state().uploads.clear();
-    }
-
     /// The sizes of the parts that an open upload has, by part number.
     pub(crate) fn parts(&self, key: &str, upload_id: &str) -> Vec<(i32, u64)> {
         let mut state = self.state();

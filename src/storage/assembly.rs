@@ -1,0 +1,128 @@
+//! How objects are put together from parts, by kind of store.
+//!
+//! An append keeps what is there where the store lets it: its bytes don't pass through the gateway.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{Attributes, Error, MultipartUpload, ObjectStore, Result, UpdateVersion};
+
+use super::local_append::LocalAppend;
+use super::metered::Metered;
+use super::s3_upload::{LEAST_PART, S3Upload};
+use super::signed::SignedS3;
+use super::sink::Condition;
+
+/// An upload to be begun.
+#[derive(Debug)]
+pub(super) struct Start {
+    pub(super) key: Path,
+    pub(super) attributes: Attributes,
+    /// What has to hold when it is published.
+    pub(super) condition: Condition,
+    /// What the new parts come after.
+    pub(super) base: Option<Base>,
+}
+
+/// An object that is to become the beginning of another, usually of its own successor.
+#[derive(Debug, Clone)]
+pub(super) struct Base {
+    pub(super) key: Path,
+    pub(super) size: u64,
+    pub(super) version: UpdateVersion,
+}
+
+/// What puts parts together.
+#[derive(Debug)]
+pub(super) struct Assembly {
+    store: Arc<Metered>,
+    means: Means,
+}
+
+/// By which means a store puts parts together.
+#[derive(Debug)]
+pub(super) enum Means {
+    /// By signed requests of our own: with copies and conditions.
+    S3(S3Assembly),
+    /// In a file of its own, beside the one that it will take the place of.
+    Local(LocalFileSystem),
+    /// As `object_store` does it.
+    Store,
+}
+
+/// Putting together on S3.
+#[derive(Debug)]
+pub(super) struct S3Assembly {
+    s3: Arc<SignedS3>,
+    copies: AtomicU8,
+}
+
+/// Whether the store copies ranges: not known yet, yes, no.
+const UNTRIED: u8 = 0;
+const COPIES: u8 = 1;
+const REFUSES: u8 = 2;
+
+impl Means {
+    /// On S3; `copies` is false where it is known that an object can't be copied into a part.
+    pub(super) fn s3(s3: Arc<SignedS3>, copies: bool) -> Self {
+        let copies = AtomicU8::new(if copies { UNTRIED } else { REFUSES });
+        Self::S3(S3Assembly { s3, copies })
+    }
+}
+
+impl Assembly {
+    pub(super) fn new(store: Arc<Metered>, means: Means) -> Self {
+        Self { store, means }
+    }
+
+    /// Whether it can keep a base of this size where it is. If not, it has to be written again.
+    pub(super) fn keeps(&self, size: u64) -> bool {
+        match &self.means {
+            Means::S3(s3) => size >= LEAST_PART && s3.copies.load(Ordering::Relaxed) != REFUSES,
+            Means::Local(_) => true,
+            Means::Store => false,
+        }
+    }
+
+    /// Whether beginning with a base has to be waited for, as it may turn out that it can't be kept.
+    pub(super) fn is_untried(&self) -> bool {
+        matches!(&self.means, Means::S3(s3) if s3.copies.load(Ordering::Relaxed) == UNTRIED)
+    }
+
+    /// Begins an upload.
+    ///
+    /// # Errors
+    /// [`Error::NotSupported`] if the base can't be kept; from then on [`keeps`](Self::keeps) says so.
+    pub(super) async fn begin(&self, start: Start) -> Result<Box<dyn MultipartUpload>> {
+        let store = &self.store;
+        match (&self.means, start.base.is_some()) {
+            (Means::S3(s3), _) => {
+                let upload = store.measure("create_multipart", s3.begin(start)).await?;
+                Ok(store.measured(Box::new(upload)))
+            }
+            (Means::Local(local), true) => {
+                let upload = LocalAppend::begin(local, start).await?;
+                Ok(store.measured(Box::new(upload)))
+            }
+            (Means::Local(_) | Means::Store, _) => {
+                let options = start.attributes.into();
+                store.put_multipart_opts(&start.key, options).await
+            }
+        }
+    }
+}
+
+impl S3Assembly {
+    async fn begin(&self, start: Start) -> Result<S3Upload> {
+        let with_base = start.base.is_some();
+        let begun = S3Upload::begin(Arc::clone(&self.s3), start).await;
+        match &begun {
+            Ok(_) if with_base => self.copies.store(COPIES, Ordering::Relaxed),
+            Err(Error::NotSupported { .. }) => self.copies.store(REFUSES, Ordering::Relaxed),
+            Ok(_) | Err(_) => {}
+        }
+        begun
+    }
+}
