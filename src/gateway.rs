@@ -35,6 +35,7 @@ pub struct Gateway {
     shutdown: Shutdown,
     grace: Duration,
     background: CancellationToken,
+    storage: Arc<Storage>,
     metrics: Arc<Metrics>,
 }
 
@@ -85,7 +86,7 @@ impl Gateway {
             tokio::spawn(background.clone().run_until_cancelled_owned(sweeping));
         }
         let probing = probe(
-            storage,
+            Arc::clone(&storage),
             Arc::clone(&readiness),
             Arc::clone(&metrics),
             config.store.probe_interval,
@@ -108,6 +109,7 @@ impl Gateway {
             shutdown,
             grace: config.shutdown.grace,
             background,
+            storage,
             metrics,
         })
     }
@@ -138,6 +140,7 @@ impl Gateway {
         }
         let in_peace = self.shutdown.drain(self.registry.tasks(), self.grace).await;
         self.background.cancel();
+        self.storage.forget_unfinished().await;
         self.admin.stop();
         tracing::info!(in_peace, "ended");
         in_peace

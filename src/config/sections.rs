@@ -229,6 +229,14 @@ settings! {
         /// measure.
         stall_timeout: Duration where WAIT = Duration::from_mins(2),
 
+        /// How long what a client has sent is kept, unpublished, when its connection dies in the middle
+        /// of a new file. Meanwhile `SIZE` tells the same user how much is kept, and `REST` and `STOR`, or
+        /// `APPE`, go on from there. `none` keeps nothing. It is kept by this server, and gone with it.
+        ///
+        /// Change it when large files come over lines that break, and clients resume. Not where other
+        /// clients of the same account ask for sizes to find out whether a file is there.
+        resume_window: Option<Duration> where WAIT = None,
+
         /// Whether a client that says a file's size with `ALLO` must then send exactly so much.
         /// Without TLS, this is the surest sign that a file is whole.
         ///

@@ -94,7 +94,13 @@ impl<U: UserDetail> StorageBackend<U> for Backend {
     async fn metadata<P: AsRef<Path> + Send + Debug>(&self, _: &U, path: P) -> Result<Entry> {
         let path = self.path(path)?;
         let found = self.run(async |user| {
-            let entry = self.storage.stat(user, &path).await?;
+            let entry = match self.storage.stat(user, &path).await {
+                Err(StorageError::NotFound) => {
+                    let unfinished = self.storage.unfinished_entry(user, &path).await;
+                    unfinished.ok_or(StorageError::NotFound)?
+                }
+                found => found?,
+            };
             let facts = self.session.facts();
             let facts = self.storage.facts_line(user, facts, &path, &entry);
             Ok((entry, facts))

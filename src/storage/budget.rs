@@ -200,6 +200,11 @@ impl Claim {
         self.budget.0.used.add(gauge(bytes));
     }
 
+    /// Whether it has a right to finish.
+    pub(super) fn is_finishing(&self) -> bool {
+        self.finishing
+    }
+
     /// Gives back all that it holds. The part stays as old as it is.
     pub(super) fn give_back(&mut self) {
         self.budget.0.used.sub(gauge(self.bytes));

@@ -33,6 +33,7 @@ mod signed;
 mod sink;
 mod sweep;
 mod tree;
+mod unfinished;
 mod upload;
 mod verdict;
 
@@ -46,7 +47,7 @@ use object_store::ObjectStore;
 
 use crate::auth::{Permission, User};
 use crate::config;
-use crate::session::{Entry, Facts, FtpPath, Job, Report, SessionId};
+use crate::session::{Entry, EntryKind, Facts, FtpPath, Job, Report, SessionId};
 use crate::telemetry::Metrics;
 
 use appending::Appending;
@@ -58,6 +59,10 @@ use format::FactsOf;
 use key::KeySpace;
 use metered::Metered;
 use parts::PartSizes;
+use unfinished::Unfinished;
+
+/// This part of the upload memory may hold the ends of uploads whose clients were lost.
+const KEPT: usize = 8;
 
 /// A bucket, as FTP sees it.
 #[derive(Debug)]
@@ -66,6 +71,8 @@ pub struct Storage {
     assembly: Arc<Assembly>,
     /// Objects that are being appended to.
     appending: Appending,
+    /// Uploads whose clients may come back, if that is wanted.
+    unfinished: Option<Unfinished>,
     keys: KeySpace,
     directories: Directories,
     /// What metadata is called, where the store keeps any.
@@ -109,6 +116,10 @@ impl Storage {
             store: Arc::clone(&store) as _,
             assembly: Arc::new(Assembly::new(store, opened.means)),
             appending: Appending::default(),
+            unfinished: config
+                .upload
+                .resume_window
+                .map(|window| Unfinished::new(window, memory / KEPT)),
             keys: opened.keys,
             directories: opened.directories,
             metadata: opened.metadata,
@@ -158,6 +169,24 @@ impl Storage {
     #[must_use]
     pub fn largest_upload(&self) -> Option<config::ByteSize> {
         self.sizes.largest_object()
+    }
+
+    /// What is safely kept of a file that was cut off, as its sender may see it.
+    pub(super) async fn unfinished_entry(&self, user: &User, path: &FtpPath) -> Option<Entry> {
+        let key = self.file_key(user, path).ok()?;
+        Some(Entry {
+            name: path.name().to_owned(),
+            kind: EntryKind::File,
+            size: self.unfinished_size(user, &key).await?,
+            modified: None,
+        })
+    }
+
+    /// Discards what is kept for clients that may come back: the process ends.
+    pub async fn forget_unfinished(&self) {
+        if let Some(unfinished) = &self.unfinished {
+            unfinished.forget_all().await;
+        }
     }
 
     fn report(job: Job, result: Result<(), StorageError>) -> Result<u64, StorageError> {

@@ -28,6 +28,8 @@ pub(super) struct PartInTheMaking {
     /// The beginning of the part, if memory was short.
     spilled: Option<Spilled>,
     chunks: Vec<Bytes>,
+    /// What is being read into.
+    open: BytesMut,
     /// Bytes in all.
     length: usize,
     size: usize,
@@ -47,6 +49,7 @@ impl PartInTheMaking {
         Self {
             spilled: None,
             chunks: Vec::new(),
+            open: BytesMut::new(),
             length: 0,
             size,
             claim: budget.claim(size),
@@ -69,15 +72,25 @@ impl PartInTheMaking {
         self.size == 0
     }
 
-    /// An empty chunk to read into, as soon as there is memory for it. Memory follows what the
+    /// Opens an empty chunk to read into, as soon as there is memory for it. Memory follows what the
     /// client has sent: small at first, then as large as pays. It never reaches beyond the part. A
     /// store that takes no more parts has one byte read all the same: it tells whether there is more
     /// than it takes.
-    pub(super) async fn chunk(&mut self) -> BytesMut {
+    pub(super) async fn open(&mut self) {
         let wanted = self.in_memory().clamp(FIRST_CHUNK, LARGEST_CHUNK);
         let size = wanted.min(self.room()).max(1);
         self.claim.grow(size).await;
-        BytesMut::with_capacity(size)
+        self.open = BytesMut::with_capacity(size);
+    }
+
+    /// The open chunk.
+    pub(super) fn chunk(&mut self) -> &mut BytesMut {
+        &mut self.open
+    }
+
+    /// Closes the open chunk: what was read into it.
+    pub(super) fn close(&mut self) -> Bytes {
+        std::mem::take(&mut self.open).freeze()
     }
 
     /// Waits until there is memory for so many bytes that were not read into a chunk of ours.
@@ -98,6 +111,11 @@ impl PartInTheMaking {
     /// Whether its memory would serve others better.
     pub(super) fn is_slow(&self) -> bool {
         self.waited >= SLOW
+    }
+
+    /// Whether it was let have its memory for being finished soon.
+    pub(super) fn is_finishing(&self) -> bool {
+        self.claim.is_finishing()
     }
 
     /// Moves what it has into a file, and gives the memory back.

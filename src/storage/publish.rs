@@ -36,6 +36,7 @@ impl Sink {
 
     /// Smaller than a part: one request.
     async fn put(&mut self) -> Result<(), StorageError> {
+        self.check_sent()?;
         // The claim is held until the store has it.
         let FullPart {
             payload,
@@ -83,6 +84,7 @@ impl Sink {
         while !self.parts_in_flight.is_empty() {
             self.finish_one_part().await?;
         }
+        self.check_sent()?;
         self.check_condition().await?;
         match self.multipart.begun().await?.complete().await {
             Ok(_) => {

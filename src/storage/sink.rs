@@ -2,20 +2,22 @@
 //!
 //! Up to [`Sink::publish`] nothing that a reader could see has changed.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::StreamExt;
 use object_store::path::Path;
 use object_store::{Attributes, GetOptions, ObjectStore, UpdateVersion};
 use prometheus::IntGauge;
+use tokio::io::AsyncReadExt;
 use tokio::task::JoinSet;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::config::ByteSize;
-use crate::session::{Abort, FtpPath};
+use crate::session::{Abort, DataStream, FtpPath};
 
 use super::appending::OnlyAppend;
 use super::assembly::{Assembly, Base, Start};
@@ -25,6 +27,9 @@ use super::part::{FullPart, PartInTheMaking};
 use super::parts::PartSizes;
 use super::verdict::Mark;
 use super::{Storage, StorageError};
+
+/// From so many bytes on, every store takes a part.
+const LEAST_PART: usize = 5 << 20;
 
 /// With fewer bytes, a part is not moved to disk.
 const WORTH_SPILLING: usize = 16 * 1024;
@@ -40,10 +45,16 @@ pub(super) struct Plan {
     /// What the client's bytes come after.
     pub(super) base: Option<Base>,
     /// Keeps other appends away.
-    #[expect(dead_code, reason = "it is held, not read")]
     pub(super) only: Option<OnlyAppend>,
     pub(super) condition: Condition,
     pub(super) max_size: Option<ByteSize>,
+}
+
+impl Plan {
+    /// Whether what it has taken is the beginning of a new object, and of no other.
+    pub(super) fn can_be_resumed(&self) -> bool {
+        self.base.is_none() && self.unique.is_none()
+    }
 }
 
 /// What has to hold at the key for the object to be published.
@@ -76,6 +87,8 @@ pub(super) struct Sink {
     size: u64,
     /// Of them, those that were in the bucket before.
     base_size: u64,
+    /// Bytes that the store was given, or had.
+    sent: u64,
     /// Parts sent up so far.
     parts: usize,
     pub(super) part: PartInTheMaking,
@@ -93,26 +106,40 @@ struct Spill {
     budget: Budget,
 }
 
-/// Whether others wait for the memory that an upload holds.
-pub(super) struct Pressure<'a> {
+/// Where the client's bytes are read into, and whether others wait for that memory.
+pub(super) struct Intake<'a> {
     part: &'a mut PartInTheMaking,
     spill: &'a Spill,
 }
 
-impl Pressure<'_> {
-    /// Counts time in which the client was waited for. Whether memory is short meanwhile and the part,
-    /// with `unwritten` bytes more, would hold its memory for long.
-    pub(super) fn waited(&mut self, time: Duration, unwritten: usize) -> bool {
-        self.part.wait(time);
-        self.spill.is_for(self.part, unwritten)
+impl Intake<'_> {
+    pub(super) fn is_full(&mut self) -> bool {
+        let chunk = self.part.chunk();
+        chunk.len() >= chunk.capacity()
     }
 
-    /// When to count again, if that changes anything.
-    pub(super) async fn next_look(&self) {
-        match self.spill.directory {
-            Some(_) => tokio::time::sleep(BETWEEN_LOOKS).await,
-            None => std::future::pending().await,
+    /// Reads into the open chunk; 0 is the end. `None` if it is time to count how long the client has
+    /// been waited for. Safe to cancel.
+    pub(super) async fn read(&mut self, stream: &mut DataStream) -> Option<io::Result<usize>> {
+        let next_look = async {
+            match self.spill.directory {
+                Some(_) => tokio::time::sleep(BETWEEN_LOOKS).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            read = stream.read_buf(self.part.chunk()) => Some(read),
+            () = next_look => None,
         }
+    }
+
+    /// Counts time in which the client was waited for. Whether memory is short meanwhile, and the part
+    /// would hold its memory for long.
+    pub(super) fn waited(&mut self, time: Duration) -> bool {
+        self.part.wait(time);
+        let unwritten = self.part.chunk().len();
+        self.spill.is_for(self.part, unwritten)
     }
 }
 
@@ -156,6 +183,7 @@ impl Sink {
             concurrency: storage.upload.concurrency,
             size: 0,
             base_size: 0,
+            sent: 0,
             parts: 0,
             multipart: Multipart::None,
             parts_in_flight: JoinSet::new(),
@@ -163,14 +191,20 @@ impl Sink {
         }
     }
 
-    /// An empty chunk to read into, as soon as there is memory for it.
-    pub(super) async fn chunk(&mut self) -> BytesMut {
-        self.part.chunk().await
+    /// Opens a chunk to read into, as soon as there is memory for it.
+    pub(super) async fn open_chunk(&mut self) {
+        self.part.open().await;
     }
 
-    /// What to look at while the client is read from.
-    pub(super) fn pressure(&mut self) -> Pressure<'_> {
-        Pressure {
+    /// Takes what was read into the open chunk.
+    pub(super) async fn close_chunk(&mut self) -> Result<(), StorageError> {
+        let chunk = self.part.close();
+        self.write(chunk).await
+    }
+
+    /// Where the client's bytes are read into.
+    pub(super) fn intake(&mut self) -> Intake<'_> {
+        Intake {
             part: &mut self.part,
             spill: &self.spill,
         }
@@ -197,11 +231,12 @@ impl Sink {
             self.begin(Some(base.clone()));
             self.size = base.size;
             self.base_size = base.size;
+            self.sent = base.size;
             if !is_untried {
                 return Ok(());
             }
             match self.multipart.begun().await {
-                Err(StorageError::Unsupported(_)) => self.size = 0,
+                Err(StorageError::Unsupported(_)) => (self.size, self.sent) = (0, 0),
                 begun => return begun.map(drop),
             }
         }
@@ -254,6 +289,56 @@ impl Sink {
         limits.min().filter(|limit| self.size > limit.0)
     }
 
+    /// Whether nothing was taken or read.
+    pub(super) fn is_empty(&mut self) -> bool {
+        self.size == 0 && self.part.chunk().is_empty()
+    }
+
+    /// That every byte that was taken was sent, or is in the part in the making.
+    pub(super) fn check_sent(&self) -> Result<(), StorageError> {
+        if self.sent + self.part.length() as u64 == self.size {
+            return Ok(());
+        }
+        let (key, taken, sent) = (&self.plan.key, self.size, self.sent);
+        tracing::error!(%key, taken, sent, "a defect: bytes of an upload are missing, it is discarded");
+        Err(Abort::Internal.into())
+    }
+
+    /// Bytes taken in all.
+    pub(super) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Brings all that was taken into safety, while its client is away: up to the store, or to disk, or
+    /// into at most `memory` bytes. What does not fit is let go, from the end.
+    pub(super) async fn settle(&mut self, memory: usize) -> Result<(), StorageError> {
+        self.running = None;
+        self.plan.only = None;
+        self.close_chunk().await?;
+        let is_full = self.part.room() == 0;
+        if is_full || (self.part.length() >= LEAST_PART && !self.sizes.are_uniform()) {
+            self.send_part().await?;
+        }
+        while !self.parts_in_flight.is_empty() {
+            self.finish_one_part().await?;
+        }
+        if let Some(directory) = &self.spill.directory {
+            let spilled = self.part.spill(directory, &self.spill.on_disk).await;
+            spilled.map_err(StorageError::Local)?;
+        } else if self.part.is_finishing() || self.part.in_memory() > memory {
+            self.size -= self.part.length() as u64;
+            let size = self.sizes.size(self.parts).unwrap_or(0);
+            self.part = PartInTheMaking::new(&self.budget, size);
+        }
+        self.check_sent()
+    }
+
+    /// Goes on with what was settled, for a client that has come back.
+    pub(super) fn go_on(&mut self, plan: Plan, running: Option<TaskTrackerToken>) {
+        self.plan = plan;
+        self.running = running;
+    }
+
     /// Whether the client has brought nothing that an object would have to be changed for.
     pub(super) fn adds_nothing(&self) -> bool {
         self.plan.base.is_some() && self.size == self.base_size
@@ -264,10 +349,13 @@ impl Sink {
         while self.parts_in_flight.len() >= self.concurrency {
             self.finish_one_part().await?;
         }
-        let FullPart { payload, claim } = self.take_part().await?;
         if matches!(self.multipart, Multipart::None) {
             self.begin(None);
         }
+        // Whoever gives up while it begins has the part still.
+        self.multipart.begun().await?;
+        let FullPart { payload, claim } = self.take_part().await?;
+        self.sent += payload.content_length() as u64;
         let part = self.multipart.begun().await?.put_part(payload);
         self.parts_in_flight.spawn(async move {
             let sent = part.await;

@@ -9,10 +9,8 @@
 //! [`Job::commit`], which the guard grants. Where the store's answer to it is lost, the store is asked
 //! again ([`verdict`](super::verdict)).
 
-use bytes::BytesMut;
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, UpdateVersion};
-use tokio::io::AsyncReadExt;
 use tokio::time::Instant;
 
 use crate::auth::{Permission, User};
@@ -22,7 +20,7 @@ use crate::session::{Abort, DataStream, FtpPath, Job, SessionId, StoreMode, Tran
 use super::appending::OnlyAppend;
 use super::assembly::Base;
 use super::publish::without_bucket;
-use super::sink::{Condition, Plan, Pressure, Sink};
+use super::sink::{Condition, Intake, Plan, Sink};
 use super::{Storage, StorageError, attributes, permit};
 
 impl Storage {
@@ -32,25 +30,46 @@ impl Storage {
         session: SessionId,
         job: &mut Job,
     ) -> Result<(), StorageError> {
-        let plan = job.unless_aborted(self.prepare(user, job)).await?;
+        let (plan, kept) = job.unless_aborted(self.prepare(user, job)).await?;
         let unique = plan.unique.clone();
-        let attributes = match self.metadata {
-            Some(names) => attributes::of(names, user, session, &plan.key),
-            None => object_store::Attributes::new(),
+        let mut sink = match kept {
+            Some(mut kept) => {
+                kept.go_on(plan, job.running());
+                kept
+            }
+            None => self.sink(user, session, plan, job),
         };
-        let mut sink = Sink::new(self, plan, attributes, job.running());
-        let received = self.pump(job, unique, &mut sink).await;
-        match received {
+        match self.pump(job, unique, &mut sink).await {
             Ok(()) => sink.publish().await,
             Err(error) => {
-                sink.discard().await;
+                self.give_up(user, sink, &error).await;
                 Err(without_bucket(error))
             }
         }
     }
 
+    fn sink(&self, user: &User, session: SessionId, plan: Plan, job: &Job) -> Sink {
+        let attributes = match self.metadata {
+            Some(names) => attributes::of(names, user, session, &plan.key),
+            None => object_store::Attributes::new(),
+        };
+        Sink::new(self, plan, attributes, job.running())
+    }
+
+    /// Discards what was taken, or keeps it for a client that may come back.
+    async fn give_up(&self, user: &User, mut sink: Sink, error: &StorageError) {
+        match &self.unfinished {
+            Some(unfinished) if is_loss(error) && sink.plan.can_be_resumed() => {
+                unfinished.keep(&user.name, sink);
+            }
+            _ => {
+                sink.discard().await;
+            }
+        }
+    }
+
     /// Everything that can be refused before the client sends a byte.
-    async fn prepare(&self, user: &User, job: &Job) -> Result<Plan, StorageError> {
+    async fn prepare(&self, user: &User, job: &Job) -> Result<(Plan, Option<Sink>), StorageError> {
         permit(user, Permission::Write)?;
         let TransferKind::Store(mode) = job.kind() else {
             return Err(Abort::Internal.into());
@@ -62,20 +81,28 @@ impl Storage {
             StoreMode::Append | StoreMode::RestartAt(_) => Some(self.only_append(&key)?),
             StoreMode::Replace | StoreMode::Unique => None,
         };
+        let mut kept = None;
         let (base, condition) = match mode {
-            StoreMode::Replace => (None, self.check_replace(user, &key).await?),
+            StoreMode::Replace => {
+                let condition = self.check_replace(user, &key).await?;
+                if let Some(unfinished) = &self.unfinished {
+                    unfinished.forget(&user.name, &key).await;
+                }
+                (None, condition)
+            }
             StoreMode::Unique => (None, Condition::Absent),
-            StoreMode::Append => self.base(user, &key, None).await?,
-            StoreMode::RestartAt(offset) => self.base(user, &key, Some(offset)).await?,
+            StoreMode::Append => self.base(user, &key, None, &mut kept).await?,
+            StoreMode::RestartAt(offset) => self.base(user, &key, Some(offset), &mut kept).await?,
         };
-        Ok(Plan {
+        let plan = Plan {
             key,
             unique,
             base,
             condition,
             only,
             max_size: user.max_size.or(self.upload.max_size),
-        })
+        };
+        Ok((plan, kept))
     }
 
     /// Whether a plain `STOR` may go to this key, and on what condition it is published.
@@ -102,6 +129,7 @@ impl Storage {
         user: &User,
         key: &Path,
         offset: Option<u64>,
+        kept: &mut Option<Sink>,
     ) -> Result<(Option<Base>, Condition), StorageError> {
         match self.store.head(key).await {
             Ok(_) if self.overwrite(user) == Overwrite::Deny => Err(StorageError::Exists),
@@ -121,12 +149,34 @@ impl Storage {
                 };
                 Ok((Some(base), Condition::Unchanged(version)))
             }
-            Err(object_store::Error::NotFound { .. }) => match offset {
-                None | Some(0) => Ok((None, Condition::StillAbsent)),
-                Some(asked) => Err(StorageError::Restart { asked, size: 0 }),
-            },
+            Err(object_store::Error::NotFound { .. }) => {
+                *kept = self.resume(user, key, offset).await?;
+                Ok((None, Condition::StillAbsent))
+            }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// What is kept of an upload that was cut off, if the client goes on where that ends.
+    async fn resume(
+        &self,
+        user: &User,
+        key: &Path,
+        offset: Option<u64>,
+    ) -> Result<Option<Sink>, StorageError> {
+        let size = self.unfinished_size(user, key).await.unwrap_or(0);
+        match offset {
+            Some(asked) if asked != size => Err(StorageError::Restart { asked, size }),
+            _ => Ok(self
+                .unfinished
+                .as_ref()
+                .and_then(|unfinished| unfinished.take(&user.name, key))),
+        }
+    }
+
+    /// How much is kept of an upload of this user's that was cut off.
+    pub(super) async fn unfinished_size(&self, user: &User, key: &Path) -> Option<u64> {
+        self.unfinished.as_ref()?.size(&user.name, key).await
     }
 
     /// Moves everything into the sink and asks for the commit.
@@ -160,9 +210,9 @@ impl Storage {
     ) -> Result<(), StorageError> {
         sink.take_base().await?;
         loop {
-            let mut chunk = sink.chunk().await;
-            let more = self.fill(job, stream, &mut chunk, sink.pressure()).await?;
-            sink.write(chunk.freeze()).await?;
+            sink.open_chunk().await;
+            let more = self.fill(job, stream, sink.intake()).await?;
+            sink.close_chunk().await?;
             if !more {
                 return Ok(());
             }
@@ -176,20 +226,12 @@ impl Storage {
         &self,
         job: &Job,
         stream: &mut DataStream,
-        chunk: &mut BytesMut,
-        mut pressure: Pressure<'_>,
+        mut intake: Intake<'_>,
     ) -> Result<bool, Abort> {
         let mut since = Instant::now();
         let mut stalled = since + self.upload.stall_timeout;
-        while chunk.len() < chunk.capacity() {
-            let read = async {
-                tokio::select! {
-                    biased;
-                    read = stream.read_buf(chunk) => Some(read),
-                    () = pressure.next_look() => None,
-                }
-            };
-            let read = tokio::time::timeout_at(stalled, read).await;
+        while !intake.is_full() {
+            let read = tokio::time::timeout_at(stalled, intake.read(stream)).await;
             let now = Instant::now();
             match read {
                 Ok(Some(Ok(0))) => return Ok(false),
@@ -201,13 +243,22 @@ impl Storage {
                 Ok(None) => {}
                 Err(_) => return Err(Abort::Stalled),
             }
-            if pressure.waited(now - since, chunk.len()) {
+            if intake.waited(now - since) {
                 break;
             }
             since = now;
         }
         Ok(true)
     }
+}
+
+/// Whether the client was lost, rather than refused or of another mind.
+fn is_loss(error: &StorageError) -> bool {
+    use Abort::{ControlLost, DataLost, NoDataConnection, Stalled};
+    matches!(
+        error,
+        StorageError::Aborted(ControlLost | DataLost | NoDataConnection | Stalled)
+    )
 }
 
 /// A name that no object has: the one asked for, and 64 random bits.

@@ -1,6 +1,9 @@
 //! Appends and restarts: right, or refused with 554, and never an object overwritten by one.
 
-use crate::support::{Gateway, MIB, Store, noise};
+use bucketferry::auth::UserTable;
+
+use crate::support::ftp::{Client, reset};
+use crate::support::{Gateway, MIB, Store, eventually, eventually_async, noise};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn downloads_restart_where_asked() {
@@ -256,5 +259,171 @@ async fn a_large_upload_replaces_nothing_that_came_meanwhile() {
     gateway.store.put("a.bin", b"another's");
     client.expect_reply(553).await;
     assert_eq!(gateway.store.object("a.bin").unwrap(), b"another's");
+    gateway.store.assert_no_leftovers();
+}
+
+const WINDOW: (&str, &str) = ("upload.resume_window", "30s");
+
+/// Begins an upload and loses its client after `bytes`: its data connection, or the control connection.
+async fn cut_off(gateway: &Gateway, command: &str, bytes: &[u8]) {
+    let mut client = gateway.client().await;
+    let mut data = client.open_data().await;
+    client.expect(command, 150).await;
+    tokio::io::AsyncWriteExt::write_all(&mut data, bytes)
+        .await
+        .unwrap();
+    has_arrived(&mut client, bytes.len()).await;
+    if bytes.len().is_multiple_of(2) {
+        reset(data);
+        client.expect_reply(426).await;
+    } else {
+        drop(client);
+        gateway.wait_for("bucketferry_sessions", 0.0).await;
+        drop(data);
+    }
+}
+
+/// A reset would take with it what is still on its way.
+async fn has_arrived(client: &mut Client, bytes: usize) {
+    let wanted = format!(": {bytes} bytes so far");
+    eventually_async("all bytes arrive", async || {
+        client.expect("STAT", 211).await.text().contains(&wanted)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_was_cut_off_goes_on_where_it_ended() {
+    let settings = [WINDOW, ("upload.part_size", "5 MiB")];
+    for store in Store::each() {
+        let gateway = Gateway::with(store, &settings);
+        for (at, append) in [
+            (70_000, true),
+            (MIB, false),
+            (12 * MIB, false),
+            (10 * MIB, true),
+        ] {
+            let name = format!("{at}.bin");
+            let whole = noise(13 * MIB + 5);
+            cut_off(&gateway, &format!("STOR {name}"), &whole[..at]).await;
+            assert_eq!(gateway.store.object(&name), None, "nobody sees it");
+            let mut client = gateway.client().await;
+            let size = client.expect(&format!("SIZE {name}"), 213).await;
+            assert_eq!(size.text(), format!("213 {at}"));
+            client.expect(&format!("MDTM {name}"), 550).await;
+            assert!(!client.list("NLST", "").await.0.contains(&name));
+            assert_eq!(client.begin(&format!("RETR {name}")).await.1.code, 550);
+            let command = if append {
+                format!("APPE {name}")
+            } else {
+                client.expect(&format!("REST {}", at - 1), 350).await;
+                let (_, reply) = client.begin(&format!("STOR {name}")).await;
+                assert_eq!(reply.code, 554);
+                client.expect(&format!("REST {at}"), 350).await;
+                format!("STOR {name}")
+            };
+            assert_eq!(client.upload(&command, &whole[at..]).await.code, 226);
+            assert!(gateway.store.object(&name).unwrap() == whole);
+            gateway.store.assert_no_leftovers();
+        }
+        assert!(gateway.metric("bucketferry_upload_memory_used_bytes") < 1.0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_can_be_cut_off_again_and_again() {
+    let gateway = Gateway::with(Store::s3(), &[WINDOW, ("upload.part_size", "5 MiB")]);
+    let whole = noise(17 * MIB);
+    let mut at = 0;
+    for step in [1, MIB, 6 * MIB, 0, 9 * MIB] {
+        let command = if at == 0 { "STOR a.bin" } else { "APPE a.bin" };
+        cut_off(&gateway, command, &whole[at..at + step]).await;
+        at += step;
+        let mut client = gateway.client().await;
+        let size = client.expect("SIZE a.bin", 213).await;
+        assert_eq!(size.text(), format!("213 {at}"));
+    }
+    let mut client = gateway.client().await;
+    assert_eq!(client.upload("APPE a.bin", &whole[at..]).await.code, 226);
+    assert!(gateway.store.object("a.bin").unwrap() == whole);
+    let s3 = gateway.store.server();
+    let moved = s3.count("UploadPart");
+    assert!(moved <= 6, "{moved} parts for 17 MiB");
+    gateway.store.assert_no_leftovers();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_cut_off_is_kept_for_its_user_and_for_a_while() {
+    let users = [("a", "one"), ("b", "two")].map(|(name, word)| (name.to_owned(), word.to_owned()));
+    let users = UserTable::from_plain(users.to_vec()).unwrap();
+    let settings = [
+        ("upload.resume_window", "1s"),
+        ("upload.part_size", "5 MiB"),
+    ];
+    let gateway = Gateway::start(Store::s3(), users.into(), &settings);
+    let login = async |user: &str, password: &str| {
+        Client::connect_as(gateway.address(), user, password).await
+    };
+    let mut client = login("a", "one").await;
+    let mut data = client.open_data().await;
+    client.expect("STOR a.bin", 150).await;
+    tokio::io::AsyncWriteExt::write_all(&mut data, &noise(6 * MIB))
+        .await
+        .unwrap();
+    has_arrived(&mut client, 6 * MIB).await;
+    reset(data);
+    client.expect_reply(426).await;
+    let mut other = login("b", "two").await;
+    other.expect("SIZE a.bin", 550).await;
+    client.expect("SIZE a.bin", 213).await;
+    assert_eq!(gateway.store.server().open_uploads().len(), 1);
+    eventually("it is discarded", || {
+        gateway.store.server().open_uploads().is_empty()
+    })
+    .await;
+    client.expect("SIZE a.bin", 550).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_sent_anew_or_is_there_already_is_not_gone_on_with() {
+    let gateway = Gateway::with(Store::s3(), &[WINDOW, ("upload.part_size", "5 MiB")]);
+    let bytes = noise(6 * MIB);
+    cut_off(&gateway, "STOR a.bin", &bytes).await;
+    let mut client = gateway.client().await;
+    client.expect("SIZE a.bin", 213).await;
+    assert_eq!(client.store("a.bin", b"anew").await.code, 226);
+    assert_eq!(gateway.store.object("a.bin").unwrap(), b"anew");
+    gateway.store.assert_no_leftovers();
+    cut_off(&gateway, "STOR a.bin", &bytes).await;
+    cut_off(&gateway, "APPE a.bin", &bytes).await;
+    assert_eq!(client.expect("SIZE a.bin", 213).await.text(), "213 4");
+    assert_eq!(gateway.store.object("a.bin").unwrap(), b"anew");
+    eventually("nothing is left", || {
+        gateway.store.server().open_uploads().is_empty()
+    })
+    .await;
+    // Another puts it there meanwhile.
+    cut_off(&gateway, "STOR b.bin", &bytes).await;
+    gateway.store.put("b.bin", b"another's");
+    assert_eq!(client.expect("SIZE b.bin", 213).await.text(), "213 9");
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_ends_discards_what_it_keeps() {
+    let gateway = Gateway::with(Store::s3(), &[WINDOW, ("upload.part_size", "5 MiB")]);
+    cut_off(&gateway, "STOR a.bin", &noise(6 * MIB)).await;
+    gateway.client().await.expect("SIZE a.bin", 213).await;
+    gateway.shutdown.begin();
+    assert!(gateway.inner.finished().await);
+    gateway.store.assert_no_leftovers();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_kept_unless_it_is_wanted() {
+    let gateway = Gateway::on(Store::s3());
+    cut_off(&gateway, "STOR a.bin", &noise(10 * MIB)).await;
+    let mut client = gateway.client().await;
+    client.expect("SIZE a.bin", 550).await;
     gateway.store.assert_no_leftovers();
 }
