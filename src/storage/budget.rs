@@ -14,6 +14,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use prometheus::IntGauge;
 use tokio::sync::oneshot;
 
+use super::chunk::Chunks;
+
 /// The budget; clones share it.
 #[derive(Debug, Clone)]
 pub(super) struct Budget(Arc<Shared>);
@@ -21,6 +23,7 @@ pub(super) struct Budget(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
+    chunks: Chunks,
     used: IntGauge,
 }
 
@@ -82,6 +85,7 @@ impl Budget {
         };
         Self(Arc::new(Shared {
             state: Mutex::new(state),
+            chunks: Chunks::new(total),
             used,
         }))
     }
@@ -101,6 +105,11 @@ impl Budget {
     /// Whether anyone waits for memory.
     pub(super) fn is_short(&self) -> bool {
         !self.state().waiting.is_empty()
+    }
+
+    /// Where the memory itself comes from, once it is claimed.
+    pub(super) fn chunks(&self) -> &Chunks {
+        &self.0.chunks
     }
 
     /// What there is at once, or else a place among those who wait.

@@ -11,6 +11,7 @@ mod assembly;
 mod attributes;
 mod backend;
 mod budget;
+mod chunk;
 mod directories;
 mod download;
 mod error;

@@ -12,12 +12,10 @@ use object_store::PutPayload;
 use prometheus::IntGauge;
 
 use super::budget::{Budget, Claim};
+use super::chunk::{Chunk, Chunks, LARGEST_CHUNK};
 
 /// The first read of a file takes this much memory; most files on old devices fit.
 const FIRST_CHUNK: usize = 16 * 1024;
-
-/// Later reads take up to this much: large enough that system calls don't count.
-const LARGEST_CHUNK: usize = 256 * 1024;
 
 /// A part whose client has been waited for so long, in all, is slow.
 const SLOW: Duration = Duration::from_secs(2);
@@ -29,7 +27,8 @@ pub(super) struct PartInTheMaking {
     spilled: Option<Spilled>,
     chunks: Vec<Bytes>,
     /// What is being read into.
-    open: BytesMut,
+    open: Chunk,
+    pool: Chunks,
     /// Bytes in all.
     length: usize,
     size: usize,
@@ -49,7 +48,8 @@ impl PartInTheMaking {
         Self {
             spilled: None,
             chunks: Vec::new(),
-            open: BytesMut::new(),
+            open: budget.chunks().take(0),
+            pool: budget.chunks().clone(),
             length: 0,
             size,
             claim: budget.claim(size),
@@ -80,17 +80,17 @@ impl PartInTheMaking {
         let wanted = self.in_memory().clamp(FIRST_CHUNK, LARGEST_CHUNK);
         let size = wanted.min(self.room()).max(1);
         self.claim.grow(size).await;
-        self.open = BytesMut::with_capacity(size);
+        self.open = self.pool.take(size);
     }
 
     /// The open chunk.
     pub(super) fn chunk(&mut self) -> &mut BytesMut {
-        &mut self.open
+        self.open.buffer()
     }
 
     /// Closes the open chunk: what was read into it.
     pub(super) fn close(&mut self) -> Bytes {
-        std::mem::take(&mut self.open).freeze()
+        std::mem::replace(&mut self.open, self.pool.take(0)).freeze()
     }
 
     /// Waits until there is memory for so many bytes that were not read into a chunk of ours.
