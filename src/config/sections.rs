@@ -35,6 +35,12 @@ const PART_SIZE: RangeInclusive<ByteSize> = ByteSize::mib(5)..=ByteSize::gib(5);
 /// Memory for uploads: room for four parts of the least size, at least.
 const MEMORY: RangeInclusive<ByteSize> = ByteSize::mib(20)..=ByteSize::gib(1024);
 
+/// The sizes of a part of a download.
+const READ_SIZE: RangeInclusive<ByteSize> = ByteSize::mib(1)..=ByteSize::gib(1);
+
+/// Memory for downloads: they can do without.
+const READ_AHEAD: RangeInclusive<ByteSize> = ByteSize(0)..=ByteSize::gib(1024);
+
 settings! {
     /// Everything that an operator can set; every value in it is valid.
     pub struct Config;
@@ -263,6 +269,25 @@ settings! {
 
     /// Files that clients fetch.
     download: Download {
+        /// How many parts of one file are read from the bucket at once, if its client takes them as
+        /// fast as they come. `1` is one stream.
+        ///
+        /// Change it when single downloads are slower than your line to the bucket: more is faster,
+        /// and takes more memory.
+        concurrency: usize where (1..=64) = 4,
+
+        /// The size of the parts in which a file is read. A smaller file is one request.
+        ///
+        /// Change it when a fast line to a bucket that is far away is not filled: larger parts, fewer
+        /// requests.
+        part_size: ByteSize where READ_SIZE = ByteSize::mib(8),
+
+        /// The memory that all downloads share for what is read ahead of their clients. When it is
+        /// used up, the others are one stream each, which needs none. Less than a part is none for all.
+        ///
+        /// Change it when the machine has less to give, or when many fast downloads run at once.
+        memory: ByteSize where READ_AHEAD = ByteSize::mib(64),
+
         /// How long a client may take no data before its download is given up.
         ///
         /// Change it when clients write to slow media, and pause for longer.

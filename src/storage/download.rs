@@ -1,12 +1,13 @@
 //! Downloads: from one object to the client's socket.
 //!
 //! The object is opened before the client is told that it will come, so a missing one is a plain
-//! refusal. What is sent is one version of the object: a range is asked for with its `ETag`.
+//! refusal. What is sent is one version of the object; see [`ahead`](super::ahead).
 
 use std::io::SeekFrom;
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
+use object_store::client::HttpError;
 use object_store::path::Path;
 use object_store::{GetOptions, GetRange, GetResult, GetResultPayload, ObjectStoreExt};
 use tokio::fs::File;
@@ -15,6 +16,8 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 use crate::auth::{Permission, User};
 use crate::session::{Abort, DataStream, Job, TransferKind};
 
+use super::ahead::Reader;
+use super::error::find;
 use super::{Storage, StorageError, permit};
 
 /// One read of a local file.
@@ -28,37 +31,50 @@ impl Storage {
             .await
     }
 
-    /// The object from the asked-for offset on; `None` when nothing lies behind it.
+    /// The object from the asked-for offset on; `None` when nothing lies behind it. Its first part is
+    /// asked for alone: the answer tells the size and the version, and brings the first bytes.
     async fn open_object(&self, user: &User, job: &Job) -> Result<Option<GetResult>, StorageError> {
         permit(user, Permission::Read)?;
         let TransferKind::Retrieve { offset } = job.kind() else {
             return Err(Abort::Internal.into());
         };
         let key = self.file_key(user, job.path())?;
-        if offset == 0 {
-            return Ok(Some(self.store.get(&key).await?));
+        let range = if self.keys.is_local() {
+            GetRange::Offset(offset)
+        } else {
+            GetRange::Bounded(self.read_ahead.part_at(offset))
+        };
+        match self.get_range(&key, range).await {
+            Ok(object) if is_whole(&object) || has_strong_tag(&object) => Ok(Some(object)),
+            // No later part could be told from one of another version: it has to be one stream.
+            Ok(_) => Ok(Some(self.get_range(&key, GetRange::Offset(offset)).await?)),
+            Err(error) if is_about_the_range(&error) => self.open_end(&key, offset, error).await,
+            Err(error) => Err(error.into()),
         }
-        self.open_range(&key, offset).await
     }
 
-    async fn open_range(&self, key: &Path, offset: u64) -> Result<Option<GetResult>, StorageError> {
-        let meta = self.store.head(key).await?;
-        if offset > meta.size {
-            let size = meta.size;
-            return Err(StorageError::Restart {
-                asked: offset,
-                size,
-            });
-        }
-        if offset == meta.size {
-            return Ok(None);
-        }
+    async fn get_range(&self, key: &Path, range: GetRange) -> object_store::Result<GetResult> {
         let options = GetOptions {
-            range: Some(GetRange::Offset(offset)),
-            if_match: meta.e_tag,
+            range: Some(range),
             ..GetOptions::default()
         };
-        Ok(Some(self.store.get_opts(key, options).await?))
+        self.store.get_opts(key, options).await
+    }
+
+    /// What is there, where a store has refused the range or has not taken notice of it.
+    async fn open_end(
+        &self,
+        key: &Path,
+        offset: u64,
+        error: object_store::Error,
+    ) -> Result<Option<GetResult>, StorageError> {
+        let size = self.store.head(key).await?.size;
+        match offset {
+            _ if offset == size => Ok(None),
+            asked if asked > size => Err(StorageError::Restart { asked, size }),
+            0 => Ok(Some(self.store.get(key).await?)),
+            _ => Err(error.into()),
+        }
     }
 
     /// The client's end of a transfer.
@@ -79,15 +95,13 @@ impl Storage {
         let mut out = self.out(job, stream);
         if let Some(object) = object {
             let range = object.range.clone();
-            match object.payload {
-                GetResultPayload::File(file, _) => {
-                    out.send_file(File::from_std(file), range.start, range.end)
-                        .await?;
-                }
-                GetResultPayload::Stream(mut bytes) => {
-                    while let Some(chunk) = bytes.next().await {
-                        out.write(&chunk?).await?;
-                    }
+            if let GetResultPayload::File(file, _) = object.payload {
+                out.send_file(File::from_std(file), range.start, range.end)
+                    .await?;
+            } else {
+                let mut reader = Reader::new(&self.read_ahead, Arc::clone(&self.store), object);
+                while let Some(chunk) = reader.next().await? {
+                    out.write(&chunk).await?;
                 }
             }
         }
@@ -145,4 +159,20 @@ impl Out<'_> {
             Err(_) => Err(Abort::Stalled),
         }
     }
+}
+
+/// Whether it is all that there is from the offset on.
+fn is_whole(object: &GetResult) -> bool {
+    object.range.end == object.meta.size
+}
+
+/// Whether another version can't have the same tag. Weak ones fulfil no condition.
+fn has_strong_tag(object: &GetResult) -> bool {
+    let tag = object.meta.e_tag.as_deref();
+    tag.is_some_and(|tag| !tag.is_empty() && !tag.starts_with("W/"))
+}
+
+/// Whether a store that answers may have disliked the range: 416, or an answer without one.
+fn is_about_the_range(error: &object_store::Error) -> bool {
+    matches!(error, object_store::Error::Generic { .. }) && find::<HttpError>(error).is_none()
 }

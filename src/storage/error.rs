@@ -38,6 +38,9 @@ pub enum StorageError {
     /// The object was changed by another while it was being used.
     #[error("changed by another at the same time")]
     Conflict,
+    /// The object was replaced or deleted while it was being sent.
+    #[error("replaced or deleted while it was sent")]
+    Replaced,
     /// The user lacks a permission.
     #[error("user has no permission to {0}")]
     NotPermitted(Permission),
@@ -183,6 +186,12 @@ impl StorageError {
                 450,
                 "Changed by another at the same time, try again",
                 K::TransientFileNotAvailable,
+            ),
+            Self::Replaced => row(
+                "replaced",
+                426,
+                "File was replaced or deleted meanwhile, transfer aborted",
+                K::ConnectionClosed,
             ),
             Self::NotPermitted(permission) => Row(
                 "not_permitted",

@@ -6,6 +6,7 @@
 //! bytes of a transfer go straight between the client's stream (out of the session's
 //! [`Job`](crate::session::Job)) and the store.
 
+mod ahead;
 mod appending;
 mod assembly;
 mod attributes;
@@ -51,6 +52,7 @@ use crate::config;
 use crate::session::{Entry, EntryKind, Facts, FtpPath, Job, Report, SessionId};
 use crate::telemetry::Metrics;
 
+use ahead::ReadAhead;
 use appending::Appending;
 use assembly::Assembly;
 use attributes::Names;
@@ -80,6 +82,7 @@ pub struct Storage {
     metadata: Option<Names>,
     sizes: PartSizes,
     budget: Budget,
+    read_ahead: ReadAhead,
     upload: config::Upload,
     download: config::Download,
     metrics: Arc<Metrics>,
@@ -113,6 +116,10 @@ impl Storage {
         let used = metrics.upload_memory_used.clone();
         let budget = Budget::new(memory, used);
         let store = Arc::new(Metered::new(opened.store, Arc::clone(&metrics)));
+        metrics
+            .download_memory
+            .set(i64::try_from(config.download.memory.0).unwrap_or(i64::MAX));
+        let read_ahead = ReadAhead::new(&config.download, metrics.download_memory_used.clone());
         Ok(Self {
             store: Arc::clone(&store) as _,
             assembly: Arc::new(Assembly::new(store, opened.means)),
@@ -126,6 +133,7 @@ impl Storage {
             metadata: opened.metadata,
             sizes,
             budget,
+            read_ahead,
             upload: config.upload.clone(),
             download: config.download.clone(),
             metrics,

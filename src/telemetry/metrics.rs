@@ -48,6 +48,10 @@ pub struct Metrics {
     pub upload_memory_used: IntGauge,
     /// What slow uploads have on disk because memory was short, in bytes.
     pub upload_spilled: IntGauge,
+    /// Memory that downloads may read ahead into, in bytes.
+    pub download_memory: IntGauge,
+    /// Memory that downloads read ahead into, in bytes.
+    pub download_memory_used: IntGauge,
     /// Keys met in listings that no FTP path can name, and that were left out.
     pub store_keys_hidden: IntCounter,
     /// Whether the store answered when last asked: 1 or 0.
@@ -117,6 +121,7 @@ impl Metrics {
     ///
     /// # Errors
     /// When two metrics share a name.
+    #[expect(clippy::too_many_lines, reason = "it is a table")]
     pub fn new() -> Result<Self, MetricsError> {
         let registry = Registry::new();
         registry.register(Box::new(ProcessCollector::for_self()))?;
@@ -185,6 +190,14 @@ impl Metrics {
             upload_spilled: new.gauge(
                 "upload_spilled_bytes",
                 "What slow uploads have on disk, because memory was short.",
+            )?,
+            download_memory: new.gauge(
+                "download_memory_bytes",
+                "Memory that downloads may read ahead into.",
+            )?,
+            download_memory_used: new.gauge(
+                "download_memory_used_bytes",
+                "Memory that downloads read ahead into.",
             )?,
             store_keys_hidden: new.counter(
                 "store_keys_hidden_total",

@@ -394,6 +394,12 @@ impl S3Server {
         self.faults.limit_bandwidth(bytes_per_second);
     }
 
+    /// Sends the body of each answer from now on no faster than this, each for itself: what a store far away
+    /// gives one stream.
+    pub(crate) fn limit_answers(&self, bytes_per_second: u64) {
+        self.faults.limit_answers(bytes_per_second);
+    }
+
     /// Takes all faults back. Stalled requests go on at once.
     pub(crate) fn heal(&self) {
         self.faults.heal();

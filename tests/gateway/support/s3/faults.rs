@@ -39,6 +39,7 @@ struct Plan {
     faults: Vec<Planned>,
     stalls: Vec<(String, Duration)>,
     bandwidth: Option<u64>,
+    answer_bandwidth: Option<u64>,
 }
 
 struct Planned {
@@ -69,6 +70,15 @@ impl Faults {
 
     pub(super) fn bandwidth(&self) -> Option<u64> {
         self.plan.borrow().bandwidth
+    }
+
+    pub(super) fn limit_answers(&self, bytes_per_second: u64) {
+        self.plan
+            .send_modify(|plan| plan.answer_bandwidth = Some(bytes_per_second));
+    }
+
+    pub(super) fn answer_bandwidth(&self) -> Option<u64> {
+        self.plan.borrow().answer_bandwidth
     }
 
     /// Forgets every fault; requests that wait go on.

@@ -24,6 +24,9 @@ use tokio::time::{Sleep, sleep};
 
 use super::faults::{Decision, Fault, Faults};
 
+/// What an answer with limited bandwidth sends at once.
+const PIECE: usize = 64 * 1024;
+
 /// Serves until dropped.
 pub(super) async fn serve(listener: StdListener, service: S3Service, faults: Arc<Faults>) {
     listener
@@ -67,7 +70,12 @@ async fn answer(
     if visit.0.admitted.get().is_none() {
         faults.log(format!("Rejected {asked}"));
     }
-    visit.apply(response.map_err(|error| io::Error::other(format!("{error:?}")))?)
+    let response = response.map_err(|error| io::Error::other(format!("{error:?}")))?;
+    let response = visit.apply(response)?;
+    Ok(match faults.answer_bandwidth() {
+        Some(bandwidth) => response.map(|body| slowed(body, bandwidth)),
+        None => response,
+    })
 }
 
 /// One request, as the gate and the connection both see it.
@@ -113,6 +121,27 @@ fn broken(body: Body, after: u64) -> Body {
         Err(io::Error::other("the answer is meant to break"))
     });
     Body::from(StreamingBlob::wrap(chunks.chain(end)))
+}
+
+/// `body` in pieces of 64 KiB, each as late as the bandwidth has it.
+fn slowed(body: Body, bandwidth: u64) -> Body {
+    let began = tokio::time::Instant::now();
+    let pieces = body.flat_map(|chunk| {
+        let chunk = chunk.expect("a body from memory");
+        let starts = (0..chunk.len()).step_by(PIECE);
+        let pieces = starts.map(move |at| chunk.slice(at..chunk.len().min(at + PIECE)));
+        stream::iter(pieces.collect::<Vec<_>>())
+    });
+    let pieces = pieces.scan(0, |sent, piece| {
+        *sent += piece.len();
+        std::future::ready(Some((*sent, piece)))
+    });
+    let paced = pieces.then(move |(sent, piece)| async move {
+        let due = Duration::from_secs_f64(sent as f64 / bandwidth as f64);
+        tokio::time::sleep_until(began + due).await;
+        Ok::<_, std::convert::Infallible>(piece)
+    });
+    Body::from(StreamingBlob::wrap(paced))
 }
 
 /// A request's body, still within reach when the operation has let go of it.
