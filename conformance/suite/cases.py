@@ -1,6 +1,8 @@
 """The cases: each is something people do with an FTP client, checked in the store itself."""
 
+import ftplib
 import random
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,6 +129,42 @@ def resume_upload(place: Place) -> None:
     place.expect_all({"part.bin": first + data[6 * MIB:]})
 
 
+def resume_after_cut(place: Place) -> None:
+    """An upload dies in the middle; what is kept of it is seen by nobody, and gone on with.
+
+    As above, the first part differs, so that a client or server which starts over is found out.
+    """
+    data = content(7 * MIB)
+    kept = cut_off_upload(place, "part.bin", b"#" * 6 * MIB)
+    # In a folder, what is being made has a name that no listing shows.
+    seen = {key for key in place.store.keys(place.directory) if not key.startswith("part.bin#")}
+    expect_same("the keys in the store", seen, {"keep"})
+    expect_same("the listing", place.client.list(place.directory), {"keep"})
+    place.client.resume_upload(place.local(data), place.path("part.bin"))
+    place.expect_all({"part.bin": b"#" * kept + data[kept:]})
+
+
+def cut_off_upload(place: Place, name: str, sent: bytes) -> int:
+    """Loses a client in the middle of an upload; how much of it is kept."""
+    login, path = place.client.login, place.path(name)
+    with ftplib.FTP() as ftp:
+        ftp.connect(login.host, login.port, timeout=30)
+        ftp.login(login.user, login.password)
+        ftp.voidcmd("TYPE I")
+        with ftp.transfercmd(f"STOR {path}") as data:
+            data.sendall(sent)
+            time.sleep(0.5)
+            ftp.close()
+    with ftplib.FTP() as ftp:
+        ftp.connect(login.host, login.port, timeout=30)
+        ftp.login(login.user, login.password)
+        ftp.voidcmd("TYPE I")
+        kept = ftp.size(path)
+    if not kept or kept > len(sent):
+        raise Failure(f"kept of the upload that was cut off: {kept} bytes")
+    return kept
+
+
 def append(place: Place) -> None:
     place.put("log.txt", b"first line\r\n")
     place.client.append(place.local(b"second line\r\n"), place.path("log.txt"))
@@ -244,6 +282,7 @@ CASES = [
     Case("overwrite", overwrite),
     Case("append", append),
     Case("resume-upload", resume_upload),
+    Case("resume-after-cut", resume_after_cut),
     Case("download", download_of(100 * KIB)),
     Case("download-0-bytes", download_of(0)),
     Case("download-20-mib", download_of(20 * MIB)),

@@ -63,7 +63,8 @@ class Gateway:
         """Ours, without what would configure the gateway behind the suite's back."""
         foreign = ("BUCKETFERRY_", "AWS_")
         own = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-        return own | self.settings | {"RUST_BACKTRACE": "1"}
+        resume = {"BUCKETFERRY_UPLOAD__RESUME_WINDOW": "1m"}
+        return own | self.settings | resume | {"RUST_BACKTRACE": "1"}
 
     def wait_until_ready(self) -> None:
         deadline = time.monotonic() + READY_WITHIN
