@@ -20,6 +20,10 @@ build: ## Build the release binary
 test: ## Run the tests
 	$(CARGO) test --locked
 
+.PHONY: test-large
+test-large: ## Run the tests that take minutes
+	$(CARGO) test --locked --test gateway hundred_thousand -- --ignored
+
 .PHONY: lint
 lint: ## Check the formatting, and clippy without a warning
 	$(CARGO) fmt --all --check

@@ -1,118 +1,72 @@
 //! What makes a directory exist when nothing is in it: a real one, or a marker.
 //!
-//! A directory with something under it exists on every store by that alone; see `listing`.
+//! A directory with something under it exists on every store by that alone; see `listing`. In a bucket,
+//! the marker of a directory is the object `name/`, as consoles and rclone write it.
 
-use std::collections::BTreeSet;
-use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use bytes::Bytes;
+use std::sync::Arc;
 
-use object_store::list::PaginatedListStore;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 
-use super::StorageError;
+use super::raw::Raw;
 use super::signed::SignedS3;
+use super::{Storage, StorageError};
 
-/// How empty directories are kept, by kind of store.
+/// How directories are kept, by kind of store.
 #[derive(Debug)]
 pub(super) enum Directories {
     /// A local folder has real ones.
     Local(LocalFileSystem),
-    /// In memory they are remembered beside the objects.
-    Memory(Mutex<BTreeSet<Path>>),
-    /// On S3 they are markers.
+    /// A bucket on S3 has markers.
     S3(Arc<SignedS3>),
-    /// They can't be kept: only what has something in it is a directory.
-    Implied(Paged),
+    /// So have all others.
+    Marked,
 }
 
-impl Directories {
-    pub(super) fn memory() -> Self {
-        Self::Memory(Mutex::default())
+/// The key of a directory's marker, which all keys in it begin with; nothing for the bucket's root.
+pub(super) fn marker(directory: &Path) -> String {
+    match directory.as_ref() {
+        "" => String::new(),
+        directory => format!("{directory}/"),
     }
+}
 
-    /// Whether a directory is gone with its last file, unless it is kept.
-    pub(super) fn vanish(&self) -> bool {
-        matches!(self, Self::Memory(_) | Self::S3(_))
+impl Storage {
+    /// The bucket by its keys; a local folder is none.
+    pub(super) fn raw(&self) -> Option<&dyn Raw> {
+        self.raw.as_deref()
     }
 
     /// Makes an empty directory exist.
-    pub(super) async fn create(&self, key: &Path) -> Result<(), StorageError> {
-        match self {
-            Self::Local(local) => create_local(local, key).await,
-            Self::Memory(known) => {
-                known
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .insert(key.clone());
-                Ok(())
-            }
-            Self::S3(s3) => Ok(s3.create_marker(key).await?),
-            Self::Implied(_) => Err(StorageError::Unsupported(
-                "empty directories; upload into the directory and it is there".to_owned(),
-            )),
+    pub(super) async fn keep(&self, key: &Path) -> Result<(), StorageError> {
+        match (&self.directories, self.raw()) {
+            (Directories::Local(local), _) => create_local(local, key).await,
+            (_, Some(raw)) => Ok(raw.put(&marker(key), Bytes::new(), false).await?),
+            (_, None) => Ok(()),
         }
     }
 
     /// Removes what keeps an empty directory; no error if nothing does.
-    pub(super) async fn remove(&self, key: &Path) -> Result<(), StorageError> {
-        match self {
-            Self::Local(local) => Ok(tokio::fs::remove_dir(local.folder(key)?).await?),
-            Self::Memory(known) => {
-                known
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .remove(key);
-                Ok(())
-            }
-            Self::S3(s3) => Ok(s3.remove_marker(key).await?),
-            Self::Implied(_) => Err(StorageError::Unsupported(
-                "removing a directory's marker".to_owned(),
-            )),
+    pub(super) async fn unkeep(&self, key: &Path) -> Result<(), StorageError> {
+        match (&self.directories, self.raw()) {
+            (Directories::Local(local), _) => Ok(tokio::fs::remove_dir(local.folder(key)?).await?),
+            (_, Some(raw)) => Ok(raw.delete(&marker(key)).await?),
+            (_, None) => Ok(()),
         }
     }
 
     /// Whether an empty directory is kept that a listing of the store does not show.
-    pub(super) async fn keeps(&self, key: &Path) -> bool {
-        match self {
-            Self::Local(local) => match local.folder(key) {
-                Ok(path) => tokio::fs::metadata(path)
-                    .await
-                    .is_ok_and(|meta| meta.is_dir()),
-                Err(_) => false,
-            },
-            Self::Memory(known) => {
-                let known = known.lock().unwrap_or_else(PoisonError::into_inner);
-                known.iter().any(|kept| kept.prefix_matches(key))
-            }
-            Self::S3(_) | Self::Implied(_) => false,
+    pub(super) async fn is_folder(&self, key: &Path) -> bool {
+        let Directories::Local(local) = &self.directories else {
+            return false;
+        };
+        match local.folder(key) {
+            Ok(path) => tokio::fs::metadata(path)
+                .await
+                .is_ok_and(|meta| meta.is_dir()),
+            Err(_) => false,
         }
-    }
-
-    /// The names of kept directories right under `key` that a listing of the store does not show.
-    pub(super) fn children(&self, key: &Path) -> BTreeSet<String> {
-        match self {
-            Self::Memory(known) => {
-                let known = known.lock().unwrap_or_else(PoisonError::into_inner);
-                known
-                    .iter()
-                    .filter_map(|kept| {
-                        let child = kept.prefix_match(key)?.next()?;
-                        Some(child.as_ref().to_owned())
-                    })
-                    .collect()
-            }
-            Self::Local(_) | Self::S3(_) | Self::Implied(_) => BTreeSet::new(),
-        }
-    }
-}
-
-/// A store that gives its listings page by page.
-pub(super) struct Paged(pub(super) Arc<dyn PaginatedListStore>);
-
-impl fmt::Debug for Paged {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Paged")
     }
 }
 

@@ -58,6 +58,9 @@ pub enum StorageError {
         /// The object's size.
         size: u64,
     },
+    /// So many files of a directory could not be renamed, because others are at the new name.
+    #[error("{0} files stay, others are at the new name")]
+    LeftBehind(usize),
     /// A directory can't be moved into itself.
     #[error("can't be moved into itself")]
     IntoItself,
@@ -216,6 +219,14 @@ impl StorageError {
                 554,
                 format!("Can't restart at {asked}, the file has {size} bytes"),
                 K::PermanentFileNotAvailable,
+            ),
+            Self::LeftBehind(files) => Row(
+                "exists",
+                553,
+                format!(
+                    "Renamed but for {files}: others are at the new name. Delete one of each two"
+                ),
+                K::FileNameNotAllowedError,
             ),
             Self::IntoItself => row(
                 "name",

@@ -129,9 +129,9 @@ impl Storage {
         path: &FtpPath,
     ) -> Result<Option<Listing<'_>>, StorageError> {
         let key = self.keys.directory(user, path)?;
-        let mut rest = self.pages(key.clone());
+        let mut rest = self.pages(&key);
         let first = rest.next().await.transpose()?.unwrap_or_default();
-        let exists = path.is_root() || !first.is_empty() || self.directories.keeps(&key).await;
+        let exists = path.is_root() || !first.is_empty() || self.is_folder(&key).await;
         Ok(exists.then(|| Listing {
             first: first.entries,
             rest,
@@ -142,7 +142,7 @@ impl Storage {
 
     async fn open_pattern(&self, user: &User, path: &FtpPath) -> Result<Listing<'_>, StorageError> {
         let pattern = Pattern::of(path).ok_or(StorageError::NotFound)?;
-        let mut rest = self.pages(self.keys.directory(user, &pattern.directory)?);
+        let mut rest = self.pages(&self.keys.directory(user, &pattern.directory)?);
         while let Some(page) = rest.next().await.transpose()? {
             let first = chosen(page, Some(&pattern));
             if !first.is_empty() {

@@ -10,6 +10,7 @@ mod ahead;
 mod appending;
 mod assembly;
 mod attributes;
+mod azure_keys;
 mod backend;
 mod budget;
 mod chunk;
@@ -17,9 +18,11 @@ mod directories;
 mod download;
 mod error;
 mod format;
+mod gcs_keys;
 mod key;
 mod listing;
 mod local_append;
+mod memory_keys;
 mod metered;
 mod multipart;
 mod open;
@@ -29,6 +32,10 @@ mod parts;
 mod pattern;
 mod probe;
 mod publish;
+mod raw;
+mod rename;
+mod requests;
+mod s3_keys;
 mod s3_listing;
 mod s3_upload;
 mod signed;
@@ -66,6 +73,7 @@ use unfinished::Unfinished;
 
 /// This part of the upload memory may hold the ends of uploads whose clients were lost.
 const KEPT: usize = 8;
+use raw::Raw;
 
 /// A bucket, as FTP sees it.
 #[derive(Debug)]
@@ -78,6 +86,8 @@ pub struct Storage {
     unfinished: Option<Unfinished>,
     keys: KeySpace,
     directories: Directories,
+    /// The bucket by its keys, if it is one.
+    raw: Option<Arc<dyn Raw>>,
     /// What metadata is called, where the store keeps any.
     metadata: Option<Names>,
     sizes: PartSizes,
@@ -130,6 +140,7 @@ impl Storage {
                 .map(|window| Unfinished::new(window, memory / KEPT)),
             keys: opened.keys,
             directories: opened.directories,
+            raw: opened.raw,
             metadata: opened.metadata,
             sizes,
             budget,

@@ -24,8 +24,14 @@ use crate::telemetry::Metrics;
 
 use super::assembly::Means;
 use super::attributes::Names;
-use super::directories::{Directories, Paged};
+use super::azure_keys::{AzureKeys, Container};
+use super::directories::Directories;
+use super::gcs_keys::{GOOGLE, GcsKeys};
 use super::key::KeySpace;
+use super::memory_keys::MemoryKeys;
+use super::raw::Raw;
+use super::requests::url_of;
+use super::s3_keys::S3Keys;
 use super::signed::{SignedS3, Signing};
 
 /// Attempts of one request; `store.retry_timeout` is to end them.
@@ -87,6 +93,8 @@ pub(super) struct Opened {
     pub(super) means: Means,
     pub(super) keys: KeySpace,
     pub(super) directories: Directories,
+    /// The bucket by its keys, if it is one.
+    pub(super) raw: Option<Arc<dyn Raw>>,
     /// What metadata is called, where the store keeps any.
     pub(super) metadata: Option<Names>,
 }
@@ -95,8 +103,8 @@ pub(super) fn open(config: &config::Store, metrics: &Arc<Metrics>) -> Result<Ope
     let url = config.url.as_url();
     match url.scheme() {
         "s3" => open_s3(config, metrics, url),
-        "gs" => open_gcs(config, url),
-        "az" => open_azure(config, url),
+        "gs" => open_gcs(config, metrics, url),
+        "az" => open_azure(config, metrics, url),
         "memory" => Ok(open_memory()),
         _ => open_local(url),
     }
@@ -135,6 +143,7 @@ fn open_s3(config: &config::Store, metrics: &Arc<Metrics>, url: &Url) -> Result<
         unsigned: unsigned.is_some_and(|value| is_true(&value)),
         retry_timeout: config.retry_timeout,
     };
+    let raw = S3Keys::new(Arc::clone(&s3), &signing, &client, Arc::clone(metrics));
     let signed = SignedS3::new(Arc::clone(&s3), signing, &client, Arc::clone(metrics));
     let signed = Arc::new(signed.map_err(OpenError::Options)?);
     Ok(Opened {
@@ -147,6 +156,7 @@ fn open_s3(config: &config::Store, metrics: &Arc<Metrics>, url: &Url) -> Result<
         },
         keys: KeySpace::new(prefix(url)?, false),
         directories: Directories::S3(signed),
+        raw: Some(Arc::new(raw.map_err(OpenError::Options)?)),
         metadata: Some(Names::HYPHENED),
     })
 }
@@ -160,17 +170,37 @@ fn is_aws_itself(settings: &[(AmazonS3ConfigKey, String)]) -> bool {
         .any(|(key, _)| matches!(key, Endpoint | S3Endpoint))
 }
 
-fn open_gcs(config: &config::Store, url: &Url) -> Result<Opened, OpenError> {
+fn open_gcs(
+    config: &config::Store,
+    metrics: &Arc<Metrics>,
+    url: &Url,
+) -> Result<Opened, OpenError> {
+    let mut client = client_options(config);
     let mut builder = GoogleCloudStorageBuilder::from_env()
         .with_bucket_name(bucket(url)?)
-        .with_client_options(client_options(config))
+        .with_client_options(client.clone())
         .with_retry(retries(config));
     for (key, value) in settings::<GoogleConfigKey>(config, "GOOGLE_", "gs")? {
+        if let GoogleConfigKey::Client(key) = key {
+            client = client.with_config(key, value.clone());
+        }
         builder = builder.with_config(key, value);
     }
+    let base = builder.get_config_value(&GoogleConfigKey::BaseUrl);
+    let base = own_url(base.as_deref().unwrap_or(GOOGLE))?;
+    let unsigned = builder.get_config_value(&GoogleConfigKey::SkipSignature);
     let store = Arc::new(builder.build().map_err(OpenError::Options)?);
+    let raw = GcsKeys::new(
+        Arc::clone(&store),
+        url_of(&base, bucket(url)?),
+        unsigned.is_some_and(|value| is_true(&value)),
+        &client,
+        config.retry_timeout,
+        Arc::clone(metrics),
+    );
     Ok(Opened {
-        directories: Directories::Implied(Paged(Arc::clone(&store) as _)),
+        directories: Directories::Marked,
+        raw: Some(Arc::new(raw.map_err(OpenError::Options)?)),
         store,
         means: Means::Store,
         keys: KeySpace::new(prefix(url)?, false),
@@ -178,17 +208,37 @@ fn open_gcs(config: &config::Store, url: &Url) -> Result<Opened, OpenError> {
     })
 }
 
-fn open_azure(config: &config::Store, url: &Url) -> Result<Opened, OpenError> {
+fn open_azure(
+    config: &config::Store,
+    metrics: &Arc<Metrics>,
+    url: &Url,
+) -> Result<Opened, OpenError> {
+    let mut client = client_options(config);
     let mut builder = MicrosoftAzureBuilder::from_env()
         .with_container_name(bucket(url)?)
-        .with_client_options(client_options(config))
+        .with_client_options(client.clone())
         .with_retry(retries(config));
     for (key, value) in settings::<AzureConfigKey>(config, "AZURE_", "az")? {
+        if let AzureConfigKey::Client(key) = key {
+            client = client.with_config(key, value.clone());
+        }
         builder = builder.with_config(key, value);
     }
+    let container = container(&builder, bucket(url)?)?;
+    if container.emulated {
+        client = client.with_allow_http(true);
+    }
     let store = Arc::new(builder.build().map_err(OpenError::Options)?);
+    let raw = AzureKeys::new(
+        Arc::clone(&store),
+        container.at,
+        &client,
+        config.retry_timeout,
+        Arc::clone(metrics),
+    );
     Ok(Opened {
-        directories: Directories::Implied(Paged(Arc::clone(&store) as _)),
+        directories: Directories::Marked,
+        raw: Some(Arc::new(raw.map_err(OpenError::Options)?)),
         store,
         means: Means::Store,
         keys: KeySpace::new(prefix(url)?, false),
@@ -196,12 +246,52 @@ fn open_azure(config: &config::Store, url: &Url) -> Result<Opened, OpenError> {
     })
 }
 
+/// A container, and whether it is an emulator's.
+struct AzureContainer {
+    at: Container,
+    emulated: bool,
+}
+
+/// Where the library will find the container: it does not tell.
+fn container(builder: &MicrosoftAzureBuilder, name: &str) -> Result<AzureContainer, OpenError> {
+    let value = |key| builder.get_config_value(&key);
+    let flag = |key| value(key).is_some_and(|value| is_true(&value));
+    let emulated = flag(AzureConfigKey::UseEmulator);
+    let account = value(AzureConfigKey::AccountName);
+    let account = account.unwrap_or_else(|| "devstoreaccount1".to_owned());
+    let url = if emulated {
+        let url = std::env::var("AZURITE_BLOB_STORAGE_URL");
+        let url = own_url(url.as_deref().unwrap_or("http://127.0.0.1:10000"))?;
+        url_of(&url, &account)
+    } else {
+        let domain = if flag(AzureConfigKey::UseFabricEndpoint) {
+            "blob.fabric.microsoft.com"
+        } else {
+            "blob.core.windows.net"
+        };
+        let endpoint = value(AzureConfigKey::Endpoint);
+        own_url(&endpoint.unwrap_or_else(|| format!("https://{account}.{domain}")))?
+    };
+    let at = Container {
+        url: url_of(&url, name),
+        account,
+        unsigned: flag(AzureConfigKey::SkipSignature),
+    };
+    Ok(AzureContainer { at, emulated })
+}
+
+fn own_url(url: &str) -> Result<Url, OpenError> {
+    Url::parse(url).map_err(|error| OpenError::Url(format!("{url}: {error}")))
+}
+
 fn open_memory() -> Opened {
+    let store = Arc::new(InMemory::new());
     Opened {
-        store: Arc::new(InMemory::new()),
+        raw: Some(Arc::new(MemoryKeys::new(Arc::clone(&store)))),
+        store,
         means: Means::Store,
         keys: KeySpace::new(Path::default(), false),
-        directories: Directories::memory(),
+        directories: Directories::Marked,
         metadata: Some(Names::HYPHENED),
     }
 }
@@ -222,6 +312,7 @@ fn open_local(url: &Url) -> Result<Opened, OpenError> {
     Ok(Opened {
         directories: Directories::Local(store.clone()),
         means: Means::Local(store.clone()),
+        raw: None,
         store: Arc::new(store),
         keys: KeySpace::new(Path::default(), true),
         metadata: None,

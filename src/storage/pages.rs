@@ -5,19 +5,17 @@ use std::fs::ReadDir;
 use std::io;
 use std::time::SystemTime;
 
-use futures::FutureExt;
-use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
-use object_store::list::PaginatedListOptions;
 use object_store::path::Path;
 
 use crate::session::{Entry, EntryKind};
 
-use super::directories::{Directories, Folders, Paged};
-use super::{Storage, StorageError, s3_listing};
+use super::directories::{Directories, Folders, marker};
+use super::raw::{Query, Raw, RawPage};
+use super::{Storage, StorageError};
 
 /// Entries of a page; as many as S3 gives at once.
-const PAGE: usize = 1000;
+pub(super) const PAGE: usize = 1000;
 
 /// A part of a directory.
 #[derive(Debug, Default)]
@@ -83,16 +81,11 @@ pub(super) type Pages<'a> = BoxStream<'a, Result<Page, StorageError>>;
 
 impl Storage {
     /// What lies right under a key. A directory that is not there has one empty page, or none.
-    pub(super) fn pages(&self, key: Path) -> Pages<'_> {
-        let pages = match &self.directories {
-            Directories::S3(s3) => paged(key, move |key, token| {
-                async move { Ok(s3_listing::page(s3, &key, token.as_deref(), PAGE).await?) }.boxed()
-            }),
-            Directories::Implied(store) => paged(key, move |key, token| {
-                async move { store_page(store, &key, token).await }.boxed()
-            }),
-            Directories::Local(local) => local_pages(local.folder(&key)),
-            Directories::Memory(_) => stream::once(self.whole(key)).boxed(),
+    pub(super) fn pages<'a>(&'a self, key: &Path) -> Pages<'a> {
+        let pages = match (&self.directories, self.raw()) {
+            (_, Some(raw)) => raw_pages(raw, marker(key), PAGE),
+            (Directories::Local(local), None) => local_pages(local.folder(key)),
+            (_, None) => stream::empty().boxed(),
         };
         pages
             .map_ok(Page::sorted)
@@ -102,14 +95,12 @@ impl Storage {
 
     /// Whether anything lies below a key; asks for as little as the store lets us.
     pub(super) async fn has_anything(&self, key: &Path) -> Result<bool, StorageError> {
-        if let Directories::S3(s3) = &self.directories {
-            let (page, _) = s3_listing::page(s3, key, None, 1).await?;
-            return Ok(!page.is_empty());
-        }
-        match self.pages(key.clone()).next().await.transpose()? {
-            Some(page) => Ok(!page.is_empty()),
-            None => Ok(false),
-        }
+        let mut pages = match self.raw() {
+            Some(raw) => raw_pages(raw, marker(key), 1),
+            None => self.pages(key),
+        };
+        let first = pages.next().await.transpose()?;
+        Ok(first.is_some_and(|page| !page.is_empty()))
     }
 
     fn count_hidden(&self, page: &Page) {
@@ -117,77 +108,56 @@ impl Storage {
             self.metrics.store_keys_hidden.inc_by(page.hidden as u64);
         }
     }
-
-    /// The store in memory has no pages.
-    async fn whole(&self, key: Path) -> Result<Page, StorageError> {
-        let listed = self.store.list_with_delimiter(Some(&key)).await?;
-        let mut page = page_of(&key, listed);
-        for child in self.directories.children(&key) {
-            if !page.entries.iter().any(|known| known.name == child) {
-                page.entries.push(Entry::directory(child));
-            }
-        }
-        Ok(page)
-    }
 }
 
-/// Asks for pages until one names no next.
-fn paged<'a, A>(key: Path, ask: A) -> Pages<'a>
-where
-    A: Fn(Path, Option<String>) -> BoxFuture<'a, Result<(Page, Option<String>), StorageError>>
-        + Send
-        + 'a,
-{
+/// Asks for pages until one names no next. Azure may send some with nothing on them.
+fn raw_pages(raw: &dyn Raw, prefix: String, limit: usize) -> Pages<'_> {
     /// Which page comes next.
     enum Next {
         First,
         At(String),
         None,
     }
-    let pages = stream::try_unfold((Next::First, ask), move |(next, ask)| {
-        let key = key.clone();
+    let pages = stream::try_unfold(Next::First, move |mut next| {
+        let prefix = prefix.clone();
         async move {
-            let token = match next {
-                Next::First => None,
-                Next::At(token) => Some(token),
-                Next::None => return Ok(None),
-            };
-            let (page, token) = ask(key, token).await?;
-            Ok(Some((page, (token.map_or(Next::None, Next::At), ask))))
+            loop {
+                let token = match &next {
+                    Next::First => None,
+                    Next::At(token) => Some(token.as_str()),
+                    Next::None => return Ok(None),
+                };
+                let query = Query {
+                    prefix: &prefix,
+                    grouped: true,
+                    token,
+                    limit,
+                };
+                let found = raw.list(query).await?;
+                let page = page_of(&found, &prefix);
+                let last = found.next.is_none();
+                next = found.next.map_or(Next::None, Next::At);
+                if last || !page.is_empty() {
+                    return Ok(Some((page, next)));
+                }
+            }
         }
     });
     pages.boxed()
 }
 
-async fn store_page(
-    store: &Paged,
-    key: &Path,
-    token: Option<String>,
-) -> Result<(Page, Option<String>), StorageError> {
-    let prefix = Some(format!("{key}/")).filter(|prefix| prefix != "/");
-    let options = PaginatedListOptions {
-        delimiter: Some("/".into()),
-        page_token: token,
-        ..PaginatedListOptions::default()
-    };
-    let listed = store.0.list_paginated(prefix.as_deref(), options).await?;
-    Ok((page_of(key, listed.result), listed.page_token))
-}
-
-/// The marker `key/` comes as an object named `key`: the only one that does not lie below it.
-fn page_of(key: &Path, listed: object_store::ListResult) -> Page {
+/// What keys are to the directory that they lie in.
+fn page_of(found: &RawPage, prefix: &str) -> Page {
     let mut page = Page::default();
-    for object in listed.objects {
-        if object.location == *key {
-            page.marker = true;
-        } else if let Some(name) = object.location.filename() {
-            page.add(name, Found::file(object.size, object.last_modified.into()));
+    for object in &found.objects {
+        match object.key.strip_prefix(prefix).unwrap_or(&object.key) {
+            "" => page.marker = true,
+            name => page.add(name, Found::file(object.size, object.modified)),
         }
     }
-    for prefix in listed.common_prefixes {
-        if let Some(name) = prefix.filename() {
-            page.add(name, Found::Directory);
-        }
+    for key in &found.prefixes {
+        let name = key.strip_prefix(prefix).unwrap_or(key);
+        page.add(name.strip_suffix('/').unwrap_or(name), Found::Directory);
     }
     page
 }
@@ -248,5 +218,51 @@ fn add_local(page: &mut Page, name: &OsString, path: &std::path::Path) {
     } else if metadata.is_file() && !super::key::is_in_the_making(name) {
         let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
         page.add(name, Found::file(metadata.len(), modified));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::raw::RawObject;
+    use super::*;
+
+    fn object(key: &str) -> RawObject {
+        RawObject {
+            key: key.to_owned(),
+            size: 3,
+            modified: SystemTime::UNIX_EPOCH,
+            e_tag: None,
+            generation: None,
+        }
+    }
+
+    #[test]
+    fn markers_files_and_directories_are_told_apart() {
+        let found = RawPage {
+            objects: vec![object("in/"), object("in/a b.txt")],
+            prefixes: vec!["in/sub/".to_owned()],
+            next: None,
+        };
+        let page = page_of(&found, "in/");
+        assert!(page.marker);
+        let names: Vec<_> = page
+            .entries
+            .iter()
+            .map(|entry| entry.name.as_str())
+            .collect();
+        assert_eq!(names, ["a b.txt", "sub"]);
+        assert!(page.entries[1].is_directory());
+    }
+
+    #[test]
+    fn keys_that_ftp_cannot_show_are_counted() {
+        let found = RawPage {
+            objects: vec![object("in/a\nb"), object("in/.."), object("in/50% off")],
+            prefixes: vec!["in//".to_owned()],
+            next: None,
+        };
+        let page = page_of(&found, "in/");
+        assert_eq!(page.hidden, 3);
+        assert_eq!(page.entries[0].name, "50% off");
     }
 }

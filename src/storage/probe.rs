@@ -2,6 +2,8 @@
 
 use futures::StreamExt;
 
+use super::directories::marker;
+use super::raw::Query;
 use super::{Storage, StorageError};
 
 impl Storage {
@@ -12,12 +14,26 @@ impl Storage {
     /// # Errors
     /// When there is no answer, no bucket, or the credentials are not accepted.
     pub async fn probe(&self) -> Result<(), StorageError> {
-        let first = self.store.list(Some(self.keys.prefix())).next().await;
-        match first.transpose().map_err(StorageError::from) {
+        match self.ask().await.map_err(StorageError::from) {
             // A key that can't be shown is a key that was listed.
-            Ok(_) | Err(StorageError::StoreDenied(_) | StorageError::Name(_)) => Ok(()),
+            Ok(()) | Err(StorageError::StoreDenied(_) | StorageError::Name(_)) => Ok(()),
             Err(StorageError::NotFound) => Err(StorageError::NoBucket),
             Err(error) => Err(error),
         }
+    }
+
+    async fn ask(&self) -> object_store::Result<()> {
+        let prefix = marker(self.keys.prefix());
+        if let Some(raw) = self.raw() {
+            let query = Query {
+                prefix: &prefix,
+                grouped: true,
+                token: None,
+                limit: 1,
+            };
+            return raw.list(query).await.map(drop);
+        }
+        let first = self.store.list(Some(self.keys.prefix())).next().await;
+        first.transpose().map(drop)
     }
 }

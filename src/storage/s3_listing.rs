@@ -1,12 +1,9 @@
-//! One page of `ListObjectsV2`, read by ourselves: every key as it is.
+//! One page of a listing as S3 writes it, and Google in S3's manner: every key as it is.
 
 use chrono::{DateTime, Utc};
-use object_store::path::Path;
-use object_store::{Error, Result};
 use serde::Deserialize;
 
-use super::pages::{Found, Page};
-use super::signed::SignedS3;
+use super::raw::{Query, RawObject, RawPage, bare};
 
 /// What S3 answers; of it, what we need.
 #[derive(Debug, Deserialize)]
@@ -27,6 +24,10 @@ struct Content {
     key: String,
     size: u64,
     last_modified: DateTime<Utc>,
+    #[serde(rename = "ETag")]
+    e_tag: Option<String>,
+    /// Google's.
+    generation: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -35,58 +36,53 @@ struct CommonPrefix {
     prefix: String,
 }
 
-/// One page of what lies right under `directory`, and the token of the next.
-pub(super) async fn page(
-    s3: &SignedS3,
-    directory: &Path,
-    token: Option<&str>,
-    max_keys: usize,
-) -> Result<(Page, Option<String>)> {
-    let prefix = match directory.as_ref() {
-        "" => String::new(),
-        directory => format!("{directory}/"),
-    };
-    let max_keys = max_keys.to_string();
-    let mut query = vec![
-        ("delimiter", "/"),
-        ("encoding-type", "url"),
-        ("list-type", "2"),
-        ("max-keys", &max_keys),
-        ("prefix", &prefix),
-    ];
-    if let Some(token) = token {
-        // The signature wants the parameters in order.
-        query.insert(0, ("continuation-token", token));
-    }
-    let body = s3.list(&query).await?;
-    parse(&body, &prefix)
+/// The parameters that ask for a page.
+#[derive(Debug)]
+pub(super) struct Parameters<'a> {
+    limit: String,
+    query: Query<'a>,
 }
 
-fn parse(body: &[u8], prefix: &str) -> Result<(Page, Option<String>)> {
-    let answer: Answer = quick_xml::de::from_reader(body).map_err(|error| Error::Generic {
-        store: "S3",
-        source: Box::new(error),
-    })?;
+pub(super) fn query<'a>(query: &Query<'a>) -> Parameters<'a> {
+    Parameters {
+        limit: query.limit.to_string(),
+        query: *query,
+    }
+}
+
+impl Parameters<'_> {
+    /// In order, as the signature wants them.
+    pub(super) fn pairs(&self) -> Vec<(&str, &str)> {
+        let token = self.query.token.map(|token| ("continuation-token", token));
+        let delimiter = self.query.grouped.then_some(("delimiter", "/"));
+        let all = [
+            ("encoding-type", "url"),
+            ("list-type", "2"),
+            ("max-keys", &self.limit),
+            ("prefix", self.query.prefix),
+        ];
+        token.into_iter().chain(delimiter).chain(all).collect()
+    }
+}
+
+pub(super) fn parse(body: &[u8]) -> Result<RawPage, quick_xml::DeError> {
+    let answer: Answer = quick_xml::de::from_reader(body)?;
     let encoded = answer.encoding_type.as_deref() == Some("url");
-    let mut page = Page::default();
-    for content in answer.contents {
-        let key = decode(content.key, encoded);
-        let name = key.strip_prefix(prefix).unwrap_or(&key);
-        if name.is_empty() {
-            page.marker = true;
-        } else {
-            page.add(
-                name,
-                Found::file(content.size, content.last_modified.into()),
-            );
-        }
-    }
-    for common in answer.common_prefixes {
-        let key = decode(common.prefix, encoded);
-        let name = key.strip_prefix(prefix).unwrap_or(&key);
-        page.add(name.strip_suffix('/').unwrap_or(name), Found::Directory);
-    }
-    Ok((page, answer.next_continuation_token))
+    let objects = answer.contents.into_iter().map(|content| RawObject {
+        key: decode(content.key, encoded),
+        size: content.size,
+        modified: content.last_modified.into(),
+        e_tag: content.e_tag.map(|e_tag| bare(&e_tag).to_owned()),
+        generation: content.generation,
+    });
+    let prefixes = answer.common_prefixes.into_iter();
+    Ok(RawPage {
+        objects: objects.collect(),
+        prefixes: prefixes
+            .map(|common| decode(common.prefix, encoded))
+            .collect(),
+        next: answer.next_continuation_token,
+    })
 }
 
 pub(super) fn decode(key: String, encoded: bool) -> String {
@@ -103,50 +99,56 @@ pub(super) fn decode(key: String, encoded: bool) -> String {
 mod tests {
     use super::*;
 
-    fn page_of(inside: &str, prefix: &str) -> Page {
+    fn page_of(inside: &str) -> RawPage {
         let body = format!("<ListBucketResult>{inside}</ListBucketResult>");
-        parse(body.as_bytes(), prefix).unwrap().0
+        parse(body.as_bytes()).unwrap()
     }
 
     fn object(key: &str) -> String {
         format!(
-            "<Contents><Key>{key}</Key><Size>3</Size>\
+            "<Contents><Key>{key}</Key><Size>3</Size><ETag>&quot;ab&quot;</ETag>\
              <LastModified>2026-01-02T03:04:05.000Z</LastModified></Contents>"
         )
     }
 
     #[test]
-    fn markers_files_and_directories_are_told_apart() {
+    fn objects_and_prefixes_are_told_apart() {
         let inside = object("in/")
             + &object("in/a b.txt")
             + "<CommonPrefixes><Prefix>in/sub/</Prefix></CommonPrefixes>";
-        let page = page_of(&inside, "in/");
-        assert!(page.marker);
-        let names: Vec<_> = page
-            .entries
-            .iter()
-            .map(|entry| entry.name.as_str())
-            .collect();
-        assert_eq!(names, ["a b.txt", "sub"]);
-        assert!(page.entries[1].is_directory());
+        let page = page_of(&inside);
+        let keys: Vec<_> = page.objects.iter().map(|object| &object.key).collect();
+        assert_eq!(keys, ["in/", "in/a b.txt"]);
+        assert_eq!(page.objects[1].e_tag.as_deref(), Some("ab"));
+        assert_eq!(page.prefixes, ["in/sub/"]);
     }
 
     #[test]
-    fn keys_that_ftp_cannot_show_are_counted() {
+    fn keys_are_decoded_where_they_are_encoded() {
         let inside = "<EncodingType>url</EncodingType>".to_owned()
             + &object("in/a%0Ab")
-            + &object("in/%2E%2E")
             + &object("in/50%25+off")
             + "<CommonPrefixes><Prefix>in//</Prefix></CommonPrefixes>";
-        let page = page_of(&inside, "in/");
-        assert_eq!(page.hidden, 3);
-        assert_eq!(page.entries[0].name, "50% off");
+        let page = page_of(&inside);
+        assert_eq!(page.objects[0].key, "in/a\nb");
+        assert_eq!(page.objects[1].key, "in/50% off");
+        assert_eq!(page.prefixes, ["in//"]);
+        assert_eq!(page_of(&object("a%20b")).objects[0].key, "a%20b");
+    }
+
+    #[test]
+    fn google_tells_generations() {
+        let inside = "<Contents><Key>a</Key><Generation>1360887697105000</Generation>\
+            <MetaGeneration>1</MetaGeneration><Size>0</Size>\
+            <LastModified>2013-02-15T00:21:37.106Z</LastModified></Contents>";
+        let generation = page_of(inside).objects[0].generation.clone();
+        assert_eq!(generation.as_deref(), Some("1360887697105000"));
     }
 
     #[test]
     fn the_next_page_has_a_token() {
-        let body = b"<ListBucketResult><NextContinuationToken>t</NextContinuationToken></ListBucketResult>";
-        assert_eq!(parse(body, "").unwrap().1.as_deref(), Some("t"));
-        assert!(parse(b"<html>no</html", "").is_err());
+        let page = page_of("<NextContinuationToken>t</NextContinuationToken>");
+        assert_eq!(page.next.as_deref(), Some("t"));
+        assert!(parse(b"<html>no</html").is_err());
     }
 }

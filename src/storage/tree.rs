@@ -1,24 +1,25 @@
 //! The tree of files and directories: looking, making, removing, renaming.
 //!
 //! A rename is copies, then deletes, never a delete before its copy is done: whatever dies in
-//! between, nothing is lost. What is left then is under both names.
+//! between, nothing is lost. That of a directory in a bucket is in [`rename`](super::rename).
 
-use futures::stream::{self, StreamExt, TryStreamExt};
-use object_store::ObjectStoreExt;
+use futures::StreamExt;
 use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStoreExt};
 
 use crate::auth::{Permission, User};
 use crate::config::Overwrite;
 use crate::session::{Entry, FtpPath};
 
 use super::directories::Directories;
+use super::rename::Note;
 use super::{Storage, StorageError, permit};
 
-/// Why a directory can't be renamed.
-const HIDDEN: &str = "there is a key in it that FTP can't show";
-
-/// Copies or deletes under way at once in the rename of a directory.
-const PARALLEL: usize = 16;
+/// What is to be renamed.
+enum Source {
+    File(ObjectMeta),
+    Directory(Path),
+}
 
 impl Storage {
     /// What a path is. Whoever may do something with a file of a known name may look at it: clients
@@ -66,7 +67,7 @@ impl Storage {
             Err(error) => return Err(error),
         }
         let key = self.keys.directory(user, path)?;
-        self.directories.create(&key).await
+        self.keep(&key).await
     }
 
     /// Removes an empty directory.
@@ -79,18 +80,18 @@ impl Storage {
             return Err(StorageError::NotEmpty);
         }
         let key = self.keys.directory(user, path)?;
-        let first = self.pages(key.clone()).next().await.transpose()?;
+        let first = self.pages(&key).next().await.transpose()?;
         let first = first.unwrap_or_default();
         if !first.is_childless() {
             return Err(StorageError::NotEmpty);
         }
-        if !first.marker && !self.directories.keeps(&key).await {
+        if !first.marker && !self.is_folder(&key).await {
             return match self.file_entry(user, path).await {
                 Ok(_) => Err(StorageError::NotADirectory),
                 Err(error) => Err(error),
             };
         }
-        self.directories.remove(&key).await
+        self.unkeep(&key).await
     }
 
     /// Deletes a file.
@@ -120,27 +121,47 @@ impl Storage {
         to: &FtpPath,
     ) -> Result<(), StorageError> {
         permit(user, Permission::Rename)?;
-        let source = self.look(user, from).await?;
+        let source = self.source(user, from).await?;
         if from == to {
             return Ok(());
         }
         if from.is_root() || to.is_root() || to.is_below(from) {
             return Err(StorageError::IntoItself);
         }
-        self.check_target(user, &source, to).await?;
-        if source.is_directory() {
-            self.rename_directory(user, from, to).await
-        } else {
-            self.rename_file(user, from, to).await?;
-            self.keep_directory(user, &from.parent()).await;
-            Ok(())
+        match &source {
+            Source::File(file) => {
+                self.check_file_target(user, to).await?;
+                self.rename_file(file, &self.file_key(user, to)?).await?;
+            }
+            Source::Directory(key) => {
+                let target = self.keys.directory(user, to)?;
+                let begun = self.check_directory_target(user, key, to, &target).await?;
+                self.rename_directory(key, &target, begun).await?;
+            }
         }
+        self.keep_directory(user, &from.parent()).await;
+        Ok(())
+    }
+
+    /// What is to be renamed: a file, as long as there is one of that name.
+    async fn source(&self, user: &User, path: &FtpPath) -> Result<Source, StorageError> {
+        if !path.is_root()
+            && let Ok(key) = self.keys.file(user, path)
+            && let Some(meta) = self.meta(&key).await?
+        {
+            return Ok(Source::File(meta));
+        }
+        let directory = path.is_root() || self.directory_exists(user, path).await?;
+        let key = self.keys.directory(user, path)?;
+        directory
+            .then_some(Source::Directory(key))
+            .ok_or(StorageError::NotFound)
     }
 
     /// A directory that has lost its last file stays, as clients that pick files up expect: it gets
     /// a marker if it has none.
     async fn keep_directory(&self, user: &User, path: &FtpPath) {
-        if path.is_root() || !self.directories.vanish() {
+        if path.is_root() || self.raw().is_none() {
             return;
         }
         let kept = async {
@@ -148,109 +169,90 @@ impl Storage {
                 return Ok(());
             }
             let key = self.keys.directory(user, path)?;
-            self.directories.create(&key).await
+            self.keep(&key).await
         };
         if let Err(error) = kept.await {
             tracing::debug!(%path, %error, "can't keep an empty directory");
         }
     }
 
-    /// A file takes the place of a file, where overwriting is allowed; nothing else of anything.
-    async fn check_target(
-        &self,
-        user: &User,
-        source: &Entry,
-        to: &FtpPath,
-    ) -> Result<(), StorageError> {
+    /// A file takes the place of a file, where overwriting is allowed.
+    async fn check_file_target(&self, user: &User, to: &FtpPath) -> Result<(), StorageError> {
         match self.look(user, to).await {
             Err(StorageError::NotFound) => Ok(()),
             Err(error) => Err(error),
-            Ok(target) if target.is_directory() || source.is_directory() => {
-                Err(StorageError::Exists)
-            }
+            Ok(target) if target.is_directory() => Err(StorageError::Exists),
             Ok(_) if self.overwrite(user) == Overwrite::Deny => Err(StorageError::Exists),
             Ok(_) => Ok(()),
         }
     }
 
-    async fn rename_file(
+    /// A directory takes the place of nothing but the remains of the same rename, which it ends.
+    async fn check_directory_target(
         &self,
         user: &User,
-        from: &FtpPath,
+        key: &Path,
         to: &FtpPath,
+        target: &Path,
+    ) -> Result<Option<Note>, StorageError> {
+        match self.look(user, to).await {
+            Err(StorageError::NotFound) => return Ok(None),
+            Err(error) => return Err(error),
+            Ok(_) => {}
+        }
+        let begun = self.unfinished_rename(key, target).await?;
+        begun.map(Some).ok_or(StorageError::Exists)
+    }
+
+    /// What is at a key, if anything is.
+    pub(super) async fn meta(&self, key: &Path) -> Result<Option<ObjectMeta>, StorageError> {
+        match self.store.head(key).await.map_err(StorageError::from) {
+            Ok(meta) => Ok(Some(meta)),
+            Err(StorageError::NotFound | StorageError::IsDirectory) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn rename_file(&self, source: &ObjectMeta, to: &Path) -> Result<(), StorageError> {
+        let from = &source.location;
+        let Some(raw) = self.raw() else {
+            return Ok(self.store.rename(from, to).await?);
+        };
+        self.copy_object(source, to).await?;
+        // What another has written meanwhile stays where it is.
+        if !raw.has_conditional_deletes() && self.meta(from).await?.as_ref() != Some(source) {
+            return Ok(());
+        }
+        raw.delete_unchanged(&[source.into()]).await?;
+        Ok(())
+    }
+
+    /// Copies an object on the store's side, with all that it says of itself. It is there afterwards.
+    pub(super) async fn copy_object(
+        &self,
+        source: &ObjectMeta,
+        to: &Path,
     ) -> Result<(), StorageError> {
-        let from = self.file_key(user, from)?;
-        let to = self.file_key(user, to)?;
-        Ok(self.store.rename(&from, &to).await?)
+        self.store.copy(&source.location, to).await?;
+        match self.raw() {
+            Some(raw) => Ok(raw.settle_copy(to.as_ref()).await?),
+            None => Ok(()),
+        }
     }
 
     async fn rename_directory(
         &self,
-        user: &User,
-        from: &FtpPath,
-        to: &FtpPath,
+        from: &Path,
+        to: &Path,
+        begun: Option<Note>,
     ) -> Result<(), StorageError> {
-        let from = self.keys.directory(user, from)?;
-        let to = self.keys.directory(user, to)?;
-        if let Directories::Local(local) = &self.directories {
-            return super::directories::rename_local(local, &from, &to).await;
-        }
-        let tree = self.walk(from.clone()).await?;
-        for kept in &tree.kept {
-            self.directories.create(&moved(kept, &from, &to)).await?;
-        }
-        self.copy_all(&tree.files, &from, &to).await?;
-        self.delete_all(tree.files).await?;
-        for kept in &tree.kept {
-            self.directories.remove(kept).await?;
-        }
-        Ok(())
-    }
-
-    /// All files below a directory, and the directories that are kept by themselves.
-    async fn walk(&self, top: Path) -> Result<Tree, StorageError> {
-        let mut tree = Tree::default();
-        let mut open = vec![top];
-        while let Some(directory) = open.pop() {
-            let mut kept = self.directories.keeps(&directory).await;
-            let mut pages = self.pages(directory.clone());
-            while let Some(page) = pages.next().await.transpose()? {
-                if page.hidden > 0 {
-                    // What can't be named can't be moved, and must not be left behind.
-                    return Err(StorageError::Name(HIDDEN.to_owned()));
-                }
-                kept |= page.marker;
-                for entry in page.entries {
-                    let child = child(&directory, &entry.name)?;
-                    if entry.is_directory() {
-                        open.push(child);
-                    } else {
-                        tree.files.push(child);
-                    }
-                }
+        match (&self.directories, self.raw()) {
+            (Directories::Local(local), _) => {
+                super::directories::rename_local(local, from, to).await
             }
-            if kept {
-                tree.kept.push(directory);
-            }
+            (_, Some(raw)) => self.move_directory(raw, from, to, begun).await,
+            (_, None) => Err(StorageError::Unsupported("renames".to_owned())),
         }
-        Ok(tree)
-    }
-
-    async fn copy_all(&self, files: &[Path], from: &Path, to: &Path) -> Result<(), StorageError> {
-        stream::iter(files.iter().map(Ok))
-            .try_for_each_concurrent(PARALLEL, |file| async move {
-                Ok(self.store.copy(file, &moved(file, from, to)).await?)
-            })
-            .await
-    }
-
-    async fn delete_all(&self, files: Vec<Path>) -> Result<(), StorageError> {
-        let files = stream::iter(files).map(Ok).boxed();
-        let deleted = self.store.delete_stream(files);
-        deleted
-            .try_for_each(|_| async { Ok(()) })
-            .await
-            .map_err(StorageError::from)
     }
 
     /// What a path is, whoever asks.
@@ -272,46 +274,9 @@ impl Storage {
     /// Whether anything lies below, or is kept for it.
     async fn directory_exists(&self, user: &User, path: &FtpPath) -> Result<bool, StorageError> {
         let key = self.keys.directory(user, path)?;
-        if self.directories.keeps(&key).await {
+        if self.is_folder(&key).await {
             return Ok(true);
         }
         self.has_anything(&key).await
-    }
-}
-
-#[derive(Debug, Default)]
-struct Tree {
-    files: Vec<Path>,
-    kept: Vec<Path>,
-}
-
-fn child(directory: &Path, name: &str) -> Result<Path, StorageError> {
-    Ok(
-        Path::parse(format!("{directory}/{name}").trim_start_matches('/'))
-            .map_err(object_store::Error::from)?,
-    )
-}
-
-/// Where a key below `from` goes below `to`.
-fn moved(key: &Path, from: &Path, to: &Path) -> Path {
-    match key.prefix_match(from) {
-        Some(rest) => to.parts().chain(rest).collect(),
-        // Only keys below `from` are asked about.
-        None => key.clone(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_move_with_their_directory() {
-        let (from, to) = (Path::from("in/a"), Path::from("out"));
-        assert_eq!(
-            moved(&Path::from("in/a/b/c"), &from, &to),
-            Path::from("out/b/c")
-        );
-        assert_eq!(moved(&from, &from, &to), to);
     }
 }

@@ -51,9 +51,14 @@ impl Mark {
     }
 
     fn is_on(&self, attributes: &Attributes) -> bool {
-        let found = attributes.get(&Attribute::Metadata(NAME.into()));
-        found.is_some_and(|found| found.as_ref() == self.0)
+        mark_of(attributes).is_some_and(|found| found == self.0)
     }
+}
+
+/// The mark that an object carries.
+pub(super) fn mark_of(attributes: &Attributes) -> Option<&str> {
+    let found = attributes.get(&Attribute::Metadata(NAME.into()))?;
+    Some(found.as_ref())
 }
 
 /// Finds out whether the object at `key` is the one with this mark, after `error`.

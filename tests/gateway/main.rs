@@ -25,6 +25,7 @@ mod login;
 mod matrix;
 mod memory;
 mod names;
+mod renames;
 mod replies;
 mod resume;
 mod transfers;

@@ -248,6 +248,11 @@ impl S3Server {
             .expect("a put without conditions");
     }
 
+    /// From now on deletes are done whatever their conditions, as most stores do.
+    pub(crate) fn delete_anyway(&self) {
+        self.state().deletes_anyway = true;
+    }
+
     pub(crate) fn delete(&self, key: &str) {
         self.state().objects.remove(key);
     }

@@ -107,6 +107,7 @@ impl S3 for Api {
         let expected = (input.if_match.as_ref(), bucket.objects.get(&input.key));
         if let (Some(expected), Some(object)) = expected
             && !object.matches(expected)
+            && !bucket.deletes_anyway
         {
             return Err(precondition_failed());
         }
@@ -127,21 +128,29 @@ impl S3 for Api {
                 "One to 1000 keys can be deleted at once."
             ));
         }
-        let keys: Vec<String> = delete
-            .objects
-            .into_iter()
-            .map(|object| object.key)
-            .collect();
-        for key in &keys {
-            bucket.objects.remove(key);
+        let mut deleted = Vec::new();
+        let mut errors = Vec::new();
+        for object in delete.objects {
+            let there = bucket.objects.get(&object.key);
+            let changed = |expected: &ETag| there.is_some_and(|it| it.etag != expected.value());
+            if object.e_tag.as_ref().is_some_and(changed) && !bucket.deletes_anyway {
+                errors.push(Error {
+                    key: Some(object.key),
+                    code: Some("PreconditionFailed".to_owned()),
+                    ..Default::default()
+                });
+                continue;
+            }
+            bucket.objects.remove(&object.key);
+            deleted.push(DeletedObject {
+                key: Some(object.key),
+                ..Default::default()
+            });
         }
-        let deleted = keys.into_iter().map(|key| DeletedObject {
-            key: Some(key),
-            ..Default::default()
-        });
-        let deleted = (!delete.quiet.unwrap_or(false)).then(|| deleted.collect());
+        let deleted = (!delete.quiet.unwrap_or(false)).then_some(deleted);
         Ok(S3Response::new(DeleteObjectsOutput {
             deleted,
+            errors: Some(errors),
             ..Default::default()
         }))
     }

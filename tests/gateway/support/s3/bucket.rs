@@ -22,6 +22,8 @@ pub(super) struct Bucket {
     /// By key and upload id: the order in which they are listed.
     pub(super) uploads: BTreeMap<(String, String), Upload>,
     uploads_begun: u64,
+    /// Deletes are done whatever their conditions, as most stores do.
+    pub(super) deletes_anyway: bool,
 }
 
 /// Bytes in the chunks in which they came.

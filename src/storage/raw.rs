@@ -1,0 +1,113 @@
+//! Keys as the store has them, beyond what `object_store`'s paths can say.
+//!
+//! Real buckets hold keys that end with a slash (the markers of directories), keys with empty segments,
+//! and keys with control characters. These few requests take and give them all, on every kind of
+//! bucket: they are signed with `object_store`'s own credentials, and counted as its requests are.
+
+use std::fmt;
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream::{self, StreamExt};
+use object_store::{Error, ObjectMeta, Result};
+
+/// Requests of one operation that are under way at once.
+pub(super) const PARALLEL: usize = 16;
+
+/// What a listing is asked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Query<'a> {
+    /// What all keys begin with.
+    pub(super) prefix: &'a str,
+    /// Whether keys with a further slash are told by what comes up to it.
+    pub(super) grouped: bool,
+    /// Where the page before has ended.
+    pub(super) token: Option<&'a str>,
+    /// How many entries are enough.
+    pub(super) limit: usize,
+}
+
+/// One page of keys, in order.
+#[derive(Debug, Default)]
+pub(super) struct RawPage {
+    pub(super) objects: Vec<RawObject>,
+    /// What grouped keys begin with, each with its slash.
+    pub(super) prefixes: Vec<String>,
+    /// Where the next page begins, if there is one.
+    pub(super) next: Option<String>,
+}
+
+/// One object of a listing.
+#[derive(Debug, Clone)]
+pub(super) struct RawObject {
+    pub(super) key: String,
+    pub(super) size: u64,
+    pub(super) modified: SystemTime,
+    /// Without quotes.
+    pub(super) e_tag: Option<String>,
+    /// What Google tells versions by.
+    pub(super) generation: Option<String>,
+}
+
+impl From<&ObjectMeta> for RawObject {
+    fn from(meta: &ObjectMeta) -> Self {
+        Self {
+            key: meta.location.to_string(),
+            size: meta.size,
+            modified: meta.last_modified.into(),
+            e_tag: meta.e_tag.as_deref().map(|e_tag| bare(e_tag).to_owned()),
+            generation: meta.version.clone(),
+        }
+    }
+}
+
+/// A bucket by its keys.
+#[async_trait]
+pub(super) trait Raw: fmt::Debug + Send + Sync {
+    /// One page of a listing.
+    async fn list(&self, query: Query<'_>) -> Result<RawPage>;
+
+    /// Writes a small object. With `create`, only where there is none, on stores that have conditions.
+    async fn put(&self, key: &str, body: Bytes, create: bool) -> Result<()>;
+
+    /// Reads a small object.
+    async fn get(&self, key: &str) -> Result<Bytes>;
+
+    /// Deletes an object. It is no error if there was none.
+    async fn delete(&self, key: &str) -> Result<()>;
+
+    /// Deletes objects that are still as they were listed. How many are not, and stay: on stores that
+    /// don't know such a condition, none.
+    async fn delete_unchanged(&self, objects: &[RawObject]) -> Result<usize>;
+
+    /// Whether the store knows for certain to keep an object that has changed.
+    fn has_conditional_deletes(&self) -> bool;
+
+    /// Waits until a copy that the store has accepted is there.
+    async fn settle_copy(&self, _key: &str) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// An `ETag` as listings and headers both give it.
+pub(super) fn bare(e_tag: &str) -> &str {
+    e_tag.trim_matches('"')
+}
+
+/// Deletes on stores that take one key at a time. How many have stayed because they have changed.
+pub(super) async fn one_by_one<'a>(
+    deletes: impl Iterator<Item = BoxFuture<'a, Result<()>>> + Send,
+) -> Result<usize> {
+    let mut deletes = stream::iter(deletes).buffer_unordered(PARALLEL);
+    let mut left = 0;
+    while let Some(deleted) = deletes.next().await {
+        match deleted {
+            Ok(()) | Err(Error::NotFound { .. }) => {}
+            Err(Error::Precondition { .. }) => left += 1,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(left)
+}

@@ -1,0 +1,166 @@
+//! Requests of our own to stores: sent, tried again, and their refusals told apart.
+
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use object_store::client::{
+    ClientOptions, HttpClient, HttpConnector, HttpRequest, HttpRequestBody, ReqwestConnector,
+};
+use object_store::{Error, Result};
+use url::Url;
+
+/// The wait before the second attempt; doubled each time, up to [`MAX_BACKOFF`].
+const BACKOFF: Duration = Duration::from_millis(100);
+
+/// The longest wait between two attempts.
+const MAX_BACKOFF: Duration = Duration::from_secs(3);
+
+/// What is asked.
+#[derive(Debug, Clone)]
+pub(super) struct Ask {
+    pub(super) method: Method,
+    pub(super) url: Url,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+    /// For errors.
+    pub(super) key: String,
+}
+
+impl Ask {
+    pub(super) fn new(method: Method, url: Url, key: &str) -> Self {
+        Self {
+            method,
+            url,
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+            key: key.to_owned(),
+        }
+    }
+
+    /// With a header; one that no header can hold is left out.
+    pub(super) fn with(mut self, name: &'static str, value: &str) -> Self {
+        if let Ok(value) = value.parse() {
+            self.headers.insert(name, value);
+        }
+        self
+    }
+}
+
+/// Gives a request its credentials, which change with time.
+#[async_trait]
+pub(super) trait Sign: Send + Sync {
+    async fn sign(&self, request: &mut HttpRequest) -> Result<()>;
+}
+
+/// Sends requests until there is an answer that trying again would not change, or time is over.
+#[derive(Debug)]
+pub(super) struct Sender {
+    client: HttpClient,
+    retry_timeout: Duration,
+    store: &'static str,
+}
+
+impl Sender {
+    pub(super) fn new(
+        options: &ClientOptions,
+        retry_timeout: Duration,
+        store: &'static str,
+    ) -> Result<Self> {
+        Ok(Self {
+            client: ReqwestConnector::default().connect(options)?,
+            retry_timeout,
+            store,
+        })
+    }
+
+    /// The answer to a request that is signed anew for each try.
+    pub(super) async fn send(&self, ask: &Ask, signer: &dyn Sign) -> Result<Response<Bytes>> {
+        let give_up = Instant::now() + self.retry_timeout;
+        let mut wait = BACKOFF;
+        loop {
+            let (error, again) = match self.attempt(ask, signer).await {
+                Ok(answer) if answer.status().is_success() => return Ok(answer),
+                Ok(answer) => (self.refusal(&answer, &ask.key), is_passing(answer.status())),
+                Err(error) => (error, true),
+            };
+            if !again || Instant::now() + wait > give_up {
+                return Err(error);
+            }
+            tracing::debug!(%error, "store request failed, trying again");
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(MAX_BACKOFF);
+        }
+    }
+
+    async fn attempt(&self, ask: &Ask, signer: &dyn Sign) -> Result<Response<Bytes>> {
+        let mut request = Request::builder()
+            .method(ask.method.clone())
+            .uri(ask.url.as_str())
+            .body(HttpRequestBody::from(ask.body.clone()))
+            .map_err(|error| self.generic(error))?;
+        request.headers_mut().extend(ask.headers.clone());
+        signer.sign(&mut request).await?;
+        let answer = self.client.execute(request).await;
+        let (parts, body) = answer.map_err(|error| self.generic(error))?.into_parts();
+        let body = body.bytes().await.map_err(|error| self.generic(error))?;
+        Ok(Response::from_parts(parts, body))
+    }
+
+    /// The error that `object_store` would have given for the same answer.
+    fn refusal(&self, answer: &Response<Bytes>, key: &str) -> Error {
+        let (path, status) = (key.to_owned(), answer.status());
+        let text = String::from_utf8_lossy(answer.body());
+        let source = format!("Server returned non-2xx status code: {status}: {text}").into();
+        match status {
+            StatusCode::NOT_FOUND => Error::NotFound { path, source },
+            StatusCode::FORBIDDEN => Error::PermissionDenied { path, source },
+            StatusCode::UNAUTHORIZED => Error::Unauthenticated { path, source },
+            StatusCode::PRECONDITION_FAILED => Error::Precondition { path, source },
+            StatusCode::CONFLICT => Error::AlreadyExists { path, source },
+            StatusCode::NOT_IMPLEMENTED => Error::NotSupported { source },
+            _ => Error::Generic {
+                store: self.store,
+                source,
+            },
+        }
+    }
+
+    /// An answer that can't be read, or a request that can't be made.
+    pub(super) fn generic(&self, error: impl std::error::Error + Send + Sync + 'static) -> Error {
+        Error::Generic {
+            store: self.store,
+            source: Box::new(error),
+        }
+    }
+}
+
+fn is_passing(status: StatusCode) -> bool {
+    (status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED)
+        || status == StatusCode::TOO_MANY_REQUESTS
+}
+
+/// The address of a key: each byte that is not plain is escaped, slashes are not.
+pub(super) fn url_of(base: &Url, key: &str) -> Url {
+    let mut url = base.clone();
+    let key = percent_encoding::utf8_percent_encode(key, ESCAPED);
+    url.set_path(&format!("{}/{key}", base.path().trim_end_matches('/')));
+    url
+}
+
+/// All but what RFC 3986 calls unreserved, and slashes.
+const ESCAPED: &percent_encoding::AsciiSet = &percent_encoding::NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b'/');
+
+/// Adds a query with spaces as `%20`, as signatures want them; forms write `+`.
+pub(super) fn with_query(mut url: Url, query: &[(&str, &str)]) -> Url {
+    url.query_pairs_mut().extend_pairs(query);
+    let escaped = url.query().map(|query| query.replace('+', "%20"));
+    url.set_query(escaped.as_deref());
+    url
+}

@@ -1,0 +1,271 @@
+//! Renames of directories: whole, in little memory, and to be taken up again by whoever asks for the same.
+
+use std::time::Duration;
+
+use crate::support::ftp::Client;
+use crate::support::process::Process;
+use crate::support::s3::S3Server;
+use crate::support::{Gateway, MIB, Store, noise};
+
+/// More than two pages.
+const MANY: usize = 2500;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rename_that_failed_is_taken_up_again() {
+    let settings = [
+        ("store.retry_timeout", "1ms"),
+        ("upload.part_size", "5 MiB"),
+    ];
+    let gateway = Gateway::with(Store::s3(), &settings);
+    let mut client = gateway.client().await;
+    // A copy's tag is not its original's, as it was made of parts; its mark is.
+    let large = noise(12 * MIB);
+    assert_eq!(client.store("old/0000-large", &large).await.code, 226);
+    fill(server(&gateway), "old/deep");
+    client.expect("MKD old/empty", 257).await;
+    break_off(&mut client, &gateway).await;
+    let keys = gateway.store.keys();
+    assert!(keys.iter().any(|key| key.starts_with("old/deep/")));
+    assert!(keys.iter().any(|key| key.starts_with("new/deep/")));
+    each_is_somewhere(server(&gateway), "old/deep", "new/deep");
+
+    client.expect("MKD other", 257).await;
+    rename(&mut client, "other", "new", 553).await;
+    rename(&mut client, "old", "new", 250).await;
+    assert!(gateway.store.object("new/0000-large").unwrap() == large);
+    is_moved(server(&gateway), "old/deep", "new/deep");
+    let keys = gateway.store.keys();
+    assert!(!keys.iter().any(|key| key.starts_with("old")));
+    assert!(!keys.contains(&"new/".to_owned()), "no note is left");
+    assert!(keys.contains(&"new/empty/".to_owned()));
+
+    // It has ended: another directory of the old name is another directory.
+    assert_eq!(client.store("old/a.txt", b"x").await.code, 226);
+    rename(&mut client, "old", "new", 553).await;
+}
+
+/// The process is killed in the midst of it, not asked to stop.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rename_that_was_killed_is_taken_up_again() {
+    let store = Store::s3();
+    let Store::S3(server) = &store else {
+        unreachable!()
+    };
+    fill(server, "old");
+    for _ in 0..2 {
+        server.forget_requests();
+        let process = Process::serve(&store, &[]).await;
+        let mut client = Client::connect_as(process.address, "ferry", "secret").await;
+        client.expect("RNFR old", 350).await;
+        client.send("RNTO new").await;
+        server.wait_for("CopyObject", 700).await;
+        process.signal(rustix::process::Signal::KILL);
+        process.ended().await;
+        server.wait_until_abandoned().await;
+        each_is_somewhere(server, "old", "new");
+    }
+    let process = Process::serve(&store, &[]).await;
+    let mut client = Client::connect_as(process.address, "ferry", "secret").await;
+    client.set_deadline(Duration::from_mins(1));
+    rename(&mut client, "old", "new", 250).await;
+    is_moved(server, "old", "new");
+    assert_eq!(store.keys().len(), MANY);
+}
+
+/// A file that is uploaded into the old directory after it was copied is not deleted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_written_meanwhile_stays() {
+    let gateway = Gateway::on(Store::s3());
+    for index in 0..20 {
+        gateway.store.put(&format!("old/{index}"), b"copied");
+    }
+    // While the delete waits, and, for stores that don't know its condition, before the last look.
+    for waits in ["DeleteObjects", "CopyObject"] {
+        let server = server(&gateway);
+        let mut client = gateway.client().await;
+        if waits == "CopyObject" {
+            server.delete_anyway();
+        }
+        server.forget_requests();
+        server.stall(waits, Duration::from_secs(20));
+        client.expect("RNFR old", 350).await;
+        client.send("RNTO new").await;
+        server.wait_for(waits, 1).await;
+        gateway.store.put("old/7", b"newer");
+        server.heal();
+        client.expect_reply(250).await;
+        if waits == "DeleteObjects" {
+            assert_eq!(gateway.store.keys()[0], "new/0");
+            assert_eq!(gateway.store.object("new/7").unwrap(), b"copied");
+        }
+        assert_eq!(gateway.store.object("old/7").unwrap(), b"newer");
+        assert_eq!(gateway.store.keys().len(), 21);
+        rename(&mut client, "old/7", "seven", 250).await;
+        rename(&mut client, "new", "old", 553).await;
+        client.expect("RMD old", 250).await;
+        rename(&mut client, "new", "old", 250).await;
+        server.delete("seven");
+    }
+}
+
+/// The same for a single file.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renamed_file_that_is_written_meanwhile_stays() {
+    let gateway = Gateway::on(Store::s3());
+    gateway.store.put("old", b"copied");
+    let server = server(&gateway);
+    let mut client = gateway.client().await;
+    server.stall("DeleteObject", Duration::from_secs(20));
+    client.expect("RNFR old", 350).await;
+    client.send("RNTO new").await;
+    server.wait_for("DeleteObject", 1).await;
+    gateway.store.put("old", b"newer");
+    server.heal();
+    client.expect_reply(250).await;
+    assert_eq!(gateway.store.object("new").unwrap(), b"copied");
+    assert_eq!(gateway.store.object("old").unwrap(), b"newer");
+}
+
+/// A directory is what an unfinished rename has left only if both say so.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_its_own_remains_may_be_there() {
+    let gateway = Gateway::with(Store::s3(), &[("store.retry_timeout", "1ms")]);
+    fill(server(&gateway), "old");
+    gateway.store.put("taken/a.txt", b"x");
+    let mut client = gateway.client().await;
+    break_off(&mut client, &gateway).await;
+    rename(&mut client, "old", "taken", 553).await;
+    rename(&mut client, "new", "old", 553).await;
+    client.expect("MKD fresh", 257).await;
+    rename(&mut client, "fresh", "new", 553).await;
+    server(&gateway).delete("new/");
+    rename(&mut client, "old", "new", 553).await;
+    // Another name is free, and then the first rename is over.
+    rename(&mut client, "old", "else", 250).await;
+    each_is_somewhere(server(&gateway), "else", "new");
+}
+
+/// What others put at the new name before the rename is taken up again is theirs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_in_the_way_is_not_replaced() {
+    let gateway = Gateway::with(Store::s3(), &[("store.retry_timeout", "1ms")]);
+    fill(server(&gateway), "old");
+    let mut client = gateway.client().await;
+    break_off(&mut client, &gateway).await;
+    let last = name(MANY - 1);
+    assert_eq!(
+        client.store(&format!("new/{last}"), b"mine").await.code,
+        226
+    );
+    let reply = rename(&mut client, "old", "new", 553).await;
+    assert!(reply.contains("but for 1"), "{reply}");
+    assert_eq!(
+        gateway.store.object(&format!("new/{last}")).unwrap(),
+        b"mine"
+    );
+    assert_eq!(
+        gateway.store.object(&format!("old/{last}")).unwrap(),
+        last.as_bytes()
+    );
+    client.expect(&format!("DELE new/{last}"), 250).await;
+    rename(&mut client, "old", "new", 250).await;
+    is_moved(server(&gateway), "old", "new");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_files_take_little_memory() {
+    rename_in_little_memory(10_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes; .ci/run asks for it"]
+async fn a_hundred_thousand_files_take_little_memory() {
+    rename_in_little_memory(100_000).await;
+}
+
+/// Memory for a page of files, however many there are.
+async fn rename_in_little_memory(files: usize) {
+    for store in Store::each() {
+        for index in 0..files {
+            store.put(&format!("old/{}/{index:06}", index % 10), b"");
+        }
+        let process = Process::serve(&store, &[]).await;
+        let mut client = Client::connect_as(process.address, "ferry", "secret").await;
+        client.set_deadline(Duration::from_mins(10));
+        client.expect("RNFR old", 350).await;
+        let before = process.anonymous_memory();
+        client.send("RNTO new").await;
+        let mut most = before;
+        let reply = loop {
+            let waited = tokio::time::timeout(Duration::from_millis(50), client.reply()).await;
+            most = most.max(process.anonymous_memory());
+            if let Ok(reply) = waited {
+                break reply;
+            }
+        };
+        assert_eq!(reply.code, 250, "{}", reply.text());
+        assert!(
+            most - before < 32 * MIB,
+            "{} MiB more",
+            (most - before) / MIB
+        );
+        let keys = store.keys();
+        assert_eq!(keys.len(), files);
+        assert!(keys.iter().all(|key| key.starts_with("new/")));
+    }
+}
+
+/// Lets a rename of `old` to `new` fail when it is under way.
+async fn break_off(client: &mut Client, gateway: &Gateway) {
+    let server = server(gateway);
+    server.forget_requests();
+    client.expect("RNFR old", 350).await;
+    client.send("RNTO new").await;
+    server.wait_for("CopyObject", 1200).await;
+    server.fail_next("CopyObject", usize::MAX, 500);
+    client.expect_reply(451).await;
+    server.heal();
+    server.wait_until_idle().await;
+}
+
+fn name(index: usize) -> String {
+    format!("{index:05}.txt")
+}
+
+/// Files whose content is their name.
+fn fill(server: &S3Server, directory: &str) {
+    for index in 0..MANY {
+        server.put(
+            &format!("{directory}/{}", name(index)),
+            name(index).into_bytes(),
+        );
+    }
+}
+
+fn each_is_somewhere(server: &S3Server, old: &str, new: &str) {
+    for index in 0..MANY {
+        let at = |directory| server.object(&format!("{directory}/{}", name(index)));
+        let found = at(old).or_else(|| at(new)).expect("it is lost");
+        assert_eq!(found, name(index));
+    }
+}
+
+fn is_moved(server: &S3Server, old: &str, new: &str) {
+    for index in 0..MANY {
+        let at = |directory| server.object(&format!("{directory}/{}", name(index)));
+        assert_eq!(at(new).expect("it is lost"), name(index));
+        assert!(at(old).is_none());
+    }
+}
+
+fn server(gateway: &Gateway) -> &S3Server {
+    match &gateway.store {
+        Store::S3(server) => server,
+        _ => unreachable!(),
+    }
+}
+
+async fn rename(client: &mut Client, from: &str, to: &str, code: u16) -> String {
+    client.expect(&format!("RNFR {from}"), 350).await;
+    client.expect(&format!("RNTO {to}"), code).await.text()
+}
