@@ -69,24 +69,6 @@ impl SignedS3 {
         })
     }
 
-    /// Makes the marker `key/` exist.
-    pub(super) async fn create_marker(&self, key: &Path) -> Result<()> {
-        let url = self.marker_url(key).await?;
-        let request = self.request(Method::PUT, &url, Content::default());
-        measure(&self.metrics, "put", request).await?;
-        Ok(())
-    }
-
-    /// Makes the marker `key/` not exist. It is no error if it did not.
-    pub(super) async fn remove_marker(&self, key: &Path) -> Result<()> {
-        let url = self.marker_url(key).await?;
-        let request = self.request(Method::DELETE, &url, Content::default());
-        match measure(&self.metrics, "delete", request).await {
-            Ok(_) | Err(Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
-
     /// One page of a listing, as XML.
     pub(super) async fn list(&self, query: &[(&str, &str)]) -> Result<Bytes> {
         let mut url = self.bucket_url().await?;
@@ -151,12 +133,6 @@ impl SignedS3 {
             content.header(name, value)?;
         }
         self.request(Method::POST, &url, content).await
-    }
-
-    async fn marker_url(&self, key: &Path) -> Result<Url> {
-        let mut url = self.url(key).await?;
-        url.set_path(&format!("{}/", url.path()));
-        Ok(url)
     }
 
     async fn bucket_url(&self) -> Result<Url> {
