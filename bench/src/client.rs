@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::ftp::Ftp;
-use crate::net::{Skipper, send_blank};
+use crate::net::{Skipper, dial, send_blank};
 
 /// Who does the work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,7 +155,7 @@ impl ListVerb {
 
 /// Begins something at the floor.
 async fn ask(address: SocketAddr, line: &str) -> anyhow::Result<TcpStream> {
-    let mut stream = TcpStream::connect(address).await?;
+    let mut stream = dial(address).await?;
     stream.write_all(line.as_bytes()).await?;
     Ok(stream)
 }

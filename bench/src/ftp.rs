@@ -6,6 +6,8 @@ use anyhow::{Context, bail};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
+use crate::net::dial;
+
 /// Who the gateway knows, and the password.
 pub(crate) const USER: &str = "bench";
 pub(crate) const PASSWORD: &str = "bench-secret";
@@ -20,7 +22,7 @@ pub(crate) struct Ftp {
 
 impl Ftp {
     pub(crate) async fn login(address: SocketAddr) -> anyhow::Result<Self> {
-        let stream = TcpStream::connect(address).await?;
+        let stream = dial(address).await?;
         stream.set_nodelay(true)?;
         let mut session = Self {
             // Replies are short, and thousands of sessions should not take memory here.
@@ -49,7 +51,7 @@ impl Ftp {
         let reply = self.command("EPSV", 229).await?;
         let port = passive_port(reply).with_context(|| format!("no port in {reply}"))?;
         self.send(command).await?;
-        let data = TcpStream::connect((self.host, port)).await?;
+        let data = dial((self.host, port).into()).await?;
         self.expect(150).await.with_context(|| command.to_owned())?;
         Ok(data)
     }

@@ -8,12 +8,26 @@ use anyhow::Context;
 use rustix::net::{RecvFlags, recv};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncWriteExt, Interest};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 /// One write of blank bytes.
 const BLOCK: usize = 1024 * 1024;
 
 static BLANK: [u8; BLOCK] = [0; BLOCK];
+
+/// What the kernel may queue of what a client sends. By default it is 4 MiB each: a thousand clients on
+/// one host would fill all its memory for TCP, and it would drop what arrives.
+const SEND_BUFFER: u32 = 64 * 1024;
+
+/// Connects a client.
+pub(crate) async fn dial(address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.set_send_buffer_size(SEND_BUFFER)?;
+    socket.connect(address).await
+}
 
 /// Writes this many blank bytes.
 pub(crate) async fn send_blank(stream: &mut TcpStream, bytes: u64) -> io::Result<()> {
