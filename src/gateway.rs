@@ -12,11 +12,11 @@ use crate::address::AddressBook;
 use crate::admin::{Admin, Readiness};
 use crate::auth::{Authenticator, LockoutPolicy, ReloadOutcome, Users};
 use crate::config::Config;
-use crate::edge::{Edge, Parts, sessions_that_fit};
+use crate::edge::{Descriptors, Edge, Parts, StoreConnections, raise_open_files};
 use crate::ftp::Ftp;
 use crate::session::{Admission, Registry};
 use crate::shutdown::Shutdown;
-use crate::storage::{Storage, StorageError};
+use crate::storage::{Storage, StorageError, idle_connections};
 use crate::telemetry::{Metrics, Xferlog, logging};
 
 /// How soon a store that does not answer is asked again.
@@ -56,9 +56,12 @@ impl Gateway {
     pub fn start(config: &Config, users: Users, shutdown: Shutdown) -> anyhow::Result<Self> {
         let metrics = Arc::new(Metrics::new()?);
         let readiness = Arc::new(Readiness::new(config.admin.ready_needs_store));
+        let open_files = raise_open_files();
         let storage = Arc::new(Storage::open(config, Arc::clone(&metrics))?);
+        let wanted = config.limits.max_sessions;
+        let descriptors = Descriptors::new(open_files, wanted, store_connections(config));
         let registry = Registry::new(Admission {
-            max_sessions: sessions_that_fit(config.limits.max_sessions),
+            max_sessions: descriptors.max_sessions(),
             max_sessions_per_ip: config.limits.max_sessions_per_ip,
         });
         let authenticator = Authenticator::new(users.clone(), lockout(config));
@@ -66,6 +69,7 @@ impl Gateway {
         let parts = Parts {
             ftp,
             address: AddressBook::new(&config.passive),
+            descriptors,
             registry: registry.clone(),
             metrics: Arc::clone(&metrics),
             xferlog: open_xferlog(config)?,
@@ -144,6 +148,14 @@ impl Gateway {
         self.admin.stop();
         tracing::info!(in_peace, "ended");
         in_peace
+    }
+}
+
+/// An upload sends its parts, and may read what it is to add to.
+fn store_connections(config: &Config) -> StoreConnections {
+    StoreConnections {
+        per_transfer: config.upload.concurrency + 1,
+        idle: idle_connections,
     }
 }
 

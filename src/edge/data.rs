@@ -11,16 +11,17 @@ use crate::session::DataStream;
 use crate::telemetry::Metrics;
 
 use super::contains;
+use super::descriptors::TransferPlace;
 use super::listener::{prepare, unmapped};
 use super::passive::PassivePort;
 
 /// A data connection that the client has arranged for its next transfer.
 #[derive(Debug)]
-pub(super) enum Arranged {
-    /// `PASV` or `EPSV`: the client will connect to this port.
-    Passive(PassivePort),
-    /// It has been made, or given up.
-    Used,
+pub(super) struct Arranged {
+    /// `PASV` or `EPSV`: the client will connect to this port. `None` when it has.
+    port: Option<PassivePort>,
+    /// What the transfer may take, up to its end.
+    _place: TransferPlace,
 }
 
 /// Who may connect, and until when.
@@ -32,14 +33,19 @@ pub(super) struct Expected<'a> {
 }
 
 impl Arranged {
+    pub(super) fn passive(port: PassivePort, place: TransferPlace) -> Self {
+        Self {
+            port: Some(port),
+            _place: place,
+        }
+    }
+
     /// Waits for the data connection. Safe to cancel.
     ///
     /// # Errors
     /// When none comes in time, or the system has no sockets left.
     pub(super) async fn establish(&self, expected: &Expected<'_>) -> io::Result<DataStream> {
-        let Self::Passive(port) = self else {
-            return Err(io::ErrorKind::NotConnected.into());
-        };
+        let port = self.port.as_ref().ok_or(io::ErrorKind::NotConnected)?;
         let stream = tokio::time::timeout_at(expected.until, accept(port, expected)).await??;
         prepare(&stream)?;
         Ok(Box::new(stream))
@@ -47,7 +53,7 @@ impl Arranged {
 
     /// Frees the port for another.
     pub(super) fn free(&mut self) {
-        *self = Self::Used;
+        self.port = None;
     }
 }
 

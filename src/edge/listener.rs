@@ -15,6 +15,7 @@ use crate::ftp::Reply;
 use crate::session::{Admitted, Refusal, Session};
 use crate::telemetry::InUse;
 
+use super::descriptors::Place;
 use super::guard::Guard;
 use super::{Edge, contains};
 
@@ -103,11 +104,11 @@ async fn accept_loop(listener: TcpListener, edge: Arc<Edge>) {
 fn welcome(edge: &Arc<Edge>, stream: TcpStream, peer: SocketAddr) {
     let peer = unmapped(peer);
     match admit(edge, peer.ip()) {
-        Ok(place) => {
+        Ok(admitted) => {
             let edge = Arc::clone(edge);
             let registry = edge.registry.clone();
             registry.tasks().spawn(async move {
-                if let Err(error) = serve(edge, stream, peer, place).await {
+                if let Err(error) = serve(edge, stream, peer, admitted).await {
                     tracing::debug!(%peer, %error, "connection lost before the greeting");
                 }
             });
@@ -123,7 +124,7 @@ fn welcome(edge: &Arc<Edge>, stream: TcpStream, peer: SocketAddr) {
     }
 }
 
-fn admit(edge: &Edge, address: IpAddr) -> Result<Admitted, Refusal> {
+fn admit(edge: &Edge, address: IpAddr) -> Result<(Admitted, Place), Refusal> {
     let (allow, deny) = (&edge.config.ftp.allow, &edge.config.ftp.deny);
     if contains(deny, address) || (!allow.is_empty() && !contains(allow, address)) {
         return Err(Refusal::AddressDenied);
@@ -131,14 +132,16 @@ fn admit(edge: &Edge, address: IpAddr) -> Result<Admitted, Refusal> {
     if edge.shutdown.draining().is_cancelled() {
         return Err(Refusal::ShuttingDown);
     }
-    edge.registry.admit(address)
+    let admitted = edge.registry.admit(address)?;
+    let place = edge.descriptors.session();
+    Ok((admitted, place.ok_or(Refusal::TooFewOpenFiles)?))
 }
 
 async fn serve(
     edge: Arc<Edge>,
     stream: TcpStream,
     peer: SocketAddr,
-    place: Admitted,
+    admitted: (Admitted, Place),
 ) -> io::Result<()> {
     prepare(&stream)?;
     // Telnet's urgent byte belongs to the line it is in; out of band it would be lost.
@@ -153,7 +156,7 @@ async fn serve(
     edge.metrics.sessions_total.inc();
     let in_use = InUse::one(&edge.metrics.sessions);
     Guard::new(edge, session, stream).run().await;
-    drop((in_use, place));
+    drop((in_use, admitted));
     Ok(())
 }
 

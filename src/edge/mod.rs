@@ -13,7 +13,7 @@ mod guard;
 mod listener;
 mod passive;
 
-pub use descriptors::sessions_that_fit;
+pub use descriptors::{Descriptors, StoreConnections, raise_open_files};
 pub use listener::BindError;
 
 use std::net::SocketAddr;
@@ -39,6 +39,7 @@ pub struct Edge {
     ftp: Ftp,
     address: AddressBook,
     ports: PassivePorts,
+    descriptors: Descriptors,
     registry: Registry,
     metrics: Arc<Metrics>,
     xferlog: Option<Xferlog>,
@@ -63,6 +64,8 @@ pub struct Parts {
     pub ftp: Ftp,
     /// What a 227 advertises.
     pub address: AddressBook,
+    /// What sessions and transfers are made of.
+    pub descriptors: Descriptors,
     /// All sessions.
     pub registry: Registry,
     /// Where it counts.
@@ -90,6 +93,7 @@ impl Edge {
             ftp: parts.ftp,
             address: parts.address,
             ports,
+            descriptors: parts.descriptors,
             registry: parts.registry,
             metrics: parts.metrics,
             xferlog: parts.xferlog,

@@ -38,20 +38,21 @@ impl PassivePorts {
     }
 
     /// A free port on `address`: every one is tried, from a random one on, so that a stranger can't
-    /// foresee which comes next.
+    /// foresee which comes next. The data connection gets a receive buffer of `buffer` bytes, or what the
+    /// kernel thinks best.
     ///
     /// # Errors
     /// The last port's error, when none is free.
-    pub(super) fn open(&self, address: IpAddr) -> io::Result<PassivePort> {
+    pub(super) fn open(&self, address: IpAddr, buffer: Option<usize>) -> io::Result<PassivePort> {
         if self.range.is_any() {
-            return self.listen(SocketAddr::new(address, 0));
+            return self.listen(SocketAddr::new(address, 0), buffer);
         }
         let count = self.range.len();
         let start = rand::random_range(0..count);
         let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
         for step in 0..count {
             let port = self.port((start + step) % count);
-            match self.listen(SocketAddr::new(address, port)) {
+            match self.listen(SocketAddr::new(address, port), buffer) {
                 Ok(port) => return Ok(port),
                 Err(error) => failure = error,
             }
@@ -65,10 +66,14 @@ impl PassivePorts {
             .saturating_add(u16::try_from(index).unwrap_or(u16::MAX))
     }
 
-    fn listen(&self, address: SocketAddr) -> io::Result<PassivePort> {
+    fn listen(&self, address: SocketAddr, buffer: Option<usize>) -> io::Result<PassivePort> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
         socket.set_reuse_address(true)?;
         socket.set_nonblocking(true)?;
+        if let Some(size) = buffer {
+            // The connection inherits it, from its first packet on.
+            socket.set_recv_buffer_size(size)?;
+        }
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         let listener = TcpListener::from_std(socket.into())?;
@@ -114,14 +119,14 @@ mod tests {
         let metrics = Arc::new(Metrics::new().unwrap());
         let ports = PassivePorts::new(free_pair(), Arc::clone(&metrics));
         let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let first = ports.open(address).unwrap();
-        let second = ports.open(address).unwrap();
+        let first = ports.open(address, None).unwrap();
+        let second = ports.open(address, None).unwrap();
         assert_ne!(first.number(), second.number());
-        assert!(ports.open(address).is_err());
+        assert!(ports.open(address, None).is_err());
         assert_eq!(metrics.passive_ports_in_use.get(), 2);
         let freed = first.number();
         drop(first);
-        assert_eq!(ports.open(address).unwrap().number(), freed);
+        assert_eq!(ports.open(address, None).unwrap().number(), freed);
         assert_eq!(metrics.passive_ports_in_use.get(), 1);
     }
 }

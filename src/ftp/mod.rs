@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use libunftp::{Server, ServerBuilder};
+use tokio::sync::Semaphore;
 
 use crate::auth::Authenticator;
 use crate::session::Session;
@@ -30,12 +31,16 @@ use bridge::{LoginBridge, LoopbackBinder, SessionUser, UserBridge};
 /// libunftp's own idle timeout is out of the way: the guard's counts.
 const NEVER: Duration = Duration::from_hours(10 * 365 * 24);
 
+/// How many sessions are opened at once: each needs a listener for a moment, which is counted nowhere.
+const OPENED_AT_ONCE: usize = 16;
+
 /// What every session's libunftp is made of.
 #[derive(Debug)]
 pub struct Ftp {
     authenticator: Arc<Authenticator>,
     storage: Arc<Storage>,
     logger: slog::Logger,
+    opening: Semaphore,
 }
 
 impl Ftp {
@@ -46,6 +51,7 @@ impl Ftp {
             authenticator: Arc::new(authenticator),
             storage,
             logger,
+            opening: Semaphore::new(OPENED_AT_ONCE),
         }
     }
 
@@ -55,7 +61,11 @@ impl Ftp {
     /// When the system has no sockets left, or libunftp does not greet.
     pub async fn open(&self, session: Arc<Session>) -> Result<Link, LinkError> {
         let address = random_loopback();
-        let (ours, theirs) = link::pair(address).await?;
+        let (ours, theirs) = {
+            // It is never closed.
+            let _turn = self.opening.acquire().await.map_err(io::Error::other)?;
+            link::pair(address).await?
+        };
         let server = self.server(session).map_err(io::Error::other)?;
         // The server ends when its end of the pair is closed, that is, with the link.
         tokio::spawn(server.service(theirs));

@@ -22,6 +22,8 @@ pub enum Refusal {
     TooManySessions,
     /// `limits.max_sessions_per_ip` is reached.
     TooManyFromAddress,
+    /// Running transfers have all the open files that the system allows.
+    TooFewOpenFiles,
     /// The address is not in `ftp.allow`, or is in `ftp.deny`.
     AddressDenied,
     /// The gateway is shutting down.
@@ -35,6 +37,7 @@ impl Refusal {
         match self {
             Self::TooManySessions => "max_sessions",
             Self::TooManyFromAddress => "max_sessions_per_ip",
+            Self::TooFewOpenFiles => "open_files",
             Self::AddressDenied => "address_denied",
             Self::ShuttingDown => "shutting_down",
         }
@@ -44,7 +47,7 @@ impl Refusal {
     #[must_use]
     pub fn text(self) -> &'static str {
         match self {
-            Self::TooManySessions => "Too many sessions, try again later",
+            Self::TooManySessions | Self::TooFewOpenFiles => "Too many sessions, try again later",
             Self::TooManyFromAddress => "Too many sessions from your address, try again later",
             Self::AddressDenied => "Your address is not allowed here",
             Self::ShuttingDown => "Gateway is shutting down, try again later",

@@ -48,7 +48,7 @@ mod verdict;
 
 pub use backend::Backend;
 pub use error::StorageError;
-pub use open::OpenError;
+pub use open::{OpenError, idle_connections};
 
 use std::sync::Arc;
 

@@ -40,6 +40,9 @@ const MAX_RETRIES: usize = 1000;
 /// The longest wait between two attempts: what comes back is noticed soon.
 const MAX_BACKOFF: Duration = Duration::from_secs(3);
 
+/// The most connections that are kept when nobody uses them.
+const MAX_IDLE: usize = 256;
+
 /// Why a store can't be opened.
 #[derive(Debug, Error)]
 pub enum OpenError {
@@ -384,7 +387,23 @@ fn client_options(config: &config::Store) -> ClientOptions {
     ClientOptions::new()
         .with_timeout_disabled()
         .with_read_timeout(config.request_timeout)
+        .with_pool_max_idle_per_host(idle_connections(open_files()))
         .with_connect_timeout(config.request_timeout.min(Duration::from_secs(5)))
+}
+
+/// How many connections are kept for the next requests: enough for all that run at once, but no more than
+/// an eighth of all open files.
+#[must_use]
+pub fn idle_connections(open_files: usize) -> usize {
+    (open_files / 8).min(MAX_IDLE)
+}
+
+/// The system's limit on open files; no limit is a very large one.
+fn open_files() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    limit.map_or(usize::MAX, |limit| {
+        usize::try_from(limit).unwrap_or(usize::MAX)
+    })
 }
 
 fn retries(config: &config::Store) -> RetryConfig {

@@ -28,6 +28,8 @@ pub struct Metrics {
     pub commands: IntCounterVec,
     /// Transfers that ended, by `direction` and `outcome`.
     pub transfers: IntCounterVec,
+    /// Transfers that could not begin, because too few open files were left.
+    pub transfers_refused: IntCounter,
     /// Transfers at this moment, by `direction`.
     pub transfers_in_flight: IntGaugeVec,
     /// Bytes of transfers that ended, complete or not, by `direction`.
@@ -146,6 +148,10 @@ impl Metrics {
                 "transfers_total",
                 "Transfers that ended.",
                 &["direction", "outcome"],
+            )?,
+            transfers_refused: new.counter(
+                "transfers_refused_total",
+                "Transfers that could not begin, because too few open files were left.",
             )?,
             transfers_in_flight: new.gauges(
                 "transfers_in_flight",

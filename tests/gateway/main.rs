@@ -25,6 +25,7 @@ mod login;
 mod matrix;
 mod memory;
 mod names;
+mod open_files;
 mod renames;
 mod replies;
 mod resume;

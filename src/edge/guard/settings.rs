@@ -29,8 +29,8 @@ impl Guard {
             EdgeVerb::Pbsz | EdgeVerb::Prot => Reply::new(503, "TLS is not in use"),
             EdgeVerb::Cdup => self.cdup(),
             EdgeVerb::Clnt => Reply::new(200, "Noted"),
-            EdgeVerb::Epsv => self.epsv(argument),
-            EdgeVerb::Pasv => self.pasv(),
+            EdgeVerb::Epsv => self.epsv(argument).await,
+            EdgeVerb::Pasv => self.pasv().await,
             EdgeVerb::Port | EdgeVerb::Eprt => self.active(),
             EdgeVerb::Feat => self.features(),
             EdgeVerb::Help => help(),
@@ -142,7 +142,7 @@ impl Guard {
         Reply::multi(211, features.map(str::to_owned).to_vec())
     }
 
-    fn pasv(&mut self) -> Reply {
+    async fn pasv(&mut self) -> Reply {
         if self.epsv_all {
             return Reply::new(501, "EPSV ALL was said, use EPSV");
         }
@@ -150,7 +150,7 @@ impl Guard {
             Ok(address) => address.octets(),
             Err(error) => return Reply::new(425, error.to_string()),
         };
-        match self.open_passive() {
+        match self.open_passive().await {
             Ok(port) => {
                 let [a, b, c, d] = address;
                 let [high, low] = port.to_be_bytes();
@@ -165,7 +165,7 @@ impl Guard {
 
     /// RFC 2428: `1` is IPv4, `2` is IPv6, and the answer can only be what the control connection
     /// is.
-    fn epsv(&mut self, argument: &[u8]) -> Reply {
+    async fn epsv(&mut self, argument: &[u8]) -> Reply {
         let own: &[u8] = if self.session.local().is_ipv4() {
             b"1"
         } else {
@@ -176,8 +176,8 @@ impl Guard {
                 self.epsv_all = true;
                 Reply::new(200, "EPSV only, from now on")
             }
-            b"" => self.extended_passive(),
-            family if family == own => self.extended_passive(),
+            b"" => self.extended_passive().await,
+            family if family == own => self.extended_passive().await,
             b"1" | b"2" => Reply::new(
                 522,
                 format!(
@@ -189,20 +189,24 @@ impl Guard {
         }
     }
 
-    fn extended_passive(&mut self) -> Reply {
-        match self.open_passive() {
+    async fn extended_passive(&mut self) -> Reply {
+        match self.open_passive().await {
             Ok(port) => Reply::new(229, format!("Entering Extended Passive Mode (|||{port}|)")),
             Err(reply) => reply,
         }
     }
 
     /// Opens a passive port; an earlier one is closed first, so that a client can't hoard them.
-    fn open_passive(&mut self) -> Result<u16, Reply> {
+    async fn open_passive(&mut self) -> Result<u16, Reply> {
         self.data = None;
-        match self.edge.ports.open(self.session.local().ip()) {
+        let Some(place) = self.edge.descriptors.transfer().await else {
+            return Err(self.no_place());
+        };
+        let address = self.session.local().ip();
+        match self.edge.ports.open(address, place.receive_buffer()) {
             Ok(port) => {
                 let number = port.number();
-                self.data = Some(Arranged::Passive(port));
+                self.data = Some(Arranged::passive(port, place));
                 self.data_until = Instant::now() + self.edge.config.passive.accept_timeout;
                 Ok(number)
             }
@@ -211,6 +215,15 @@ impl Guard {
                 Err(Reply::new(425, "No passive port is free, try again"))
             }
         }
+    }
+
+    fn no_place(&self) -> Reply {
+        self.edge.metrics.transfers_refused.inc();
+        tracing::warn!(
+            session = %self.session.id(),
+            "no transfer can begin, too few open files are left; raise the limit (ulimit -n, LimitNOFILE)"
+        );
+        Reply::new(425, "Too many transfers at the moment, try again")
     }
 
     fn active(&mut self) -> Reply {

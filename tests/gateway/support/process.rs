@@ -22,7 +22,10 @@ pub(crate) struct Process {
 
 /// The command, with nothing of the surrounding environment that could be taken for settings.
 pub(crate) fn bucketferry() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_bucketferry"));
+    undisturbed(Command::new(env!("CARGO_BIN_EXE_bucketferry")))
+}
+
+fn undisturbed(mut command: Command) -> Command {
     for (name, _) in std::env::vars() {
         if name.starts_with("BUCKETFERRY_") || name.starts_with("AWS_") {
             command.env_remove(name);
@@ -49,7 +52,22 @@ pub(crate) async fn run(command: &mut Command, input: &str) -> Output {
 impl Process {
     /// Starts a gateway on `store` with the user `ferry`, password `secret`.
     pub(crate) async fn serve(store: &Store, settings: &[(&str, &str)]) -> Self {
-        let mut command = bucketferry();
+        Self::serve_by(bucketferry(), store, settings).await
+    }
+
+    /// The same, with so many open files at most.
+    pub(crate) async fn serve_with_open_files(
+        store: &Store,
+        settings: &[(&str, &str)],
+        open_files: usize,
+    ) -> Self {
+        let mut command = undisturbed(Command::new("sh"));
+        let script = format!(r#"ulimit -n {open_files} && exec "$0" "$@""#);
+        command.args(["-c", &script, env!("CARGO_BIN_EXE_bucketferry")]);
+        Self::serve_by(command, store, settings).await
+    }
+
+    async fn serve_by(mut command: Command, store: &Store, settings: &[(&str, &str)]) -> Self {
         command.args(["serve", "--user", "ferry:secret", "--passive-ports", "0"]);
         command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
         let given = settings
