@@ -25,6 +25,7 @@ use crate::telemetry::Metrics;
 use super::assembly::Means;
 use super::attributes::Names;
 use super::azure_keys::{AzureKeys, Container};
+use super::connector::PatientConnector;
 use super::directories::Directories;
 use super::gcs_keys::{GOOGLE, GcsKeys};
 use super::key::KeySpace;
@@ -118,6 +119,7 @@ fn open_s3(config: &config::Store, metrics: &Arc<Metrics>, url: &Url) -> Result<
     let mut builder = AmazonS3Builder::from_env()
         .with_bucket_name(bucket(url)?)
         .with_client_options(client.clone())
+        .with_http_connector(PatientConnector)
         .with_retry(retries(config));
     let settings = settings::<AmazonS3ConfigKey>(config, "AWS_", "s3")?;
     if is_aws_itself(&settings) {
@@ -182,6 +184,7 @@ fn open_gcs(
     let mut builder = GoogleCloudStorageBuilder::from_env()
         .with_bucket_name(bucket(url)?)
         .with_client_options(client.clone())
+        .with_http_connector(PatientConnector)
         .with_retry(retries(config));
     for (key, value) in settings::<GoogleConfigKey>(config, "GOOGLE_", "gs")? {
         if let GoogleConfigKey::Client(key) = key {
@@ -220,6 +223,7 @@ fn open_azure(
     let mut builder = MicrosoftAzureBuilder::from_env()
         .with_container_name(bucket(url)?)
         .with_client_options(client.clone())
+        .with_http_connector(PatientConnector)
         .with_retry(retries(config));
     for (key, value) in settings::<AzureConfigKey>(config, "AZURE_", "az")? {
         if let AzureConfigKey::Client(key) = key {
@@ -377,7 +381,7 @@ fn settings<K: FromStr>(
 }
 
 /// Yes, in the words that `object_store` takes for it.
-fn is_true(value: &str) -> bool {
+pub(super) fn is_true(value: &str) -> bool {
     ["1", "true", "on", "yes", "y"].contains(&value.to_ascii_lowercase().as_str())
 }
 

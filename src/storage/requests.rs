@@ -6,10 +6,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use object_store::client::{
-    ClientOptions, HttpClient, HttpConnector, HttpRequest, HttpRequestBody, ReqwestConnector,
+    ClientOptions, HttpClient, HttpConnector, HttpRequest, HttpRequestBody,
 };
 use object_store::{Error, Result};
 use url::Url;
+
+use super::connector::PatientConnector;
 
 /// The wait before the second attempt; doubled each time, up to [`MAX_BACKOFF`].
 const BACKOFF: Duration = Duration::from_millis(100);
@@ -69,7 +71,7 @@ impl Sender {
         store: &'static str,
     ) -> Result<Self> {
         Ok(Self {
-            client: ReqwestConnector::default().connect(options)?,
+            client: PatientConnector.connect(options)?,
             retry_timeout,
             store,
         })

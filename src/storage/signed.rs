@@ -13,9 +13,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use object_store::aws::{AmazonS3, AwsAuthorizer};
-use object_store::client::{
-    ClientOptions, HttpClient, HttpConnector, HttpRequestBody, ReqwestConnector,
-};
+use object_store::client::{ClientOptions, HttpClient, HttpConnector, HttpRequestBody};
 use object_store::path::Path;
 use object_store::signer::Signer;
 use object_store::{Error, Result};
@@ -24,6 +22,7 @@ use url::Url;
 
 use crate::telemetry::Metrics;
 
+use super::connector::PatientConnector;
 use super::metered::measure;
 
 /// The wait before the second attempt; doubled each time, up to [`MAX_BACKOFF`].
@@ -60,7 +59,7 @@ impl SignedS3 {
     ) -> Result<Self> {
         Ok(Self {
             s3,
-            client: ReqwestConnector::default().connect(options)?,
+            client: PatientConnector.connect(options)?,
             bucket: signing.bucket,
             region: signing.region,
             unsigned: signing.unsigned,

@@ -29,5 +29,6 @@ mod open_files;
 mod renames;
 mod replies;
 mod resume;
+mod slow_store;
 mod transfers;
 mod tree;

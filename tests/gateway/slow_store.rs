@@ -1,0 +1,58 @@
+//! A store may be slow. It is given up when nothing moves, and not before.
+
+use std::time::{Duration, Instant};
+
+use crate::support::{Gateway, MIB, Store, noise};
+
+const SETTINGS: [(&str, &str); 2] = [
+    ("upload.part_size", "8 MiB"),
+    ("store.request_timeout", "2s"),
+];
+
+fn gateway() -> Gateway {
+    Gateway::with(Store::s3(), &SETTINGS)
+}
+
+fn limit_bandwidth(gateway: &Gateway, bytes_per_second: usize) {
+    let Store::S3(server) = &gateway.store else {
+        unreachable!("it is S3");
+    };
+    server.limit_bandwidth(bytes_per_second as u64);
+}
+
+/// Each part takes twice as long as nothing may move.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_may_take_longer_than_the_request_timeout() {
+    let gateway = gateway();
+    limit_bandwidth(&gateway, 2 * MIB);
+    let mut client = gateway.client().await;
+    let bytes = noise(17 * MIB);
+    let started = Instant::now();
+    assert_eq!(client.store("slow.bin", &bytes).await.code, 226);
+    assert!(
+        started.elapsed() > Duration::from_secs(4),
+        "it was not slow"
+    );
+    assert!(gateway.store.object("slow.bin").unwrap() == bytes);
+    let parts = r#"bucketferry_store_requests_total{operation="put_part",outcome="ok"}"#;
+    assert!(
+        (gateway.metric(parts) - 3.0).abs() < f64::EPSILON,
+        "tried again"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_stops_reading_is_given_up() {
+    let gateway = gateway();
+    let Store::S3(server) = &gateway.store else {
+        unreachable!("it is S3");
+    };
+    server.stall("UploadPart", Duration::from_mins(10));
+    let mut client = gateway.client().await;
+    let started = Instant::now();
+    let reply = client.store("stuck.bin", &noise(9 * MIB)).await;
+    assert_eq!(reply.code, 451, "{}", reply.text());
+    assert!(started.elapsed() < Duration::from_secs(15));
+    server.heal();
+    assert_eq!(gateway.store.object("stuck.bin"), None);
+}
