@@ -7,7 +7,10 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{Attributes, Error, MultipartUpload, ObjectStore, Result, UpdateVersion};
+use object_store::{
+    Attributes, Error, GetOptions, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
+    Result, UpdateVersion,
+};
 
 use super::local_append::LocalAppend;
 use super::metered::Metered;
@@ -32,6 +35,19 @@ pub(super) struct Base {
     pub(super) key: Path,
     pub(super) size: u64,
     pub(super) version: UpdateVersion,
+}
+
+impl Base {
+    pub(super) fn of(meta: &ObjectMeta) -> Self {
+        Self {
+            key: meta.location.clone(),
+            size: meta.size,
+            version: UpdateVersion {
+                e_tag: meta.e_tag.clone(),
+                version: meta.version.clone(),
+            },
+        }
+    }
 }
 
 /// What puts parts together.
@@ -110,6 +126,21 @@ impl Assembly {
                 let options = start.attributes.into();
                 store.put_multipart_opts(&start.key, options).await
             }
+        }
+    }
+
+    /// Copies an object that is larger than the store copies at once.
+    pub(super) async fn copy_large(&self, base: Base, to: &Path) -> Result<()> {
+        let store = &self.store;
+        match &self.means {
+            Means::S3(s3) => {
+                let head = GetOptions::new().with_head(true);
+                let attributes = store.get_opts(&base.key, head).await?.attributes;
+                let s3 = Arc::clone(&s3.s3);
+                let copied = S3Upload::copy_object(s3, base, to.clone(), attributes);
+                store.measure("copy", copied).await
+            }
+            Means::Local(_) | Means::Store => store.copy(&base.key, to).await,
         }
     }
 }

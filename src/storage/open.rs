@@ -146,10 +146,14 @@ fn open_s3(config: &config::Store, metrics: &Arc<Metrics>, url: &Url) -> Result<
         bucket: bucket(url)?.to_owned(),
         region: region.unwrap_or_else(|| "us-east-1".to_owned()),
         unsigned: unsigned.is_some_and(|value| is_true(&value)),
-        retry_timeout: config.retry_timeout,
     };
-    let raw = S3Keys::new(Arc::clone(&s3), &signing, &client, Arc::clone(metrics));
-    let signed = SignedS3::new(Arc::clone(&s3), signing, &client, Arc::clone(metrics));
+    let signed = SignedS3::new(
+        Arc::clone(&s3),
+        signing,
+        &client,
+        config.retry_timeout,
+        Arc::clone(metrics),
+    );
     let signed = Arc::new(signed.map_err(OpenError::Options)?);
     Ok(Opened {
         store: s3,
@@ -160,8 +164,8 @@ fn open_s3(config: &config::Store, metrics: &Arc<Metrics>, url: &Url) -> Result<
             Means::s3(Arc::clone(&signed), copies)
         },
         keys: KeySpace::new(prefix(url)?, false),
+        raw: Some(Arc::new(S3Keys::new(Arc::clone(&signed)))),
         directories: Directories::S3(signed),
-        raw: Some(Arc::new(raw.map_err(OpenError::Options)?)),
         metadata: Some(Names::HYPHENED),
     })
 }

@@ -107,7 +107,11 @@ impl Sender {
         let answer = self.client.execute(request).await;
         let (parts, body) = answer.map_err(|error| self.generic(error))?.into_parts();
         let body = body.bytes().await.map_err(|error| self.generic(error))?;
-        Ok(Response::from_parts(parts, body))
+        let mut answer = Response::from_parts(parts, body);
+        if let Some(status) = told_late(&answer) {
+            *answer.status_mut() = status;
+        }
+        Ok(answer)
     }
 
     /// The error that `object_store` would have given for the same answer.
@@ -138,6 +142,32 @@ impl Sender {
     }
 }
 
+/// S3 says 200 before it has copied or put together what may take long. If that fails, the answer is an
+/// error all the same.
+fn told_late(answer: &Response<Bytes>) -> Option<StatusCode> {
+    let body = std::str::from_utf8(answer.body()).ok()?;
+    let body = match body.split_once("?>") {
+        Some((head, body)) if head.trim_start().starts_with("<?xml") => body,
+        _ => body,
+    };
+    let error = body.trim_start().strip_prefix("<Error>")?;
+    if !answer.status().is_success() {
+        return None;
+    }
+    let (_, code) = error.split_once("<Code>")?;
+    Some(match code.split_once("</Code>")?.0 {
+        "AccessDenied" => StatusCode::FORBIDDEN,
+        "NoSuchKey" | "NoSuchUpload" => StatusCode::NOT_FOUND,
+        "PreconditionFailed" => StatusCode::PRECONDITION_FAILED,
+        "ConditionalRequestConflict" => StatusCode::CONFLICT,
+        "NotImplemented" => StatusCode::NOT_IMPLEMENTED,
+        "EntityTooSmall" | "InvalidPart" | "InvalidPartOrder" | "InvalidRequest" => {
+            StatusCode::BAD_REQUEST
+        }
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    })
+}
+
 fn is_passing(status: StatusCode) -> bool {
     (status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED)
         || status == StatusCode::TOO_MANY_REQUESTS
@@ -146,9 +176,14 @@ fn is_passing(status: StatusCode) -> bool {
 /// The address of a key: each byte that is not plain is escaped, slashes are not.
 pub(super) fn url_of(base: &Url, key: &str) -> Url {
     let mut url = base.clone();
-    let key = percent_encoding::utf8_percent_encode(key, ESCAPED);
-    url.set_path(&format!("{}/{key}", base.path().trim_end_matches('/')));
+    let base = base.path().trim_end_matches('/');
+    url.set_path(&format!("{base}/{}", encoded(key)));
     url
+}
+
+/// A key as paths of addresses have it.
+pub(super) fn encoded(key: &str) -> impl std::fmt::Display {
+    percent_encoding::utf8_percent_encode(key, ESCAPED)
 }
 
 /// All but what RFC 3986 calls unreserved, and slashes.
@@ -165,4 +200,31 @@ pub(super) fn with_query(mut url: Url, query: &[(&str, &str)]) -> Url {
     let escaped = url.query().map(|query| query.replace('+', "%20"));
     url.set_query(escaped.as_deref());
     url
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_one_also_when_it_is_told_late() {
+        let told = |status, body: &'static str| {
+            let mut answer = Response::new(Bytes::from_static(body.as_bytes()));
+            *answer.status_mut() = status;
+            told_late(&answer)
+        };
+        let error = "<?xml version=\"1.0\"?>\n  <Error><Code>SlowDown</Code></Error>";
+        assert_eq!(
+            told(StatusCode::OK, error),
+            Some(StatusCode::INTERNAL_SERVER_ERROR)
+        );
+        let condition = "  <Error><Code>PreconditionFailed</Code></Error>";
+        assert_eq!(
+            told(StatusCode::OK, condition),
+            Some(StatusCode::PRECONDITION_FAILED)
+        );
+        assert_eq!(told(StatusCode::NOT_FOUND, condition), None);
+        let deleted = "<DeleteResult><Error><Code>AccessDenied</Code></Error></DeleteResult>";
+        assert_eq!(told(StatusCode::OK, deleted), None);
+    }
 }

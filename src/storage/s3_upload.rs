@@ -11,7 +11,7 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
 use object_store::{
-    Error, MultipartId, MultipartUpload, PutPayload, PutResult, Result, UploadPart,
+    Attributes, Error, MultipartId, MultipartUpload, PutPayload, PutResult, Result, UploadPart,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -114,6 +114,27 @@ impl S3Upload {
         Ok(upload)
     }
 
+    /// Copies an object, however large: one request of S3's copies 5 GiB at most.
+    pub(super) async fn copy_object(
+        s3: Arc<SignedS3>,
+        base: Base,
+        to: Path,
+        attributes: Attributes,
+    ) -> Result<()> {
+        let start = Start {
+            key: to,
+            attributes,
+            condition: Condition::None,
+            base: Some(base),
+        };
+        let mut upload = Self::begin(s3, start).await?;
+        let completed = upload.complete().await;
+        if completed.is_err() {
+            upload.abort().await?;
+        }
+        completed.map(drop)
+    }
+
     async fn copy(&mut self, base: &Base) -> Result<()> {
         let this = &*self;
         let copies = ranges(base.size).enumerate();
@@ -199,6 +220,10 @@ impl MultipartUpload for S3Upload {
             Err(Error::NotSupported { .. }) if condition.is_some() => self.complete_on(None).await,
             Err(Error::Precondition { path, source }) if is_absence(&self.condition) => {
                 Err(Error::AlreadyExists { path, source })
+            }
+            // Another has written meanwhile: 409.
+            Err(Error::AlreadyExists { path, source }) if !is_absence(&self.condition) => {
+                Err(Error::Precondition { path, source })
             }
             Err(Error::NotFound { path, source }) if is_missing_key(source.as_ref()) => {
                 Err(Error::Precondition { path, source })

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use http::Method;
 use object_store::Error;
 use object_store::path::Path;
 use serde::Deserialize;
@@ -89,7 +90,8 @@ async fn page(
         query.push(("upload-id-marker", &from.upload_id));
     }
     query.push(("uploads", ""));
-    let body = s3.list(&query).await?;
+    let ask = s3.about_all(Method::GET, &query).await?;
+    let body = s3.send("list_multiparts", ask).await?;
     let answer: Answer =
         quick_xml::de::from_reader(body.as_ref()).map_err(|error| Error::Generic {
             store: "S3",

@@ -11,9 +11,13 @@ use crate::auth::{Permission, User};
 use crate::config::Overwrite;
 use crate::session::{Entry, FtpPath};
 
+use super::assembly::Base;
 use super::directories::Directories;
 use super::rename::Note;
 use super::{Storage, StorageError, permit};
+
+/// S3 copies no more in one request.
+const LARGEST_COPY: u64 = 5 << 30;
 
 /// What is to be renamed.
 enum Source {
@@ -233,6 +237,10 @@ impl Storage {
         source: &ObjectMeta,
         to: &Path,
     ) -> Result<(), StorageError> {
+        if source.size > LARGEST_COPY {
+            let base = Base::of(source);
+            return Ok(self.assembly.copy_large(base, to).await?);
+        }
         self.store.copy(&source.location, to).await?;
         match self.raw() {
             Some(raw) => Ok(raw.settle_copy(to.as_ref()).await?),

@@ -9,8 +9,8 @@
 //! [`Job::commit`], which the guard grants. Where the store's answer to it is lost, the store is asked
 //! again ([`verdict`](super::verdict)).
 
+use object_store::ObjectStoreExt;
 use object_store::path::Path;
-use object_store::{ObjectStoreExt, UpdateVersion};
 use tokio::time::Instant;
 
 use crate::auth::{Permission, User};
@@ -138,15 +138,8 @@ impl Storage {
                 if let Some(asked) = offset.filter(|offset| *offset != size) {
                     return Err(StorageError::Restart { asked, size });
                 }
-                let version = UpdateVersion {
-                    e_tag: meta.e_tag,
-                    version: meta.version,
-                };
-                let base = Base {
-                    key: key.clone(),
-                    size,
-                    version: version.clone(),
-                };
+                let base = Base::of(&meta);
+                let version = base.version.clone();
                 Ok((Some(base), Condition::Unchanged(version)))
             }
             Err(object_store::Error::NotFound { .. }) => {

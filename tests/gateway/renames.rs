@@ -183,6 +183,28 @@ async fn a_hundred_thousand_files_take_little_memory() {
     rename_in_little_memory(100_000).await;
 }
 
+/// S3 copies 5 GiB at once; more goes in parts, and keeps its content type.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes; .ci/run asks for it"]
+async fn a_file_of_more_than_five_gib_is_renamed() {
+    let gateway = Gateway::on(Store::s3());
+    let (chunk, times) = (noise(64 * MIB), 81);
+    let s3 = gateway.store.server();
+    s3.put_repeated("old.mp4", chunk.clone().into(), times, "video/mp4");
+    let mut client = gateway.client().await;
+    client.set_deadline(Duration::from_mins(10));
+    client.expect("RNFR old.mp4", 350).await;
+    client.expect("RNTO new.mp4", 250).await;
+    assert_eq!(gateway.store.keys(), ["new.mp4"]);
+    assert_eq!(s3.size("new.mp4"), Some((chunk.len() * times) as u64));
+    assert_eq!(s3.content_type("new.mp4").as_deref(), Some("video/mp4"));
+    assert_eq!(s3.count("UploadPartCopy"), 40);
+    let start = chunk.len() * (times - 1);
+    client.expect(&format!("REST {start}"), 350).await;
+    assert!(client.retrieve("new.mp4").await.0 == chunk);
+    gateway.store.assert_no_leftovers();
+}
+
 /// Memory for a page of files, however many there are.
 async fn rename_in_little_memory(files: usize) {
     for store in Store::each() {

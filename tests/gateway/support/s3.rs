@@ -253,6 +253,17 @@ impl S3Server {
         self.state().deletes_anyway = true;
     }
 
+    /// Puts an object that is `bytes` many times over, in the memory of once.
+    pub(crate) fn put_repeated(&self, key: &str, bytes: Bytes, times: usize, kind: &str) {
+        let content = Content::new(vec![bytes; times]);
+        let attributes = Attributes {
+            content_type: Some(kind.to_owned()),
+            ..Attributes::default()
+        };
+        let object = Object::new(content, attributes, Checksum::default());
+        self.state().objects.insert(key.to_owned(), object);
+    }
+
     pub(crate) fn delete(&self, key: &str) {
         self.state().objects.remove(key);
     }

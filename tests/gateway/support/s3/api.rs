@@ -22,6 +22,9 @@ use super::request::{
 };
 use super::spelling::Spelling;
 
+/// What one request copies at most.
+const LARGEST_COPY: u64 = 5 << 30;
+
 /// Entries on a page, unless fewer are asked for.
 const PAGE: i32 = 1000;
 
@@ -210,6 +213,12 @@ impl S3 for Api {
         let mut bucket = self.bucket(&input.bucket)?;
         let source = self.source(&bucket, &input.copy_source)?;
         source_preconditions!(input).check_source(source)?;
+        if source.content.len > LARGEST_COPY {
+            return Err(s3_error!(
+                InvalidRequest,
+                "The specified copy source is larger than the maximum allowable size for a copy source"
+            ));
+        }
         let replace = input
             .metadata_directive
             .as_ref()
