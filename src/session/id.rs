@@ -7,7 +7,7 @@ use std::fmt;
 pub struct SessionId(u64);
 
 impl SessionId {
-    pub(super) fn random() -> Self {
+    pub(crate) fn random() -> Self {
         Self(rand::random())
     }
 }

@@ -18,6 +18,8 @@ mod connector;
 mod directories;
 mod download;
 mod error;
+#[cfg(test)]
+mod faults;
 mod format;
 mod gcs_keys;
 mod key;

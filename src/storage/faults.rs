@@ -1,0 +1,464 @@
+//! A store that fails by script, and what uploads do on it.
+//!
+//! Unlike faults on the wire, these reach every kind of store, and strike at an exact call.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::{BoxStream, StreamExt};
+use object_store::client::{HttpError, HttpErrorKind};
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload,
+    ObjectMeta, ObjectStore, ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload,
+    PutResult, RenameOptions, Result, UploadPart,
+};
+use tokio::io::AsyncWriteExt;
+
+use super::Storage;
+use super::assembly::{Assembly, Means};
+use super::metered::Metered;
+use crate::auth::{Permissions, User};
+use crate::config::{Config, Sources};
+use crate::session::{
+    Event, FtpPath, Job, Outcome, Report, SessionId, StoreMode, Transfer, TransferKind,
+};
+use crate::telemetry::Metrics;
+
+/// What a store is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Call {
+    Put,
+    Create,
+    Part,
+    Complete,
+    Abort,
+    Get,
+    Head,
+}
+
+/// What goes wrong with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    /// 500: refused, nothing done.
+    Refused,
+    /// 503 `SlowDown`: the same, in other words.
+    SlowDown,
+    /// Nothing done, and no answer.
+    TimedOut,
+    /// Done, but the answer is an error.
+    DoneButFailed,
+    /// Done, but there is no answer.
+    DoneInSilence,
+    /// The body of the answer ends too early.
+    Truncated,
+    /// Done, after a while.
+    Slow,
+}
+
+/// Which calls fail how: from one on, so many.
+#[derive(Debug, Default)]
+struct Script {
+    faults: HashMap<Call, (Fault, Range<usize>)>,
+    calls: HashMap<Call, usize>,
+}
+
+#[derive(Debug)]
+struct FaultStore {
+    inner: Arc<dyn ObjectStore>,
+    script: Arc<Mutex<Script>>,
+}
+
+impl Script {
+    fn next(&mut self, call: Call) -> Option<Fault> {
+        let count = self.calls.entry(call).or_default();
+        let nth = *count;
+        *count += 1;
+        let (fault, range) = self.faults.get(&call)?;
+        range.contains(&nth).then_some(*fault)
+    }
+}
+
+/// Does what was asked, or what the script says.
+async fn act<T>(
+    script: &Mutex<Script>,
+    call: Call,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let fault = script.lock().unwrap().next(call);
+    match fault {
+        None | Some(Fault::Truncated) => work.await,
+        Some(Fault::Refused) => Err(failure("500 Internal Server Error")),
+        Some(Fault::SlowDown) => Err(failure("503 Slow Down")),
+        Some(Fault::TimedOut) => Err(silence()),
+        Some(Fault::DoneButFailed) => work.await.and(Err(failure("500 after all"))),
+        Some(Fault::DoneInSilence) => work.await.and(Err(silence())),
+        Some(Fault::Slow) => {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            work.await
+        }
+    }
+}
+
+fn failure(text: &str) -> Error {
+    Error::Generic {
+        store: "faults",
+        source: text.into(),
+    }
+}
+
+fn silence() -> Error {
+    let error = HttpError::new(HttpErrorKind::Timeout, io::Error::other("no answer"));
+    Error::Generic {
+        store: "faults",
+        source: Box::new(error),
+    }
+}
+
+impl fmt::Display for FaultStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "faults of {}", self.inner)
+    }
+}
+
+#[async_trait]
+impl ObjectStore for FaultStore {
+    async fn put_opts(&self, key: &Path, body: PutPayload, opts: PutOptions) -> Result<PutResult> {
+        let put = self.inner.put_opts(key, body, opts);
+        act(&self.script, Call::Put, put).await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        key: &Path,
+        opts: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        let create = self.inner.put_multipart_opts(key, opts);
+        let inner = act(&self.script, Call::Create, create).await?;
+        let script = Arc::clone(&self.script);
+        Ok(Box::new(FaultUpload { inner, script }))
+    }
+
+    async fn get_opts(&self, key: &Path, options: GetOptions) -> Result<GetResult> {
+        let call = if options.head { Call::Head } else { Call::Get };
+        let truncated = {
+            let script = self.script.lock().unwrap();
+            matches!(script.faults.get(&call), Some((Fault::Truncated, _)))
+        };
+        let mut result = act(&self.script, call, self.inner.get_opts(key, options)).await?;
+        if truncated {
+            result.payload = GetResultPayload::Stream(
+                futures::stream::iter([Err(failure("the body ends too early"))]).boxed(),
+            );
+        }
+        Ok(result)
+    }
+
+    fn delete_stream(
+        &self,
+        keys: BoxStream<'static, Result<Path>>,
+    ) -> BoxStream<'static, Result<Path>> {
+        self.inner.delete_stream(keys)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.inner.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.inner.copy_opts(from, to, options).await
+    }
+
+    async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
+        self.inner.rename_opts(from, to, options).await
+    }
+}
+
+#[derive(Debug)]
+struct FaultUpload {
+    inner: Box<dyn MultipartUpload>,
+    script: Arc<Mutex<Script>>,
+}
+
+#[async_trait]
+impl MultipartUpload for FaultUpload {
+    fn put_part(&mut self, data: PutPayload) -> UploadPart {
+        let part = self.inner.put_part(data);
+        let script = Arc::clone(&self.script);
+        Box::pin(async move { act(&script, Call::Part, part).await })
+    }
+
+    async fn complete(&mut self) -> Result<PutResult> {
+        act(&self.script, Call::Complete, self.inner.complete()).await
+    }
+
+    async fn abort(&mut self) -> Result<()> {
+        act(&self.script, Call::Abort, self.inner.abort()).await
+    }
+}
+
+/// A storage on a store that fails, and the store itself.
+struct Bench {
+    storage: Arc<Storage>,
+    truth: Arc<dyn ObjectStore>,
+    script: Arc<Mutex<Script>>,
+    folder: Option<tempfile::TempDir>,
+}
+
+impl Bench {
+    fn new(on_disk: bool) -> Self {
+        let folder = on_disk.then(|| tempfile::tempdir().unwrap());
+        let url = match &folder {
+            Some(folder) => format!("file://{}", folder.path().display()),
+            None => "memory://".to_owned(),
+        };
+        let settings = [
+            ("BUCKETFERRY_STORE__URL", url.as_str()),
+            ("BUCKETFERRY_UPLOAD__PART_SIZE", "5 MiB"),
+        ];
+        let sources = Sources {
+            environment: settings
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .to_vec(),
+            flags: Vec::new(),
+            file: None,
+        };
+        let config = Config::load(&sources).unwrap();
+        let mut storage = Storage::open(&config, Arc::new(Metrics::new().unwrap())).unwrap();
+        let truth = Arc::clone(&storage.store);
+        let script = Arc::new(Mutex::new(Script::default()));
+        let faults = Arc::new(FaultStore {
+            inner: Arc::clone(&truth),
+            script: Arc::clone(&script),
+        });
+        let metered = Arc::new(Metered::new(faults, Arc::clone(&storage.metrics)));
+        storage.store = Arc::clone(&metered) as _;
+        storage.assembly = Arc::new(Assembly::new(metered, Means::Store));
+        Self {
+            storage: Arc::new(storage),
+            truth,
+            script,
+            folder,
+        }
+    }
+
+    fn plan(&self, call: Call, fault: Fault, which: Range<usize>) {
+        let mut script = self.script.lock().unwrap();
+        *script = Script::default();
+        script.faults.insert(call, (fault, which));
+    }
+
+    async fn object(&self, name: &str) -> Option<Bytes> {
+        match self.truth.get(&Path::from(name)).await {
+            Ok(object) => Some(object.bytes().await.unwrap()),
+            Err(Error::NotFound { .. }) => None,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    async fn put(&self, name: &str, bytes: Bytes) {
+        self.truth
+            .put(&Path::from(name), bytes.into())
+            .await
+            .unwrap();
+    }
+
+    /// Plays the guard to an upload that nothing is wrong with.
+    async fn upload(&self, mode: StoreMode, name: &str, bytes: &Bytes) -> Report {
+        let path = FtpPath::root().resolve(name).unwrap();
+        let (mut transfer, job) = Transfer::new(TransferKind::Store(mode), path);
+        let storing = tokio::spawn(receive(Arc::clone(&self.storage), job));
+        while let Some(event) = transfer.event().await {
+            match event {
+                Event::Opened { .. } => {
+                    let (mut ours, theirs) = tokio::io::duplex(1 << 16);
+                    transfer.connect(Box::new(theirs));
+                    let bytes = bytes.clone();
+                    // Whoever does not read to the end has failed, and says so.
+                    tokio::spawn(async move { ours.write_all(&bytes).await });
+                }
+                Event::Commit(grant) => grant.grant(),
+            }
+        }
+        storing.await.unwrap();
+        transfer.take_report().unwrap()
+    }
+
+    fn assert_no_leftovers(&self) {
+        if let Some(folder) = &self.folder {
+            let names = std::fs::read_dir(folder.path()).unwrap();
+            let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            let staged: Vec<_> = names.filter(|name| name.contains('#')).collect();
+            assert_eq!(staged, Vec::<String>::new());
+        }
+        let used = self.storage.metrics.upload_memory_used.get();
+        assert_eq!(used, 0, "memory that nobody gave back");
+    }
+}
+
+async fn receive(storage: Arc<Storage>, job: Job) {
+    let user = User {
+        name: "ferry".to_owned(),
+        home: "/".to_owned(),
+        permissions: Permissions::all(),
+        overwrite: None,
+        max_size: None,
+    };
+    // How it ended is in the report.
+    let _ = storage.upload(&user, SessionId::random(), job).await;
+}
+
+fn bytes(length: usize, seed: u8) -> Bytes {
+    let pattern = (0..=250).map(|byte: u8| byte ^ seed);
+    pattern.cycle().take(length).collect()
+}
+
+const NAME: &str = "a.bin";
+
+const CALLS: [Call; 7] = [
+    Call::Put,
+    Call::Create,
+    Call::Part,
+    Call::Complete,
+    Call::Abort,
+    Call::Get,
+    Call::Head,
+];
+
+const FAULTS: [Fault; 6] = [
+    Fault::Refused,
+    Fault::SlowDown,
+    Fault::TimedOut,
+    Fault::DoneButFailed,
+    Fault::DoneInSilence,
+    Fault::Slow,
+];
+
+/// A part and a byte.
+const LARGE: usize = (5 << 20) + 1;
+
+impl Call {
+    /// How large files are that lead to it.
+    fn sizes(self) -> &'static [usize] {
+        match self {
+            Self::Put => &[0, 70_000],
+            Self::Get | Self::Head => &[70_000, LARGE],
+            Self::Create | Self::Part | Self::Complete | Self::Abort => &[LARGE],
+        }
+    }
+
+    fn faults(self) -> impl Iterator<Item = Fault> {
+        let truncated = (self == Self::Get).then_some(Fault::Truncated);
+        FAULTS.into_iter().chain(truncated)
+    }
+}
+
+/// What is there, what is done, and what the object is afterwards.
+fn cases(new: &Bytes) -> [(Option<Bytes>, StoreMode, Bytes); 4] {
+    let old = bytes(300, 1);
+    let both: Bytes = [&old[..], &new[..]].concat().into();
+    [
+        (None, StoreMode::Replace, new.clone()),
+        (Some(old.clone()), StoreMode::Replace, new.clone()),
+        (None, StoreMode::Append, new.clone()),
+        (Some(old), StoreMode::Append, both),
+    ]
+}
+
+/// Whether a store of this kind can fail so: a disk says what it has done.
+fn can_be(on_disk: bool, call: Call, fault: Fault) -> bool {
+    let doubtful = matches!(fault, Fault::DoneButFailed | Fault::DoneInSilence);
+    !(on_disk && doubtful && matches!(call, Call::Put | Call::Complete))
+}
+
+/// Complete if and only if the object is whole; otherwise the bucket is as before.
+async fn the_sentence_holds(calls: &[Call], which: Range<usize>) {
+    for on_disk in [false, true] {
+        let bench = Bench::new(on_disk);
+        for call in calls {
+            for new in call.sizes().iter().map(|size| bytes(*size, 2)) {
+                for fault in call.faults().filter(|fault| can_be(on_disk, *call, *fault)) {
+                    bench.try_all(*call, fault, &which, &new).await;
+                }
+            }
+        }
+    }
+}
+
+impl Bench {
+    async fn try_all(&self, call: Call, fault: Fault, which: &Range<usize>, new: &Bytes) {
+        for (old, mode, whole) in cases(new) {
+            let size = new.len();
+            let what = format!("{call:?} {fault:?} {which:?}, {mode:?} of {size} bytes");
+            // What is left of the run before is none of this one's.
+            let _ = self.truth.delete(&Path::from(NAME)).await;
+            if let Some(old) = &old {
+                self.put(NAME, old.clone()).await;
+            }
+            self.plan(call, fault, which.clone());
+            let report = self.upload(mode, NAME, new).await;
+            let due = if report.outcome == Outcome::COMPLETE {
+                Some(&whole)
+            } else {
+                old.as_ref()
+            };
+            let is = self.object(NAME).await;
+            assert!(is.as_ref() == due, "{what}: {report:?}");
+            if call != Call::Abort {
+                self.assert_no_leftovers();
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn whatever_fails_once_the_sentence_holds() {
+    the_sentence_holds(&CALLS, 0..1).await;
+}
+
+#[tokio::test]
+async fn whatever_fails_always_the_sentence_holds() {
+    the_sentence_holds(&CALLS, 0..usize::MAX).await;
+}
+
+#[tokio::test]
+async fn whatever_fails_later_the_sentence_holds() {
+    the_sentence_holds(&[Call::Part, Call::Head], 1..2).await;
+}
+
+/// Each fault has the outcome that it is due, so that the runs above really meet them.
+#[tokio::test]
+async fn faults_end_as_they_should() {
+    let bench = Bench::new(false);
+    let (small, large) = (bytes(1000, 3), bytes(11 << 20, 4));
+    let all = 0..usize::MAX;
+    for (call, fault, bytes, due) in [
+        (Call::Put, Fault::Refused, &small, "store_error"),
+        (Call::Put, Fault::TimedOut, &small, "unresolved"),
+        (Call::Put, Fault::DoneButFailed, &small, "complete"),
+        (Call::Put, Fault::DoneInSilence, &small, "complete"),
+        (Call::Put, Fault::Slow, &small, "complete"),
+        (Call::Create, Fault::SlowDown, &large, "store_error"),
+        (Call::Create, Fault::TimedOut, &large, "store_unreachable"),
+        (Call::Part, Fault::Refused, &large, "store_error"),
+        (Call::Part, Fault::DoneButFailed, &large, "store_error"),
+        (Call::Complete, Fault::Refused, &large, "store_error"),
+        (Call::Complete, Fault::DoneButFailed, &large, "complete"),
+        (Call::Complete, Fault::DoneInSilence, &large, "complete"),
+    ] {
+        let _ = bench.truth.delete(&Path::from(NAME)).await;
+        bench.plan(call, fault, all.clone());
+        let report = bench.upload(StoreMode::Replace, NAME, bytes).await;
+        assert_eq!(report.outcome.0, due, "{call:?} {fault:?}");
+    }
+}
