@@ -1,8 +1,8 @@
 //! The control connection as lines in and replies out.
 //!
 //! Lines come from a peer that may mean harm: their length is bounded, and what a line can't be is
-//! an answer, never a failure. Reading asks the kernel itself first, because the commit barrier has
-//! to know what has arrived, and cached readiness would not tell.
+//! an answer, never a failure. The commit barrier has to know what has arrived, which cached readiness
+//! would not tell: it asks the kernel itself.
 
 use std::future::poll_fn;
 use std::io;
@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use futures::FutureExt;
-use rustix::net::RecvFlags;
+use rustix::io::{Errno, retry_on_intr};
+use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -81,7 +82,16 @@ pub(super) struct Connection<S = Eager> {
 
 impl Connection<Eager> {
     pub(super) fn new(stream: TcpStream) -> Self {
-        Self::over(Eager(stream))
+        Self::over(Eager {
+            stream,
+            asks_first: false,
+        })
+    }
+
+    /// The next line if it has arrived: `None` means that the kernel holds nothing more.
+    pub(super) fn arrived(&mut self) -> Option<Result<Line, Lost>> {
+        self.stream.asks_first = true;
+        self.line().now_or_never()
     }
 }
 
@@ -118,11 +128,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         ready!(Pin::new(&mut self.stream).poll_read(context, &mut arrived))?;
         self.received.extend_from_slice(arrived.filled());
         Poll::Ready(Ok(arrived.filled().len()))
-    }
-
-    /// The next line if it has arrived: `None` means that the kernel holds nothing more.
-    pub(super) fn arrived(&mut self) -> Option<Result<Line, Lost>> {
-        self.line().now_or_never()
     }
 
     /// Sends a reply.
@@ -210,13 +215,30 @@ fn without_telnet(line: &[u8]) -> Vec<u8> {
     clean
 }
 
-/// A socket whose reads ask the kernel before they ask the runtime.
+/// A socket whose reads can ask the kernel before they ask the runtime.
 ///
 /// The runtime learns of new bytes only when it polls; between two polls its readiness is a memory.
 /// The commit barrier must not publish an object whose client has already gone, so a read that
-/// says "nothing there" has to mean it.
+/// says "nothing there" has to mean it. And where urgent data begins, a read ends early; the runtime takes
+/// that for the end of what is there. So after a read, the kernel is asked until it has nothing more. After
+/// that, the runtime's word is good enough, and costs nothing.
 #[derive(Debug)]
-pub(super) struct Eager(TcpStream);
+pub(super) struct Eager {
+    stream: TcpStream,
+    asks_first: bool,
+}
+
+impl Eager {
+    fn poll_runtime(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        self.asks_first = read.is_ready();
+        read
+    }
+}
 
 impl AsyncRead for Eager {
     fn poll_read(
@@ -224,14 +246,19 @@ impl AsyncRead for Eager {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.asks_first {
+            return self.poll_runtime(context, buffer);
+        }
         let room = buffer.initialize_unfilled();
-        match rustix::net::recv(self.0.as_fd(), room, RecvFlags::DONTWAIT) {
+        let socket = self.stream.as_fd();
+        match retry_on_intr(|| recv(socket, &mut *room, RecvFlags::DONTWAIT)) {
             Ok((read, _)) => {
                 buffer.advance(read);
                 Poll::Ready(Ok(()))
             }
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {
-                Pin::new(&mut self.0).poll_read(context, buffer)
+            Err(Errno::AGAIN) => {
+                self.asks_first = false;
+                self.poll_runtime(context, buffer)
             }
             Err(error) => Poll::Ready(Err(error.into())),
         }
@@ -244,15 +271,15 @@ impl AsyncWrite for Eager {
         context: &mut Context<'_>,
         buffer: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(context, buffer)
+        Pin::new(&mut self.stream).poll_write(context, buffer)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(context)
+        Pin::new(&mut self.stream).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(context)
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use socket2::{Domain, Socket, Type};
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -13,6 +14,9 @@ use super::{Reply, Request};
 
 /// Longest reply that is waited for to be whole; libunftp's are far shorter.
 const MAX_REPLY: usize = 64 * 1024;
+
+/// What the system says when a connection has not been made at once.
+const IN_PROGRESS: i32 = rustix::io::Errno::INPROGRESS.raw_os_error();
 
 /// What libunftp may take to answer what it does by itself.
 const OWN_ANSWER: Duration = Duration::from_secs(10);
@@ -37,7 +41,8 @@ pub struct Link {
     stream: TcpStream,
     received: BytesMut,
     address: Ipv4Addr,
-    data: Option<TcpStream>,
+    /// The private data connection, which carries nothing: the runtime need not watch it.
+    data: Option<Socket>,
     restarted: bool,
 }
 
@@ -63,7 +68,8 @@ impl Link {
         self.reply().await
     }
 
-    /// Starts a transfer: libunftp's private data connection, the restart offset, the verb.
+    /// Starts a transfer: the restart offset, libunftp's private data connection, the verb. All of it is
+    /// sent at once: libunftp keeps the verb until it has the connection.
     ///
     /// # Errors
     /// When the line is broken.
@@ -72,16 +78,21 @@ impl Link {
         request: Request<'_>,
         offset: u64,
     ) -> Result<(), LinkError> {
+        let mut lines = String::new();
         if offset > 0 {
-            self.send(Request::Rest(offset)).await?;
-            self.expect(350).await?;
+            lines.push_str(&Request::Rest(offset).to_string());
             self.restarted = true;
         }
-        self.send(Request::Pasv).await?;
+        lines.push_str(&Request::Pasv.to_string());
+        lines.push_str(&request.to_string());
+        self.stream.write_all(lines.as_bytes()).await?;
+        if offset > 0 {
+            self.expect(350).await?;
+        }
         let reply = self.expect(227).await?;
         let port = passive_port(&reply).ok_or_else(|| LinkError::Unexpected(reply.to_wire()))?;
-        self.data = Some(self.connect(port).await?);
-        self.send(request).await
+        self.data = Some(knock(self.address, port)?);
+        Ok(())
     }
 
     /// The reply that ends the transfer. Safe to cancel.
@@ -106,7 +117,7 @@ impl Link {
         if let Some(data) = self.data.take() {
             // A reset leaves no TIME_WAIT behind: thousands of small files a minute would
             // otherwise use this address's ports up.
-            socket2::SockRef::from(&data).set_linger(Some(Duration::ZERO))?;
+            data.set_linger(Some(Duration::ZERO))?;
         }
         if std::mem::take(&mut self.restarted) {
             self.send(Request::Rest(0)).await?;
@@ -148,10 +159,18 @@ impl Link {
             }
         }
     }
+}
 
-    /// Connects to libunftp's private data port, from the session's own address.
-    async fn connect(&self, port: u16) -> io::Result<TcpStream> {
-        connect(self.address, SocketAddrV4::new(self.address, port)).await
+/// Begins to connect to libunftp's private data port, from the session's own address. On loopback, to a
+/// port that listens, that succeeds; libunftp begins when it has, and nobody else needs to know.
+fn knock(address: Ipv4Addr, port: u16) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&SocketAddrV4::new(address, 0).into())?;
+    match socket.connect(&SocketAddrV4::new(address, port).into()) {
+        Err(error) if error.raw_os_error() != Some(IN_PROGRESS) => Err(error),
+        _ => Ok(socket),
     }
 }
 

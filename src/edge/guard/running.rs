@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 
 use crate::config::ControlLoss;
-use crate::session::{FtpPath, Transfer};
+use crate::session::{FtpPath, Report, Transfer};
 
 use super::super::command::{Action, Command, EdgeVerb, SessionVerb};
 use super::super::connection::{Line, Lost};
@@ -24,6 +24,8 @@ pub(super) struct Running {
     /// The client has said that it will leave.
     pub(super) quit: bool,
     pub(super) lost: Option<Lost>,
+    /// What the storage says of it in the end.
+    pub(super) report: Option<Report>,
 }
 
 /// How far a transfer has come.
@@ -52,6 +54,7 @@ impl Running {
             aborts: 0,
             quit: false,
             lost: None,
+            report: None,
         }
     }
 

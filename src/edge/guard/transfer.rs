@@ -119,20 +119,15 @@ impl Guard {
         mut running: Running,
         verb: &'static str,
     ) -> Result<Next, End> {
-        let last_word = loop {
-            match self.happens(&mut running).await? {
-                Happened::Ended(reply) => break Some(reply),
-                Happened::Silent => break None,
-                Happened::Event(event) => self.on_event(&mut running, event).await,
-                Happened::Connected(stream) => self.on_connected(&mut running, stream).await,
-                Happened::Line(line) => self.on_line(&mut running, line).await,
-                Happened::Cancelled => running.transfer.abort(Abort::Shutdown),
-            }
-        };
+        let mut last_word = self.until_reported(&mut running).await?;
         let report = self.last_report(&mut running, last_word.as_ref());
         let reply = last_reply(&running, &report);
         self.record(&running, &report, verb, &reply);
-        let next = self.conclude(running, verb, reply).await?;
+        self.conclude(&mut running, verb, reply).await?;
+        // The client need not wait for libunftp to come to its end as well, but its next command does.
+        if last_word.is_none() {
+            last_word = self.last_word().await?;
+        }
         match last_word {
             Some(_) => self.link()?.end_transfer().await?,
             // The storage has said all, libunftp nothing: the line between them is out of step.
@@ -143,7 +138,29 @@ impl Guard {
                 )));
             }
         }
-        Ok(next)
+        Ok(Next::Command)
+    }
+
+    /// Until the storage has reported; or else up to libunftp's last word, which is then returned.
+    async fn until_reported(&mut self, running: &mut Running) -> Result<Option<Reply>, End> {
+        while running.report.is_none() {
+            match self.happens(running).await? {
+                Happened::Ended(reply) => return Ok(Some(reply)),
+                Happened::Silent => break,
+                Happened::Event(event) => self.on_event(running, event).await,
+                Happened::Connected(stream) => self.on_connected(running, stream).await,
+                Happened::Line(line) => self.on_line(running, line).await,
+                Happened::Cancelled => running.transfer.abort(Abort::Shutdown),
+            }
+        }
+        Ok(None)
+    }
+
+    async fn last_word(&mut self) -> Result<Option<Reply>, End> {
+        match last_word(self.link()?, State::Done).await? {
+            Happened::Ended(reply) => Ok(Some(reply)),
+            _ => Ok(None),
+        }
     }
 
     /// Waits for whatever comes first.
@@ -193,7 +210,10 @@ impl Guard {
                     running.transfer.abort(Abort::ControlLost);
                 }
             }
-            None => running.state = State::Done,
+            None => {
+                running.state = State::Done;
+                running.report = running.transfer.take_report();
+            }
         }
     }
 
@@ -282,7 +302,9 @@ impl Guard {
         let failure = self.session.take_failure();
         // A job that nobody took must not be found by the next command.
         drop(self.session.take_job());
-        running.transfer.take_report().unwrap_or_else(|| {
+        let report = running.report.take();
+        let report = report.or_else(|| running.transfer.take_report());
+        report.unwrap_or_else(|| {
             tracing::error!(session = %self.session.id(), ?last_word, "a transfer without a report");
             let abort = Abort::Internal;
             Report {
@@ -336,19 +358,19 @@ impl Guard {
     /// Says how it ended, and answers the ABORs that ended it.
     async fn conclude(
         &mut self,
-        running: Running,
+        running: &mut Running,
         verb: &'static str,
         reply: Reply,
-    ) -> Result<Next, End> {
+    ) -> Result<(), End> {
         self.count(verb, &reply);
-        if let Some(lost) = running.lost {
+        if let Some(lost) = running.lost.take() {
             return Err(End::Lost(lost));
         }
         self.send(&reply).await?;
         for _ in 0..running.aborts {
             self.reply("ABOR", Reply::new(226, "Abort done")).await?;
         }
-        Ok(Next::Command)
+        Ok(())
     }
 }
 
