@@ -171,6 +171,14 @@ def append(place: Place) -> None:
     place.expect_all({"log.txt": b"first line\r\nsecond line\r\n"})
 
 
+def append_to_large(place: Place) -> None:
+    """Where the store keeps what is there, it does so in parts."""
+    first, more = content(12 * MIB), content(MIB, seed=2)
+    place.upload("log.bin", first)
+    place.client.append(place.local(more), place.path("log.bin"))
+    place.expect_all({"log.bin": first + more})
+
+
 def download_missing(place: Place) -> None:
     """The client must hear of it."""
     expect_refusal(lambda: place.fetch("missing.bin"))
@@ -281,6 +289,7 @@ CASES = [
     Case("upload-20-mib", upload_of(20 * MIB)),
     Case("overwrite", overwrite),
     Case("append", append),
+    Case("append-to-large", append_to_large),
     Case("resume-upload", resume_upload),
     Case("resume-after-cut", resume_after_cut),
     Case("download", download_of(100 * KIB)),

@@ -12,6 +12,8 @@ use object_store::{
     Result, UpdateVersion,
 };
 
+use super::azure_keys::AzureKeys;
+use super::azure_upload::AzureUpload;
 use super::local_append::LocalAppend;
 use super::metered::Metered;
 use super::s3_upload::{LEAST_PART, S3Upload};
@@ -62,6 +64,8 @@ pub(super) struct Assembly {
 pub(super) enum Means {
     /// By signed requests of our own: with copies and conditions.
     S3(S3Assembly),
+    /// With the blocks of what is there, if it has any.
+    Azure(Arc<AzureKeys>),
     /// In a file of its own, beside the one that it will take the place of.
     Local(LocalFileSystem),
     /// As `object_store` does it.
@@ -97,32 +101,43 @@ impl Assembly {
     pub(super) fn keeps(&self, size: u64) -> bool {
         match &self.means {
             Means::S3(s3) => size >= LEAST_PART && s3.copies.load(Ordering::Relaxed) != REFUSES,
+            // What is smaller was put at once, and has none.
+            Means::Azure(_) => size >= LEAST_PART,
             Means::Local(_) => true,
             Means::Store => false,
         }
     }
 
     /// Whether beginning with a base has to be waited for, as it may turn out that it can't be kept.
-    pub(super) fn is_untried(&self) -> bool {
-        matches!(&self.means, Means::S3(s3) if s3.copies.load(Ordering::Relaxed) == UNTRIED)
+    pub(super) fn may_refuse(&self) -> bool {
+        match &self.means {
+            Means::S3(s3) => s3.copies.load(Ordering::Relaxed) == UNTRIED,
+            // It depends on who has made the blob.
+            Means::Azure(_) => true,
+            Means::Local(_) | Means::Store => false,
+        }
     }
 
     /// Begins an upload.
     ///
     /// # Errors
-    /// [`Error::NotSupported`] if the base can't be kept; from then on [`keeps`](Self::keeps) says so.
+    /// [`Error::NotSupported`] if the base can't be kept.
     pub(super) async fn begin(&self, start: Start) -> Result<Box<dyn MultipartUpload>> {
         let store = &self.store;
-        match (&self.means, start.base.is_some()) {
+        match (&self.means, start.base.clone()) {
             (Means::S3(s3), _) => {
                 let upload = store.measure("create_multipart", s3.begin(start)).await?;
                 Ok(store.measured(Box::new(upload)))
             }
-            (Means::Local(local), true) => {
+            (Means::Azure(azure), Some(base)) => {
+                let upload = AzureUpload::begin(Arc::clone(azure), start, &base).await?;
+                Ok(store.measured(Box::new(upload)))
+            }
+            (Means::Local(local), Some(_)) => {
                 let upload = LocalAppend::begin(local, start).await?;
                 Ok(store.measured(Box::new(upload)))
             }
-            (Means::Local(_) | Means::Store, _) => {
+            (Means::Azure(_) | Means::Local(_) | Means::Store, _) => {
                 let options = start.attributes.into();
                 store.put_multipart_opts(&start.key, options).await
             }
@@ -140,7 +155,7 @@ impl Assembly {
                 let copied = S3Upload::copy_object(s3, base, to.clone(), attributes);
                 store.measure("copy", copied).await
             }
-            Means::Local(_) | Means::Store => store.copy(&base.key, to).await,
+            Means::Azure(_) | Means::Local(_) | Means::Store => store.copy(&base.key, to).await,
         }
     }
 }

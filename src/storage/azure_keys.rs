@@ -8,11 +8,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::DateTime;
 use futures::FutureExt;
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, ETAG};
 use http::{Method, Response};
 use object_store::azure::{AzureAuthorizer, AzureCredential, MicrosoftAzure};
 use object_store::client::{ClientOptions, HttpRequest};
-use object_store::{Error, Result};
+use object_store::{Attribute, Attributes, Error, Result};
 use serde::Deserialize;
 use url::Url;
 
@@ -61,6 +61,53 @@ impl AzureKeys {
         })
     }
 
+    /// The store, for what it can say itself.
+    pub(super) fn store(&self) -> &MicrosoftAzure {
+        &self.azure
+    }
+
+    /// The blocks that a blob is made of: none, if it was put at once.
+    pub(super) async fn blocks(&self, key: &str) -> Result<Committed> {
+        let mut ask = self.about(Method::GET, key);
+        let query = [("comp", "blocklist"), ("blocklisttype", "committed")];
+        ask.url = with_query(ask.url, &query);
+        let answer = self.send("list_blocks", ask).await?;
+        let e_tag = answer.headers().get(ETAG);
+        let e_tag = e_tag.and_then(|e_tag| e_tag.to_str().ok());
+        let blocks = parse_blocks(answer.body()).map_err(|error| self.sender.generic(error))?;
+        Ok(Committed {
+            e_tag: e_tag.map(str::to_owned),
+            ..blocks
+        })
+    }
+
+    /// Makes a blob of blocks, which are listed as XML, if it still has this tag. It is for the caller
+    /// to count.
+    pub(super) async fn put_blocks(
+        &self,
+        key: &str,
+        blocks: String,
+        attributes: &Attributes,
+        e_tag: Option<&str>,
+    ) -> Result<()> {
+        let mut ask = self.about(Method::PUT, key);
+        ask.url = with_query(ask.url, &[("comp", "blocklist")]);
+        let mut ask = ask.with("content-length", &blocks.len().to_string());
+        ask.body = blocks.into();
+        if let Some(e_tag) = e_tag {
+            ask = ask.with("if-match", e_tag);
+        }
+        for (attribute, value) in attributes {
+            ask = match attribute {
+                Attribute::ContentType => ask.with("x-ms-blob-content-type", value),
+                Attribute::Metadata(name) => ask.with_named(&format!("x-ms-meta-{name}"), value),
+                _ => ask,
+            };
+        }
+        self.sender.send(&ask, self).await?;
+        Ok(())
+    }
+
     fn about(&self, method: Method, key: &str) -> Ask {
         Ask::new(method, url_of(&self.container, key), key)
     }
@@ -69,6 +116,51 @@ impl AzureKeys {
         measure(&self.metrics, operation, self.sender.send(&ask, self)).await
     }
 }
+
+/// The blocks of a blob.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Committed {
+    pub(super) e_tag: Option<String>,
+    /// In their order, as Azure writes them.
+    pub(super) names: Vec<String>,
+    /// Bytes in all of them.
+    pub(super) size: u64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct BlockList {
+    #[serde(default)]
+    committed_blocks: Blocks,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Blocks {
+    #[serde(default)]
+    block: Vec<Block>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Block {
+    name: String,
+    size: u64,
+}
+
+fn parse_blocks(body: &[u8]) -> Result<Committed, quick_xml::DeError> {
+    let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
+    let list: BlockList = quick_xml::de::from_reader(body)?;
+    let blocks = list.committed_blocks.block;
+    Ok(Committed {
+        e_tag: None,
+        size: blocks.iter().map(|block| block.size).sum(),
+        names: blocks.into_iter().map(|block| block.name).collect(),
+    })
+}
+
+/// Azure begins its answers with it.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// What Azure answers; of it, what we need.
 #[derive(Debug, Deserialize)]
@@ -152,8 +244,7 @@ impl Blob {
 }
 
 fn parse(body: &[u8]) -> Result<RawPage, quick_xml::DeError> {
-    // Azure begins with a mark of the byte order.
-    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
     let answer: Answer = quick_xml::de::from_reader(body)?;
     let prefixes = answer.blobs.blob_prefix.into_iter();
     Ok(RawPage {
@@ -272,6 +363,21 @@ impl fmt::Debug for AzureKeys {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn blocks_are_read_in_their_order() {
+        let body = "\u{feff}<?xml version=\"1.0\" encoding=\"utf-8\"?><BlockList><CommittedBlocks>\
+            <Block><Name>YQ==</Name><Size>5</Size></Block><Block><Name>Yg==</Name><Size>2</Size></Block>\
+            </CommittedBlocks></BlockList>";
+        let blocks = parse_blocks(body.as_bytes()).unwrap();
+        assert_eq!(
+            (blocks.names.concat().as_str(), blocks.size),
+            ("YQ==Yg==", 7)
+        );
+        for none in ["<BlockList/>", "<BlockList><CommittedBlocks/></BlockList>"] {
+            assert_eq!(parse_blocks(none.as_bytes()).unwrap(), Committed::default());
+        }
+    }
 
     #[test]
     fn listings_of_azure_are_read() {

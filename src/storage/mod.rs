@@ -11,6 +11,7 @@ mod appending;
 mod assembly;
 mod attributes;
 mod azure_keys;
+mod azure_upload;
 mod backend;
 mod budget;
 mod chunk;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode};
 use object_store::client::{
     ClientOptions, HttpClient, HttpConnector, HttpRequest, HttpRequestBody,
 };
@@ -42,8 +42,13 @@ impl Ask {
     }
 
     /// With a header; one that no header can hold is left out.
-    pub(super) fn with(mut self, name: &'static str, value: &str) -> Self {
-        if let Ok(value) = value.parse() {
+    pub(super) fn with(self, name: &'static str, value: &str) -> Self {
+        self.with_named(name, value)
+    }
+
+    /// The same with a name that was made up.
+    pub(super) fn with_named(mut self, name: &str, value: &str) -> Self {
+        if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), value.parse()) {
             self.headers.insert(name, value);
         }
         self

@@ -227,12 +227,12 @@ impl Sink {
             return Ok(());
         };
         if self.keeps(&base) {
-            let is_untried = self.assembly.is_untried();
+            let may_refuse = self.assembly.may_refuse();
             self.begin(Some(base.clone()));
             self.size = base.size;
             self.base_size = base.size;
             self.sent = base.size;
-            if !is_untried {
+            if !may_refuse {
                 return Ok(());
             }
             match self.multipart.begun().await {

@@ -6,11 +6,14 @@ from typing import ClassVar
 from suite.clients.base import Client, names_of_long_listing, split
 
 
+NO_APPEND = "its put knows -c (REST and STOR) but no APPE"
+
+
 class Lftp(Client):
     name = "lftp"
     programs = ("lftp",)
     install = "apt-get install lftp"
-    cannot: ClassVar[dict[str, str]] = {"append": "its put knows -c (REST and STOR) but no APPE"}
+    cannot: ClassVar[dict[str, str]] = {"append": NO_APPEND, "append-to-large": NO_APPEND}
 
     def version(self) -> str:
         if missing := self._missing():

@@ -12,8 +12,8 @@ class Rclone(Client):
     name = "rclone"
     programs = ("rclone",)
     install = "go install github.com/rclone/rclone@latest"
-    cannot: ClassVar[dict[str, str]] = {"append": NO_APPEND, "resume-upload": NO_APPEND,
-                                       "resume-after-cut": NO_APPEND}
+    cannot: ClassVar[dict[str, str]] = dict.fromkeys(
+        ("append", "append-to-large", "resume-upload", "resume-after-cut"), NO_APPEND)
 
     def version(self) -> str:
         return self._missing() or self._run("rclone", "version").splitlines()[0]
