@@ -38,7 +38,7 @@ advisories: ## Check the dependencies against the RustSec database (fetches it f
 	$(CARGO) deny --locked check advisories
 
 .PHONY: conformance
-conformance: build conformance-tools ## Try the gateway with six FTP clients, on a folder and on S3
+conformance: build conformance-tools ## Try the gateway with six FTP clients, on a folder, S3 and Azure
 	BUCKETFERRY_BIN=$(TARGET)/release/bucketferry $(VENV)/bin/python conformance/run
 
 .PHONY: conformance-tools

@@ -225,10 +225,44 @@ def rename_directory(place: Place) -> None:
     place.expect_all({"after/one.bin": b"one", "after/deep/two.bin": b"two"})
 
 
+def rename_large_directory(place: Place) -> None:
+    """With an empty one in it, which goes along."""
+    files = {f"{index % 3}/{index}.bin": content(index, index) for index in range(120)}
+    for name_, data in files.items():
+        place.put(f"before/{name_}", data)
+    place.client.mkdir(place.path("before/empty"))
+    place.client.rename(place.path("before"), place.path("after"))
+    expect_same("the keys in the store", place.store.keys(place.directory),
+                {"keep", "after/empty/", *(f"after/{name_}" for name_ in files)})
+    for name_, data in files.items():
+        expect_bytes(name_, place.store.get(place.path(f"after/{name_}")), data)
+
+
 def delete(place: Place) -> None:
     place.put("unwanted.bin", b"away with it")
     place.client.delete(place.path("unwanted.bin"))
     place.expect()
+
+
+def delete_last(place: Place) -> None:
+    """Whoever fetches files and deletes them looks for more in the same directory."""
+    place.put("inbox/only.bin", b"fetched")
+    place.client.delete(place.path("inbox/only.bin"))
+    expect_same("the listing", place.client.list(place.path("inbox")), set())
+    expect_same("the listing above", place.client.list(place.directory), {"keep", "inbox"})
+
+
+def odd_keys(place: Place) -> None:
+    """What can't be said is left out; it hides nothing, and keeps its directory."""
+    place.put("sub/plain.txt", b"plain")
+    for key in place.store.odd_keys:
+        place.put(f"sub/{key}", b"odd")
+    shown = {"plain.txt", *(["deep"] if "deep//file" in place.store.odd_keys else [])}
+    expect_same("the listing", place.client.list(place.path("sub")), shown)
+    place.client.delete(place.path("sub/plain.txt"))
+    expect_refusal(lambda: place.client.rmdir(place.path("sub")))
+    expect_same("the keys in the store", place.store.keys(place.path("sub")),
+                set(place.store.odd_keys))
 
 
 def mkdir(place: Place) -> None:
@@ -237,6 +271,14 @@ def mkdir(place: Place) -> None:
     expect_same("the keys in the store", place.store.keys(place.directory), {"keep", "new/"})
     expect_same("the listing", place.client.list(place.directory), {"keep", "new"})
     expect_same("the listing of the new one", place.client.list(place.path("new")), set())
+
+
+def mkdir_existing(place: Place) -> None:
+    """Also one that nobody has made: a file in it is enough."""
+    place.put("full/file.bin", b"precious")
+    place.client.mkdir(place.path("made"))
+    for taken in ("full", "made", "keep"):
+        expect_refusal(lambda taken=taken: place.client.mkdir(place.path(taken)))
 
 
 def rmdir(place: Place) -> None:
@@ -302,8 +344,12 @@ CASES = [
     Case("rename", rename),
     Case("rename-into-directory", rename_into_directory),
     Case("rename-directory", rename_directory),
+    Case("rename-large-directory", rename_large_directory),
     Case("delete", delete),
+    Case("delete-last", delete_last),
+    Case("odd-keys", odd_keys),
     Case("mkdir", mkdir),
+    Case("mkdir-existing", mkdir_existing),
     Case("rmdir", rmdir),
     Case("rmdir-not-empty", rmdir_not_empty),
     Case("upload-into-new-directory", upload_into_new_directory),

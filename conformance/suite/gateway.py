@@ -61,7 +61,7 @@ class Gateway:
 
     def environment(self) -> dict[str, str]:
         """Ours, without what would configure the gateway behind the suite's back."""
-        foreign = ("BUCKETFERRY_", "AWS_")
+        foreign = ("BUCKETFERRY_", "AWS_", "AZURE_")
         own = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
         resume = {"BUCKETFERRY_UPLOAD__RESUME_WINDOW": "1m"}
         return own | self.settings | resume | {"RUST_BACKTRACE": "1"}

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from suite import cases, report
+from suite.azurite import AzuriteStore
 from suite.clients import CLIENTS
 from suite.clients.base import Client, Login
 from suite.gateway import HOST, Gateway, GatewayError
 from suite.stores import FileStore, MotoStore, Store, StoreError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+STORES = ["file", "s3", "azure"]
 DEFAULT_BINARY = REPOSITORY / "target" / "release" / "bucketferry"
 
 
@@ -42,7 +44,7 @@ def parse_arguments() -> argparse.Namespace:
         description="Tries the gateway with real FTP clients and looks at what is in the store.",
         epilog="The gateway is $BUCKETFERRY_BIN, or target/release/bucketferry.",
     )
-    parser.add_argument("--store", action="append", choices=["file", "s3"],
+    parser.add_argument("--store", action="append", choices=STORES,
                         help="only this store (repeatable; default: all)")
     parser.add_argument("--client", action="append", choices=[client.name for client in CLIENTS],
                         help="only this client (repeatable; default: all)")
@@ -75,7 +77,7 @@ def run_everything(options: argparse.Namespace, scratch: Path) -> Iterator[repor
     if options.against:
         yield from try_running_server(options, scratch)
         return
-    for name in options.store or ["file", "s3"]:
+    for name in options.store or STORES:
         yield from try_own_gateway(name, options, scratch)
 
 
@@ -120,6 +122,9 @@ def open_store(name: str, home: Path) -> Iterator[Store]:
         root = home / "bucket"
         root.mkdir()
         yield FileStore(root)
+    elif name == "azure":
+        with AzuriteStore(home) as store:
+            yield store
     else:
         with MotoStore(home / "moto.log") as store:
             yield store

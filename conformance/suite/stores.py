@@ -29,6 +29,9 @@ class Store(ABC):
     settings: dict[str, str]
     """What the gateway's environment must say for it."""
 
+    odd_keys: tuple[str, ...] = ("/empty segment", "deep//file")
+    """What a store can hold in a directory and no FTP path can say."""
+
     @abstractmethod
     def put(self, path: str, data: bytes) -> None:
         """Lays a file down."""
@@ -44,6 +47,8 @@ class Store(ABC):
 
 class FileStore(Store):
     """A folder, served as `/`."""
+
+    odd_keys = ("bell\a",)
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()

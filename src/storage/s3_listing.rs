@@ -136,6 +136,14 @@ mod tests {
         assert_eq!(page_of(&object("a%20b")).objects[0].key, "a%20b");
     }
 
+    /// Stores that don't encode keys write what XML does not allow.
+    #[test]
+    fn control_characters_are_read_as_well() {
+        let page = page_of(&(object("a\u{7}") + &object("b&#x7;") + &object("c")));
+        let keys: Vec<_> = page.objects.iter().map(|object| &object.key).collect();
+        assert_eq!(keys, ["a\u{7}", "b\u{7}", "c"]);
+    }
+
     #[test]
     fn google_tells_generations() {
         let inside = "<Contents><Key>a</Key><Generation>1360887697105000</Generation>\

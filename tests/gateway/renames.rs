@@ -282,7 +282,7 @@ fn is_moved(server: &S3Server, old: &str, new: &str) {
 
 fn server(gateway: &Gateway) -> &S3Server {
     match &gateway.store {
-        Store::S3(server) => server,
+        Store::S3(server) | Store::Google(server) => server,
         _ => unreachable!(),
     }
 }

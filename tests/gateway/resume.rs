@@ -7,7 +7,7 @@ use crate::support::{Gateway, MIB, Store, eventually, eventually_async, noise};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn downloads_restart_where_asked() {
-    for store in Store::each() {
+    for store in Store::of_every_kind() {
         let gateway = Gateway::on(store);
         let bytes = noise(3 * MIB);
         gateway.store.put("a.bin", &bytes);
@@ -50,7 +50,7 @@ async fn an_offset_does_not_outlive_its_transfer() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn appends_add_to_what_is_there() {
-    for store in Store::each() {
+    for store in Store::of_every_kind() {
         let gateway = Gateway::with(store, &[("upload.part_size", "5 MiB")]);
         let mut client = gateway.client().await;
         assert_eq!(client.upload("APPE a.bin", b"first,").await.code, 226);
@@ -68,7 +68,7 @@ async fn appends_add_to_what_is_there() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_restarts_at_the_size_and_nowhere_else() {
-    for store in Store::each() {
+    for store in Store::of_every_kind() {
         let gateway = Gateway::on(store);
         gateway.store.put("a.txt", b"01234");
         let mut client = gateway.client().await;
@@ -92,7 +92,7 @@ async fn an_upload_restarts_at_the_size_and_nowhere_else() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_append_that_is_cut_off_leaves_the_object_as_it_was() {
-    for store in Store::each() {
+    for store in Store::of_every_kind() {
         let gateway = Gateway::with(store, &[("upload.part_size", "5 MiB")]);
         let old = noise(12 * MIB);
         gateway.store.put("a.bin", &old);

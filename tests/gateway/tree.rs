@@ -5,7 +5,7 @@ use crate::support::{Gateway, Store, noise};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn directories_are_made_listed_and_removed() {
-    for store in Store::each() {
+    for store in Store::of_every_kind() {
         let gateway = Gateway::on(store);
         let mut client = gateway.client().await;
         assert_eq!(client.expect("MKD in", 257).await.quoted(), "/in");
@@ -34,7 +34,7 @@ async fn directories_are_made_listed_and_removed() {
 /// A client that picks files up deletes each and looks again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_directory_outlives_its_last_file() {
-    for store in [Store::folder(), Store::s3(), Store::Memory] {
+    for store in [Store::folder(), Store::s3(), Store::google(), Store::Memory] {
         let gateway = Gateway::on(store);
         let mut client = gateway.client().await;
         assert_eq!(client.store("out/a.txt", b"x").await.code, 226);
@@ -72,7 +72,7 @@ async fn the_x_forms_are_the_same() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn files_are_renamed_and_never_lost() {
-    for store in Store::each() {
+    for store in Store::of_every_kind() {
         let gateway = Gateway::on(store);
         gateway.store.put("a.txt", b"a");
         gateway.store.put("b.txt", b"b");
@@ -99,7 +99,7 @@ async fn files_are_renamed_and_never_lost() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn directories_are_renamed_whole() {
-    for store in Store::each() {
+    for store in Store::of_every_kind() {
         let gateway = Gateway::on(store);
         let mut client = gateway.client().await;
         for index in 0..30 {
@@ -155,7 +155,7 @@ async fn a_rename_that_fails_loses_nothing_and_can_be_repeated() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn paths_never_leave_the_home() {
-    for store in Store::each() {
+    for store in Store::of_every_kind() {
         let hash = bucketferry::auth::hash_password("secret").unwrap();
         let users = format!(
             "[[user]]\nname = \"ferry\"\npassword_hash = {hash:?}\nhome = \"/homes/ferry\"\n"

@@ -4,6 +4,7 @@ import re
 import shutil
 import tempfile
 from pathlib import Path
+from typing import ClassVar
 from urllib.parse import quote
 
 from suite.clients.base import Client, ClientError, names_of_long_listing, split, transcript
@@ -15,6 +16,8 @@ class Ncftp(Client):
     name = "ncftp"
     programs = ("ncftpput", "ncftpget", "ncftpls", "ncftp")
     install = "apt-get install ncftp"
+    cannot: ClassVar[dict[str, str]] = {
+        "mkdir-existing": "it is content with a directory that exists"}
 
     def version(self) -> str:
         return self._missing() or self._ncftp("version").splitlines()[0].split(" (")[0]

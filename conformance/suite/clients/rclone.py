@@ -13,7 +13,8 @@ class Rclone(Client):
     programs = ("rclone",)
     install = "go install github.com/rclone/rclone@latest"
     cannot: ClassVar[dict[str, str]] = dict.fromkeys(
-        ("append", "append-to-large", "resume-upload", "resume-after-cut"), NO_APPEND)
+        ("append", "append-to-large", "resume-upload", "resume-after-cut"), NO_APPEND
+    ) | {"mkdir-existing": "it is content with a directory that exists"}
 
     def version(self) -> str:
         return self._missing() or self._run("rclone", "version").splitlines()[0]

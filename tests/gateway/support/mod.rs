@@ -34,12 +34,22 @@ pub(crate) enum Store {
     S3(S3Server),
     /// The one of another gateway: these settings lead to it.
     Anothers(Vec<(String, String)>),
+    Google(S3Server),
 }
 
 impl Store {
     /// One of each kind that can be looked into, for promises that hold on all.
     pub(crate) fn each() -> Vec<Self> {
         vec![Self::folder(), Self::s3()]
+    }
+
+    /// The same, and Google's: for what the gateway does by requests of its own.
+    pub(crate) fn of_every_kind() -> Vec<Self> {
+        vec![Self::folder(), Self::s3(), Self::google()]
+    }
+
+    pub(crate) fn google() -> Self {
+        Self::Google(S3Server::start_google())
     }
 
     pub(crate) fn folder() -> Self {
@@ -68,11 +78,13 @@ impl Store {
                 vec![("store.url".to_owned(), url)]
             }
             Self::S3(server) => {
-                let options = server.options().into_iter();
-                options
-                    .map(|(name, value)| (format!("store.options.{name}"), value))
-                    .chain([("store.url".to_owned(), server.url())])
-                    .collect()
+                let url = ("store.url".to_owned(), server.url());
+                options(server.options()).chain([url]).collect()
+            }
+            Self::Google(server) => {
+                let url = server.url().replace("s3://", "gs://");
+                let url = ("store.url".to_owned(), url);
+                options(server.google_options()).chain([url]).collect()
             }
         }
     }
@@ -82,7 +94,9 @@ impl Store {
         match self {
             Self::Memory | Self::Anothers(_) => panic!("it can't be looked into"),
             Self::Folder(folder) => std::fs::read(folder.path().join(key)).ok(),
-            Self::S3(server) => server.object(key).map(|bytes| bytes.to_vec()),
+            Self::S3(server) | Self::Google(server) => {
+                server.object(key).map(|bytes| bytes.to_vec())
+            }
         }
     }
 
@@ -95,7 +109,7 @@ impl Store {
                 std::fs::create_dir_all(path.parent().expect("a parent")).expect("directories");
                 std::fs::write(path, bytes).expect("a file");
             }
-            Self::S3(server) => server.put(key, bytes.to_vec()),
+            Self::S3(server) | Self::Google(server) => server.put(key, bytes.to_vec()),
         }
     }
 
@@ -110,14 +124,14 @@ impl Store {
                 keys.sort();
                 keys
             }
-            Self::S3(server) => server.keys(),
+            Self::S3(server) | Self::Google(server) => server.keys(),
         }
     }
 
     /// Nothing is left of uploads that were given up.
     pub(crate) fn assert_no_leftovers(&self) {
         match self {
-            Self::S3(server) => assert_eq!(server.open_uploads(), []),
+            Self::S3(server) | Self::Google(server) => assert_eq!(server.open_uploads(), []),
             Self::Folder(_) => {
                 let keys = self.keys();
                 let staged = keys.iter().filter(|key| key.contains('#'));
@@ -126,6 +140,11 @@ impl Store {
             Self::Memory | Self::Anothers(_) => {}
         }
     }
+}
+
+fn options(of_store: Vec<(String, String)>) -> impl Iterator<Item = (String, String)> {
+    let options = of_store.into_iter();
+    options.map(|(name, value)| (format!("store.options.{name}"), value))
 }
 
 fn walk(folder: PathBuf, prefix: &str, keys: &mut Vec<String>) {

@@ -29,6 +29,7 @@ mod fields;
 mod api;
 mod bucket;
 mod faults;
+mod google;
 mod http;
 mod request;
 mod spelling;
@@ -36,6 +37,7 @@ mod spelling;
 mod tests;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -79,6 +81,24 @@ impl S3Server {
     /// Starts on a free port of 127.0.0.1.
     pub(crate) fn start() -> Self {
         Self::start_at(Self::reserve_address())
+    }
+
+    /// Starts as a bucket of Google Cloud Storage, whose XML API is S3's in other headers.
+    pub(crate) fn start_google() -> Self {
+        let server = Self::start();
+        server.faults.google.store(true, Ordering::SeqCst);
+        server
+    }
+
+    /// What `object_store` needs to take this server for Google's.
+    pub(crate) fn google_options(&self) -> Vec<(String, String)> {
+        [
+            ("google_base_url", self.endpoint()),
+            ("google_bearer_token", google::TOKEN.to_owned()),
+            ("google_allow_http", "true".to_owned()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .to_vec()
     }
 
     /// An address where nothing listens, and which nothing else gets: for a bucket that can't be reached yet.

@@ -6,6 +6,7 @@
 use std::io;
 use std::net::TcpListener as StdListener;
 use std::pin::Pin;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -23,6 +24,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Sleep, sleep};
 
 use super::faults::{Decision, Fault, Faults};
+use super::google;
 
 /// What an answer with limited bandwidth sends at once.
 const PIECE: usize = 64 * 1024;
@@ -62,7 +64,10 @@ async fn answer(
     let visit = Visit::default();
     request.extensions_mut().insert(visit.clone());
     let asked = format!("{} {}", request.method(), request.uri());
-    let (parts, incoming) = request.into_parts();
+    let (mut parts, incoming) = request.into_parts();
+    if faults.google.load(Ordering::SeqCst) {
+        google::read(&mut parts.headers);
+    }
     let incoming = Shared::new(incoming);
     let body = Body::http_body(Upload::new(incoming.clone(), faults.bandwidth()));
     let response = service.call(Request::from_parts(parts, body)).await;
@@ -71,7 +76,10 @@ async fn answer(
         faults.log(format!("Rejected {asked}"));
     }
     let response = response.map_err(|error| io::Error::other(format!("{error:?}")))?;
-    let response = visit.apply(response)?;
+    let mut response = visit.apply(response)?;
+    if faults.google.load(Ordering::SeqCst) {
+        google::write(response.headers_mut());
+    }
     Ok(match faults.answer_bandwidth() {
         Some(bandwidth) => response.map(|body| slowed(body, bandwidth)),
         None => response,
