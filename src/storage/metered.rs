@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::stream::BoxStream;
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
 use object_store::path::Path;
 use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
@@ -134,7 +134,7 @@ impl ObjectStore for Metered {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        count_errors(&self.metrics, self.inner.list(prefix))
+        counted(&self.metrics, self.inner.list(prefix))
     }
 
     fn list_with_offset(
@@ -142,7 +142,7 @@ impl ObjectStore for Metered {
         prefix: Option<&Path>,
         offset: &Path,
     ) -> BoxStream<'static, Result<ObjectMeta>> {
-        count_errors(&self.metrics, self.inner.list_with_offset(prefix, offset))
+        counted(&self.metrics, self.inner.list_with_offset(prefix, offset))
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
@@ -173,16 +173,20 @@ impl ObjectStore for Metered {
     }
 }
 
-/// The pages behind a streamed listing can't be seen from here: it counts once, and once more for
-/// an error.
-fn count_errors(
+/// The pages behind a streamed listing can't be seen from here, so it counts as one, by its first entry.
+/// Only a folder is listed so, whose listings have no pages; a bucket counts its own
+/// ([`raw`](super::raw)).
+fn counted(
     metrics: &Arc<Metrics>,
-    list: BoxStream<'static, Result<ObjectMeta>>,
+    mut list: BoxStream<'static, Result<ObjectMeta>>,
 ) -> BoxStream<'static, Result<ObjectMeta>> {
-    count(metrics, "list", None);
     let metrics = Arc::clone(metrics);
-    list.inspect_err(move |error| count(&metrics, "list", Some(error)))
-        .boxed()
+    let entries = async move {
+        let first = async { list.next().await.transpose() };
+        let first = measure(&metrics, "list", first).await;
+        stream::iter(first.transpose()).chain(list)
+    };
+    stream::once(entries).flatten().boxed()
 }
 
 #[derive(Debug)]

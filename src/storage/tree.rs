@@ -108,7 +108,10 @@ impl Storage {
             return Err(StorageError::IsDirectory);
         }
         let key = self.file_key(user, path)?;
-        self.store.delete(&key).await?;
+        match self.raw() {
+            Some(raw) => raw.delete(key.as_ref()).await?,
+            None => self.store.delete(&key).await?,
+        }
         self.keep_directory(user, &path.parent()).await;
         Ok(())
     }

@@ -17,6 +17,7 @@ mod admin;
 mod burst;
 mod commands;
 mod commit;
+mod counts;
 mod downloads;
 mod drain;
 mod limits;
