@@ -103,7 +103,7 @@ impl FactsOf {
             (Fact::Size, EntryKind::File, _) => write!(line, "size={};", entry.size),
             (Fact::Modify, _, Some(modified)) => write!(line, "modify={};", timestamp(modified)),
             (Fact::Perm, _, _) => write!(line, "perm={};", self.letters(entry.kind)),
-            (Fact::Unique, _, _) => write!(line, "unique={:016x};", self.unique(&entry.name)),
+            (Fact::Unique, _, _) => write!(line, "unique={:016x};", self.unique(entry)),
             (Fact::Size, EntryKind::Directory, _) | (Fact::Modify, _, None) => Ok(()),
         };
     }
@@ -134,11 +134,12 @@ impl FactsOf {
         allowed.map(|(_, letter)| *letter).collect()
     }
 
-    /// One object has one number, whatever name led to it.
-    fn unique(&self, name: &str) -> u64 {
+    /// One object has one number, whatever name led to it, and a directory of its name another.
+    fn unique(&self, entry: &Entry) -> u64 {
         let mut hasher = DefaultHasher::new();
         self.directory.trim_end_matches('/').hash(&mut hasher);
-        name.hash(&mut hasher);
+        entry.name.hash(&mut hasher);
+        entry.is_directory().hash(&mut hasher);
         hasher.finish()
     }
 }

@@ -57,6 +57,12 @@ async fn a_file_and_a_directory_of_one_name() {
     client.expect("CWD scans", 250).await;
     assert_eq!(client.list("NLST", "").await.0, "a.txt\r\n");
     assert_eq!(client.retrieve("/scans").await.0, b"file");
+    let (facts, _) = client.list("MLSD", "/").await;
+    let unique = facts
+        .lines()
+        .filter_map(|line| line.split("unique=").nth(1));
+    let unique: std::collections::BTreeSet<_> = unique.collect();
+    assert_eq!(unique.len(), 2, "two things: {facts}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
