@@ -167,7 +167,7 @@ impl Session {
         self.facts.store(facts.bits(), Ordering::Relaxed);
     }
 
-    /// Leaves the lines that answer a `STAT` with a path.
+    /// Leaves the lines that answer a `STAT` with a path, to the reply's last.
     pub fn listed(&self, lines: Vec<String>) {
         self.state().lines = Some(lines);
     }

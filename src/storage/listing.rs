@@ -56,7 +56,7 @@ impl Storage {
     }
 
     /// The lines that answer a `STAT` with a path. They go over the control connection, so they are
-    /// collected, and there are at most [`MAX_STAT`].
+    /// collected, and there are at most [`MAX_STAT`]. The last line says whether that is all.
     pub(super) async fn long_lines(
         &self,
         user: &User,
@@ -70,13 +70,14 @@ impl Storage {
             lines.extend(entries.iter().map(|entry| long_line(entry, now)));
             if lines.len() > MAX_STAT {
                 lines.truncate(MAX_STAT);
-                lines.push("There is more, use LIST".to_owned());
+                lines.push(format!("These are the first {MAX_STAT}, LIST has all"));
                 return Ok(lines);
             }
-            match listing.rest.next().await.transpose()? {
-                Some(page) => entries = chosen(page, listing.pattern.as_ref()),
-                None => return Ok(lines),
-            }
+            let Some(page) = listing.rest.next().await.transpose()? else {
+                lines.push("End".to_owned());
+                return Ok(lines);
+            };
+            entries = chosen(page, listing.pattern.as_ref());
         }
     }
 

@@ -122,6 +122,28 @@ async fn many_pages_are_one_listing() {
     }
 }
 
+/// It goes over the control connection, so it is no more than that takes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_status_that_is_cut_says_so_at_its_end() {
+    let gateway = Gateway::on(Store::s3());
+    for index in 0..5000 {
+        gateway.store.put(&format!("d/{index:04}"), b"");
+    }
+    let mut client = gateway.client().await;
+    let whole = client.expect("STAT d", 213).await;
+    assert_eq!(
+        (whole.lines.len(), whole.lines[5001].as_str()),
+        (5002, "213 End")
+    );
+    gateway.store.put("d/5000", b"");
+    let cut = client.expect("STAT d", 213).await;
+    assert_eq!(cut.lines.len(), 5002);
+    assert_eq!(
+        cut.lines[5001],
+        "213 These are the first 5000, LIST has all"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_choose_their_facts() {
     let gateway = Gateway::on(Store::folder());

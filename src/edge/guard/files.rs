@@ -88,7 +88,6 @@ impl Guard {
         };
         let mut lines = vec![format!("Status of {path}:")];
         lines.extend(entries);
-        lines.push("End".to_owned());
         Reply::multi(213, lines)
     }
 
