@@ -14,6 +14,8 @@ use object_store::{
 
 use super::azure_keys::AzureKeys;
 use super::azure_upload::AzureUpload;
+use super::gcs_keys::GcsKeys;
+use super::gcs_upload::{GcsUpload, PLACE};
 use super::local_append::LocalAppend;
 use super::metered::Metered;
 use super::s3_upload::{LEAST_PART, S3Upload};
@@ -66,6 +68,8 @@ pub(super) enum Means {
     S3(S3Assembly),
     /// With the blocks of what is there, if it has any.
     Azure(Arc<AzureKeys>),
+    /// By composing; what is new waits under this prefix.
+    Google(Arc<GcsKeys>, Path),
     /// In a file of its own, beside the one that it will take the place of.
     Local(LocalFileSystem),
     /// As `object_store` does it.
@@ -101,8 +105,8 @@ impl Assembly {
     pub(super) fn keeps(&self, size: u64) -> bool {
         match &self.means {
             Means::S3(s3) => size >= LEAST_PART && s3.copies.load(Ordering::Relaxed) != REFUSES,
-            // What is smaller was put at once, and has none.
-            Means::Azure(_) => size >= LEAST_PART,
+            // On Azure, what is smaller was put at once, and has no blocks.
+            Means::Azure(_) | Means::Google(..) => size >= LEAST_PART,
             Means::Local(_) => true,
             Means::Store => false,
         }
@@ -114,7 +118,16 @@ impl Assembly {
             Means::S3(s3) => s3.copies.load(Ordering::Relaxed) == UNTRIED,
             // It depends on who has made the blob.
             Means::Azure(_) => true,
-            Means::Local(_) | Means::Store => false,
+            Means::Google(..) | Means::Local(_) | Means::Store => false,
+        }
+    }
+
+    /// Where objects wait for a moment that are about to be composed, and, where the process is
+    /// killed, for the sweep.
+    pub(super) fn waiting_place(&self) -> Option<Path> {
+        match &self.means {
+            Means::Google(_, prefix) => Some(prefix.clone().join(PLACE)),
+            Means::S3(_) | Means::Azure(_) | Means::Local(_) | Means::Store => None,
         }
     }
 
@@ -133,11 +146,15 @@ impl Assembly {
                 let upload = AzureUpload::begin(Arc::clone(azure), start, &base).await?;
                 Ok(store.measured(Box::new(upload)))
             }
+            (Means::Google(google, prefix), Some(base)) => {
+                let upload = GcsUpload::begin(Arc::clone(google), prefix, start, base).await?;
+                Ok(store.measured(Box::new(upload)))
+            }
             (Means::Local(local), Some(_)) => {
                 let upload = LocalAppend::begin(local, start).await?;
                 Ok(store.measured(Box::new(upload)))
             }
-            (Means::Azure(_) | Means::Local(_) | Means::Store, _) => {
+            (Means::Azure(_) | Means::Google(..) | Means::Local(_) | Means::Store, _) => {
                 let options = start.attributes.into();
                 store.put_multipart_opts(&start.key, options).await
             }
@@ -155,7 +172,9 @@ impl Assembly {
                 let copied = S3Upload::copy_object(s3, base, to.clone(), attributes);
                 store.measure("copy", copied).await
             }
-            Means::Azure(_) | Means::Local(_) | Means::Store => store.copy(&base.key, to).await,
+            Means::Azure(_) | Means::Google(..) | Means::Local(_) | Means::Store => {
+                store.copy(&base.key, to).await
+            }
         }
     }
 }

@@ -11,11 +11,13 @@ use http::Method;
 use http::header::AUTHORIZATION;
 use object_store::client::{ClientOptions, HttpRequest};
 use object_store::gcp::GoogleCloudStorage;
-use object_store::{Error, Result};
+use object_store::{Attribute, Error, Result};
+use quick_xml::escape::escape;
 use url::Url;
 
 use crate::telemetry::Metrics;
 
+use super::gcs_upload::Composition;
 use super::metered::measure;
 use super::raw::{Query, Raw, RawObject, RawPage, one_by_one};
 use super::requests::{Ask, Sender, Sign, url_of, with_query};
@@ -55,6 +57,30 @@ impl GcsKeys {
         })
     }
 
+    /// The store, for what it can say itself.
+    pub(super) fn store(&self) -> &GoogleCloudStorage {
+        &self.gcs
+    }
+
+    /// Makes one object of two, if the first is still as it was.
+    pub(super) async fn compose(&self, composition: &Composition) -> Result<()> {
+        let mut ask = self.about(Method::PUT, composition.key.as_ref());
+        ask.url = with_query(ask.url, &[("compose", "")]);
+        ask.body = components(composition).into();
+        if composition.key == composition.base {
+            ask = ask.with(GENERATION, &composition.generation);
+        }
+        for (attribute, value) in &composition.attributes {
+            ask = match attribute {
+                Attribute::ContentType => ask.with("content-type", value),
+                Attribute::Metadata(name) => ask.with_named(&format!("x-goog-meta-{name}"), value),
+                _ => ask,
+            };
+        }
+        self.send("compose", ask).await?;
+        Ok(())
+    }
+
     fn about(&self, method: Method, key: &str) -> Ask {
         Ask::new(method, url_of(&self.bucket, key), key)
     }
@@ -63,6 +89,15 @@ impl GcsKeys {
         let answer = measure(&self.metrics, operation, self.sender.send(&ask, self)).await?;
         Ok(answer.into_body())
     }
+}
+
+fn components(composition: &Composition) -> String {
+    let [base, tail] = [&composition.base, &composition.tail].map(|key| escape(key.as_ref()));
+    let generation = &composition.generation;
+    format!(
+        "<ComposeRequest><Component><Name>{base}</Name><Generation>{generation}</Generation></Component>\
+         <Component><Name>{tail}</Name></Component></ComposeRequest>"
+    )
 }
 
 #[async_trait]

@@ -23,6 +23,7 @@ mod error;
 mod faults;
 mod format;
 mod gcs_keys;
+mod gcs_upload;
 mod key;
 mod listing;
 mod local_append;

@@ -208,11 +208,12 @@ fn open_gcs(
         config.retry_timeout,
         Arc::clone(metrics),
     );
+    let raw = Arc::new(raw.map_err(OpenError::Options)?);
     Ok(Opened {
         directories: Directories::Marked,
-        raw: Some(Arc::new(raw.map_err(OpenError::Options)?)),
+        raw: Some(Arc::clone(&raw) as _),
         store,
-        means: Means::Store,
+        means: Means::Google(raw, prefix(url)?),
         keys: KeySpace::new(prefix(url)?, false),
         metadata: Some(Names::HYPHENED),
     })

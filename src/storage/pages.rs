@@ -11,6 +11,7 @@ use object_store::path::Path;
 use crate::session::{Entry, EntryKind};
 
 use super::directories::{Directories, Folders, marker};
+use super::gcs_upload::PLACE;
 use super::raw::{Query, Raw, RawPage};
 use super::{Storage, StorageError};
 
@@ -44,6 +45,9 @@ impl Found {
 impl Page {
     /// Adds an entry; a name that FTP can't say is only counted.
     pub(super) fn add(&mut self, name: &str, found: Found) {
+        if name == PLACE {
+            return;
+        }
         let sayable = !matches!(name, "" | "." | "..") && !name.chars().any(char::is_control);
         if !sayable {
             self.hidden += 1;

@@ -11,7 +11,9 @@ use object_store::Error;
 use object_store::path::Path;
 use serde::Deserialize;
 
-use super::directories::Directories;
+use super::directories::{Directories, marker};
+use super::pages::PAGE;
+use super::raw::{Query, Raw, RawObject};
 use super::s3_listing::decode;
 use super::signed::SignedS3;
 use super::{Storage, StorageError};
@@ -45,16 +47,25 @@ struct Marker {
 }
 
 impl Storage {
-    /// Forgets the unfinished uploads under our prefix that are older than `age`. How many there
-    /// were; on stores other than S3 none are looked for.
+    /// Forgets the unfinished uploads under our prefix that are older than `age`: on S3 multipart
+    /// uploads, on Google Cloud Storage what was to be appended. How many there were.
     ///
     /// # Errors
     /// When the store does not let us look, or fails.
     pub async fn sweep(&self, age: Duration) -> Result<usize, StorageError> {
-        let Directories::S3(s3) = &self.directories else {
-            return Ok(0);
-        };
         let before = Utc::now() - age;
+        match (&self.directories, self.raw(), self.assembly.waiting_place()) {
+            (Directories::S3(s3), ..) => self.sweep_multiparts(s3, before).await,
+            (_, Some(raw), Some(place)) => sweep_place(raw, &place, before).await,
+            _ => Ok(0),
+        }
+    }
+
+    async fn sweep_multiparts(
+        &self,
+        s3: &SignedS3,
+        before: DateTime<Utc>,
+    ) -> Result<usize, StorageError> {
         let prefix = match self.keys.prefix().as_ref() {
             "" => String::new(),
             prefix => format!("{prefix}/"),
@@ -72,6 +83,32 @@ impl Storage {
                 Some(marker) => next = Some(marker),
                 None => return Ok(forgotten),
             }
+        }
+    }
+}
+
+/// Deletes what is old at a place where nothing stays for long.
+async fn sweep_place(
+    raw: &dyn Raw,
+    place: &Path,
+    before: DateTime<Utc>,
+) -> Result<usize, StorageError> {
+    let mut swept = 0;
+    let mut token = None;
+    loop {
+        let query = Query {
+            prefix: &marker(place),
+            grouped: false,
+            token: token.as_deref(),
+            limit: PAGE,
+        };
+        let page = raw.list(query).await?;
+        let is_old = |object: &RawObject| DateTime::<Utc>::from(object.modified) < before;
+        let old: Vec<_> = page.objects.into_iter().filter(is_old).collect();
+        swept += old.len() - raw.delete_unchanged(&old).await?;
+        token = page.next;
+        if token.is_none() {
+            return Ok(swept);
         }
     }
 }

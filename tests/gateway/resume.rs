@@ -153,6 +153,47 @@ async fn an_append_to_a_large_object_does_not_move_it() {
     gateway.store.assert_no_leftovers();
 }
 
+/// Google composes objects: what is new is one for a moment, where no client sees it.
+#[tokio::test(flavor = "multi_thread")]
+async fn google_composes_what_is_there_and_what_is_new() {
+    let gateway = Gateway::on(Store::google());
+    let mut whole = noise(9 * MIB);
+    gateway.store.put("in/a.bin", &whole);
+    let google = gateway.store.server();
+    google.forget_requests();
+    let mut client = gateway.client().await;
+    for size in [MIB, 9 * MIB] {
+        let new = noise(size);
+        assert_eq!(client.upload("APPE in/a.bin", &new).await.code, 226);
+        whole.extend(new);
+        assert!(gateway.store.object("in/a.bin").unwrap() == whole);
+    }
+    assert_eq!((google.count("Compose"), google.count("GetObject")), (2, 0));
+    assert_eq!(
+        google.metadata("in/a.bin", "ftp-user").as_deref(),
+        Some("ferry")
+    );
+    let mut data = client.open_data().await;
+    client.expect("APPE in/a.bin", 150).await;
+    gateway
+        .store
+        .put("in/a.bin", &[b"another's".as_slice(), &whole].concat());
+    tokio::io::AsyncWriteExt::write_all(&mut data, b"late")
+        .await
+        .unwrap();
+    drop(data);
+    client.expect_reply(450).await;
+    assert_eq!(gateway.store.keys(), ["in/a.bin"]);
+    gateway.store.assert_no_leftovers();
+    // What a killed process leaves is not shown, and swept.
+    google.put(".bucketferry-appends/0123", b"left".to_vec());
+    assert!(!client.list("NLST", "").await.0.contains("appends"));
+    google.age(std::time::Duration::from_hours(49));
+    let sweeper = gateway.beside();
+    eventually("it is swept", || gateway.store.keys() == ["in/a.bin"]).await;
+    sweeper.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_append_of_nothing_changes_nothing() {
     for store in Store::each() {

@@ -63,7 +63,7 @@ impl Store {
     /// The S3 server behind it.
     pub(crate) fn server(&self) -> &S3Server {
         match self {
-            Self::S3(server) => server,
+            Self::S3(server) | Self::Google(server) => server,
             _ => panic!("not on S3"),
         }
     }

@@ -37,7 +37,6 @@ mod spelling;
 mod tests;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -86,7 +85,7 @@ impl S3Server {
     /// Starts as a bucket of Google Cloud Storage, whose XML API is S3's in other headers.
     pub(crate) fn start_google() -> Self {
         let server = Self::start();
-        server.faults.google.store(true, Ordering::SeqCst);
+        let _ = server.faults.google.set(Arc::clone(&server.bucket));
         server
     }
 

@@ -4,7 +4,7 @@
 //! says which step fails, not which request. They strike after the signature was checked and before the
 //! operation is done, unless said otherwise.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use s3s::access::{S3Access, S3AccessContext};
 use s3s::{S3Error, S3ErrorCode, S3Result, s3_error};
 use tokio::sync::watch;
 
+use super::bucket::Bucket;
 use super::http::Visit;
 
 /// Something that goes wrong with one request.
@@ -31,7 +32,7 @@ pub(super) struct Faults {
     plan: watch::Sender<Plan>,
     log: Mutex<Vec<String>>,
     /// Requests are Google's, and have a token where S3's are signed.
-    pub(super) google: AtomicBool,
+    pub(super) google: OnceLock<Arc<Mutex<Bucket>>>,
     in_hand: AtomicUsize,
     connected: AtomicUsize,
 }
@@ -178,7 +179,7 @@ pub(super) struct Gate(pub(super) Arc<Faults>);
 #[async_trait::async_trait]
 impl S3Access for Gate {
     async fn check(&self, context: &mut S3AccessContext<'_>) -> S3Result<()> {
-        if context.credentials().is_none() && !self.0.google.load(Ordering::SeqCst) {
+        if context.credentials().is_none() && self.0.google.get().is_none() {
             return Err(s3_error!(AccessDenied, "Signature is required"));
         }
         self.0.log(describe(context));

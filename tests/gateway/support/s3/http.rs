@@ -6,7 +6,6 @@
 use std::io;
 use std::net::TcpListener as StdListener;
 use std::pin::Pin;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -65,11 +64,22 @@ async fn answer(
     request.extensions_mut().insert(visit.clone());
     let asked = format!("{} {}", request.method(), request.uri());
     let (mut parts, incoming) = request.into_parts();
-    if faults.google.load(Ordering::SeqCst) {
+    if faults.google.get().is_some() {
         google::read(&mut parts.headers);
     }
     let incoming = Shared::new(incoming);
-    let body = Body::http_body(Upload::new(incoming.clone(), faults.bandwidth()));
+    let mut body = Body::http_body(Upload::new(incoming.clone(), faults.bandwidth()));
+    if let Some(bucket) = faults.google.get()
+        && google::is_compose(&parts)
+    {
+        faults.log(format!("Compose {}", parts.uri.path()));
+        let body = body.store_all_limited(1 << 20).await;
+        return Ok(google::compose(
+            &parts,
+            &body.expect("a short body"),
+            bucket,
+        ));
+    }
     let response = service.call(Request::from_parts(parts, body)).await;
     incoming.drain().await;
     if visit.0.admitted.get().is_none() {
@@ -77,7 +87,7 @@ async fn answer(
     }
     let response = response.map_err(|error| io::Error::other(format!("{error:?}")))?;
     let mut response = visit.apply(response)?;
-    if faults.google.load(Ordering::SeqCst) {
+    if faults.google.get().is_some() {
         google::write(response.headers_mut());
     }
     Ok(match faults.answer_bandwidth() {
