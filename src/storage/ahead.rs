@@ -114,7 +114,10 @@ pub(super) struct Reader<'a> {
 /// A stretch of the object on its way.
 struct Part {
     source: Source,
+    end: u64,
     left: u64,
+    /// Some of it has come.
+    moved: bool,
 }
 
 enum Source {
@@ -175,9 +178,30 @@ impl<'a> Reader<'a> {
                 }
                 Ok(None) if self.is_last() => return Ok(None),
                 Ok(None) => self.advance().await?,
-                Err(error) => return Err(self.version.blame(error).await),
+                Err(error) => self.take_up(error).await?,
             }
         }
+    }
+
+    /// Goes on where a stream broke, if it had brought anything. The store's library does so as well,
+    /// but counts its patience from the beginning of a stream, which lasts as long as its client likes.
+    async fn take_up(&mut self, error: StorageError) -> Result<(), StorageError> {
+        let error = self.version.blame(error).await;
+        let passing = matches!(
+            error,
+            StorageError::Store(_) | StorageError::StoreUnreachable(_)
+        );
+        let same = self.version.e_tag.as_deref().is_some_and(is_strong);
+        if !passing || !same || !self.current.moved {
+            return Err(error);
+        }
+        tracing::debug!(key = %self.version.key, %error, "a download broke, going on");
+        let (left, end) = (self.current.left, self.current.end);
+        match self.version.open(end - left..end).await {
+            Ok(object) => self.current = Part::direct(object),
+            Err(error) => return Err(self.version.blame(error).await),
+        }
+        Ok(())
     }
 
     fn is_last(&self) -> bool {
@@ -248,7 +272,7 @@ impl Version {
     /// The same in the background, into memory.
     fn read(&self, range: Range<u64>, room: Room) -> Part {
         let (sender, chunks) = mpsc::unbounded_channel();
-        let (version, left) = (self.clone(), range.end - range.start);
+        let (version, end, left) = (self.clone(), range.end, range.end - range.start);
         let read = tokio::spawn(async move {
             if let Err(error) = version.read_into(range, &sender).await {
                 // Nobody listens when the download is over.
@@ -260,7 +284,12 @@ impl Version {
             _read: AbortOnDropHandle::new(read),
             _room: room,
         };
-        Part { source, left }
+        Part {
+            source,
+            end,
+            left,
+            moved: false,
+        }
     }
 
     async fn read_into(
@@ -294,7 +323,9 @@ impl Version {
 impl Part {
     fn direct(object: GetResult) -> Self {
         Self {
+            end: object.range.end,
             left: object.range.end - object.range.start,
+            moved: false,
             source: Source::Direct(object.into_stream()),
         }
     }
@@ -311,8 +342,14 @@ impl Part {
         let mut chunk = chunk.ok_or_else(cut_short)?;
         chunk.truncate(usize::try_from(self.left).unwrap_or(usize::MAX));
         self.left -= chunk.len() as u64;
+        self.moved = true;
         Ok(Some(chunk))
     }
+}
+
+/// Whether another version can't have the same tag. Weak ones fulfil no condition.
+pub(super) fn is_strong(e_tag: &str) -> bool {
+    !e_tag.is_empty() && !e_tag.starts_with("W/")
 }
 
 fn cut_short() -> StorageError {

@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 use crate::auth::{Permission, User};
 use crate::session::{Abort, DataStream, Job, TransferKind};
 
-use super::ahead::Reader;
+use super::ahead::{Reader, is_strong};
 use super::error::find;
 use super::{Storage, StorageError, permit};
 
@@ -45,7 +45,7 @@ impl Storage {
             GetRange::Bounded(self.read_ahead.part_at(offset))
         };
         match self.get_range(&key, range).await {
-            Ok(object) if is_whole(&object) || has_strong_tag(&object) => Ok(Some(object)),
+            Ok(object) if is_whole(&object) || is_tagged(&object) => Ok(Some(object)),
             // No later part could be told from one of another version: it has to be one stream.
             Ok(_) => Ok(Some(self.get_range(&key, GetRange::Offset(offset)).await?)),
             Err(error) if is_about_the_range(&error) => self.open_end(&key, offset, error).await,
@@ -166,10 +166,8 @@ fn is_whole(object: &GetResult) -> bool {
     object.range.end == object.meta.size
 }
 
-/// Whether another version can't have the same tag. Weak ones fulfil no condition.
-fn has_strong_tag(object: &GetResult) -> bool {
-    let tag = object.meta.e_tag.as_deref();
-    tag.is_some_and(|tag| !tag.is_empty() && !tag.starts_with("W/"))
+fn is_tagged(object: &GetResult) -> bool {
+    object.meta.e_tag.as_deref().is_some_and(is_strong)
 }
 
 /// Whether a store that answers may have disliked the range: 416, or an answer without one.

@@ -152,6 +152,28 @@ async fn a_broken_stream_is_taken_up_on_the_same_version_only() {
     }
 }
 
+/// The store's library has lost its patience by then; a client that is slow must not pay for that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_breaks_again_and_again_is_taken_up() {
+    for part_size in ["1 MiB", "128 MiB"] {
+        let settings = [
+            ("store.retry_timeout", "1ms"),
+            ("download.part_size", part_size),
+        ];
+        let gateway = Gateway::with(Store::s3(), &settings);
+        let bytes = noise(8 * MIB);
+        gateway.store.put("a.bin", &bytes);
+        let mut client = gateway.client().await;
+        server(&gateway).break_next_answer("GetObject", 3, MIB as u64 / 2);
+        let (got, reply) = client.retrieve("a.bin").await;
+        assert_eq!(reply.code, 226, "{}", reply.text());
+        assert!(got == bytes);
+        // One that brings nothing is the end of it.
+        server(&gateway).break_next_answer("GetObject", usize::MAX, 0);
+        assert_eq!(client.retrieve("a.bin").await.1.code, 451);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_dies_stops_the_reads() {
     let gateway = Gateway::with(Store::s3(), &[SMALL_PARTS]);
