@@ -151,10 +151,10 @@ impl Gateway {
     }
 }
 
-/// An upload sends its parts, and may read what it is to add to.
+/// An upload sends its parts, and may read what it is to add to; a download reads its parts.
 fn store_connections(config: &Config) -> StoreConnections {
     StoreConnections {
-        per_transfer: config.upload.concurrency + 1,
+        per_transfer: config.upload.concurrency.max(config.download.concurrency) + 1,
         idle: idle_connections,
     }
 }

@@ -331,8 +331,8 @@ impl Raw for AzureKeys {
         one_by_one(deletes.collect::<Vec<_>>().into_iter()).await
     }
 
-    fn has_conditional_deletes(&self) -> bool {
-        true
+    fn deletes_only(&self, object: &RawObject) -> bool {
+        object.e_tag.is_some()
     }
 
     /// Azure copies in the background, and says yes before it is done.

@@ -406,7 +406,7 @@ fn speaks_of_credentials(error: &(dyn StdError + 'static)) -> bool {
 
 /// The status of a refusal that has no kind of its own, as those of listings have not. The type
 /// behind is private; its text is all there is.
-fn refused_with(error: &object_store::Error) -> Option<u16> {
+pub(super) fn refused_with(error: &object_store::Error) -> Option<u16> {
     let text = error.to_string();
     let (_, status) = text.split_once("non-2xx status code: ")?;
     status.get(..3)?.parse().ok()

@@ -160,8 +160,8 @@ impl Raw for GcsKeys {
     }
 
     /// Listings tell generations, and deletes name them.
-    fn has_conditional_deletes(&self) -> bool {
-        true
+    fn deletes_only(&self, object: &RawObject) -> bool {
+        object.generation.is_some()
     }
 }
 

@@ -125,7 +125,7 @@ impl Raw for MemoryKeys {
         Ok(0)
     }
 
-    fn has_conditional_deletes(&self) -> bool {
+    fn deletes_only(&self, _: &RawObject) -> bool {
         false
     }
 }

@@ -82,8 +82,8 @@ pub(super) trait Raw: fmt::Debug + Send + Sync {
     /// don't know such a condition, none.
     async fn delete_unchanged(&self, objects: &[RawObject]) -> Result<usize>;
 
-    /// Whether the store knows for certain to keep an object that has changed.
-    fn has_conditional_deletes(&self) -> bool;
+    /// Whether it is certain that [`Self::delete_unchanged`] keeps this object if it has changed.
+    fn deletes_only(&self, object: &RawObject) -> bool;
 
     /// Waits until a copy that the store has accepted is there.
     async fn settle_copy(&self, _key: &str) -> Result<()> {

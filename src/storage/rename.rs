@@ -324,7 +324,7 @@ impl Rename<'_> {
         let Some(last) = copied.iter().map(|object| &object.key).max() else {
             return Ok(0);
         };
-        if self.raw.has_conditional_deletes() {
+        if copied.iter().all(|object| self.raw.deletes_only(object)) {
             return Ok(self.raw.delete_unchanged(copied).await?);
         }
         let now = self.listed_until(last, token).await?;

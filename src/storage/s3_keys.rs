@@ -13,6 +13,7 @@ use md5::{Digest, Md5};
 use object_store::{Error, Result};
 use serde::Deserialize;
 
+use super::error::refused_with;
 use super::raw::{Query, Raw, RawObject, RawPage, bare};
 use super::s3_listing;
 use super::signed::SignedS3;
@@ -41,7 +42,7 @@ impl S3Keys {
         let versions = self.knows_versions.load(Ordering::Relaxed);
         match self.delete_as(objects, versions).await {
             // A store that does not know the condition may not take the request.
-            Err(Error::Generic { .. } | Error::NotSupported { .. }) if versions => {
+            Err(error) if versions && is_not_understood(&error) => {
                 let left = self.delete_as(objects, false).await?;
                 self.knows_versions.store(false, Ordering::Relaxed);
                 Ok(left)
@@ -83,6 +84,10 @@ impl S3Keys {
             }),
         }
     }
+}
+
+fn is_not_understood(error: &Error) -> bool {
+    matches!(error, Error::NotSupported { .. }) || refused_with(error) == Some(400)
 }
 
 #[derive(Debug, Deserialize)]
@@ -175,7 +180,42 @@ impl Raw for S3Keys {
     }
 
     /// AWS has them since 2025; most others take the condition and do not look at it.
-    fn has_conditional_deletes(&self) -> bool {
+    fn deletes_only(&self, _: &RawObject) -> bool {
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deletion_says_which_versions_it_means() {
+        let object = RawObject {
+            key: "a<&>\r".to_owned(),
+            size: 0,
+            modified: std::time::UNIX_EPOCH,
+            e_tag: Some("ab".to_owned()),
+            generation: None,
+        };
+        let (with, without) = (
+            deletion(std::slice::from_ref(&object), true),
+            deletion(&[object], false),
+        );
+        assert!(
+            with.contains("<Key>a&lt;&amp;&gt;&#13;</Key><ETag>\"ab\"</ETag>"),
+            "{with}"
+        );
+        assert!(!without.contains("ETag"), "{without}");
+    }
+
+    #[test]
+    fn only_a_request_that_is_not_understood_is_made_without_versions() {
+        let refused = |status: &str| Error::Generic {
+            store: "S3",
+            source: format!("Server returned non-2xx status code: {status}: <Code/>").into(),
+        };
+        assert!(is_not_understood(&refused("400 Bad Request")));
+        assert!(!is_not_understood(&refused("503 Slow Down")));
     }
 }

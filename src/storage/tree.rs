@@ -227,10 +227,11 @@ impl Storage {
         };
         self.copy_object(source, to).await?;
         // What another has written meanwhile stays where it is.
-        if !raw.has_conditional_deletes() && self.meta(from).await?.as_ref() != Some(source) {
+        let copied = source.into();
+        if !raw.deletes_only(&copied) && self.meta(from).await?.as_ref() != Some(source) {
             return Ok(());
         }
-        raw.delete_unchanged(&[source.into()]).await?;
+        raw.delete_unchanged(&[copied]).await?;
         Ok(())
     }
 

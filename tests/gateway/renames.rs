@@ -226,6 +226,7 @@ async fn rename_in_little_memory(files: usize) {
             }
         };
         assert_eq!(reply.code, 250, "{}", reply.text());
+        println!("{files} files: {} KiB more", (most - before) / 1024);
         assert!(
             most - before < 32 * MIB,
             "{} MiB more",
