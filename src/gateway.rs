@@ -153,8 +153,11 @@ impl Gateway {
 
 /// An upload sends its parts, and may read what it is to add to; a download reads its parts.
 fn store_connections(config: &Config) -> StoreConnections {
+    let connections = config.upload.concurrency.max(config.download.concurrency) + 1;
     StoreConnections {
-        per_transfer: config.upload.concurrency.max(config.download.concurrency) + 1,
+        // What an upload has on disk is in a file.
+        per_transfer: connections + usize::from(config.upload.spill_dir.is_some()),
+        kept_files: Storage::kept_files(&config.upload),
         idle: idle_connections,
     }
 }

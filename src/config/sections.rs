@@ -197,8 +197,8 @@ settings! {
         /// then need not wait for them. Its files have no names, so a killed server leaves none.
         /// Without one, everything stays in memory.
         ///
-        /// Change it when many clients at once are slow: 100 clients need up to 100 times
-        /// `upload.part_size` there.
+        /// Change it when many clients at once are slow: 100 clients need up to 100 parts' room
+        /// there, each of `upload.part_size`, or more in very large files.
         spill_dir: Option<PathBuf> = None,
 
         /// The size of the parts in which a file goes to the bucket. A smaller file goes in one
@@ -237,7 +237,8 @@ settings! {
 
         /// How long what a client has sent is kept, unpublished, when its connection dies in the middle
         /// of a new file. Meanwhile `SIZE` tells the same user how much is kept, and `REST` and `STOR`, or
-        /// `APPE`, go on from there. `none` keeps nothing. It is kept by this server, and gone with it.
+        /// then `APPE`, go on from there. `none` keeps nothing. It is kept by this server, and gone with
+        /// it. Less than `upload.sweep_after`.
         ///
         /// Change it when large files come over lines that break, and clients resume. Not where other
         /// clients of the same account ask for sizes to find out whether a file is there.

@@ -48,6 +48,8 @@ pub struct Descriptors {
 pub struct StoreConnections {
     /// Connections that one transfer may have at once.
     pub per_transfer: usize,
+    /// Files that may stay open when a transfer has ended.
+    pub kept_files: usize,
     /// Connections that are kept when nobody uses them, under this limit on open files.
     pub idle: fn(usize) -> usize,
 }
@@ -68,12 +70,12 @@ impl Descriptors {
     #[must_use]
     pub fn new(limit: usize, wanted: usize, store: StoreConnections) -> Self {
         let per_transfer = PER_TRANSFER + store.per_transfer;
-        let free = limit.saturating_sub(RESERVE + (store.idle)(limit));
+        let free = limit.saturating_sub(RESERVE + store.kept_files + (store.idle)(limit));
         let free = free.clamp(PER_SESSION + per_transfer, Semaphore::MAX_PERMITS);
         let fit = (free - free / FOR_TRANSFERS) / PER_SESSION;
         if fit < wanted {
             let for_sessions = wanted * PER_SESSION * FOR_TRANSFERS / (FOR_TRANSFERS - 1);
-            let needed = for_sessions + RESERVE + (store.idle)(usize::MAX);
+            let needed = for_sessions + RESERVE + store.kept_files + (store.idle)(usize::MAX);
             tracing::warn!(
                 open_files = limit,
                 max_sessions = fit,
@@ -151,6 +153,7 @@ mod tests {
 
     const STORE: StoreConnections = StoreConnections {
         per_transfer: 5,
+        kept_files: 0,
         idle: |_| 256,
     };
 

@@ -52,6 +52,7 @@ struct State {
     failure: Option<Failure>,
     found: Option<(Entry, String)>,
     lines: Option<Vec<String>>,
+    told_unfinished: Option<(FtpPath, u64)>,
 }
 
 impl Session {
@@ -117,6 +118,18 @@ impl Session {
     /// How the last login attempt ended; taken, so that it is counted once.
     pub fn take_login(&self) -> Option<LoginOutcome> {
         self.state().login.take()
+    }
+
+    /// Notes that the client was told this size of a file that is kept unfinished.
+    pub fn tell_unfinished(&self, path: FtpPath, size: u64) {
+        self.state().told_unfinished = Some((path, size));
+    }
+
+    /// The size that the client was told of a file that is kept unfinished, if that was the last file it
+    /// was told of.
+    pub fn take_unfinished(&self, path: &FtpPath) -> Option<u64> {
+        let told = self.state().told_unfinished.take();
+        told.filter(|(told, _)| told == path).map(|(_, size)| size)
     }
 
     /// Forgets the user, as before a new `USER`.

@@ -18,9 +18,11 @@ use super::gcs_keys::GcsKeys;
 use super::gcs_upload::{GcsUpload, PLACE};
 use super::local_append::LocalAppend;
 use super::metered::Metered;
-use super::s3_upload::{LEAST_PART, S3Upload};
+use super::parts::LEAST_PART;
+use super::s3_upload::S3Upload;
 use super::signed::SignedS3;
-use super::sink::Condition;
+use super::sink::Terms;
+use super::verdict::Mark;
 
 /// An upload to be begun.
 #[derive(Debug)]
@@ -28,7 +30,7 @@ pub(super) struct Start {
     pub(super) key: Path,
     pub(super) attributes: Attributes,
     /// What has to hold when it is published.
-    pub(super) condition: Condition,
+    pub(super) terms: Terms,
     /// What the new parts come after.
     pub(super) base: Option<Base>,
 }
@@ -104,11 +106,33 @@ impl Assembly {
     /// Whether it can keep a base of this size where it is. If not, it has to be written again.
     pub(super) fn keeps(&self, size: u64) -> bool {
         match &self.means {
-            Means::S3(s3) => size >= LEAST_PART && s3.copies.load(Ordering::Relaxed) != REFUSES,
+            Means::S3(s3) => {
+                size >= LEAST_PART as u64 && s3.copies.load(Ordering::Relaxed) != REFUSES
+            }
             // On Azure, what is smaller was put at once, and has no blocks.
-            Means::Azure(_) | Means::Google(..) => size >= LEAST_PART,
+            Means::Azure(_) | Means::Google(..) => size >= LEAST_PART as u64,
             Means::Local(_) => true,
             Means::Store => false,
+        }
+    }
+
+    /// How many parts a base of this size counts for.
+    pub(super) fn parts_of(&self, size: u64) -> usize {
+        match &self.means {
+            Means::S3(_) => S3Upload::parts_of(size),
+            // Azure takes five times as many blocks, and a file and a composition any number.
+            Means::Azure(_) | Means::Google(..) | Means::Local(_) | Means::Store => 0,
+        }
+    }
+
+    /// Whether what was aborted can't be published any more, however late the store may be at it.
+    pub(super) fn forgets(&self, with_base: bool) -> bool {
+        match &self.means {
+            Means::S3(_) | Means::Local(_) | Means::Store => true,
+            // What was about to be composed may be.
+            Means::Google(..) => !with_base,
+            // Blocks can't be taken back.
+            Means::Azure(_) => false,
         }
     }
 
@@ -168,14 +192,30 @@ impl Assembly {
             Means::S3(s3) => {
                 let head = GetOptions::new().with_head(true);
                 let attributes = store.get_opts(&base.key, head).await?.attributes;
-                let s3 = Arc::clone(&s3.s3);
+                let mark = Mark::of(&attributes);
+                let (s3, size) = (Arc::clone(&s3.s3), base.size);
                 let copied = S3Upload::copy_object(s3, base, to.clone(), attributes);
-                store.measure("copy", copied).await
+                match store.measure("copy", copied).await {
+                    // The answer may have been lost, and the copy be there.
+                    Err(_) if self.is_there(to, size, mark.as_ref()).await => Ok(()),
+                    copied => copied,
+                }
             }
             Means::Azure(_) | Means::Google(..) | Means::Local(_) | Means::Store => {
                 store.copy(&base.key, to).await
             }
         }
+    }
+}
+
+impl Assembly {
+    /// Whether an object is of this size and this upload.
+    async fn is_there(&self, key: &Path, size: u64, mark: Option<&Mark>) -> bool {
+        let head = GetOptions::new().with_head(true);
+        let found = self.store.get_opts(key, head).await;
+        found.is_ok_and(|found| {
+            found.meta.size == size && Mark::of(&found.attributes).as_ref() == mark
+        })
     }
 }
 

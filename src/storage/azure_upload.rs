@@ -15,6 +15,7 @@ use object_store::{
 
 use super::assembly::{Base, Start};
 use super::azure_keys::{AzureKeys, Committed};
+use super::parts::MAX_PARTS;
 
 /// The length of the names that `object_store` gives to blocks; all of a blob have to have the same.
 const NAME_LENGTH: usize = 32;
@@ -42,8 +43,13 @@ impl AzureUpload {
     /// # Errors
     /// [`Error::NotSupported`] if the blob has no blocks, or others than ours.
     pub(super) async fn begin(azure: Arc<AzureKeys>, start: Start, base: &Base) -> Result<Self> {
-        let blocks = azure.blocks(base.key.as_ref()).await?;
-        if blocks.e_tag != base.version.e_tag {
+        let blocks = azure.blocks(base.key.as_ref()).await;
+        let blocks = blocks.map_err(|error| match error {
+            // 409: it is no block blob.
+            Error::AlreadyExists { source, .. } => Error::NotSupported { source },
+            error => error,
+        })?;
+        if blocks.e_tag.is_none() || blocks.e_tag != base.version.e_tag {
             return Err(Error::Precondition {
                 path: base.key.to_string(),
                 source: "the blob was changed meanwhile".into(),
@@ -88,7 +94,7 @@ fn check(blocks: &Committed, size: u64) -> Result<()> {
     if blocks.size != size {
         return Err(unsupported("the blob is not all blocks"));
     }
-    if blocks.names.len() >= MOST_BLOCKS {
+    if blocks.names.len() + MAX_PARTS > MOST_BLOCKS {
         return Err(unsupported("the blob has no room for blocks"));
     }
     let is_ours = |name: &String| {

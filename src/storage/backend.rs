@@ -20,6 +20,7 @@ use unftp_core::storage::{
 use crate::auth::User;
 use crate::session::{Abort, Entry, Failure, FtpPath, Job, Session};
 
+use super::upload::Sender;
 use super::{Storage, StorageError};
 
 /// The storage, on behalf of one session.
@@ -97,7 +98,9 @@ impl<U: UserDetail> StorageBackend<U> for Backend {
             let entry = match self.storage.stat(user, &path).await {
                 Err(StorageError::NotFound) => {
                     let unfinished = self.storage.unfinished_entry(user, &path).await;
-                    unfinished.ok_or(StorageError::NotFound)?
+                    let unfinished = unfinished.ok_or(StorageError::NotFound)?;
+                    self.session.tell_unfinished(path.clone(), unfinished.size);
+                    unfinished
                 }
                 found => found?,
             };
@@ -174,7 +177,11 @@ impl<U: UserDetail> StorageBackend<U> for Backend {
         R: AsyncRead + Send + Sync + Unpin + 'static,
     {
         let job = self.job()?;
-        self.run(async |user| self.storage.upload(user, self.session.id(), job).await)
+        let sender = Sender {
+            session: self.session.id(),
+            told: self.session.take_unfinished(job.path()),
+        };
+        self.run(async |user| self.storage.upload(user, sender, job).await)
             .await
     }
 

@@ -214,6 +214,19 @@ impl Claim {
         self.finishing
     }
 
+    /// Gives back what it holds beyond `bytes`, if it has no right to finish.
+    pub(super) fn shrink_to(&mut self, bytes: usize) {
+        if self.finishing || bytes >= self.held {
+            return;
+        }
+        let left = self.held - bytes;
+        self.budget.0.used.sub(gauge(left));
+        (self.held, self.bytes) = (bytes, bytes);
+        let mut state = self.budget.state();
+        state.free += left;
+        state.serve();
+    }
+
     /// Gives back all that it holds. The part stays as old as it is.
     pub(super) fn give_back(&mut self) {
         self.budget.0.used.sub(gauge(self.bytes));

@@ -24,6 +24,7 @@ use tokio::io::AsyncWriteExt;
 use super::Storage;
 use super::assembly::{Assembly, Means};
 use super::metered::Metered;
+use super::upload::Sender;
 use crate::auth::{Permissions, User};
 use crate::config::{Config, Sources};
 use crate::session::{
@@ -314,8 +315,12 @@ async fn receive(storage: Arc<Storage>, job: Job) {
         overwrite: None,
         max_size: None,
     };
+    let sender = Sender {
+        session: SessionId::random(),
+        told: None,
+    };
     // How it ended is in the report.
-    let _ = storage.upload(&user, SessionId::random(), job).await;
+    let _ = storage.upload(&user, sender, job).await;
 }
 
 fn bytes(length: usize, seed: u8) -> Bytes {

@@ -18,12 +18,24 @@ const MAX_LOCAL_SEGMENT: usize = 255;
 pub(super) struct KeySpace {
     prefix: Path,
     local: bool,
+    /// A directory right under the prefix that is no client's.
+    own: Option<&'static str>,
 }
 
 impl KeySpace {
     /// Keys under `prefix`; `local` if they are names of files as well.
     pub(super) fn new(prefix: Path, local: bool) -> Self {
-        Self { prefix, local }
+        Self {
+            prefix,
+            local,
+            own: None,
+        }
+    }
+
+    /// The same, but for a directory right under the prefix that is no client's.
+    pub(super) fn but_for(mut self, own: &'static str) -> Self {
+        self.own = Some(own);
+        self
     }
 
     /// Whether keys are names of files as well.
@@ -53,6 +65,13 @@ impl KeySpace {
             .split('/')
             .filter(|segment| !segment.is_empty())
             .collect();
+        if let Some(own) = self.own
+            && segments.get(self.prefix.parts().count()) == Some(&own)
+        {
+            return Err(StorageError::Name(
+                "the gateway needs it for itself".to_owned(),
+            ));
+        }
         if self.local {
             segments
                 .iter()

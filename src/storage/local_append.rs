@@ -200,6 +200,12 @@ async fn blocking<T: Send + 'static>(
 }
 
 fn failed(error: io::Error) -> Error {
+    if error.kind() == io::ErrorKind::NotFound {
+        return Error::NotFound {
+            path: "the file".to_owned(),
+            source: Box::new(error),
+        };
+    }
     Error::Generic {
         store: "LocalFileSystem",
         source: Box::new(error),

@@ -57,12 +57,13 @@ pub use error::StorageError;
 pub use open::{OpenError, idle_connections};
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use object_store::ObjectStore;
 
 use crate::auth::{Permission, User};
 use crate::config;
-use crate::session::{Entry, EntryKind, Facts, FtpPath, Job, Report, SessionId};
+use crate::session::{Entry, EntryKind, Facts, FtpPath, Job, Report};
 use crate::telemetry::Metrics;
 
 use ahead::ReadAhead;
@@ -76,6 +77,7 @@ use key::KeySpace;
 use metered::Metered;
 use parts::PartSizes;
 use unfinished::Unfinished;
+use upload::Sender;
 
 /// This part of the upload memory may hold the ends of uploads whose clients were lost.
 const KEPT: usize = 8;
@@ -88,6 +90,8 @@ pub struct Storage {
     assembly: Arc<Assembly>,
     /// Objects that are being appended to.
     appending: Appending,
+    /// Slow uploads could not be moved to `upload.spill_dir` the last time.
+    spill_fails: Arc<AtomicBool>,
     /// Uploads whose clients may come back, if that is wanted.
     unfinished: Option<Unfinished>,
     keys: KeySpace,
@@ -120,6 +124,12 @@ impl Storage {
                 memory: config.upload.memory,
             });
         }
+        if let (Some(window), Some(sweep)) =
+            (config.upload.resume_window, config.upload.sweep_after)
+            && window >= sweep
+        {
+            return Err(OpenError::ResumeWindow { window, sweep });
+        }
         if let Some(path) = &config.upload.spill_dir {
             part::try_to_spill(path).map_err(|source| OpenError::SpillDir {
                 path: path.clone(),
@@ -140,6 +150,7 @@ impl Storage {
             store: Arc::clone(&store) as _,
             assembly: Arc::new(Assembly::new(store, opened.means)),
             appending: Appending::default(),
+            spill_fails: Arc::default(),
             unfinished: config
                 .upload
                 .resume_window
@@ -158,13 +169,8 @@ impl Storage {
     }
 
     /// Receives a file from the client. How it ended is in the report, which the guard has too.
-    pub async fn upload(
-        &self,
-        user: &User,
-        session: SessionId,
-        mut job: Job,
-    ) -> Result<u64, StorageError> {
-        let result = self.receive(user, session, &mut job).await;
+    async fn upload(&self, user: &User, sender: Sender, mut job: Job) -> Result<u64, StorageError> {
+        let result = self.receive(user, sender, &mut job).await;
         Self::report(job, result)
     }
 
@@ -206,6 +212,12 @@ impl Storage {
             size: self.unfinished_size(user, &key).await?,
             modified: None,
         })
+    }
+
+    /// How many files may be kept open for uploads whose clients were lost.
+    #[must_use]
+    pub fn kept_files(upload: &config::Upload) -> usize {
+        upload.resume_window.map_or(0, |_| unfinished::MOST)
     }
 
     /// Discards what is kept for clients that may come back: the process ends.

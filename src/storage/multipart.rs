@@ -10,7 +10,7 @@ use crate::session::Abort;
 
 use super::StorageError;
 
-/// How long discarding may take before it is given up.
+/// How long discarding is waited for.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A multipart upload, if there is one.
@@ -38,15 +38,21 @@ impl Multipart {
         }
     }
 
-    /// Has the store forget it. Whether it has.
+    /// Has the store forget it, in a task of its own: what takes too long is not waited for, but done.
+    /// Whether it has.
     pub(super) async fn forget(mut self, key: &Path) -> bool {
-        let abort = async { Ok::<_, StorageError>(self.begun().await?.abort().await?) };
-        let forgotten = tokio::time::timeout(DISCARD_TIMEOUT, abort).await;
-        match &forgotten {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%key, %error, "can't discard an unfinished upload"),
-            Err(_) => tracing::warn!(%key, "discarding an unfinished upload takes too long"),
+        let named = key.clone();
+        let forgetting = tokio::spawn(async move {
+            let abort = async { Ok::<_, StorageError>(self.begun().await?.abort().await?) };
+            abort
+                .await
+                .inspect_err(|error| tracing::warn!(key = %named, %error, "can't discard an unfinished upload"))
+                .is_ok()
+        });
+        if let Ok(forgotten) = tokio::time::timeout(DISCARD_TIMEOUT, forgetting).await {
+            return forgotten.unwrap_or(false);
         }
-        matches!(forgotten, Ok(Ok(())))
+        tracing::warn!(%key, "discarding an unfinished upload takes long, and goes on");
+        false
     }
 }

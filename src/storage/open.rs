@@ -28,6 +28,7 @@ use super::azure_keys::{AzureKeys, Container};
 use super::connector::PatientConnector;
 use super::directories::Directories;
 use super::gcs_keys::{GOOGLE, GcsKeys};
+use super::gcs_upload::PLACE;
 use super::key::KeySpace;
 use super::memory_keys::MemoryKeys;
 use super::raw::Raw;
@@ -73,6 +74,18 @@ pub enum OpenError {
     /// Options that contradict each other, or lack something.
     #[error("store.options")]
     Options(#[source] object_store::Error),
+    /// What is kept would be swept away.
+    #[error(
+        "upload.resume_window: found {}; allowed: less than upload.sweep_after, {}",
+        humantime::format_duration(*window),
+        humantime::format_duration(*sweep)
+    )]
+    ResumeWindow {
+        /// For how long uploads are kept.
+        window: Duration,
+        /// After how long they are swept.
+        sweep: Duration,
+    },
     /// The folder for what memory has no room for.
     #[error("upload.spill_dir: can't make files in {path}; create the folder, or leave it out")]
     SpillDir {
@@ -214,7 +227,7 @@ fn open_gcs(
         raw: Some(Arc::clone(&raw) as _),
         store,
         means: Means::Google(raw, prefix(url)?),
-        keys: KeySpace::new(prefix(url)?, false),
+        keys: KeySpace::new(prefix(url)?, false).but_for(PLACE),
         metadata: Some(Names::HYPHENED),
     })
 }

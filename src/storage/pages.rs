@@ -11,7 +11,6 @@ use object_store::path::Path;
 use crate::session::{Entry, EntryKind};
 
 use super::directories::{Directories, Folders, marker};
-use super::gcs_upload::PLACE;
 use super::raw::{Query, Raw, RawPage};
 use super::{Storage, StorageError};
 
@@ -45,9 +44,6 @@ impl Found {
 impl Page {
     /// Adds an entry; a name that FTP can't say is only counted.
     pub(super) fn add(&mut self, name: &str, found: Found) {
-        if name == PLACE {
-            return;
-        }
         let sayable = !matches!(name, "" | "." | "..") && !name.chars().any(char::is_control);
         if !sayable {
             self.hidden += 1;
@@ -74,6 +70,14 @@ impl Page {
         self.entries.is_empty() && self.hidden == 0
     }
 
+    /// Without a directory of our own.
+    fn without(mut self, hidden: Option<&Path>) -> Self {
+        if let Some(name) = hidden.and_then(Path::filename) {
+            self.entries.retain(|entry| entry.name != name);
+        }
+        self
+    }
+
     fn sorted(mut self) -> Self {
         self.entries.sort_by(|a, b| a.name.cmp(&b.name));
         self
@@ -91,8 +95,10 @@ impl Storage {
             (Directories::Local(local), None) => local_pages(local.folder(key)),
             (_, None) => stream::empty().boxed(),
         };
+        let hidden = self.assembly.waiting_place();
+        let hidden = hidden.filter(|_| key == self.keys.prefix());
         pages
-            .map_ok(Page::sorted)
+            .map_ok(move |page| page.without(hidden.as_ref()).sorted())
             .inspect_ok(|page| self.count_hidden(page))
             .boxed()
     }

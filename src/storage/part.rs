@@ -35,6 +35,17 @@ pub(super) struct PartInTheMaking {
     claim: Claim,
     /// How long we have waited for the client to send some of it.
     waited: Duration,
+    /// It could not be moved to a file, and is not tried again.
+    stays: bool,
+}
+
+/// Where a byte was that was let go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HeldBack {
+    /// In the open chunk.
+    Unread,
+    /// Among those taken.
+    Taken,
 }
 
 /// A full part on its way to the store. It holds its memory until it is dropped.
@@ -54,6 +65,7 @@ impl PartInTheMaking {
             size,
             claim: budget.claim(size),
             waited: Duration::ZERO,
+            stays: false,
         }
     }
 
@@ -110,12 +122,43 @@ impl PartInTheMaking {
 
     /// Whether its memory would serve others better.
     pub(super) fn is_slow(&self) -> bool {
-        self.waited >= SLOW
+        self.waited >= SLOW && !self.stays
     }
 
-    /// Whether it was let have its memory for being finished soon.
-    pub(super) fn is_finishing(&self) -> bool {
-        self.claim.is_finishing()
+    /// It is not to be moved to a file any more.
+    pub(super) fn stay(&mut self) {
+        self.stays = true;
+    }
+
+    /// Lets the last byte go, of those in the open chunk or those taken. Which of them; `None` if it has
+    /// none.
+    pub(super) fn hold_back(&mut self) -> Option<HeldBack> {
+        let open = self.open.buffer();
+        if !open.is_empty() {
+            open.truncate(open.len() - 1);
+            return Some(HeldBack::Unread);
+        }
+        if let Some(last) = self.chunks.last_mut() {
+            last.truncate(last.len() - 1);
+            self.chunks.retain(|chunk| !chunk.is_empty());
+        } else {
+            self.spilled.as_mut()?.hold_back();
+        }
+        self.length -= 1;
+        Some(HeldBack::Taken)
+    }
+
+    /// Holds no more memory than its bytes need. `false` if it was let have its memory for being
+    /// finished soon.
+    pub(super) fn compact(&mut self) -> bool {
+        if self.claim.is_finishing() {
+            return false;
+        }
+        if !self.chunks.is_empty() {
+            self.chunks = vec![self.chunks.concat().into()];
+        }
+        self.claim.shrink_to(self.in_memory());
+        true
     }
 
     /// Moves what it has into a file, and gives the memory back.
@@ -124,6 +167,7 @@ impl PartInTheMaking {
     /// When the file can't be made or written. Nothing is lost then.
     pub(super) async fn spill(&mut self, directory: &Path, on_disk: &IntGauge) -> io::Result<()> {
         if self.chunks.is_empty() {
+            self.claim.give_back();
             return Ok(());
         }
         let spilled = match &mut self.spilled {
@@ -136,23 +180,28 @@ impl PartInTheMaking {
         Ok(())
     }
 
-    /// The part as it goes up, as soon as there is memory for all of it.
+    /// Brings back what was moved to a file, as soon as there is memory for it. Safe to cancel.
     ///
     /// # Errors
-    /// When a file can't be read that it was moved to.
-    pub(super) async fn finish(mut self) -> io::Result<FullPart> {
-        let mut chunks = match self.spilled.take() {
-            Some(spilled) => {
-                self.claim.grow(spilled.length).await;
-                spilled.read().await?
-            }
-            None => Vec::new(),
+    /// When the file can't be read.
+    pub(super) async fn fetch(&mut self) -> io::Result<()> {
+        let Some(spilled) = &self.spilled else {
+            return Ok(());
         };
+        self.claim.grow(spilled.length).await;
+        let mut chunks = spilled.read().await?;
         chunks.append(&mut self.chunks);
-        Ok(FullPart {
-            payload: chunks.into_iter().collect(),
+        self.chunks = chunks;
+        self.spilled = None;
+        Ok(())
+    }
+
+    /// The part as it goes up, once it is [fetched](Self::fetch).
+    pub(super) fn finish(self) -> FullPart {
+        FullPart {
+            payload: self.chunks.into_iter().collect(),
             claim: self.claim,
-        })
+        }
     }
 
     /// How many of its bytes are in memory.
@@ -183,6 +232,12 @@ impl Spilled {
             length: 0,
             on_disk,
         })
+    }
+
+    /// Lets the last byte go.
+    fn hold_back(&mut self) {
+        self.length -= 1;
+        self.on_disk.dec();
     }
 
     /// Adds all chunks. What an error leaves behind them is written over, and never read.

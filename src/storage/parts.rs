@@ -6,7 +6,10 @@
 use crate::config::{ByteSize, Upload};
 
 /// Parts that S3, Google Cloud Storage and (with room to spare) Azure take.
-const MAX_PARTS: usize = 10_000;
+pub(super) const MAX_PARTS: usize = 10_000;
+
+/// From so many bytes on, every store takes a part, and not only as the last one.
+pub(super) const LEAST_PART: usize = 5 << 20;
 
 /// Parts of one size, before they double.
 const STEP: usize = 1000;

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use object_store::{
+    ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, UpdateVersion,
+};
 
 use super::StorageError;
 use super::multipart::Multipart;
@@ -29,7 +31,8 @@ impl Sink {
             self.discard().await;
         }
         result.map_err(|error| match (error, &self.plan.condition) {
-            (StorageError::Exists, Condition::StillAbsent) => StorageError::Conflict,
+            (StorageError::Exists, Condition::StillAbsent)
+            | (StorageError::NotFound, Condition::Unchanged(_)) => StorageError::Conflict,
             (error, _) => without_bucket(error),
         })
     }
@@ -38,10 +41,11 @@ impl Sink {
     async fn put(&mut self) -> Result<(), StorageError> {
         self.check_sent()?;
         // The claim is held until the store has it.
+        self.part.fetch().await.map_err(StorageError::Local)?;
         let FullPart {
             payload,
             claim: _claim,
-        } = self.take_part().await?;
+        } = self.take_part();
         let mode = match &self.plan.condition {
             Condition::None => PutMode::Overwrite,
             Condition::Absent | Condition::StillAbsent => PutMode::Create,
@@ -142,7 +146,7 @@ impl Sink {
         match (&self.plan.condition, found) {
             (Condition::None, _) | (Condition::Absent | Condition::StillAbsent, None) => Ok(()),
             (Condition::Absent | Condition::StillAbsent, Some(_)) => Err(StorageError::Exists),
-            (Condition::Unchanged(read), Some(meta)) if read.e_tag == meta.e_tag => Ok(()),
+            (Condition::Unchanged(read), Some(meta)) if is_version(read, &meta) => Ok(()),
             (Condition::Unchanged(_), _) => Err(StorageError::Conflict),
         }
     }
@@ -165,7 +169,15 @@ impl Sink {
         });
         // Whether it is done by then or not, and however it ends, is in the log.
         let forgotten = tokio::time::timeout(DISCARD_PATIENCE, forgetting).await;
-        matches!(forgotten, Ok(Ok(true)))
+        matches!(forgotten, Ok(Ok(true))) && self.can_be_forgotten()
+    }
+}
+
+/// Whether an object is of a version. One that says of itself neither tag nor version can't be told.
+fn is_version(version: &UpdateVersion, meta: &ObjectMeta) -> bool {
+    match &version.e_tag {
+        Some(e_tag) => meta.e_tag.as_ref() == Some(e_tag),
+        None => version.version.is_some() && version.version == meta.version,
     }
 }
 

@@ -28,6 +28,8 @@ pub(super) struct Ask {
     pub(super) body: Bytes,
     /// For errors.
     pub(super) key: String,
+    /// A header that can't be said.
+    impossible: Option<String>,
 }
 
 impl Ask {
@@ -38,18 +40,20 @@ impl Ask {
             headers: HeaderMap::new(),
             body: Bytes::new(),
             key: key.to_owned(),
+            impossible: None,
         }
     }
 
-    /// With a header; one that no header can hold is left out.
+    /// With a header. What no header can hold fails when it is sent: it may be a condition.
     pub(super) fn with(self, name: &'static str, value: &str) -> Self {
         self.with_named(name, value)
     }
 
     /// The same with a name that was made up.
     pub(super) fn with_named(mut self, name: &str, value: &str) -> Self {
-        if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), value.parse()) {
-            self.headers.insert(name, value);
+        match (name.parse::<HeaderName>(), value.parse()) {
+            (Ok(name), Ok(value)) => drop(self.headers.insert(name, value)),
+            _ => self.impossible = Some(name.to_owned()),
         }
         self
     }
@@ -84,6 +88,13 @@ impl Sender {
 
     /// The answer to a request that is signed anew for each try.
     pub(super) async fn send(&self, ask: &Ask, signer: &dyn Sign) -> Result<Response<Bytes>> {
+        if let Some(header) = &ask.impossible {
+            let source = format!("{header} can't hold what it should say of {}", ask.key).into();
+            return Err(Error::Generic {
+                store: self.store,
+                source,
+            });
+        }
         let give_up = Instant::now() + self.retry_timeout;
         let mut wait = BACKOFF;
         loop {

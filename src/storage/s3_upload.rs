@@ -17,10 +17,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::assembly::{Base, Start};
 use super::signed::{CopiedPart, SignedS3};
-use super::sink::Condition;
-
-/// Parts have at least so many bytes, but for the last one.
-pub(super) const LEAST_PART: u64 = 5 << 20;
+use super::sink::{Condition, Terms};
 
 /// Ranges are copied in steps of this many bytes, if there are not too many of them: S3 copies faster
 /// side by side, and an answer that takes long looks like none.
@@ -29,8 +26,8 @@ const STEP: u64 = 128 << 20;
 /// At most so many parts are copies: the store takes ten thousand.
 const MOST_COPIES: u64 = 2000;
 
-/// Copies under way at the same time.
-const CONCURRENCY: usize = 8;
+/// Copies under way at the same time: no more connections than an upload has.
+const CONCURRENCY: usize = 4;
 
 /// A multipart upload.
 #[derive(Debug)]
@@ -38,7 +35,7 @@ pub(super) struct S3Upload {
     s3: Arc<SignedS3>,
     key: Path,
     id: MultipartId,
-    condition: Condition,
+    terms: Terms,
     next: usize,
     parts: Arc<Mutex<BTreeMap<usize, PartId>>>,
 }
@@ -99,7 +96,7 @@ impl S3Upload {
             s3,
             key: start.key,
             id,
-            condition: start.condition,
+            terms: start.terms,
             next: 0,
             parts: Arc::default(),
         };
@@ -124,15 +121,29 @@ impl S3Upload {
         let start = Start {
             key: to,
             attributes,
-            condition: Condition::None,
+            terms: Terms::new(Condition::None),
             base: Some(base),
         };
         let mut upload = Self::begin(s3, start).await?;
-        let completed = upload.complete().await;
-        if completed.is_err() {
-            upload.abort().await?;
+        let Err(error) = upload.complete().await else {
+            return Ok(());
+        };
+        if let Err(error) = upload.abort().await {
+            tracing::warn!(key = %upload.key, %error, "can't discard an unfinished copy");
         }
-        completed.map(drop)
+        // What was not found is the upload: its source was there to be copied.
+        Err(match error {
+            Error::NotFound { source, .. } => Error::Generic {
+                store: "S3",
+                source,
+            },
+            error => error,
+        })
+    }
+
+    /// How many parts an object of this size becomes.
+    pub(super) fn parts_of(size: u64) -> usize {
+        ranges(size).count()
     }
 
     async fn copy(&mut self, base: &Base) -> Result<()> {
@@ -214,15 +225,16 @@ impl MultipartUpload for S3Upload {
     }
 
     async fn complete(&mut self) -> Result<PutResult> {
-        let condition = header(&self.condition);
+        let terms = self.terms.get();
+        let condition = header(&terms);
         match self.complete_on(condition).await {
             // The caller has looked whether it holds, a moment ago.
             Err(Error::NotSupported { .. }) if condition.is_some() => self.complete_on(None).await,
-            Err(Error::Precondition { path, source }) if is_absence(&self.condition) => {
+            Err(Error::Precondition { path, source }) if is_absence(&terms) => {
                 Err(Error::AlreadyExists { path, source })
             }
             // Another has written meanwhile: 409.
-            Err(Error::AlreadyExists { path, source }) if !is_absence(&self.condition) => {
+            Err(Error::AlreadyExists { path, source }) if !is_absence(&terms) => {
                 Err(Error::Precondition { path, source })
             }
             Err(Error::NotFound { path, source }) if is_missing_key(source.as_ref()) => {
@@ -294,12 +306,13 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::parts::LEAST_PART;
     use super::*;
 
     #[test]
     fn ranges_cover_an_object_and_are_all_large_enough() {
         for size in [
-            LEAST_PART,
+            LEAST_PART as u64,
             STEP - 1,
             STEP,
             2 * STEP - 1,
@@ -310,7 +323,7 @@ mod tests {
             assert_eq!(all.first().map(|range| range.start), Some(0));
             assert_eq!(all.last().map(|range| range.end), Some(size));
             assert!(all.windows(2).all(|pair| pair[0].end == pair[1].start));
-            let large_enough = |range: &Range<u64>| range.end - range.start >= LEAST_PART;
+            let large_enough = |range: &Range<u64>| range.end - range.start >= LEAST_PART as u64;
             assert!(all.iter().all(large_enough), "{size}");
             let small_enough = |range: &Range<u64>| range.end - range.start <= 5 << 30;
             assert!(all.iter().all(small_enough), "{size}");

@@ -4,7 +4,8 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,13 +24,10 @@ use super::appending::OnlyAppend;
 use super::assembly::{Assembly, Base, Start};
 use super::budget::Budget;
 use super::multipart::Multipart;
-use super::part::{FullPart, PartInTheMaking};
-use super::parts::PartSizes;
+use super::part::{FullPart, HeldBack, PartInTheMaking};
+use super::parts::{LEAST_PART, PartSizes};
 use super::verdict::Mark;
 use super::{Storage, StorageError};
-
-/// From so many bytes on, every store takes a part.
-const LEAST_PART: usize = 5 << 20;
 
 /// With fewer bytes, a part is not moved to disk.
 const WORTH_SPILLING: usize = 16 * 1024;
@@ -70,12 +68,35 @@ pub(super) enum Condition {
     Unchanged(UpdateVersion),
 }
 
+/// The condition of an upload, which may change while its client is away; clones share it.
+#[derive(Debug, Clone)]
+pub(super) struct Terms(Arc<Mutex<Condition>>);
+
+impl Terms {
+    pub(super) fn new(condition: Condition) -> Self {
+        Self(Arc::new(Mutex::new(condition)))
+    }
+
+    pub(super) fn get(&self) -> Condition {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn set(&self, condition: Condition) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = condition;
+    }
+}
+
 /// Takes bytes, sends full parts up, and publishes or discards them all.
 #[derive(Debug)]
 pub(super) struct Sink {
     pub(super) store: Arc<dyn ObjectStore>,
     assembly: Arc<Assembly>,
     pub(super) plan: Plan,
+    /// The plan's condition, as the store will be told it.
+    terms: Terms,
     pub(super) attributes: Attributes,
     /// By which the object is known again; `None` on stores whose answers are not lost.
     pub(super) mark: Option<Mark>,
@@ -87,6 +108,8 @@ pub(super) struct Sink {
     size: u64,
     /// Of them, those that were in the bucket before.
     base_size: u64,
+    /// How many the client was told of, when it came back.
+    told: Option<u64>,
     /// Bytes that the store was given, or had.
     sent: u64,
     /// Parts sent up so far.
@@ -103,6 +126,8 @@ pub(super) struct Sink {
 struct Spill {
     directory: Option<PathBuf>,
     on_disk: IntGauge,
+    /// It did not work the last time, and the log has said so.
+    fails: Arc<AtomicBool>,
     budget: Budget,
 }
 
@@ -144,6 +169,23 @@ impl Intake<'_> {
 }
 
 impl Spill {
+    /// Moves the part to disk. Whether it could.
+    async fn take(&self, part: &mut PartInTheMaking) -> bool {
+        let Some(directory) = &self.directory else {
+            return false;
+        };
+        let Err(error) = part.spill(directory, &self.on_disk).await else {
+            self.fails.store(false, Ordering::Relaxed);
+            return true;
+        };
+        part.stay();
+        if !self.fails.swap(true, Ordering::Relaxed) {
+            let directory = directory.display();
+            tracing::warn!(%directory, %error, "can't use upload.spill_dir, slow uploads stay in memory");
+        }
+        false
+    }
+
     /// Whether the part should move to disk.
     fn is_for(&self, part: &PartInTheMaking, unwritten: usize) -> bool {
         self.directory.is_some()
@@ -169,6 +211,7 @@ impl Sink {
         Self {
             store: Arc::clone(&storage.store),
             assembly: Arc::clone(&storage.assembly),
+            terms: Terms::new(plan.condition.clone()),
             plan,
             attributes,
             mark,
@@ -177,12 +220,14 @@ impl Sink {
             spill: Spill {
                 directory: storage.upload.spill_dir.clone(),
                 on_disk: storage.metrics.upload_spilled.clone(),
+                fails: Arc::clone(&storage.spill_fails),
                 budget: storage.budget.clone(),
             },
             sizes,
             concurrency: storage.upload.concurrency,
             size: 0,
             base_size: 0,
+            told: None,
             sent: 0,
             parts: 0,
             multipart: Multipart::None,
@@ -212,12 +257,8 @@ impl Sink {
 
     /// Makes room for others, if this upload is in their way.
     pub(super) async fn make_way(&mut self) {
-        if let Some(directory) = &self.spill.directory
-            && self.spill.is_for(&self.part, 0)
-            && let Err(error) = self.part.spill(directory, &self.spill.on_disk).await
-        {
-            let directory = directory.display();
-            tracing::warn!(%directory, %error, "can't use upload.spill_dir, a slow upload stays in memory");
+        if self.spill.is_for(&self.part, 0) {
+            self.spill.take(&mut self.part).await;
         }
     }
 
@@ -226,6 +267,14 @@ impl Sink {
         let Some(base) = self.plan.base.clone() else {
             return Ok(());
         };
+        self.take(base).await.map_err(|error| match error {
+            // It was there a moment ago.
+            StorageError::NotFound => StorageError::Conflict,
+            error => error,
+        })
+    }
+
+    async fn take(&mut self, base: Base) -> Result<(), StorageError> {
         if self.keeps(&base) {
             let may_refuse = self.assembly.may_refuse();
             self.begin(Some(base.clone()));
@@ -233,16 +282,33 @@ impl Sink {
             self.base_size = base.size;
             self.sent = base.size;
             if !may_refuse {
+                self.count_base(&base);
                 return Ok(());
             }
             match self.multipart.begun().await {
                 Err(StorageError::Unsupported(_)) => (self.size, self.sent) = (0, 0),
-                begun => return begun.map(drop),
+                Err(error) => return Err(error),
+                Ok(_) => {
+                    self.count_base(&base);
+                    return Ok(());
+                }
             }
         }
         self.rewrite(&base).await?;
         self.base_size = base.size;
         Ok(())
+    }
+
+    /// The store takes only so many parts, those of the base among them.
+    fn count_base(&mut self, base: &Base) {
+        self.parts = self.assembly.parts_of(base.size);
+        self.part = self.next_part();
+    }
+
+    fn next_part(&self) -> PartInTheMaking {
+        // A store that takes no more parts is told so only if there is more to store.
+        let size = self.sizes.size(self.parts).unwrap_or(0);
+        PartInTheMaking::new(&self.budget, size)
     }
 
     /// Whether the base stays in the store, or else goes through the gateway.
@@ -309,32 +375,41 @@ impl Sink {
         self.size
     }
 
-    /// Brings all that was taken into safety, while its client is away: up to the store, or to disk, or
-    /// into at most `memory` bytes. What does not fit is let go, from the end.
-    pub(super) async fn settle(&mut self, memory: usize) -> Result<(), StorageError> {
-        self.running = None;
-        self.plan.only = None;
+    /// Brings what was taken into safety, while its client is away: up to the store, or into at most
+    /// `memory` bytes, or to disk. What does not fit is let go, from the end. So is the last byte: the
+    /// client may believe that it has sent all, and has to send something for us to publish. Whether
+    /// there is anything to keep.
+    pub(super) async fn settle(&mut self, memory: usize) -> Result<bool, StorageError> {
+        // A client that was told so much, and has sent nothing more, knows that there is more to send.
+        let is_known = self.part.chunk().is_empty() && self.told == Some(self.size);
+        if !is_known {
+            match self.part.hold_back() {
+                // The store has it, and gives no byte back.
+                None => return Ok(false),
+                Some(HeldBack::Taken) => self.size -= 1,
+                Some(HeldBack::Unread) => {}
+            }
+        }
         self.close_chunk().await?;
-        let is_full = self.part.room() == 0;
-        if is_full || (self.part.length() >= LEAST_PART && !self.sizes.are_uniform()) {
+        if self.part.length() >= LEAST_PART && !self.sizes.are_uniform() {
             self.send_part().await?;
         }
         while !self.parts_in_flight.is_empty() {
             self.finish_one_part().await?;
         }
-        if let Some(directory) = &self.spill.directory {
-            let spilled = self.part.spill(directory, &self.spill.on_disk).await;
-            spilled.map_err(StorageError::Local)?;
-        } else if self.part.is_finishing() || self.part.in_memory() > memory {
+        let fits = self.part.in_memory() <= memory && self.part.compact();
+        if !fits && !self.spill.take(&mut self.part).await {
             self.size -= self.part.length() as u64;
-            let size = self.sizes.size(self.parts).unwrap_or(0);
-            self.part = PartInTheMaking::new(&self.budget, size);
+            self.part = self.next_part();
         }
-        self.check_sent()
+        self.check_sent()?;
+        self.told = Some(self.size);
+        Ok(self.size > 0)
     }
 
     /// Goes on with what was settled, for a client that has come back.
     pub(super) fn go_on(&mut self, plan: Plan, running: Option<TaskTrackerToken>) {
+        self.terms.set(plan.condition.clone());
         self.plan = plan;
         self.running = running;
     }
@@ -354,7 +429,8 @@ impl Sink {
         }
         // Whoever gives up while it begins has the part still.
         self.multipart.begun().await?;
-        let FullPart { payload, claim } = self.take_part().await?;
+        self.part.fetch().await.map_err(StorageError::Local)?;
+        let FullPart { payload, claim } = self.take_part();
         self.sent += payload.content_length() as u64;
         let part = self.multipart.begun().await?.put_part(payload);
         self.parts_in_flight.spawn(async move {
@@ -370,7 +446,7 @@ impl Sink {
         let start = Start {
             key: self.plan.key.clone(),
             attributes: self.attributes.clone(),
-            condition: self.plan.condition.clone(),
+            terms: self.terms.clone(),
             base,
         };
         let begin = async move { assembly.begin(start).await };
@@ -385,13 +461,15 @@ impl Sink {
         }
     }
 
-    /// The part as it goes up, with the memory it holds; the next one begins.
-    pub(super) async fn take_part(&mut self) -> Result<FullPart, StorageError> {
+    /// The part as it goes up, with the memory it holds, once it is fetched; the next one begins.
+    pub(super) fn take_part(&mut self) -> FullPart {
         self.parts += 1;
-        // A store that takes no more parts is told so only if there is more to store.
-        let next = self.sizes.size(self.parts).unwrap_or(0);
-        let next = PartInTheMaking::new(&self.budget, next);
-        let part = std::mem::replace(&mut self.part, next);
-        part.finish().await.map_err(StorageError::Local)
+        let next = self.next_part();
+        std::mem::replace(&mut self.part, next).finish()
+    }
+
+    /// Whether the store, once it has been told, will not publish this any more.
+    pub(super) fn can_be_forgotten(&self) -> bool {
+        self.assembly.forgets(self.plan.base.is_some())
     }
 }

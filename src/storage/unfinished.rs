@@ -9,11 +9,16 @@ use std::time::Duration;
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
+use super::parts::LEAST_PART;
 use super::sink::Sink;
 
 /// How long who asks waits for what the store is still taking.
 const SETTLING: Duration = Duration::from_secs(10);
+
+/// As many are kept: each may hold an open file.
+pub(super) const MOST: usize = 128;
 
 /// The uploads that are kept; clones share them.
 #[derive(Debug, Clone)]
@@ -22,15 +27,15 @@ pub(super) struct Unfinished(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     window: Duration,
-    /// Bytes that all of them may hold in memory.
-    memory: usize,
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     uploads: HashMap<Place, Upload>,
     next: u64,
+    /// Bytes that they may hold in memory yet.
+    memory: usize,
 }
 
 /// Whose upload, and to which key.
@@ -42,51 +47,79 @@ struct Upload {
     number: u64,
     /// Changes when the store has taken all that it was sent.
     settled: watch::Receiver<bool>,
+    /// When it is discarded.
+    until: Instant,
+    /// Bytes in memory that it may hold, or does.
+    memory: usize,
     sink: Option<Box<Sink>>,
 }
 
 impl Unfinished {
     /// Keeps each upload for `window`, and in memory no more than `memory` bytes.
     pub(super) fn new(window: Duration, memory: usize) -> Self {
+        let state = State {
+            uploads: HashMap::new(),
+            next: 0,
+            memory,
+        };
         Self(Arc::new(Shared {
             window,
-            memory,
-            state: Mutex::default(),
+            state: Mutex::new(state),
         }))
     }
 
     /// Keeps an upload, unless an object of its name is there.
     pub(super) fn keep(&self, user: &str, mut sink: Sink) {
+        // Whoever comes back at once is to wait for this, and not to be turned away.
+        sink.plan.only = None;
         let place = (user.to_owned(), sink.plan.key.clone());
         let (settled, settling) = watch::channel(false);
-        let number = self.begin(&place, settling);
+        let begun = self.state().begin(&place, settling, self.0.window);
         let all = self.clone();
         tokio::spawn(async move {
-            let kept = all.settle(&mut sink).await;
-            if let Some(unwanted) = all.put(&place, number, sink, kept) {
+            let Begun {
+                number,
+                former,
+                memory,
+            } = begun;
+            if let Some(former) = former {
+                discard(*former).await;
+            }
+            let kept = match number {
+                Some(_) => settle(&mut sink, memory).await,
+                None => false,
+            };
+            // From here on, the end of the process waits for it no more.
+            let running = sink.running.take();
+            let unwanted = all.state().put(&place, number, sink, kept);
+            if let Some(unwanted) = unwanted {
                 discard(unwanted).await;
             }
+            drop(running);
             settled.send_replace(true);
-            if kept {
-                tokio::time::sleep(all.0.window).await;
-                all.forget_number(&place, number).await;
+            if let Some(number) = number {
+                all.watch_over(&place, number).await;
             }
         });
     }
 
-    /// How many bytes are safely kept, of an upload of this user's to this key.
+    /// How many bytes are safely kept, of an upload of this user's to this key. Who asks has another
+    /// whole window.
     pub(super) async fn size(&self, user: &str, key: &Path) -> Option<u64> {
         let place = (user.to_owned(), key.clone());
         self.wait(&place).await?;
-        let state = self.state();
-        Some(state.uploads.get(&place)?.sink.as_ref()?.size())
+        let mut state = self.state();
+        let upload = state.uploads.get_mut(&place)?;
+        let size = upload.sink.as_ref()?.size();
+        upload.until = Instant::now() + self.0.window;
+        Some(size)
     }
 
     /// The upload, to go on with.
     pub(super) fn take(&self, user: &str, key: &Path) -> Option<Sink> {
         let place = (user.to_owned(), key.clone());
-        let sink = self.state().uploads.remove(&place)?.sink?;
-        Some(*sink)
+        let upload = self.state().take(&place)?;
+        upload.sink.map(|sink| *sink)
     }
 
     /// Discards what is kept, as it begins anew.
@@ -99,83 +132,29 @@ impl Unfinished {
     /// Discards all: the process ends.
     pub(super) async fn forget_all(&self) {
         let uploads = std::mem::take(&mut self.state().uploads);
-        let sinks = uploads.into_values().filter_map(|upload| upload.sink);
-        futures::future::join_all(sinks.map(|sink| discard(*sink))).await;
-    }
-
-    fn begin(&self, place: &Place, settled: watch::Receiver<bool>) -> u64 {
-        let mut state = self.state();
-        state.next += 1;
-        let number = state.next;
-        let upload = Upload {
-            number,
-            settled,
-            sink: None,
-        };
-        let former = state.uploads.insert(place.clone(), upload);
-        drop(state);
-        if let Some(sink) = former.and_then(|former| former.sink) {
-            tokio::spawn(discard(*sink));
-        }
-        number
-    }
-
-    /// Waits for the store to take what it was sent. Whether there is anything to keep.
-    async fn settle(&self, sink: &mut Sink) -> bool {
-        if sink.is_empty() {
-            return false;
-        }
-        let exists = sink.store.head(&sink.plan.key).await;
-        if !matches!(exists, Err(object_store::Error::NotFound { .. })) {
-            return false;
-        }
-        let memory = self.0.memory.saturating_sub(self.in_memory());
-        match sink.settle(memory).await {
-            Ok(()) => sink.size() > 0,
-            Err(error) => {
-                let key = &sink.plan.key;
-                tracing::warn!(%key, %error, "an upload whose client was lost can't be kept");
-                false
+        let ends = uploads.into_values().map(async |mut upload| {
+            if let Some(sink) = upload.sink {
+                return discard(*sink).await;
             }
+            // Nobody wants it any more, so it is discarded when it has settled.
+            let settled = upload.settled.wait_for(|settled| *settled);
+            let _ = tokio::time::timeout(SETTLING, settled).await;
+        });
+        futures::future::join_all(ends).await;
+    }
+
+    /// Discards an upload when its time is over.
+    async fn watch_over(&self, place: &Place, number: u64) {
+        loop {
+            let Some(until) = self.state().until(place, number) else {
+                return;
+            };
+            if Instant::now() >= until {
+                break;
+            }
+            tokio::time::sleep_until(until).await;
         }
-    }
-
-    fn in_memory(&self) -> usize {
-        let state = self.state();
-        let sinks = state
-            .uploads
-            .values()
-            .filter_map(|upload| upload.sink.as_ref());
-        sinks.map(|sink| sink.part.in_memory()).sum()
-    }
-
-    /// Puts a settled upload into its place. Gives it back if nobody wants it any more.
-    fn put(&self, place: &Place, number: u64, sink: Sink, kept: bool) -> Option<Sink> {
-        let mut state = self.state();
-        let is_wanted = |upload: &&mut Upload| upload.number == number;
-        let Some(upload) = state.uploads.get_mut(place).filter(is_wanted) else {
-            return Some(sink);
-        };
-        if !kept {
-            state.uploads.remove(place);
-            return Some(sink);
-        }
-        let (user, key) = place;
-        let bytes = sink.size();
-        tracing::info!(user, %key, bytes, window = ?self.0.window, "keeping an upload whose client was lost");
-        upload.sink = Some(Box::new(sink));
-        None
-    }
-
-    async fn forget_number(&self, place: &Place, number: u64) {
-        let is_it = |state: &State| {
-            let upload = state.uploads.get(place);
-            upload.is_some_and(|upload| upload.number == number)
-        };
-        let upload = {
-            let mut state = self.state();
-            is_it(&state).then(|| state.uploads.remove(place)).flatten()
-        };
+        let upload = self.state().take(place);
         if let Some(sink) = upload.and_then(|upload| upload.sink) {
             let (user, key) = place;
             tracing::info!(user, %key, "the client did not come back, discarding its upload");
@@ -194,6 +173,96 @@ impl Unfinished {
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A place that was made for an upload.
+struct Begun {
+    /// `None` if too many are kept.
+    number: Option<u64>,
+    /// What was kept there before.
+    former: Option<Box<Sink>>,
+    /// Bytes that it may hold in memory.
+    memory: usize,
+}
+
+impl State {
+    fn begin(&mut self, place: &Place, settled: watch::Receiver<bool>, window: Duration) -> Begun {
+        let former = self.take(place).and_then(|former| former.sink);
+        if self.uploads.len() >= MOST {
+            tracing::warn!(
+                most = MOST,
+                "too many uploads are kept, discarding one more"
+            );
+            return Begun {
+                number: None,
+                former,
+                memory: 0,
+            };
+        }
+        self.next += 1;
+        // The rest of an upload is less than what every store takes as a part.
+        let memory = self.memory.min(LEAST_PART);
+        self.memory -= memory;
+        let upload = Upload {
+            number: self.next,
+            settled,
+            until: Instant::now() + window,
+            memory,
+            sink: None,
+        };
+        self.uploads.insert(place.clone(), upload);
+        Begun {
+            number: Some(self.next),
+            former,
+            memory,
+        }
+    }
+
+    /// Puts a settled upload into its place. Gives it back if nobody wants it any more.
+    fn put(&mut self, place: &Place, number: Option<u64>, sink: Sink, kept: bool) -> Option<Sink> {
+        let is_wanted = |upload: &&mut Upload| Some(upload.number) == number;
+        let Some(upload) = self.uploads.get_mut(place).filter(is_wanted) else {
+            return Some(sink);
+        };
+        if !kept {
+            self.take(place);
+            return Some(sink);
+        }
+        self.memory += upload.memory;
+        upload.memory = sink.part.in_memory();
+        self.memory -= upload.memory;
+        let ((user, key), bytes) = (place, sink.size());
+        tracing::info!(user, %key, bytes, "keeping an upload whose client was lost");
+        upload.sink = Some(Box::new(sink));
+        None
+    }
+
+    fn take(&mut self, place: &Place) -> Option<Upload> {
+        let upload = self.uploads.remove(place)?;
+        self.memory += upload.memory;
+        Some(upload)
+    }
+
+    fn until(&self, place: &Place, number: u64) -> Option<Instant> {
+        let upload = self.uploads.get(place)?;
+        (upload.number == number).then_some(upload.until)
+    }
+}
+
+/// Waits for the store to take what it was sent. Whether there is anything to keep.
+async fn settle(sink: &mut Sink, memory: usize) -> bool {
+    if sink.is_empty() {
+        return false;
+    }
+    let exists = sink.store.head(&sink.plan.key).await;
+    if !matches!(exists, Err(object_store::Error::NotFound { .. })) {
+        return false;
+    }
+    sink.settle(memory).await.unwrap_or_else(|error| {
+        let key = &sink.plan.key;
+        tracing::warn!(%key, %error, "an upload whose client was lost can't be kept");
+        false
+    })
 }
 
 async fn discard(mut sink: Sink) {

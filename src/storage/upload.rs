@@ -23,27 +23,37 @@ use super::publish::without_bucket;
 use super::sink::{Condition, Intake, Plan, Sink};
 use super::{Storage, StorageError, attributes, permit};
 
+/// Who sends a file.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sender {
+    pub(super) session: SessionId,
+    /// The size that it was told of what is kept of this file.
+    pub(super) told: Option<u64>,
+}
+
 impl Storage {
     pub(super) async fn receive(
         &self,
         user: &User,
-        session: SessionId,
+        sender: Sender,
         job: &mut Job,
     ) -> Result<(), StorageError> {
-        let (plan, kept) = job.unless_aborted(self.prepare(user, job)).await?;
+        let prepare = self.prepare(user, sender.told, job);
+        let (plan, kept) = job.unless_aborted(prepare).await?;
         let unique = plan.unique.clone();
         let mut sink = match kept {
             Some(mut kept) => {
                 kept.go_on(plan, job.running());
                 kept
             }
-            None => self.sink(user, session, plan, job),
+            None => self.sink(user, sender.session, plan, job),
         };
         match self.pump(job, unique, &mut sink).await {
             Ok(()) => sink.publish().await,
             Err(error) => {
+                let error = blame(error, &sink.plan);
                 self.give_up(user, sink, &error).await;
-                Err(without_bucket(error))
+                Err(error)
             }
         }
     }
@@ -69,7 +79,12 @@ impl Storage {
     }
 
     /// Everything that can be refused before the client sends a byte.
-    async fn prepare(&self, user: &User, job: &Job) -> Result<(Plan, Option<Sink>), StorageError> {
+    async fn prepare(
+        &self,
+        user: &User,
+        told: Option<u64>,
+        job: &Job,
+    ) -> Result<(Plan, Option<Sink>), StorageError> {
         permit(user, Permission::Write)?;
         let TransferKind::Store(mode) = job.kind() else {
             return Err(Abort::Internal.into());
@@ -91,8 +106,20 @@ impl Storage {
                 (None, condition)
             }
             StoreMode::Unique => (None, Condition::Absent),
-            StoreMode::Append => self.base(user, &key, None, &mut kept).await?,
-            StoreMode::RestartAt(offset) => self.base(user, &key, Some(offset), &mut kept).await?,
+            StoreMode::Append => {
+                let found = self.base(user, &key, None).await?;
+                if found.0.is_none() {
+                    kept = self.resume_append(user, &key, told).await?;
+                }
+                found
+            }
+            StoreMode::RestartAt(offset) => {
+                let found = self.base(user, &key, Some(offset)).await?;
+                if found.0.is_none() {
+                    kept = self.resume_at(user, &key, offset).await?;
+                }
+                found
+            }
         };
         let plan = Plan {
             key,
@@ -129,7 +156,6 @@ impl Storage {
         user: &User,
         key: &Path,
         offset: Option<u64>,
-        kept: &mut Option<Sink>,
     ) -> Result<(Option<Base>, Condition), StorageError> {
         match self.store.head(key).await {
             Ok(_) if self.overwrite(user) == Overwrite::Deny => Err(StorageError::Exists),
@@ -142,29 +168,46 @@ impl Storage {
                 let version = base.version.clone();
                 Ok((Some(base), Condition::Unchanged(version)))
             }
-            Err(object_store::Error::NotFound { .. }) => {
-                *kept = self.resume(user, key, offset).await?;
-                Ok((None, Condition::StillAbsent))
-            }
+            Err(object_store::Error::NotFound { .. }) => Ok((None, Condition::StillAbsent)),
             Err(error) => Err(error.into()),
         }
     }
 
     /// What is kept of an upload that was cut off, if the client goes on where that ends.
-    async fn resume(
+    async fn resume_at(
         &self,
         user: &User,
         key: &Path,
-        offset: Option<u64>,
+        asked: u64,
     ) -> Result<Option<Sink>, StorageError> {
         let size = self.unfinished_size(user, key).await.unwrap_or(0);
-        match offset {
-            Some(asked) if asked != size => Err(StorageError::Restart { asked, size }),
-            _ => Ok(self
-                .unfinished
-                .as_ref()
-                .and_then(|unfinished| unfinished.take(&user.name, key))),
+        if asked != size {
+            return Err(StorageError::Restart { asked, size });
         }
+        Ok(self.take_unfinished(user, key))
+    }
+
+    /// The same for `APPE`, which names no offset: it goes on with what it was told of, and nothing else.
+    async fn resume_append(
+        &self,
+        user: &User,
+        key: &Path,
+        told: Option<u64>,
+    ) -> Result<Option<Sink>, StorageError> {
+        let Some(told) = told else {
+            if let Some(unfinished) = &self.unfinished {
+                unfinished.forget(&user.name, key).await;
+            }
+            return Ok(None);
+        };
+        if self.unfinished_size(user, key).await != Some(told) {
+            return Err(StorageError::Conflict);
+        }
+        Ok(self.take_unfinished(user, key))
+    }
+
+    fn take_unfinished(&self, user: &User, key: &Path) -> Option<Sink> {
+        self.unfinished.as_ref()?.take(&user.name, key)
     }
 
     /// How much is kept of an upload of this user's that was cut off.
@@ -242,6 +285,14 @@ impl Storage {
             since = now;
         }
         Ok(true)
+    }
+}
+
+/// A store that finds nothing has lost what is appended to, or has no bucket.
+fn blame(error: StorageError, plan: &Plan) -> StorageError {
+    match error {
+        StorageError::NotFound if plan.base.is_some() => StorageError::Conflict,
+        error => without_bucket(error),
     }
 }
 

@@ -22,7 +22,7 @@ const NAME: &str = "ferryupload";
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What tells the object of one upload from that of any other.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Mark(String);
 
 /// What has become of an upload whose publication seemed to fail.
@@ -48,6 +48,12 @@ impl Mark {
     /// Has the object carry it.
     pub(super) fn put_on(&self, attributes: &mut Attributes) {
         attributes.insert(Attribute::Metadata(NAME.into()), self.0.clone().into());
+    }
+
+    /// The one that an object carries.
+    pub(super) fn of(attributes: &Attributes) -> Option<Self> {
+        let found = attributes.get(&Attribute::Metadata(NAME.into()))?;
+        Some(Self(found.as_ref().to_owned()))
     }
 
     fn is_on(&self, attributes: &Attributes) -> bool {

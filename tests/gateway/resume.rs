@@ -307,7 +307,17 @@ const WINDOW: (&str, &str) = ("upload.resume_window", "30s");
 
 /// Begins an upload and loses its client after `bytes`: its data connection, or the control connection.
 async fn cut_off(gateway: &Gateway, command: &str, bytes: &[u8]) {
+    lose(gateway, gateway.client().await, command, bytes).await;
+}
+
+/// The same of an upload that goes on.
+async fn cut_off_at(gateway: &Gateway, name: &str, offset: usize, bytes: &[u8]) {
     let mut client = gateway.client().await;
+    client.expect(&format!("REST {offset}"), 350).await;
+    lose(gateway, client, &format!("STOR {name}"), bytes).await;
+}
+
+async fn lose(gateway: &Gateway, mut client: Client, command: &str, bytes: &[u8]) {
     let mut data = client.open_data().await;
     client.expect(command, 150).await;
     tokio::io::AsyncWriteExt::write_all(&mut data, bytes)
@@ -339,16 +349,19 @@ async fn an_upload_that_was_cut_off_goes_on_where_it_ended() {
     for store in Store::each() {
         let gateway = Gateway::with(store, &settings);
         for (at, append) in [
+            (13 * MIB + 5, true),
             (70_000, true),
             (MIB, false),
             (12 * MIB, false),
-            (10 * MIB, true),
+            (10 * MIB + 2, true),
         ] {
             let name = format!("{at}.bin");
             let whole = noise(13 * MIB + 5);
             cut_off(&gateway, &format!("STOR {name}"), &whole[..at]).await;
             assert_eq!(gateway.store.object(&name), None, "nobody sees it");
             let mut client = gateway.client().await;
+            // The last byte is let go: a client that has sent all must not think that all is done.
+            let at = at - 1;
             let size = client.expect(&format!("SIZE {name}"), 213).await;
             assert_eq!(size.text(), format!("213 {at}"));
             client.expect(&format!("MDTM {name}"), 550).await;
@@ -376,15 +389,15 @@ async fn an_upload_can_be_cut_off_again_and_again() {
     let gateway = Gateway::with(Store::s3(), &[WINDOW, ("upload.part_size", "5 MiB")]);
     let whole = noise(17 * MIB);
     let mut at = 0;
-    for step in [1, MIB, 6 * MIB, 0, 9 * MIB] {
-        let command = if at == 0 { "STOR a.bin" } else { "APPE a.bin" };
-        cut_off(&gateway, command, &whole[at..at + step]).await;
-        at += step;
+    for step in [2, MIB, 6 * MIB, 0, 9 * MIB] {
+        cut_off_at(&gateway, "a.bin", at, &whole[at..at + step]).await;
+        at += step.saturating_sub(1);
         let mut client = gateway.client().await;
         let size = client.expect("SIZE a.bin", 213).await;
         assert_eq!(size.text(), format!("213 {at}"));
     }
     let mut client = gateway.client().await;
+    client.expect("SIZE a.bin", 213).await;
     assert_eq!(client.upload("APPE a.bin", &whole[at..]).await.code, 226);
     assert!(gateway.store.object("a.bin").unwrap() == whole);
     let s3 = gateway.store.server();
@@ -467,4 +480,118 @@ async fn nothing_is_kept_unless_it_is_wanted() {
     let mut client = gateway.client().await;
     client.expect("SIZE a.bin", 550).await;
     gateway.store.assert_no_leftovers();
+}
+
+/// `APPE` names no offset. What it has not been told of, it does not go on with: a record that is sent
+/// again must not come after its own half.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_append_goes_on_with_what_it_was_told_of_only() {
+    let gateway = Gateway::with(Store::s3(), &[WINDOW]);
+    cut_off(&gateway, "APPE log", b"half a record").await;
+    let mut client = gateway.client().await;
+    assert_eq!(client.upload("APPE log", b"record").await.code, 226);
+    assert_eq!(gateway.store.object("log").unwrap(), b"record");
+    // Told of it, but another has begun anew meanwhile.
+    cut_off(&gateway, "STOR b", b"0123456789").await;
+    client.expect("SIZE b", 213).await;
+    cut_off(&gateway, "STOR b", b"01").await;
+    let (_, reply) = client.begin("APPE b").await;
+    assert_eq!(reply.code, 450);
+    assert_eq!(gateway.store.object("b"), None);
+}
+
+/// Memory is short and the rests of lost uploads are many: they get their part of it, and no more.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_kept_does_not_fill_the_memory() {
+    let settings = [
+        WINDOW,
+        ("upload.memory", "20 MiB"),
+        ("upload.part_size", "5 MiB"),
+    ];
+    let gateway = Gateway::with(Store::s3(), &settings);
+    for index in 0..8 {
+        cut_off(&gateway, &format!("STOR {index}.bin"), &noise(MIB)).await;
+    }
+    let mut client = gateway.client().await;
+    let mut kept = 0;
+    for index in 0..8 {
+        kept += usize::from(client.command(&format!("SIZE {index}.bin")).await.code == 213);
+    }
+    assert!((1..=3).contains(&kept), "{kept} MiB of an eighth of 20 MiB");
+    let used = gateway.metric("bucketferry_upload_memory_used_bytes");
+    assert!(used <= 2.5 * 1024.0 * 1024.0, "{used}");
+    assert_eq!(client.store("fast.bin", &noise(40 * MIB)).await.code, 226);
+}
+
+/// With a place on disk, rests go there when memory has no room, and hold none.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_kept_on_disk_holds_no_memory() {
+    let disk = tempfile::tempdir().unwrap();
+    let directory = disk.path().to_str().unwrap();
+    let settings = [
+        WINDOW,
+        ("upload.memory", "20 MiB"),
+        ("upload.part_size", "5 MiB"),
+        ("upload.spill_dir", directory),
+    ];
+    let gateway = Gateway::with(Store::s3(), &settings);
+    let whole = noise(9 * MIB);
+    for index in 0..8 {
+        cut_off(&gateway, &format!("STOR {index}.bin"), &whole[..4 * MIB]).await;
+    }
+    let mut client = gateway.client().await;
+    for index in 0..8 {
+        let size = client.expect(&format!("SIZE {index}.bin"), 213).await;
+        assert_eq!(size.text(), format!("213 {}", 4 * MIB - 1));
+    }
+    assert!(gateway.metric("bucketferry_upload_memory_used_bytes") <= 2.5 * 1024.0 * 1024.0);
+    for index in 0..8 {
+        client.expect(&format!("REST {}", 4 * MIB - 1), 350).await;
+        let name = format!("{index}.bin");
+        assert_eq!(client.store(&name, &whole[4 * MIB - 1..]).await.code, 226);
+        assert!(gateway.store.object(&name).unwrap() == whole);
+    }
+    assert!(gateway.metric("bucketferry_upload_memory_used_bytes") < 1.0);
+    assert!(gateway.metric("bucketferry_upload_spilled_bytes") < 1.0);
+}
+
+/// A `STOR` that is gone on with goes to a new name, though it began as one that replaces.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_gone_on_with_replaces_nothing_that_came_meanwhile() {
+    let gateway = Gateway::with(Store::s3(), &[WINDOW, ("upload.part_size", "5 MiB")]);
+    let whole = noise(12 * MIB);
+    cut_off(&gateway, "STOR a.bin", &whole[..6 * MIB]).await;
+    let s3 = gateway.store.server();
+    let mut client = gateway.client().await;
+    client.expect(&format!("REST {}", 6 * MIB - 1), 350).await;
+    s3.stall("CompleteMultipartUpload", std::time::Duration::from_secs(1));
+    let mut data = client.open_data().await;
+    client.expect("STOR a.bin", 150).await;
+    tokio::io::AsyncWriteExt::write_all(&mut data, &whole[6 * MIB - 1..])
+        .await
+        .unwrap();
+    drop(data);
+    s3.wait_for("CompleteMultipartUpload", 1).await;
+    gateway.store.put("a.bin", b"another's");
+    client.expect_reply(450).await;
+    assert_eq!(gateway.store.object("a.bin").unwrap(), b"another's");
+    gateway.store.assert_no_leftovers();
+}
+
+/// What is appended to may be deleted meanwhile: that is no missing bucket.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_append_to_what_is_deleted_meanwhile_may_be_tried_again() {
+    for size in [3, 12 * MIB] {
+        let gateway = Gateway::on(Store::s3());
+        gateway.store.put("a.bin", &noise(size));
+        let mut client = gateway.client().await;
+        let mut data = client.open_data().await;
+        client.expect("APPE a.bin", 150).await;
+        gateway.store.server().delete("a.bin");
+        let _ = tokio::io::AsyncWriteExt::write_all(&mut data, b"more").await;
+        drop(data);
+        client.expect_reply(450).await;
+        assert_eq!(gateway.store.object("a.bin"), None);
+        gateway.store.assert_no_leftovers();
+    }
 }
