@@ -342,7 +342,7 @@ impl Part {
         let mut chunk = chunk.ok_or_else(cut_short)?;
         chunk.truncate(usize::try_from(self.left).unwrap_or(usize::MAX));
         self.left -= chunk.len() as u64;
-        self.moved = true;
+        self.moved |= !chunk.is_empty();
         Ok(Some(chunk))
     }
 }
@@ -378,5 +378,28 @@ impl Waits {
         if let Some(since) = self.handed_over.take() {
             self.for_client += since.elapsed();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::stream;
+
+    use super::*;
+
+    /// Else a store that sends nothing but empty frames would be asked again and again.
+    #[tokio::test]
+    async fn an_empty_frame_is_no_progress() {
+        let frames = ["", "a"].map(|frame| Ok(Bytes::from(frame)));
+        let mut part = Part {
+            source: Source::Direct(stream::iter(frames).boxed()),
+            end: 2,
+            left: 2,
+            moved: false,
+        };
+        assert!(part.next().await.unwrap().unwrap().is_empty());
+        assert!(!part.moved);
+        assert_eq!(part.next().await.unwrap().unwrap(), "a");
+        assert!(part.moved);
     }
 }
