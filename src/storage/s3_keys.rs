@@ -38,7 +38,7 @@ impl S3Keys {
     }
 
     /// Deletes up to [`BATCH`] objects; how many have stayed because they have changed.
-    async fn delete_batch(&self, objects: &[RawObject]) -> Result<usize> {
+    async fn delete_some(&self, objects: &[RawObject]) -> Result<usize> {
         let versions = self.knows_versions.load(Ordering::Relaxed);
         match self.delete_as(objects, versions).await {
             // A store that does not know the condition may not take the request.
@@ -52,6 +52,25 @@ impl S3Keys {
     }
 
     async fn delete_as(&self, objects: &[RawObject], versions: bool) -> Result<usize> {
+        match objects {
+            [only] => self.delete_one(only, versions).await,
+            several => self.delete_batch(several, versions).await,
+        }
+    }
+
+    async fn delete_one(&self, object: &RawObject, versions: bool) -> Result<usize> {
+        let mut ask = self.s3.about(Method::DELETE, &object.key).await?;
+        if let Some(e_tag) = object.e_tag.as_ref().filter(|_| versions) {
+            ask = ask.with("if-match", &format!("\"{}\"", bare(e_tag)));
+        }
+        match self.s3.send("delete", ask).await {
+            Ok(_) | Err(Error::NotFound { .. }) => Ok(0),
+            Err(Error::Precondition { .. } | Error::AlreadyExists { .. }) => Ok(1),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn delete_batch(&self, objects: &[RawObject], versions: bool) -> Result<usize> {
         let body = Bytes::from(deletion(objects, versions));
         let ask = self.s3.about_all(Method::POST, &[("delete", "")]).await?;
         let mut ask = ask
@@ -161,20 +180,9 @@ impl Raw for S3Keys {
     }
 
     async fn delete_unchanged(&self, objects: &[RawObject]) -> Result<usize> {
-        if let [only] = objects {
-            let mut ask = self.s3.about(Method::DELETE, &only.key).await?;
-            if let Some(e_tag) = &only.e_tag {
-                ask = ask.with("if-match", &format!("\"{}\"", bare(e_tag)));
-            }
-            return match self.s3.send("delete", ask).await {
-                Ok(_) | Err(Error::NotFound { .. }) => Ok(0),
-                Err(Error::Precondition { .. } | Error::AlreadyExists { .. }) => Ok(1),
-                Err(error) => Err(error),
-            };
-        }
         let mut left = 0;
         for batch in objects.chunks(BATCH) {
-            left += self.delete_batch(batch).await?;
+            left += self.delete_some(batch).await?;
         }
         Ok(left)
     }

@@ -126,6 +126,26 @@ async fn a_renamed_file_that_is_written_meanwhile_stays() {
     assert_eq!(gateway.store.object("old").unwrap(), b"newer");
 }
 
+/// A store that does not take the condition of a delete gets it without, then and from then on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_is_renamed_on_a_store_without_conditional_deletes() {
+    for status in [400, 501] {
+        let gateway = Gateway::on(Store::s3());
+        let server = server(&gateway);
+        let mut client = gateway.client().await;
+        for (name, deletes) in [("first", 2), ("second", 1)] {
+            gateway.store.put("old", name.as_bytes());
+            server.forget_requests();
+            if name == "first" {
+                server.fail_next("DeleteObject", 1, status);
+            }
+            rename(&mut client, "old", name, 250).await;
+            assert_eq!(server.count("DeleteObject"), deletes, "{status}");
+        }
+        assert_eq!(gateway.store.keys(), ["first", "second"]);
+    }
+}
+
 /// A directory is what an unfinished rename has left only if both say so.
 #[tokio::test(flavor = "multi_thread")]
 async fn only_its_own_remains_may_be_there() {
