@@ -19,7 +19,7 @@ use url::Url;
 use crate::telemetry::Metrics;
 
 use super::metered::measure;
-use super::raw::{Query, Raw, RawObject, RawPage, bare, one_by_one};
+use super::raw::{Query, Raw, RawObject, RawPage, SMALL_RANGE, bare, one_by_one, small};
 use super::requests::{Ask, Sender, Sign, url_of, with_query};
 
 /// The wait between two looks at a copy that is under way.
@@ -309,8 +309,8 @@ impl Raw for AzureKeys {
     }
 
     async fn get(&self, key: &str) -> Result<Bytes> {
-        let answer = self.send("get", self.about(Method::GET, key)).await?;
-        Ok(answer.into_body())
+        let ask = self.about(Method::GET, key).with("range", SMALL_RANGE);
+        small(self.send("get", ask).await.map(Response::into_body))
     }
 
     async fn delete(&self, key: &str) -> Result<()> {

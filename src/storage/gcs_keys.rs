@@ -19,7 +19,7 @@ use crate::telemetry::Metrics;
 
 use super::gcs_upload::Composition;
 use super::metered::measure;
-use super::raw::{Query, Raw, RawObject, RawPage, one_by_one};
+use super::raw::{Query, Raw, RawObject, RawPage, SMALL_RANGE, one_by_one, small};
 use super::requests::{Ask, Sender, Sign, url_of, with_query};
 use super::s3_listing;
 
@@ -138,7 +138,8 @@ impl Raw for GcsKeys {
     }
 
     async fn get(&self, key: &str) -> Result<Bytes> {
-        self.send("get", self.about(Method::GET, key)).await
+        let ask = self.about(Method::GET, key).with("range", SMALL_RANGE);
+        small(self.send("get", ask).await)
     }
 
     async fn delete(&self, key: &str) -> Result<()> {

@@ -30,6 +30,7 @@ mod local_append;
 mod memory_keys;
 mod metered;
 mod multipart;
+mod note;
 mod open;
 mod pages;
 mod part;

@@ -13,8 +13,16 @@ use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt};
 use object_store::{Error, ObjectMeta, Result};
 
+use super::error::refused_with;
+
 /// Requests of one operation that are under way at once.
 pub(super) const PARALLEL: usize = 16;
+
+/// What a small object has at most. Our notes, with two keys in them, are smaller.
+pub(super) const SMALL: usize = 8192;
+
+/// The value of `Range` for so much.
+pub(super) const SMALL_RANGE: &str = "bytes=0-8191";
 
 /// What a listing is asked for.
 #[derive(Debug, Clone, Copy)]
@@ -72,7 +80,7 @@ pub(super) trait Raw: fmt::Debug + Send + Sync {
     /// Writes a small object. With `create`, only where there is none, on stores that have conditions.
     async fn put(&self, key: &str, body: Bytes, create: bool) -> Result<()>;
 
-    /// Reads a small object.
+    /// Reads the first [`SMALL`] bytes of an object.
     async fn get(&self, key: &str) -> Result<Bytes>;
 
     /// Deletes an object. It is no error if there was none.
@@ -88,6 +96,15 @@ pub(super) trait Raw: fmt::Debug + Send + Sync {
     /// Waits until a copy that the store has accepted is there.
     async fn settle_copy(&self, _key: &str) -> Result<()> {
         Ok(())
+    }
+}
+
+/// What a request for [`SMALL_RANGE`] gives. Stores refuse any range of an empty object.
+pub(super) fn small(answer: Result<Bytes>) -> Result<Bytes> {
+    match answer {
+        Ok(body) => Ok(body.slice(..body.len().min(SMALL))),
+        Err(error) if refused_with(&error) == Some(416) => Ok(Bytes::new()),
+        Err(error) => Err(error),
     }
 }
 

@@ -21,6 +21,7 @@ use object_store::path::Path;
 use object_store::{GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt};
 
 use super::directories::marker;
+use super::note::{self, Note};
 use super::pages::PAGE;
 use super::raw::{PARALLEL, Query, Raw, RawObject, RawPage, bare};
 use super::{Storage, StorageError, verdict};
@@ -28,53 +29,11 @@ use super::{Storage, StorageError, verdict};
 /// Why a directory can't be renamed.
 const HIDDEN: &str = "there is a key in it that FTP can't show";
 
-/// The first line of a note.
-const TITLE: &str = "bucketferry: this directory is being renamed";
+/// The same, in the case that looks like a directory.
+const SLASH: &str = "there is an object with content in it whose key ends with a slash";
 
 /// How often the log tells how far a rename is.
 const PROGRESS: Duration = Duration::from_secs(10);
-
-/// What a rename leaves in place of a marker while it runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Note {
-    id: String,
-    from: String,
-    to: String,
-    /// The directory had a marker, and is to have one.
-    kept: bool,
-}
-
-impl Note {
-    fn new(from: &Path, to: &Path, kept: bool) -> Self {
-        Self {
-            id: format!("{:032x}", rand::random::<u128>()),
-            from: from.to_string(),
-            to: to.to_string(),
-            kept,
-        }
-    }
-
-    fn write(&self) -> Bytes {
-        let Self { id, from, to, kept } = self;
-        format!("{TITLE}\nid {id}\nkept {kept}\nfrom {from}\nto {to}\n").into()
-    }
-
-    fn read(body: &[u8]) -> Option<Self> {
-        let mut lines = std::str::from_utf8(body).ok()?.lines();
-        let title = lines.next()?;
-        let mut value = |name: &str| {
-            let line = lines.next()?;
-            Some(line.strip_prefix(name)?.strip_prefix(' ')?.to_owned())
-        };
-        let note = Self {
-            id: value("id")?,
-            kept: value("kept")? == "true",
-            from: value("from")?,
-            to: value("to")?,
-        };
-        (title == TITLE).then_some(note)
-    }
-}
 
 /// What has become of one file.
 enum Copied {
@@ -113,7 +72,7 @@ impl Storage {
         let Some(raw) = self.raw() else {
             return Ok(None);
         };
-        let (old, new) = (note_at(raw, from).await?, note_at(raw, to).await?);
+        let (old, new) = (Note::at(raw, from).await?, Note::at(raw, to).await?);
         let this = |note: &Note| note.from == from.as_ref() && note.to == to.as_ref();
         Ok(old.filter(|old| new.as_ref() == Some(old) && this(old)))
     }
@@ -152,7 +111,7 @@ impl Storage {
 
 impl Rename<'_> {
     /// Looks at all keys before anything changes. What can't be named can't be moved, and must not be
-    /// left behind. Whether there is a marker.
+    /// left behind; what takes the place of a marker would be lost. Whether there is a marker.
     async fn survey(&mut self) -> Result<bool, StorageError> {
         let (mut kept, mut token) = (false, None);
         loop {
@@ -160,6 +119,7 @@ impl Rename<'_> {
             for object in &page.objects {
                 kept |= object.key == self.from;
                 self.target(&object.key)?;
+                self.check_marker(object).await?;
             }
             self.total += page.objects.len();
             match page.next {
@@ -167,6 +127,15 @@ impl Rename<'_> {
                 None => return Ok(kept),
             }
         }
+    }
+
+    /// Markers are made anew, not copied: one with content that is not ours must stay.
+    async fn check_marker(&self, object: &RawObject) -> Result<(), StorageError> {
+        if !note::is_foreign(self.raw, object).await? {
+            return Ok(());
+        }
+        tracing::warn!(key = object.key, "{SLASH}, it can't be renamed");
+        Err(StorageError::Name(SLASH.to_owned()))
     }
 
     /// The old name's note comes first: alone it allows nothing.
@@ -240,6 +209,7 @@ impl Rename<'_> {
     async fn copy(&self, object: RawObject) -> Result<Copied, StorageError> {
         let target = self.target(&object.key)?;
         if object.key.ends_with('/') {
+            self.check_marker(&object).await?;
             self.raw.put(&target, Bytes::new(), false).await?;
             return Ok(Copied::There(object));
         }
@@ -382,14 +352,6 @@ impl Rename<'_> {
     }
 }
 
-async fn note_at(raw: &dyn Raw, directory: &Path) -> Result<Option<Note>, StorageError> {
-    match raw.get(&marker(directory)).await {
-        Ok(body) => Ok(Note::read(&body)),
-        Err(object_store::Error::NotFound { .. }) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
-
 /// The mark of the upload that an object comes from. Copies have it too.
 async fn mark(store: &dyn ObjectStore, key: &Path) -> Result<Option<String>, StorageError> {
     let head = GetOptions {
@@ -412,22 +374,4 @@ fn meta(object: &RawObject) -> Result<ObjectMeta, StorageError> {
 
 fn path(key: &str) -> Result<Path, StorageError> {
     Ok(Path::parse(key).map_err(object_store::Error::from)?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_note_is_read_as_it_was_written() {
-        let note = Note::new(&Path::from("in/a b"), &Path::from("out"), true);
-        assert_eq!(Note::read(&note.write()), Some(note.clone()));
-        assert_ne!(
-            Note::new(&Path::from("in/a b"), &Path::from("out"), true),
-            note
-        );
-        for other in [&b""[..], b"\xff", b"id 1\nkept true\nfrom a\nto b\n"] {
-            assert_eq!(Note::read(other), None);
-        }
-    }
 }

@@ -14,7 +14,7 @@ use object_store::{Error, Result};
 use serde::Deserialize;
 
 use super::error::refused_with;
-use super::raw::{Query, Raw, RawObject, RawPage, bare};
+use super::raw::{Query, Raw, RawObject, RawPage, SMALL_RANGE, bare, small};
 use super::s3_listing;
 use super::signed::SignedS3;
 
@@ -168,7 +168,8 @@ impl Raw for S3Keys {
 
     async fn get(&self, key: &str) -> Result<Bytes> {
         let ask = self.s3.about(Method::GET, key).await?;
-        self.s3.send("get", ask).await
+        let ask = ask.with("range", SMALL_RANGE);
+        small(self.s3.send("get", ask).await)
     }
 
     async fn delete(&self, key: &str) -> Result<()> {

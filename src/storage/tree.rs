@@ -13,7 +13,7 @@ use crate::session::{Entry, FtpPath};
 
 use super::assembly::Base;
 use super::directories::Directories;
-use super::rename::Note;
+use super::note::Note;
 use super::{Storage, StorageError, permit};
 
 /// S3 copies no more in one request.

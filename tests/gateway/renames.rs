@@ -1,6 +1,6 @@
 //! Renames of directories: whole, in little memory, and to be taken up again by whoever asks for the same.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::ftp::Client;
 use crate::support::process::Process;
@@ -163,6 +163,37 @@ async fn only_its_own_remains_may_be_there() {
     // Another name is free, and then the first rename is over.
     rename(&mut client, "old", "else", 250).await;
     each_is_somewhere(server(&gateway), "else", "new");
+}
+
+/// A key may end with a slash and be no marker; what is in it must not be lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_in_the_place_of_a_marker_is_not_lost() {
+    for place in ["old/", "old/sub/"] {
+        for content in [noise(5), noise(MIB)] {
+            let gateway = Gateway::on(Store::s3());
+            gateway.store.put("old/a.txt", b"x");
+            gateway.store.put(place, &content);
+            let mut client = gateway.client().await;
+            let reply = rename(&mut client, "old", "new", 553).await;
+            assert!(reply.contains("ends with a slash"), "{reply}");
+            assert!(gateway.store.object(place).unwrap() == content);
+            let keys = gateway.store.keys();
+            assert!(!keys.iter().any(|key| key.starts_with("new")), "{keys:?}");
+        }
+    }
+}
+
+/// A directory that looks as if it held a note costs no more than a note, however large that is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_huge_marker_is_not_read_whole() {
+    let gateway = Gateway::on(Store::s3());
+    gateway.store.put("old/a.txt", b"x");
+    gateway.store.put("new/", &noise(64 * MIB));
+    server(&gateway).limit_answers(MIB as u64);
+    let mut client = gateway.client().await;
+    let began = Instant::now();
+    rename(&mut client, "old", "new", 553).await;
+    assert!(began.elapsed() < Duration::from_secs(10));
 }
 
 /// What others put at the new name before the rename is taken up again is theirs.
