@@ -38,6 +38,9 @@ pub enum StorageError {
     /// The object was changed by another while it was being used.
     #[error("changed by another at the same time")]
     Conflict,
+    /// A rename that runs touches the same directory.
+    #[error("a rename of the same directory runs")]
+    Renaming,
     /// The object was replaced or deleted while it was being sent.
     #[error("replaced or deleted while it was sent")]
     Replaced,
@@ -188,6 +191,12 @@ impl StorageError {
                 "conflict",
                 450,
                 "Changed by another at the same time, try again",
+                K::TransientFileNotAvailable,
+            ),
+            Self::Renaming => row(
+                "conflict",
+                450,
+                "A rename of this directory is under way, try again later",
                 K::TransientFileNotAvailable,
             ),
             Self::Replaced => row(

@@ -41,6 +41,7 @@ mod probe;
 mod publish;
 mod raw;
 mod rename;
+mod renaming;
 mod requests;
 mod s3_keys;
 mod s3_listing;
@@ -77,6 +78,7 @@ use format::FactsOf;
 use key::KeySpace;
 use metered::Metered;
 use parts::PartSizes;
+use renaming::Renaming;
 use unfinished::Unfinished;
 use upload::Sender;
 
@@ -93,6 +95,8 @@ pub struct Storage {
     appending: Appending,
     /// Slow uploads could not be moved to `upload.spill_dir` the last time.
     spill_fails: Arc<AtomicBool>,
+    /// Directories that are being renamed.
+    renaming: Renaming,
     /// Uploads whose clients may come back, if that is wanted.
     unfinished: Option<Unfinished>,
     keys: KeySpace,
@@ -152,6 +156,7 @@ impl Storage {
             assembly: Arc::new(Assembly::new(store, opened.means)),
             appending: Appending::default(),
             spill_fails: Arc::default(),
+            renaming: Renaming::default(),
             unfinished: config
                 .upload
                 .resume_window

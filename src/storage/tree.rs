@@ -142,6 +142,8 @@ impl Storage {
             }
             Source::Directory(key) => {
                 let target = self.keys.directory(user, to)?;
+                let only = self.renaming.begin(key, &target);
+                let _only = only.ok_or(StorageError::Renaming)?;
                 let begun = self.check_directory_target(user, key, to, &target).await?;
                 self.rename_directory(key, &target, begun).await?;
             }

@@ -165,6 +165,29 @@ async fn only_its_own_remains_may_be_there() {
     each_is_somewhere(server(&gateway), "else", "new");
 }
 
+/// Whoever asks again while the first rename runs is told so, and the first is not disturbed.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_rename_does_not_run_twice_at_once() {
+    let gateway = Gateway::on(Store::s3());
+    let server = server(&gateway);
+    fill(server, "old");
+    server.put("other/a.txt", "x");
+    server.stall("DeleteObjects", Duration::from_secs(20));
+    let (mut first, mut second) = (gateway.client().await, gateway.client().await);
+    first.expect("RNFR old", 350).await;
+    first.send("RNTO new").await;
+    server.wait_for("DeleteObjects", 1).await;
+    let reply = rename(&mut second, "old", "new", 450).await;
+    assert!(reply.contains("under way"), "{reply}");
+    rename(&mut second, "old", "elsewhere", 450).await;
+    rename(&mut second, "other", "another", 250).await;
+    server.heal();
+    first.expect_reply(250).await;
+    is_moved(server, "old", "new");
+    assert_eq!(gateway.store.keys().len(), MANY + 1);
+    rename(&mut second, "new", "old", 250).await;
+}
+
 /// A key may end with a slash and be no marker; what is in it must not be lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_in_the_place_of_a_marker_is_not_lost() {
