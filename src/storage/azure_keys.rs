@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -18,6 +18,7 @@ use url::Url;
 
 use crate::telemetry::Metrics;
 
+use super::azure_copy::CopyWatch;
 use super::metered::measure;
 use super::raw::{Query, Raw, RawObject, RawPage, SMALL_RANGE, bare, one_by_one, small};
 use super::requests::{Ask, Sender, Sign, url_of, with_query};
@@ -337,16 +338,16 @@ impl Raw for AzureKeys {
 
     /// Azure copies in the background, and says yes before it is done.
     async fn settle_copy(&self, key: &str) -> Result<()> {
+        let mut watch = CopyWatch::new(Instant::now());
         loop {
             let answer = self.send("head", self.about(Method::HEAD, key)).await?;
-            let status = answer.headers().get("x-ms-copy-status");
-            match status.and_then(|status| status.to_str().ok()) {
-                None | Some("success") => return Ok(()),
-                Some("pending") => tokio::time::sleep(COPY_WAIT).await,
-                Some(status) => {
+            match watch.is_over(answer.headers(), Instant::now()) {
+                Ok(true) => return Ok(()),
+                Ok(false) => tokio::time::sleep(COPY_WAIT).await,
+                Err(why) => {
                     return Err(Error::Generic {
                         store: "MicrosoftAzure",
-                        source: format!("the copy to {key} has ended as {status}").into(),
+                        source: format!("the copy to {key} {why}").into(),
                     });
                 }
             }

@@ -10,6 +10,7 @@ mod ahead;
 mod appending;
 mod assembly;
 mod attributes;
+mod azure_copy;
 mod azure_keys;
 mod azure_upload;
 mod backend;
