@@ -20,7 +20,7 @@ use crate::telemetry::Metrics;
 
 use super::azure_copy::CopyWatch;
 use super::metered::measure;
-use super::raw::{Query, Raw, RawObject, RawPage, SMALL_RANGE, bare, one_by_one, small};
+use super::raw::{Query, Raw, RawObject, RawPage, SMALL_RANGE, bare, one_by_one, only_if, small};
 use super::requests::{Ask, Sender, Sign, url_of, with_query};
 
 /// The wait between two looks at a copy that is under way.
@@ -96,7 +96,7 @@ impl AzureKeys {
         let mut ask = ask.with("content-length", &blocks.len().to_string());
         ask.body = blocks.into();
         if let Some(e_tag) = e_tag {
-            ask = ask.with("if-match", e_tag);
+            ask = only_if(ask, "if-match", e_tag)?;
         }
         for (attribute, value) in attributes {
             ask = match attribute {
@@ -323,11 +323,12 @@ impl Raw for AzureKeys {
 
     async fn delete_unchanged(&self, objects: &[RawObject]) -> Result<usize> {
         let deletes = objects.iter().map(|object| {
-            let mut ask = self.about(Method::DELETE, &object.key);
-            if let Some(e_tag) = &object.e_tag {
-                ask = ask.with("if-match", &format!("\"{e_tag}\""));
-            }
-            async move { self.send("delete", ask).await.map(drop) }.boxed()
+            let ask = self.about(Method::DELETE, &object.key);
+            let ask = match &object.e_tag {
+                Some(e_tag) => only_if(ask, "if-match", &format!("\"{e_tag}\"")),
+                None => Ok(ask),
+            };
+            async move { self.send("delete", ask?).await.map(drop) }.boxed()
         });
         one_by_one(deletes.collect::<Vec<_>>().into_iter()).await
     }

@@ -19,7 +19,7 @@ use crate::telemetry::Metrics;
 
 use super::gcs_upload::Composition;
 use super::metered::measure;
-use super::raw::{Query, Raw, RawObject, RawPage, SMALL_RANGE, one_by_one, small};
+use super::raw::{Query, Raw, RawObject, RawPage, SMALL_RANGE, one_by_one, only_if, small};
 use super::requests::{Ask, Sender, Sign, url_of, with_query};
 use super::s3_listing;
 
@@ -68,7 +68,7 @@ impl GcsKeys {
         ask.url = with_query(ask.url, &[("compose", "")]);
         ask.body = components(composition).into();
         if composition.key == composition.base {
-            ask = ask.with(GENERATION, &composition.generation);
+            ask = only_if(ask, GENERATION, &composition.generation)?;
         }
         for (attribute, value) in &composition.attributes {
             ask = match attribute {
@@ -151,11 +151,12 @@ impl Raw for GcsKeys {
 
     async fn delete_unchanged(&self, objects: &[RawObject]) -> Result<usize> {
         let deletes = objects.iter().map(|object| {
-            let mut ask = self.about(Method::DELETE, &object.key);
-            if let Some(generation) = &object.generation {
-                ask = ask.with(GENERATION, generation);
-            }
-            async move { self.send("delete", ask).await.map(drop) }.boxed()
+            let ask = self.about(Method::DELETE, &object.key);
+            let ask = match &object.generation {
+                Some(generation) => only_if(ask, GENERATION, generation),
+                None => Ok(ask),
+            };
+            async move { self.send("delete", ask?).await.map(drop) }.boxed()
         });
         one_by_one(deletes.collect::<Vec<_>>().into_iter()).await
     }

@@ -11,9 +11,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt};
+use http::HeaderValue;
 use object_store::{Error, ObjectMeta, Result};
 
 use super::error::refused_with;
+use super::requests::Ask;
 
 /// Requests of one operation that are under way at once.
 pub(super) const PARALLEL: usize = 16;
@@ -99,6 +101,21 @@ pub(super) trait Raw: fmt::Debug + Send + Sync {
     }
 }
 
+/// A request with a condition. One that no header can hold is an error: without it, more would be done
+/// than was meant.
+pub(super) fn only_if(mut ask: Ask, name: &'static str, value: &str) -> Result<Ask> {
+    let value: HeaderValue = value.parse().map_err(|_| Error::Generic {
+        store: "store",
+        source: format!(
+            "{}: no request can hold the condition {name}: {value:?}",
+            ask.key
+        )
+        .into(),
+    })?;
+    ask.headers.insert(name, value);
+    Ok(ask)
+}
+
 /// What a request for [`SMALL_RANGE`] gives. Stores refuse any range of an empty object.
 pub(super) fn small(answer: Result<Bytes>) -> Result<Bytes> {
     match answer {
@@ -127,4 +144,20 @@ pub(super) async fn one_by_one<'a>(
         }
     }
     Ok(left)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+
+    use super::*;
+
+    #[test]
+    fn a_condition_is_never_left_out() {
+        let ask = || Ask::new(Method::DELETE, "http://store/a".parse().unwrap(), "a");
+        let only = only_if(ask(), "if-match", "\"ab\"").unwrap();
+        assert_eq!(only.headers["if-match"], "\"ab\"");
+        let error = only_if(ask(), "if-match", "\"a\nb\"").unwrap_err();
+        assert!(error.to_string().contains("if-match"), "{error}");
+    }
 }

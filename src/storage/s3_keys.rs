@@ -14,7 +14,7 @@ use object_store::{Error, Result};
 use serde::Deserialize;
 
 use super::error::refused_with;
-use super::raw::{Query, Raw, RawObject, RawPage, SMALL_RANGE, bare, small};
+use super::raw::{Query, Raw, RawObject, RawPage, SMALL_RANGE, bare, only_if, small};
 use super::s3_listing;
 use super::signed::SignedS3;
 
@@ -61,7 +61,7 @@ impl S3Keys {
     async fn delete_one(&self, object: &RawObject, versions: bool) -> Result<usize> {
         let mut ask = self.s3.about(Method::DELETE, &object.key).await?;
         if let Some(e_tag) = object.e_tag.as_ref().filter(|_| versions) {
-            ask = ask.with("if-match", &format!("\"{}\"", bare(e_tag)));
+            ask = only_if(ask, "if-match", &format!("\"{}\"", bare(e_tag)))?;
         }
         match self.s3.send("delete", ask).await {
             Ok(_) | Err(Error::NotFound { .. }) => Ok(0),
