@@ -14,6 +14,7 @@
 mod support;
 
 mod admin;
+mod appends;
 mod burst;
 mod commands;
 mod commit;
