@@ -37,6 +37,7 @@ mod spelling;
 mod tests;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -279,7 +280,8 @@ impl S3Server {
             content_type: Some(kind.to_owned()),
             ..Attributes::default()
         };
-        let object = Object::new(content, attributes, Checksum::default());
+        let ends = Object::new(content.ends(), attributes, Checksum::default());
+        let object = Object { content, ..ends };
         self.state().objects.insert(key.to_owned(), object);
     }
 
@@ -349,6 +351,11 @@ impl S3Server {
 
     pub(crate) fn forget_requests(&self) {
         self.faults.forget_log();
+    }
+
+    /// Bytes of all requests so far, heads and bodies.
+    pub(crate) fn received(&self) -> u64 {
+        self.faults.received.load(Ordering::SeqCst)
     }
 
     /// Waits until `operation` has been asked for so many times.

@@ -295,7 +295,7 @@ impl S3 for Api {
         let source = self.source(&bucket, &input.copy_source)?;
         source_preconditions!(input).check_source(source)?;
         let range = copy_range(input.copy_source_range.as_deref(), source.content.len)?;
-        let part = StoredPart::new(source.content.slice(&range), Checksum::default());
+        let part = StoredPart::copied(source.content.slice(&range));
         let result = CopyPartResult {
             e_tag: Some(part.etag()),
             last_modified: Some(part.modified.into()),

@@ -4,7 +4,7 @@
 //! says which step fails, not which request. They strike after the signature was checked and before the
 //! operation is done, unless said otherwise.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -33,6 +33,8 @@ pub(super) struct Faults {
     log: Mutex<Vec<String>>,
     /// Requests are Google's, and have a token where S3's are signed.
     pub(super) google: OnceLock<Arc<Mutex<Bucket>>>,
+    /// Bytes of all requests.
+    pub(super) received: Arc<AtomicU64>,
     in_hand: AtomicUsize,
     connected: AtomicUsize,
 }
@@ -99,6 +101,11 @@ impl Faults {
 
     pub(super) fn forget_log(&self) {
         self.log.lock().expect("the log").clear();
+    }
+
+    /// Counts bytes of requests.
+    pub(super) fn received(&self, bytes: u64) {
+        self.received.fetch_add(bytes, Ordering::SeqCst);
     }
 
     /// Counts a request that is being answered, until what it gives is dropped.

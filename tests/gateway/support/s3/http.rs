@@ -6,6 +6,7 @@
 use std::io;
 use std::net::TcpListener as StdListener;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -13,6 +14,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
+use hyper::header::{HeaderName, HeaderValue};
+use hyper::http::request::Parts;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -67,7 +70,8 @@ async fn answer(
     if faults.google.get().is_some() {
         google::read(&mut parts.headers);
     }
-    let incoming = Shared::new(incoming);
+    faults.received(head_of(&parts));
+    let incoming = Shared::new(incoming, Arc::clone(&faults.received));
     let mut body = Body::http_body(Upload::new(incoming.clone(), faults.bandwidth()));
     if let Some(bucket) = faults.google.get()
         && google::is_compose(&parts)
@@ -94,6 +98,13 @@ async fn answer(
         Some(bandwidth) => response.map(|body| slowed(body, bandwidth)),
         None => response,
     })
+}
+
+/// Bytes of a request before its body, as HTTP/1.1 writes them.
+fn head_of(parts: &Parts) -> u64 {
+    let line = format!("{} {} HTTP/1.1\r\n", parts.method, parts.uri).len();
+    let header = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 4;
+    (line + parts.headers.iter().map(header).sum::<usize>() + 2) as u64
 }
 
 /// One request, as the gate and the connection both see it.
@@ -164,16 +175,25 @@ fn slowed(body: Body, bandwidth: u64) -> Body {
 
 /// A request's body, still within reach when the operation has let go of it.
 #[derive(Clone)]
-struct Shared(Arc<Mutex<Incoming>>);
+struct Shared {
+    incoming: Arc<Mutex<Incoming>>,
+    received: Arc<AtomicU64>,
+}
 
 impl Shared {
-    fn new(incoming: Incoming) -> Self {
-        Self(Arc::new(Mutex::new(incoming)))
+    fn new(incoming: Incoming, received: Arc<AtomicU64>) -> Self {
+        let incoming = Arc::new(Mutex::new(incoming));
+        Self { incoming, received }
     }
 
     fn poll(&self, context: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
-        let mut incoming = self.0.lock().expect("the body");
-        Pin::new(&mut *incoming).poll_frame(context)
+        let mut incoming = self.incoming.lock().expect("the body");
+        let frame = ready!(Pin::new(&mut *incoming).poll_frame(context));
+        if let Some(Ok(frame)) = &frame {
+            let bytes = frame.data_ref().map_or(0, Bytes::len);
+            self.received.fetch_add(bytes as u64, Ordering::SeqCst);
+        }
+        Poll::Ready(frame)
     }
 
     async fn drain(&self) {
@@ -181,7 +201,7 @@ impl Shared {
     }
 
     fn inspect<T>(&self, look: impl FnOnce(&Incoming) -> T) -> T {
-        look(&self.0.lock().expect("the body"))
+        look(&self.incoming.lock().expect("the body"))
     }
 }
 
