@@ -115,17 +115,24 @@ impl Unfinished {
         Some(size)
     }
 
-    /// The upload, to go on with.
-    pub(super) fn take(&self, user: &str, key: &Path) -> Option<Sink> {
+    /// The upload, to go on with, if it is still of this size: between asking and taking, its time may
+    /// end, or another session put its own there.
+    pub(super) fn take(&self, user: &str, key: &Path, size: u64) -> Option<Sink> {
         let place = (user.to_owned(), key.clone());
-        let upload = self.state().take(&place)?;
-        upload.sink.map(|sink| *sink)
+        let mut state = self.state();
+        let sink = state.uploads.get(&place)?.sink.as_ref()?;
+        if sink.size() != size {
+            return None;
+        }
+        state.take(&place)?.sink.map(|sink| *sink)
     }
 
     /// Discards what is kept, as it begins anew.
     pub(super) async fn forget(&self, user: &str, key: &Path) {
-        if let Some(sink) = self.take(user, key) {
-            discard(sink).await;
+        let place = (user.to_owned(), key.clone());
+        let upload = self.state().take(&place);
+        if let Some(sink) = upload.and_then(|upload| upload.sink) {
+            discard(*sink).await;
         }
     }
 
@@ -145,17 +152,15 @@ impl Unfinished {
 
     /// Discards an upload when its time is over.
     async fn watch_over(&self, place: &Place, number: u64) {
-        loop {
-            let Some(until) = self.state().until(place, number) else {
-                return;
+        let upload = loop {
+            let until = match self.state().take_expired(place, number) {
+                Expired::Gone => return,
+                Expired::NotYet(until) => until,
+                Expired::Now(upload) => break upload,
             };
-            if Instant::now() >= until {
-                break;
-            }
             tokio::time::sleep_until(until).await;
-        }
-        let upload = self.state().take(place);
-        if let Some(sink) = upload.and_then(|upload| upload.sink) {
+        };
+        if let Some(sink) = upload.sink {
             let (user, key) = place;
             tracing::info!(user, %key, "the client did not come back, discarding its upload");
             discard(*sink).await;
@@ -173,6 +178,14 @@ impl Unfinished {
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether the time of an upload is over.
+enum Expired {
+    /// It is kept no more.
+    Gone,
+    NotYet(Instant),
+    Now(Upload),
 }
 
 /// A place that was made for an upload.
@@ -243,9 +256,15 @@ impl State {
         Some(upload)
     }
 
-    fn until(&self, place: &Place, number: u64) -> Option<Instant> {
-        let upload = self.uploads.get(place)?;
-        (upload.number == number).then_some(upload.until)
+    fn take_expired(&mut self, place: &Place, number: u64) -> Expired {
+        let until = match self.uploads.get(place) {
+            Some(upload) if upload.number == number => upload.until,
+            _ => return Expired::Gone,
+        };
+        if Instant::now() < until {
+            return Expired::NotYet(until);
+        }
+        self.take(place).map_or(Expired::Gone, Expired::Now)
     }
 }
 

@@ -181,10 +181,10 @@ impl Storage {
         asked: u64,
     ) -> Result<Option<Sink>, StorageError> {
         let size = self.unfinished_size(user, key).await.unwrap_or(0);
-        if asked != size {
-            return Err(StorageError::Restart { asked, size });
+        match self.take_unfinished(user, key, asked) {
+            None if asked > 0 => Err(StorageError::Restart { asked, size }),
+            kept => Ok(kept),
         }
-        Ok(self.take_unfinished(user, key))
     }
 
     /// The same for `APPE`, which names no offset: it goes on with what it was told of, and nothing else.
@@ -200,14 +200,12 @@ impl Storage {
             }
             return Ok(None);
         };
-        if self.unfinished_size(user, key).await != Some(told) {
-            return Err(StorageError::Conflict);
-        }
-        Ok(self.take_unfinished(user, key))
+        let kept = self.take_unfinished(user, key, told);
+        kept.map(Some).ok_or(StorageError::Conflict)
     }
 
-    fn take_unfinished(&self, user: &User, key: &Path) -> Option<Sink> {
-        self.unfinished.as_ref()?.take(&user.name, key)
+    fn take_unfinished(&self, user: &User, key: &Path, size: u64) -> Option<Sink> {
+        self.unfinished.as_ref()?.take(&user.name, key, size)
     }
 
     /// How much is kept of an upload of this user's that was cut off.
