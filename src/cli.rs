@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use bucketferry::auth::{UserTable, Users, generate_password, hash_password};
 use bucketferry::config::{Config, ConfigErrors, ConfigFile, Flag, Sources};
+use bucketferry::edge::{Tls, TlsError};
 use bucketferry::gateway::Gateway;
 use bucketferry::shutdown::{Shutdown, on_signals};
 use bucketferry::storage::{OpenError, Storage};
@@ -79,9 +80,9 @@ enum Failure {
 }
 
 impl Failure {
-    /// Options that the store refuses are a wrong configuration too: starting again won't help.
+    /// Options that the store refuses and certificates that can't be used are a wrong configuration too: starting again won't help.
     fn of_start(error: anyhow::Error) -> Self {
-        if error.is::<OpenError>() {
+        if error.is::<OpenError>() || error.is::<TlsError>() {
             Self::Config(format!("{error:#}"))
         } else {
             Self::Other(error)
@@ -138,6 +139,9 @@ fn check(settings: &Settings, offline: bool) -> Result<(), Failure> {
         Ok(_) => {}
         Err(Failure::Config(report)) => faults.push(report),
         Err(other) => return Err(other),
+    }
+    if let Err(error) = Tls::load(&config) {
+        faults.push(error.to_string());
     }
     match Storage::open(&config, Metrics::new()?.into()) {
         Err(error) => faults.push(format!("{:#}", anyhow::Error::from(error))),

@@ -12,7 +12,7 @@ use crate::address::AddressBook;
 use crate::admin::{Admin, Readiness};
 use crate::auth::{Authenticator, LockoutPolicy, ReloadOutcome, Users};
 use crate::config::Config;
-use crate::edge::{Descriptors, Edge, Parts, StoreConnections, raise_open_files};
+use crate::edge::{Descriptors, Edge, Parts, StoreConnections, Tls, raise_open_files};
 use crate::ftp::Ftp;
 use crate::session::{Admission, Registry};
 use crate::shutdown::Shutdown;
@@ -64,11 +64,13 @@ impl Gateway {
             max_sessions: descriptors.max_sessions(),
             max_sessions_per_ip: config.limits.max_sessions_per_ip,
         });
+        let tls = Tls::load(config)?;
         let authenticator = Authenticator::new(users.clone(), lockout(config));
         let ftp = Ftp::new(authenticator, Arc::clone(&storage), logging::slog_bridge());
         let parts = Parts {
             ftp,
             address: AddressBook::new(&config.passive),
+            tls: tls.clone(),
             descriptors,
             registry: registry.clone(),
             metrics: Arc::clone(&metrics),
@@ -98,6 +100,10 @@ impl Gateway {
         tokio::spawn(background.clone().run_until_cancelled_owned(probing));
         tokio::spawn(note_drain(shutdown.clone(), readiness));
         watch_users(users, config, Arc::clone(&metrics), background.clone());
+        if let Some(tls) = tls {
+            let metrics = Arc::clone(&metrics);
+            tokio::spawn(tls.watch(config.tls.reload_interval, metrics, background.clone()));
+        }
         tracing::info!(
             listen = ?addresses,
             admin = %admin.address(),

@@ -18,8 +18,10 @@ use super::{
     hashing::{HashingFailed, HashingSlots},
     lockout::{Attempt, LockedOut, Lockout, LockoutPolicy},
     reload::Users,
+    table::Candidate,
     user::User,
 };
+use crate::config::RequireTls;
 
 /// Tells who may log in.
 pub struct Authenticator {
@@ -51,15 +53,18 @@ pub enum Denied {
     UnknownUser,
     /// There is, but the password is not theirs.
     WrongPassword,
+    /// The password may be right, but the client's certificate is not theirs, or it has none.
+    WrongCertificate,
 }
 
 impl LoginError {
-    /// The outcome as a metric's label: `unknown_user`, `wrong_password`, `locked_out` or
-    /// `unavailable`.
+    /// The outcome as a metric's label: `unknown_user`, `wrong_password`,
+    /// `wrong_certificate`, `locked_out` or `unavailable`.
     pub fn outcome(&self) -> &'static str {
         match self {
             Self::Denied(Denied::UnknownUser) => "unknown_user",
             Self::Denied(Denied::WrongPassword) => "wrong_password",
+            Self::Denied(Denied::WrongCertificate) => "wrong_certificate",
             Self::LockedOut => "locked_out",
             Self::Unavailable(_) => "unavailable",
         }
@@ -89,7 +94,8 @@ impl Authenticator {
         }
     }
 
-    /// Whether `name` with `password` may log in from `peer`. Waits for its turn when many log in
+    /// Whether `name` with `password` may log in from `peer`, whose verified certificate has these
+    /// names. Waits for its turn when many log in
     /// at once, and then takes as long as the hash does: milliseconds to seconds.
     ///
     /// # Errors
@@ -99,6 +105,7 @@ impl Authenticator {
         name: &str,
         password: &str,
         peer: IpAddr,
+        certificate_names: &[String],
     ) -> Result<Arc<User>, LoginError> {
         let attempt = self.lockout.begin(name, peer).await?;
         let login = Login {
@@ -106,9 +113,22 @@ impl Authenticator {
             decoys: self.decoys.clone(),
             name: name.to_owned(),
             password: password.to_owned(),
+            certificate_names: certificate_names.to_owned(),
             attempt,
         };
         self.slots.run(move || login.verify()).await?
+    }
+
+    /// What the user of this name must encrypt.
+    pub fn required_tls(&self, name: &str) -> RequireTls {
+        let required = self.users.current().required_tls(name);
+        required.unwrap_or(RequireTls::None)
+    }
+
+    /// Whether a client needs no password to be this user, because its certificate has one of these
+    /// names.
+    pub fn knows_by_certificate(&self, name: &str, names: &[String]) -> bool {
+        self.users.current().is_known_by_certificate(name, names)
     }
 
     /// How many hashes have been verified, or begun to be, since the start.
@@ -129,29 +149,37 @@ struct Login {
     decoys: RandomState,
     name: String,
     password: String,
+    certificate_names: Vec<String>,
     attempt: Attempt,
 }
 
 impl Login {
     fn verify(self) -> Result<Arc<User>, LoginError> {
         let users = self.users.current();
-        let candidate = users.candidate(&self.name, &self.decoys);
-        let is_right = candidate
-            .hash
-            .verify(&self.password)
-            .map_err(HashingFailed::from)?;
-        match candidate.user {
-            Some(user) if is_right => {
+        match self.verdict(&users.candidate(&self.name, &self.decoys))? {
+            Ok(user) => {
                 self.attempt.succeeded();
-                Ok(Arc::clone(user))
+                Ok(user)
             }
-            known => {
+            Err(denied) => {
                 self.attempt.failed();
-                Err(LoginError::Denied(
-                    known.map_or(Denied::UnknownUser, |_| Denied::WrongPassword),
-                ))
+                Err(LoginError::Denied(denied))
             }
         }
+    }
+
+    fn verdict(&self, candidate: &Candidate) -> Result<Result<Arc<User>, Denied>, HashingFailed> {
+        let known = candidate.user.filter(|_| candidate.without_password);
+        if let Some(user) = known.filter(|user| user.takes(&self.certificate_names)) {
+            return Ok(Ok(Arc::clone(user)));
+        }
+        let is_right = candidate.hash.verify(&self.password)? && !candidate.without_password;
+        Ok(match candidate.user {
+            None => Err(Denied::UnknownUser),
+            Some(user) if !user.takes(&self.certificate_names) => Err(Denied::WrongCertificate),
+            Some(_) if !is_right => Err(Denied::WrongPassword),
+            Some(user) => Ok(Arc::clone(user)),
+        })
     }
 }
 
@@ -187,7 +215,7 @@ mod tests {
     }
 
     async fn outcome(door: &Authenticator, name: &str, password: &str) -> &'static str {
-        match door.authenticate(name, password, PEER).await {
+        match door.authenticate(name, password, PEER, &[]).await {
             Ok(user) => {
                 assert_eq!(user.name, name);
                 "ok"
@@ -264,8 +292,11 @@ mod tests {
     #[tokio::test]
     async fn a_client_reads_the_same_for_an_unknown_user_and_a_wrong_password() {
         let door = authenticator(NEVER);
-        let unknown = door.authenticate("nobody", "x", PEER).await.unwrap_err();
-        let wrong = door.authenticate("anna", "x", PEER).await.unwrap_err();
+        let unknown = door
+            .authenticate("nobody", "x", PEER, &[])
+            .await
+            .unwrap_err();
+        let wrong = door.authenticate("anna", "x", PEER, &[]).await.unwrap_err();
         assert_ne!(unknown.outcome(), wrong.outcome());
         assert_eq!(unknown.to_string(), wrong.to_string());
     }
@@ -330,7 +361,7 @@ mod tests {
         let door = authenticator(policy(1, 0));
         tokio::select! {
             biased;
-            _ = door.authenticate("anna", "x", PEER) => {}
+            _ = door.authenticate("anna", "x", PEER, &[]) => {}
             () = future::ready(()) => {} // the first poll has sent the hash on its way
         }
         assert_eq!(door.verifications(), 1);
@@ -340,7 +371,7 @@ mod tests {
     #[tokio::test]
     async fn who_is_logged_in_keeps_what_they_are() {
         let door = authenticator(NEVER);
-        let session = door.authenticate("anna", "right", PEER).await.unwrap();
+        let session = door.authenticate("anna", "right", PEER, &[]).await.unwrap();
         let before = User::clone(&session);
         drop(door);
         assert_eq!(*session, before);
@@ -349,7 +380,7 @@ mod tests {
     #[tokio::test]
     async fn a_hash_that_fails_is_unavailable_and_not_counted() {
         let user = User::unrestricted("anna".into()).into();
-        let hash = PasswordHash::Bcrypt("not a hash".into());
+        let hash = Some(PasswordHash::Bcrypt("not a hash".into()));
         let table = UserTable::from_accounts(vec![Account { user, hash }]);
         let door = Authenticator::new(table.into(), policy(1, 1));
         for _ in 0..3 {
@@ -360,7 +391,7 @@ mod tests {
     #[test]
     fn logins_can_be_spawned() {
         fn is_send<T: Send>(_: T) {}
-        is_send(authenticator(NEVER).authenticate("anna", "right", PEER));
+        is_send(authenticator(NEVER).authenticate("anna", "right", PEER, &[]));
     }
 
     #[test]

@@ -10,6 +10,8 @@ use std::{
     sync::Arc,
 };
 
+use crate::config::RequireTls;
+
 use super::{fault::UsersFileErrors, password::PasswordHash, user::User, users_file};
 
 /// The users who may log in.
@@ -22,7 +24,8 @@ pub struct UserTable {
 #[derive(Debug)]
 pub(super) struct Account {
     pub(super) user: Arc<User>,
-    pub(super) hash: PasswordHash,
+    /// `None` if the client's certificate is enough.
+    pub(super) hash: Option<PasswordHash>,
 }
 
 /// What a login is compared with.
@@ -31,6 +34,8 @@ pub(super) struct Candidate<'table> {
     pub(super) user: Option<&'table Arc<User>>,
     /// The user's hash, or some other user's.
     pub(super) hash: &'table PasswordHash,
+    /// The user has no password: the certificate is enough.
+    pub(super) without_password: bool,
 }
 
 impl UserTable {
@@ -49,6 +54,18 @@ impl UserTable {
     /// [`UsersFileErrors`]: all names and passwords that can't be.
     pub fn from_plain(users: Vec<(String, String)>) -> Result<Self, UsersFileErrors> {
         users_file::read_plain(users).map(Self::from_accounts)
+    }
+
+    /// What the user of this name must encrypt, if there is one and it is more strict than others.
+    pub(crate) fn required_tls(&self, name: &str) -> Option<RequireTls> {
+        self.accounts.get(name)?.user.require_tls
+    }
+
+    /// Whether the user of this name needs no password, because the client's certificate has one of these
+    /// names.
+    pub(super) fn is_known_by_certificate(&self, name: &str, names: &[String]) -> bool {
+        let account = self.accounts.get(name);
+        account.is_some_and(|account| account.hash.is_none() && account.user.takes(names))
     }
 
     /// How many users there are.
@@ -76,11 +93,13 @@ impl UserTable {
         match self.accounts.get(name) {
             Some(account) => Candidate {
                 user: Some(&account.user),
-                hash: &account.hash,
+                hash: account.hash.as_ref().unwrap_or(decoy),
+                without_password: account.hash.is_none(),
             },
             None => Candidate {
                 user: None,
                 hash: decoy,
+                without_password: false,
             },
         }
     }
@@ -90,8 +109,10 @@ impl UserTable {
     /// (rendezvous hashing). In a table of many kinds of hash all kinds get borrowed.
     fn decoy(&self, name: &str, decoys: &RandomState) -> &PasswordHash {
         let weight = |account: &&Account| decoys.hash_one((name, &account.user.name));
-        let lender = self.accounts.values().max_by_key(weight);
-        lender.map_or(&PasswordHash::Never, |account| &account.hash)
+        let lenders = self.accounts.values().filter(|it| it.hash.is_some());
+        let lender = lenders.max_by_key(weight);
+        let hash = lender.and_then(|account| account.hash.as_ref());
+        hash.unwrap_or(&PasswordHash::Never)
     }
 }
 
@@ -105,7 +126,7 @@ mod tests {
         let account = |name: &String| Account {
             user: Arc::new(User::unrestricted(name.clone())),
             // The hash says whose it is, so that a test can see who lent it.
-            hash: PasswordHash::Bcrypt(name.clone()),
+            hash: Some(PasswordHash::Bcrypt(name.clone())),
         };
         UserTable::from_accounts(names.iter().map(account).collect())
     }

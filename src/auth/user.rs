@@ -6,7 +6,7 @@
 use std::fmt;
 
 use super::permissions::Permissions;
-use crate::config::{ByteSize, Overwrite};
+use crate::config::{ByteSize, Overwrite, RequireTls};
 
 /// The longest name a user may have, in characters.
 const LONGEST_NAME: usize = 128;
@@ -24,6 +24,10 @@ pub struct User {
     pub overwrite: Option<Overwrite>,
     /// The largest file the user may upload, in bytes; `None` leaves it to the gateway's own setting.
     pub max_size: Option<ByteSize>,
+    /// What must be encrypted, if more than the gateway's own setting says.
+    pub require_tls: Option<RequireTls>,
+    /// The name that the client's certificate must have; `None` takes any client.
+    pub certificate: Option<String>,
 }
 
 impl User {
@@ -35,7 +39,20 @@ impl User {
             permissions: Permissions::all(),
             overwrite: None,
             max_size: None,
+            require_tls: None,
+            certificate: None,
         }
+    }
+}
+
+impl User {
+    /// Whether a client whose certificate has these names may be this user. Names of hosts and of mail are
+    /// the same in small and in capital letters.
+    pub(super) fn takes(&self, names: &[String]) -> bool {
+        let Some(wanted) = &self.certificate else {
+            return true;
+        };
+        names.iter().any(|name| name.eq_ignore_ascii_case(wanted))
     }
 }
 

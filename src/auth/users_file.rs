@@ -21,16 +21,18 @@ use super::{
     table::Account,
     user::{ALLOWED_HOMES, ALLOWED_NAMES, User, is_valid_name, normalised_home},
 };
-use crate::config::{ByteSize, Overwrite};
+use crate::config::{ByteSize, Overwrite, RequireTls};
 
 /// The keys of a `[[user]]` table.
-const KEYS: [&str; 6] = [
+const KEYS: [&str; 8] = [
     "name",
     "password_hash",
     "home",
     "permissions",
     "overwrite",
     "max_size",
+    "require_tls",
+    "certificate",
 ];
 
 /// Reads the text of a users file.
@@ -136,7 +138,7 @@ impl Reader {
         match PasswordHash::in_memory(password) {
             Ok(hash) => self.accounts.push(Account {
                 user: User::unrestricted(name).into(),
-                hash,
+                hash: Some(hash),
             }),
             Err(error) => {
                 let found = format!("not usable: {error}");
@@ -180,23 +182,40 @@ impl Entry<'_> {
     fn account(&mut self) -> Option<Account> {
         // All keys are read before the first `?`, so that all faults are found.
         let name = self.required("name", ALLOWED_NAMES, name);
-        let hash = self.required("password_hash", ALLOWED_HASHES, password_hash);
+        let certificate = self.optional("certificate", ALLOWED_CERTIFICATES, certificate);
+        let hash = self.password_hash();
         let home = self.optional("home", ALLOWED_HOMES, home);
         let words = format!("a list of any of {}", permissions::known_words());
         let permissions = self.optional("permissions", &words, permissions);
         let overwrite = self.optional("overwrite", "\"allow\" or \"deny\"", overwrite);
         let max_size = self.optional("max_size", "a size such as \"10 MiB\"", max_size);
+        let require_tls = self.optional("require_tls", ALLOWED_REQUIRE_TLS, require_tls);
         let user = User {
             name: name?,
             home: home.unwrap_or_else(|| "/".to_owned()),
             permissions: permissions.unwrap_or_else(Permissions::all),
             overwrite,
             max_size,
+            require_tls,
+            certificate,
         };
         Some(Account {
             user: Arc::new(user),
             hash: hash?,
         })
+    }
+
+    /// Who is known by a certificate may do without a password. The inner `None` is that.
+    #[expect(
+        clippy::option_option,
+        reason = "no hash is not the same as a wrong one"
+    )]
+    fn password_hash(&mut self) -> Option<Option<PasswordHash>> {
+        if self.table.contains_key("certificate") && !self.table.contains_key("password_hash") {
+            return Some(None);
+        }
+        self.required("password_hash", ALLOWED_HASHES, password_hash)
+            .map(Some)
     }
 
     fn required<T>(&mut self, key: &str, allowed: &str, read: Read<T>) -> Option<T> {
@@ -229,6 +248,27 @@ fn name(value: &Value) -> Result<String, String> {
 
 fn password_hash(value: &Value) -> Result<PasswordHash, String> {
     PasswordHash::parse(text(value)?).map_err(|unfit| unfit.to_string())
+}
+
+/// What a certificate may be called, for error messages.
+const ALLOWED_CERTIFICATES: &str = "the common name or an alternative name of a client's certificate, such as \"scanner-3.example\"";
+
+fn certificate(value: &Value) -> Result<String, String> {
+    let name = text(value)?;
+    is_valid_name(name)
+        .then(|| name.to_owned())
+        .ok_or_else(|| shown(name))
+}
+
+const ALLOWED_REQUIRE_TLS: &str = "\"none\", \"control\" or \"all\"";
+
+fn require_tls(value: &Value) -> Result<RequireTls, String> {
+    match text(value)? {
+        "none" => Ok(RequireTls::None),
+        "control" => Ok(RequireTls::Control),
+        "all" => Ok(RequireTls::All),
+        other => Err(shown(other)),
+    }
 }
 
 fn home(value: &Value) -> Result<String, String> {
@@ -312,7 +352,7 @@ mod tests {
     #[test]
     fn every_key_is_read() {
         let text = user(
-            "home = \"/scans/\"\npermissions = [\"list\", \"write\"]\noverwrite = \"deny\"\nmax_size = \"10 MiB\"",
+            "home = \"/scans/\"\npermissions = [\"list\", \"write\"]\noverwrite = \"deny\"\nmax_size = \"10 MiB\"\nrequire_tls = \"all\"\ncertificate = \"scanner-3.example\"",
         );
         let expected = User {
             name: "anna".into(),
@@ -320,6 +360,8 @@ mod tests {
             permissions: [Permission::List, Permission::Write].into_iter().collect(),
             overwrite: Some(Overwrite::Deny),
             max_size: Some(ByteSize(10 << 20)),
+            require_tls: Some(RequireTls::All),
+            certificate: Some("scanner-3.example".into()),
         };
         assert_eq!(*only_user(&text), expected);
         assert_eq!(
@@ -456,6 +498,8 @@ mod tests {
         assert!(
             plain(&[("anna", "secret")]).unwrap()[0]
                 .hash
+                .as_ref()
+                .unwrap()
                 .verify("secret")
                 .unwrap()
         );

@@ -136,8 +136,6 @@ pub(super) enum Problem {
     UnknownSetting { suggestion: Option<String> },
     #[error("no such section{}", did_you_mean(suggestion.as_deref()))]
     UnknownSection { suggestion: Option<String> },
-    #[error("[{section}] has no settings in this version")]
-    NoSettings { section: String },
     #[error("this is a section: write its settings below a line that names it in brackets")]
     NotASection,
     #[error("cannot read {path:?}: {reason}")]

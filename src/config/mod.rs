@@ -44,7 +44,10 @@ pub use self::sections::{
 };
 pub use self::size::ByteSize;
 pub use self::store::{StoreOptions, StoreUrl};
-pub use self::words::{ControlLoss, Driver, LogFormat, LogLevel, Overwrite, ReadyNeedsStore};
+pub use self::words::{
+    ClientAuth, ControlLoss, Driver, LogFormat, LogLevel, Overwrite, ReadyNeedsStore, RequireTls,
+    TlsVersion,
+};
 
 use self::error::Problem;
 use self::key::{Assignment, Key};
@@ -146,18 +149,6 @@ fn unknown_section(key: &Key, origin: Origin) -> ConfigError {
 
 /// The error for a setting that its section does not have.
 fn unknown_setting(key: &Key, origin: Origin) -> ConfigError {
-    let config = Config::default();
-    let section = config
-        .sections()
-        .into_iter()
-        .find(|it| it.name() == key.section);
-    let problem = if section.is_some_and(|it| it.settings().is_empty()) {
-        Problem::NoSettings {
-            section: key.section.clone(),
-        }
-    } else {
-        let suggestion = suggest::setting(key).map(|near| origin.spell(&near));
-        Problem::UnknownSetting { suggestion }
-    };
-    ConfigError::new(origin, key, problem)
+    let suggestion = suggest::setting(key).map(|near| origin.spell(&near));
+    ConfigError::new(origin, key, Problem::UnknownSetting { suggestion })
 }

@@ -15,7 +15,10 @@ use super::ports::{PassiveAddress, PortRange};
 use super::rule::{Charset, NotEmpty, OneLine};
 use super::size::ByteSize;
 use super::store::{StoreOptions, StoreUrl};
-use super::words::{ControlLoss, Driver, LogFormat, LogLevel, Overwrite, ReadyNeedsStore};
+use super::words::{
+    ClientAuth, ControlLoss, Driver, LogFormat, LogLevel, Overwrite, ReadyNeedsStore, RequireTls,
+    TlsVersion,
+};
 
 /// Most waits: never nothing, and never so long that a clock overflows.
 const WAIT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(30 * 24);
@@ -52,6 +55,12 @@ settings! {
         /// Change it when clients are not on this host: `0.0.0.0:21` is every IPv4 address,
         /// `[::]:21` every IPv6 one.
         listen: Vec<SocketAddr> where NotEmpty = vec![(Ipv4Addr::LOCALHOST, 2121).into()],
+
+        /// The addresses on which clients are awaited that speak TLS from the first byte on (`ftps://`,
+        /// port 990). It needs `tls.certificate`.
+        ///
+        /// Change it when clients know no other way; the usual one is `AUTH TLS` on `ftp.listen`.
+        implicit_tls_listen: Vec<SocketAddr> = Vec::new(),
 
         /// What the server says first to a client, after the code 220.
         ///
@@ -126,7 +135,69 @@ settings! {
     active: Active {}
 
     /// TLS on control and data connections.
-    tls: Tls {}
+    tls: Tls {
+        /// The certificate that clients are shown, and after it those that lead from it to an authority
+        /// that they trust: a PEM file. It is read again when it changes, and new clients are shown the
+        /// new one. Without a certificate there is no TLS.
+        ///
+        /// Change it to let clients encrypt what they send, passwords first of all.
+        certificate: Option<PathBuf> = None,
+
+        /// The private key of `tls.certificate`: a PEM file (PKCS#8, PKCS#1 or SEC1, not encrypted).
+        /// `none` if it is in the certificate's own file.
+        ///
+        /// Change it when the key is in a file of its own, as it mostly is.
+        private_key: Option<PathBuf> = None,
+
+        /// What clients must encrypt: `none`, the `control` connection (with the password), or `all`,
+        /// the data connections as well. `USER` is refused before, so that no password crosses in
+        /// clear. A user may have more required, in the users file.
+        ///
+        /// Change it as soon as all your clients can do TLS.
+        require: RequireTls = RequireTls::None,
+
+        /// The oldest version of TLS that is spoken: `1.2` or `1.3`.
+        ///
+        /// Change it when a policy of yours asks for 1.3, and all your clients have it.
+        min_version: TlsVersion = TlsVersion::V1_2,
+
+        /// The authorities whose client certificates are taken: a PEM file, read again when it changes.
+        ///
+        /// Change it together with `tls.client_auth`.
+        client_ca: Option<PathBuf> = None,
+
+        /// Whether clients are asked for a certificate: `off`, `request` (they may have one) or
+        /// `require` (nobody gets in without one). A user is bound to a certificate's name by
+        /// `certificate` in the users file, and then may need no password.
+        ///
+        /// Change it when clients have certificates, as banks' often do.
+        client_auth: ClientAuth = ClientAuth::Off,
+
+        /// Whether an upload counts as whole when its connection ends without TLS's own end
+        /// (`close_notify`). Anybody on the way could have cut it off there.
+        ///
+        /// Change it when old clients close like that, and their uploads fail with 426.
+        allow_unclean_close: bool = false,
+
+        /// Whether a data connection must resume the TLS session of its own control connection. Then
+        /// nobody else's data connection is taken, wherever it comes from.
+        ///
+        /// Change it when all your clients do so, as curl, lftp and `FileZilla` do; Python's
+        /// `ftplib` does not.
+        require_session_reuse: bool = false,
+
+        /// Whether `AUTH SSL` is understood, as clients say it that are older than RFC 4217. It is the
+        /// same as `AUTH TLS` and `PROT P` together.
+        ///
+        /// Change it when an old client knows no other way.
+        auth_ssl: bool = false,
+
+        /// The time between two looks at whether certificate, key or `tls.client_ca` have changed.
+        ///
+        /// Change it when changes should hold sooner, or when the files are on a disk that should be
+        /// left alone.
+        reload_interval: Duration where WAIT = Duration::from_secs(10),
+    }
 
     /// The bucket.
     store: Store {

@@ -166,7 +166,7 @@ fn every_setting_is_set_by_its_own_name_only() {
 fn all_errors_come_in_one_report() {
     let mut sources = file(
         "[upload]\noverwrite = 'maybe'\nconcurrency = 100\n\n[ftp]\nlisen = 'x'\nallow = ['10.0.0.0/8', 'ten']\n\n\
-         [colours]\nred = 1\n[tls]\ncertificate = 'x'\n",
+         [colours]\nred = 1\n[tls]\nrequire = 'some'\n",
     );
     sources.environment = environment(&[
         ("BUCKETFERRY_DOWNLOAD__STALL_TIMEOUT", "soon"),
@@ -181,7 +181,7 @@ ferry.toml:3: upload.concurrency: found 100; allowed: a whole number, from 1 to 
 ferry.toml:6: ftp.lisen: no such setting; did you mean ftp.listen?
 ferry.toml:7: ftp.allow: found "ten"; allowed: a list of these: a network or an IP address, such as `10.0.0.0/8` or `2001:db8::1`
 ferry.toml:9: [colours]: no such section
-ferry.toml:12: tls.certificate: [tls] has no settings in this version
+ferry.toml:12: tls.require: found "some"; allowed: `none`, `control`, `all`
 BUCKETFERRY_DOWNLOAD__STALL_TIME: download.stall_time: no such setting; did you mean BUCKETFERRY_DOWNLOAD__STALL_TIMEOUT?
 BUCKETFERRY_DOWNLOAD__STALL_TIMEOUT: download.stall_timeout: found "soon" (expected number at 0); allowed: a duration with its unit, such as `30s` or `5m`, from 1ms to 30days
 --listen: ftp.listen: found "here"; allowed: a list of these: an IP address with a port, such as `0.0.0.0:2121` or `[::]:2121`; at least one
@@ -243,7 +243,7 @@ fn names_that_do_not_exist_are_errors_with_a_hint() {
         ),
         (
             environment(&[("BUCKETFERRY_TLS__X", "x")]),
-            "BUCKETFERRY_TLS__X: tls.x: [tls] has no settings in this version",
+            "BUCKETFERRY_TLS__X: tls.x: no such setting",
         ),
     ] {
         assert_eq!(report(&sources), expected);

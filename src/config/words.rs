@@ -7,7 +7,7 @@ macro_rules! words {
         $Name:ident { $($(#[$variant_attribute:meta])* $Variant:ident = $word:literal,)+ }
     )+) => {$(
         $(#[$attribute])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum $Name {
             $($(#[$variant_attribute])* $Variant,)+
         }
@@ -71,6 +71,34 @@ words! {
         Discard = "discard",
         /// It is published.
         Keep = "keep",
+    }
+
+    /// What must be encrypted.
+    RequireTls {
+        /// Nothing.
+        None = "none",
+        /// The control connection.
+        Control = "control",
+        /// Control and data connections.
+        All = "all",
+    }
+
+    /// A version of TLS.
+    TlsVersion {
+        /// RFC 5246.
+        V1_2 = "1.2",
+        /// RFC 8446.
+        V1_3 = "1.3",
+    }
+
+    /// Whether clients show a certificate.
+    ClientAuth {
+        /// They are not asked.
+        Off = "off",
+        /// They are asked, and may have none.
+        Request = "request",
+        /// They must.
+        Require = "require",
     }
 
     /// When readiness depends on the bucket.

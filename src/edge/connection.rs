@@ -6,17 +6,17 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use futures::FutureExt;
-use rustix::io::{Errno, retry_on_intr};
-use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
+
+use super::control::Control;
+use super::tls::{ControlTls, Tls};
 
 /// Longest line, its end included.
 pub(super) const MAX_LINE: usize = 4 * 1024;
@@ -72,7 +72,7 @@ impl Lost {
 
 /// A control connection.
 #[derive(Debug)]
-pub(super) struct Connection<S = Eager> {
+pub(super) struct Connection<S = Control> {
     stream: S,
     received: BytesMut,
     /// Bytes of the current line that were thrown away, because it is too long.
@@ -80,18 +80,23 @@ pub(super) struct Connection<S = Eager> {
     long_lines: u32,
 }
 
-impl Connection<Eager> {
+impl Connection<Control> {
     pub(super) fn new(stream: TcpStream) -> Self {
-        Self::over(Eager {
-            stream,
-            asks_first: false,
-        })
+        Self::over(Control::new(stream))
     }
 
     /// The next line if it has arrived: `None` means that the kernel holds nothing more.
     pub(super) fn arrived(&mut self) -> Option<Result<Line, Lost>> {
-        self.stream.asks_first = true;
+        self.stream.ask_kernel_first();
         self.line().now_or_never()
+    }
+
+    /// The TLS handshake. What the client had sent ahead of it is thrown away: anybody on the way could
+    /// have put it there. A handshake that fails, or is given up, leaves a connection that is lost.
+    pub(super) async fn secure(&mut self, tls: &Tls) -> io::Result<ControlTls> {
+        self.received = BytesMut::new();
+        self.skipped = 0;
+        self.stream.secure(tls).await
     }
 }
 
@@ -132,7 +137,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Sends a reply.
     pub(super) async fn send(&mut self, reply: &[u8]) -> Result<(), Lost> {
-        match tokio::time::timeout(WRITE_TIMEOUT, self.stream.write_all(reply)).await {
+        let write = async {
+            self.stream.write_all(reply).await?;
+            self.stream.flush().await
+        };
+        match tokio::time::timeout(WRITE_TIMEOUT, write).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(Lost::Broken(error)),
             Err(_) => Err(Lost::Broken(io::ErrorKind::TimedOut.into())),
@@ -213,74 +222,6 @@ fn without_telnet(line: &[u8]) -> Vec<u8> {
         }
     }
     clean
-}
-
-/// A socket whose reads can ask the kernel before they ask the runtime.
-///
-/// The runtime learns of new bytes only when it polls; between two polls its readiness is a memory.
-/// The commit barrier must not publish an object whose client has already gone, so a read that
-/// says "nothing there" has to mean it. And where urgent data begins, a read ends early; the runtime takes
-/// that for the end of what is there. So after a read, the kernel is asked until it has nothing more. After
-/// that, the runtime's word is good enough, and costs nothing.
-#[derive(Debug)]
-pub(super) struct Eager {
-    stream: TcpStream,
-    asks_first: bool,
-}
-
-impl Eager {
-    fn poll_runtime(
-        &mut self,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
-        self.asks_first = read.is_ready();
-        read
-    }
-}
-
-impl AsyncRead for Eager {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if !self.asks_first {
-            return self.poll_runtime(context, buffer);
-        }
-        let room = buffer.initialize_unfilled();
-        let socket = self.stream.as_fd();
-        match retry_on_intr(|| recv(socket, &mut *room, RecvFlags::DONTWAIT)) {
-            Ok((read, _)) => {
-                buffer.advance(read);
-                Poll::Ready(Ok(()))
-            }
-            Err(Errno::AGAIN) => {
-                self.asks_first = false;
-                self.poll_runtime(context, buffer)
-            }
-            Err(error) => Poll::Ready(Err(error.into())),
-        }
-    }
-}
-
-impl AsyncWrite for Eager {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, buffer)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
 }
 
 #[cfg(test)]

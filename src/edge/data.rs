@@ -7,7 +7,6 @@ use ipnet::IpNet;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use crate::session::DataStream;
 use crate::telemetry::Metrics;
 
 use super::contains;
@@ -44,11 +43,11 @@ impl Arranged {
     ///
     /// # Errors
     /// When none comes in time, or the system has no sockets left.
-    pub(super) async fn establish(&self, expected: &Expected<'_>) -> io::Result<DataStream> {
+    pub(super) async fn establish(&self, expected: &Expected<'_>) -> io::Result<TcpStream> {
         let port = self.port.as_ref().ok_or(io::ErrorKind::NotConnected)?;
         let stream = tokio::time::timeout_at(expected.until, accept(port, expected)).await??;
         prepare(&stream)?;
-        Ok(Box::new(stream))
+        Ok(stream)
     }
 
     /// Frees the port for another.

@@ -33,42 +33,67 @@ const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// An address that can't be listened on.
 #[derive(Debug, Error)]
-#[error("ftp.listen: can't listen on {address}")]
+#[error("{setting}: can't listen on {address}")]
 pub struct BindError {
+    setting: &'static str,
     address: SocketAddr,
     source: io::Error,
 }
 
+/// How a control connection begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Beginning {
+    /// In clear; `AUTH TLS` may come.
+    Clear,
+    /// With a TLS handshake.
+    Tls,
+}
+
 /// The open control listeners.
 #[derive(Debug)]
-pub(super) struct Listeners(Vec<TcpListener>);
+pub(super) struct Listeners(Vec<(TcpListener, Beginning)>);
 
 impl Listeners {
-    pub(super) fn bind(addresses: &[SocketAddr]) -> Result<Self, BindError> {
-        let open = |address: &SocketAddr| {
-            listen(*address).map_err(|source| BindError {
-                address: *address,
-                source,
-            })
-        };
-        Ok(Self(addresses.iter().map(open).collect::<Result<_, _>>()?))
+    pub(super) fn bind(ftp: &crate::config::Ftp) -> Result<Self, BindError> {
+        let clear = open("ftp.listen", &ftp.listen, Beginning::Clear);
+        let tls = open(
+            "ftp.implicit_tls_listen",
+            &ftp.implicit_tls_listen,
+            Beginning::Tls,
+        );
+        Ok(Self(clear.chain(tls).collect::<Result<_, _>>()?))
     }
 
     pub(super) fn addresses(&self) -> Vec<SocketAddr> {
         self.0
             .iter()
-            .filter_map(|listener| listener.local_addr().ok())
+            .filter_map(|(listener, _)| listener.local_addr().ok())
             .collect()
     }
 
     /// Accepts on all listeners until the gateway drains; the listeners are closed then.
     pub(super) async fn serve(self, edge: Arc<Edge>) {
         let mut loops = JoinSet::new();
-        for listener in self.0 {
-            loops.spawn(accept_loop(listener, Arc::clone(&edge)));
+        for (listener, beginning) in self.0 {
+            loops.spawn(accept_loop(listener, beginning, Arc::clone(&edge)));
         }
         loops.join_all().await;
     }
+}
+
+fn open(
+    setting: &'static str,
+    addresses: &[SocketAddr],
+    beginning: Beginning,
+) -> impl Iterator<Item = Result<(TcpListener, Beginning), BindError>> {
+    addresses.iter().map(move |address| {
+        let listener = listen(*address).map_err(|source| BindError {
+            setting,
+            address: *address,
+            source,
+        })?;
+        Ok((listener, beginning))
+    })
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
@@ -84,7 +109,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-async fn accept_loop(listener: TcpListener, edge: Arc<Edge>) {
+async fn accept_loop(listener: TcpListener, beginning: Beginning, edge: Arc<Edge>) {
     loop {
         let accepted = tokio::select! {
             biased;
@@ -92,7 +117,7 @@ async fn accept_loop(listener: TcpListener, edge: Arc<Edge>) {
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => welcome(&edge, stream, peer),
+            Ok((stream, peer)) => welcome(&edge, stream, peer, beginning),
             Err(error) => {
                 tracing::warn!(%error, "can't accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -101,14 +126,14 @@ async fn accept_loop(listener: TcpListener, edge: Arc<Edge>) {
     }
 }
 
-fn welcome(edge: &Arc<Edge>, stream: TcpStream, peer: SocketAddr) {
+fn welcome(edge: &Arc<Edge>, stream: TcpStream, peer: SocketAddr, beginning: Beginning) {
     let peer = unmapped(peer);
     match admit(edge, peer.ip()) {
         Ok(admitted) => {
             let edge = Arc::clone(edge);
             let registry = edge.registry.clone();
             registry.tasks().spawn(async move {
-                if let Err(error) = serve(edge, stream, peer, admitted).await {
+                if let Err(error) = serve(edge, stream, peer, beginning, admitted).await {
                     tracing::debug!(%peer, %error, "connection lost before the greeting");
                 }
             });
@@ -119,7 +144,10 @@ fn welcome(edge: &Arc<Edge>, stream: TcpStream, peer: SocketAddr) {
                 .with_label_values(&[refusal.label()])
                 .inc();
             tracing::info!(%peer, reason = refusal.label(), "connection refused");
-            edge.registry.tasks().spawn(refuse(stream, refusal));
+            // Who awaits a handshake could not read it.
+            if beginning == Beginning::Clear {
+                edge.registry.tasks().spawn(refuse(stream, refusal));
+            }
         }
     }
 }
@@ -141,6 +169,7 @@ async fn serve(
     edge: Arc<Edge>,
     stream: TcpStream,
     peer: SocketAddr,
+    beginning: Beginning,
     admitted: (Admitted, Place),
 ) -> io::Result<()> {
     prepare(&stream)?;
@@ -155,7 +184,7 @@ async fn serve(
     ));
     edge.metrics.sessions_total.inc();
     let in_use = InUse::one(&edge.metrics.sessions);
-    Guard::new(edge, session, stream).run().await;
+    Guard::new(edge, session, stream).run(beginning).await;
     drop((in_use, admitted));
     Ok(())
 }

@@ -7,14 +7,17 @@
 
 mod command;
 mod connection;
+mod control;
 mod data;
 mod descriptors;
 mod guard;
 mod listener;
 mod passive;
+mod tls;
 
 pub use descriptors::{Descriptors, StoreConnections, raise_open_files};
 pub use listener::BindError;
+pub use tls::{Tls, TlsError};
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -38,6 +41,7 @@ pub struct Edge {
     config: Settings,
     ftp: Ftp,
     address: AddressBook,
+    tls: Option<Tls>,
     ports: PassivePorts,
     descriptors: Descriptors,
     registry: Registry,
@@ -52,6 +56,8 @@ struct Settings {
     ftp: crate::config::Ftp,
     passive: crate::config::Passive,
     limits: crate::config::Limits,
+    require_tls: crate::config::RequireTls,
+    auth_ssl: bool,
     check_allo: bool,
     on_control_loss: crate::config::ControlLoss,
     legacy_charset: &'static Encoding,
@@ -64,6 +70,8 @@ pub struct Parts {
     pub ftp: Ftp,
     /// What a 227 advertises.
     pub address: AddressBook,
+    /// What encrypts, where there is a certificate.
+    pub tls: Option<Tls>,
     /// What sessions and transfers are made of.
     pub descriptors: Descriptors,
     /// All sessions.
@@ -86,12 +94,15 @@ impl Edge {
                 ftp: config.ftp.clone(),
                 passive: config.passive.clone(),
                 limits: config.limits.clone(),
+                require_tls: config.tls.require,
+                auth_ssl: config.tls.auth_ssl,
                 check_allo: config.upload.check_allo,
                 on_control_loss: config.upload.on_control_loss,
                 legacy_charset: legacy_charset(&config.ftp.fallback_charset),
             },
             ftp: parts.ftp,
             address: parts.address,
+            tls: parts.tls,
             ports,
             descriptors: parts.descriptors,
             registry: parts.registry,
@@ -106,7 +117,7 @@ impl Edge {
     /// # Errors
     /// When an address can't be listened on.
     pub fn bind(self) -> Result<BoundEdge, BindError> {
-        let listeners = Listeners::bind(&self.config.ftp.listen)?;
+        let listeners = Listeners::bind(&self.config.ftp)?;
         Ok(BoundEdge {
             edge: Arc::new(self),
             listeners,

@@ -40,9 +40,13 @@ impl unftp_core::auth::Authenticator for LoginBridge {
     ) -> Result<Principal, AuthenticationError> {
         let password = credentials.password.as_deref().unwrap_or_default();
         let peer = self.session.peer().ip();
+        let secured = self.session.secured();
+        let names = secured
+            .as_ref()
+            .map_or(&[][..], |secured| &secured.certificate_names);
         match self
             .authenticator
-            .authenticate(username, password, peer)
+            .authenticate(username, password, peer, names)
             .await
         {
             Ok(user) => {

@@ -23,6 +23,7 @@ use libunftp::{Server, ServerBuilder};
 use tokio::sync::Semaphore;
 
 use crate::auth::Authenticator;
+use crate::config::RequireTls;
 use crate::session::Session;
 use crate::storage::{Backend, Storage};
 
@@ -53,6 +54,23 @@ impl Ftp {
             logger,
             opening: Semaphore::new(OPENED_AT_ONCE),
         }
+    }
+
+    /// What the user of this name must encrypt.
+    #[must_use]
+    pub fn required_tls(&self, name: &str) -> RequireTls {
+        self.authenticator.required_tls(name)
+    }
+
+    /// Whether this session's client needs no password to be the user of this name, because of its
+    /// certificate.
+    #[must_use]
+    pub fn knows_by_certificate(&self, name: &str, session: &Session) -> bool {
+        let secured = session.secured();
+        secured.is_some_and(|secured| {
+            let names = &secured.certificate_names;
+            self.authenticator.knows_by_certificate(name, names)
+        })
     }
 
     /// Opens a libunftp session for this client.

@@ -9,6 +9,7 @@ mod facts;
 mod id;
 mod path;
 mod registry;
+mod secured;
 mod transfer;
 
 pub use answer::{Entry, EntryKind, Failure, LoginOutcome};
@@ -16,6 +17,7 @@ pub use facts::{Fact, Facts};
 pub use id::SessionId;
 pub use path::{FtpPath, PathError};
 pub use registry::{Admission, Admitted, Refusal, Registry};
+pub use secured::Secured;
 pub use transfer::{
     Abort, Client, DataStream, Event, Job, ListFormat, Outcome, Progress, Report, StoreMode,
     Transfer, TransferKind,
@@ -46,6 +48,7 @@ pub struct Session {
 
 #[derive(Debug, Default)]
 struct State {
+    secured: Option<Arc<Secured>>,
     user: Option<Arc<User>>,
     login: Option<LoginOutcome>,
     job: Option<Job>,
@@ -100,6 +103,17 @@ impl Session {
     #[must_use]
     pub fn cancelled(&self) -> &CancellationToken {
         &self.cancel
+    }
+
+    /// What is known of TLS on the control connection; `None` in clear.
+    #[must_use]
+    pub fn secured(&self) -> Option<Arc<Secured>> {
+        self.state().secured.clone()
+    }
+
+    /// Notes that the control connection is encrypted from now on.
+    pub fn secure(&self, secured: Secured) {
+        self.state().secured = Some(Arc::new(secured));
     }
 
     /// The user that has logged in.

@@ -94,8 +94,12 @@ pub enum Abort {
     ControlLost,
     /// The data connection broke.
     DataLost,
-    /// The data connection never came, or its handshake failed.
+    /// The data connection never came.
     NoDataConnection,
+    /// The TLS handshake of the data connection failed.
+    HandshakeFailed,
+    /// The data connection did not prove that it belongs to the control connection.
+    NotResumed,
     /// No byte moved for the stall timeout.
     Stalled,
     /// The gateway shuts down and its grace is over.
@@ -120,6 +124,8 @@ impl Abort {
             Self::ControlLost => "control_lost",
             Self::DataLost => "data_lost",
             Self::NoDataConnection => "no_data_connection",
+            Self::HandshakeFailed => "tls_handshake",
+            Self::NotResumed => "tls_not_resumed",
             Self::Stalled => "stalled",
             Self::Shutdown => "shutdown",
             Self::SizeMismatch { .. } => "size_mismatch",
@@ -135,6 +141,13 @@ impl Abort {
             Self::ControlLost => Failure::new(426, "Control connection lost, transfer aborted"),
             Self::DataLost => Failure::new(426, "Data connection lost, transfer aborted"),
             Self::NoDataConnection => Failure::new(425, "Can't open data connection"),
+            Self::HandshakeFailed => {
+                Failure::new(426, "TLS handshake on the data connection failed")
+            }
+            Self::NotResumed => Failure::new(
+                522,
+                "The data connection has to resume the control connection's TLS session",
+            ),
             Self::Stalled => Failure::new(426, "No data for too long, transfer aborted"),
             Self::Shutdown => Failure::new(426, "Gateway is shutting down, transfer aborted"),
             Self::SizeMismatch { declared, received } => Failure::new(

@@ -314,6 +314,8 @@ async fn receive(storage: Arc<Storage>, job: Job) {
         permissions: Permissions::all(),
         overwrite: None,
         max_size: None,
+        require_tls: None,
+        certificate: None,
     };
     let sender = Sender {
         session: SessionId::random(),

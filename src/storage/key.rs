@@ -119,6 +119,8 @@ mod tests {
             permissions: crate::auth::Permissions::all(),
             overwrite: None,
             max_size: None,
+            require_tls: None,
+            certificate: None,
         }
     }
 

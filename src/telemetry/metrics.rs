@@ -64,6 +64,14 @@ pub struct Metrics {
     pub passive_ports: IntGauge,
     /// Data connections from strangers, refused.
     pub data_connections_refused: IntCounter,
+    /// TLS handshakes, by `connection` (`control` or `data`) and `outcome`.
+    pub tls_handshakes: IntCounterVec,
+    /// When the certificate expires, in seconds since 1970; 0 without TLS.
+    pub tls_certificate_expiry: IntGauge,
+    /// Reloads of the TLS files, by `outcome`.
+    pub tls_reloads: IntCounterVec,
+    /// Whether the TLS files can't be used as they are now: 1 or 0.
+    pub tls_files_broken: IntGauge,
     /// Reloads of the users file, by `outcome`.
     pub users_reloads: IntCounterVec,
     /// Users at this moment.
@@ -221,6 +229,24 @@ impl Metrics {
             data_connections_refused: new.counter(
                 "data_connections_refused_total",
                 "Data connections from strangers, refused.",
+            )?,
+            tls_handshakes: new.counters(
+                "tls_handshakes_total",
+                "TLS handshakes on control and data connections.",
+                &["connection", "outcome"],
+            )?,
+            tls_certificate_expiry: new.gauge(
+                "tls_certificate_expiry_timestamp_seconds",
+                "When the certificate expires, in seconds since 1970; 0 without TLS.",
+            )?,
+            tls_reloads: new.counters(
+                "tls_reloads_total",
+                "Reloads of certificate, key or client authorities.",
+                &["outcome"],
+            )?,
+            tls_files_broken: new.gauge(
+                "tls_files_broken",
+                "Whether the TLS files can't be used as they are now; the old certificate stays.",
             )?,
             users_reloads: new.counters(
                 "users_reloads_total",

@@ -32,5 +32,6 @@ mod renames;
 mod replies;
 mod resume;
 mod slow_store;
+mod tls;
 mod transfers;
 mod tree;

@@ -25,14 +25,31 @@ impl Guard {
             Err(reply) => return self.reply("USER", reply).await,
         };
         self.start_over();
+        if let Some(refusal) = self.refuse_clear_login(&name) {
+            return self.reply("USER", refusal).await;
+        }
         let mut link = self.edge.ftp.open(Arc::clone(&self.session)).await?;
         let mut reply = link.call(Request::User(&name)).await?;
         self.link = Some(link);
         if reply.code == 331 {
             reply = Reply::new(331, "Password, please");
         }
+        if self.edge.ftp.knows_by_certificate(&name, &self.session) {
+            return self.log_in_by_certificate(&name).await;
+        }
         self.user_name = Some(name);
         self.reply("USER", reply).await
+    }
+
+    /// RFC 2228, section 3: 232, no password is needed.
+    async fn log_in_by_certificate(&mut self, name: &str) -> Result<Next, End> {
+        self.link()?.call(Request::Pass("")).await?;
+        self.record_login(name);
+        if self.session.user().is_none() {
+            return self.refuse_login("USER").await;
+        }
+        let welcome = Reply::new(232, "Welcome, your certificate is known");
+        self.reply("USER", welcome).await
     }
 
     /// `PASS`: the answer to a wrong password and to an unknown user is the same.
@@ -57,16 +74,14 @@ impl Guard {
         if reply.is_success() && self.session.user().is_some() {
             return self.reply("PASS", Reply::new(230, "Welcome")).await;
         }
-        self.refuse_login().await
+        self.refuse_login("PASS").await
     }
 
-    async fn refuse_login(&mut self) -> Result<Next, End> {
+    async fn refuse_login(&mut self, verb: &'static str) -> Result<Next, End> {
         self.session.log_out();
         self.failed_logins += 1;
         let limit = self.edge.config.limits.login_failures_per_connection;
-        let next = self
-            .reply("PASS", Reply::new(530, "Login incorrect"))
-            .await?;
+        let next = self.reply(verb, Reply::new(530, "Login incorrect")).await?;
         if limit > 0 && self.failed_logins >= limit {
             return Err(End::Said(Reply::new(
                 421,
@@ -82,10 +97,11 @@ impl Guard {
         };
         self.edge.metrics.logins.with_label_values(&[outcome]).inc();
         let (session, peer) = (self.session.id(), self.session.peer());
+        let tls = self.session.secured().map(|secured| secured.protocol);
         if outcome == LoginOutcome::ACCEPTED.0 {
-            tracing::info!(%session, %peer, user = name, outcome, "login");
+            tracing::info!(%session, %peer, user = name, tls, outcome, "login");
         } else {
-            tracing::warn!(%session, %peer, user = name, outcome, "login");
+            tracing::warn!(%session, %peer, user = name, tls, outcome, "login");
         }
     }
 

@@ -7,7 +7,9 @@
 
 mod files;
 mod login;
+mod record;
 mod running;
+mod security;
 mod settings;
 mod transfer;
 
@@ -24,6 +26,9 @@ use super::Edge;
 use super::command::{Action, Command, ParseError, SessionVerb, UNKNOWN};
 use super::connection::{Connection, Line, Lost};
 use super::data::Arranged;
+use super::listener::Beginning;
+
+use security::Protection;
 
 /// Lines that a client may send ahead while a transfer runs.
 const MAX_WAITING: usize = 64;
@@ -37,6 +42,7 @@ pub(super) struct Guard {
     link: Option<Link>,
     /// Lines that came during a transfer and wait for its end.
     waiting: VecDeque<Line>,
+    protection: Protection,
     cwd: FtpPath,
     data: Option<Arranged>,
     /// Until when the port behind `data` is kept for a transfer that does not come.
@@ -92,6 +98,7 @@ impl Guard {
             connection: Connection::new(stream),
             link: None,
             waiting: VecDeque::new(),
+            protection: Protection::default(),
             cwd: FtpPath::root(),
             data: None,
             data_until: login_until,
@@ -106,9 +113,9 @@ impl Guard {
     }
 
     /// Serves the client until it leaves, is lost, or has to go.
-    pub(super) async fn run(mut self) {
+    pub(super) async fn run(mut self, beginning: Beginning) {
         tracing::debug!(session = %self.session.id(), peer = %self.session.peer(), "connected");
-        let end = self.serve().await;
+        let end = self.serve(beginning).await;
         self.log_end(&end);
         let farewell = match end {
             Ok(()) => None,
@@ -142,7 +149,10 @@ impl Guard {
         }
     }
 
-    async fn serve(&mut self) -> Result<(), End> {
+    async fn serve(&mut self, beginning: Beginning) -> Result<(), End> {
+        if beginning == Beginning::Tls {
+            self.begin_encrypted().await?;
+        }
         self.send(&Reply::new(220, &self.edge.config.ftp.greeting))
             .await?;
         loop {

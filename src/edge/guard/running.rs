@@ -3,11 +3,12 @@
 use tokio::time::Instant;
 
 use crate::config::ControlLoss;
-use crate::session::{FtpPath, Report, Transfer};
+use crate::session::{DataStream, FtpPath, Report, Transfer};
 
 use super::super::command::{Action, Command, EdgeVerb, SessionVerb};
 use super::super::connection::{Line, Lost};
 use super::super::data::Arranged;
+use super::security::Handshake;
 
 /// A transfer that runs.
 pub(super) struct Running {
@@ -17,6 +18,8 @@ pub(super) struct Running {
     pub(super) data: Arranged,
     pub(super) connect_until: Instant,
     pub(super) state: State,
+    /// The TLS handshake of the data connection.
+    pub(super) handshake: Option<Handshake>,
     /// The fresh name of a `STOU`.
     pub(super) unique: Option<FtpPath>,
     /// `ABOR`s that came meanwhile; each is answered in the end.
@@ -35,6 +38,8 @@ pub(super) enum State {
     Opening,
     /// The client's data connection is awaited.
     Connecting,
+    /// The client has been told 150, and its data connection is being encrypted.
+    Securing,
     /// The storage has the client's stream.
     Moving,
     /// The storage is done; libunftp has the last word.
@@ -50,6 +55,7 @@ impl Running {
             data,
             connect_until: Instant::now(),
             state: State::Opening,
+            handshake: None,
             unique: None,
             aborts: 0,
             quit: false,
@@ -58,9 +64,15 @@ impl Running {
         }
     }
 
+    /// Gives the client's stream to the storage.
+    pub(super) fn hand_over(&mut self, stream: DataStream) {
+        self.state = State::Moving;
+        self.transfer.connect(stream);
+    }
+
     /// Whether the client has been told that the transfer begins.
     pub(super) fn has_begun(&self) -> bool {
-        self.state == State::Moving
+        matches!(self.state, State::Securing | State::Moving)
     }
 
     /// Whether a finished upload may be published: nobody has given it up, and the control

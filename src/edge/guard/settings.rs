@@ -16,17 +16,21 @@ impl Guard {
         verb: &'static str,
         argument: &[u8],
     ) -> Result<Next, End> {
-        if edge == EdgeVerb::Quit {
-            self.reply(verb, Reply::new(221, "Good-bye")).await?;
-            return Ok(Next::Close);
+        match edge {
+            EdgeVerb::Quit => {
+                self.reply(verb, Reply::new(221, "Good-bye")).await?;
+                return Ok(Next::Close);
+            }
+            EdgeVerb::Auth => return self.auth(argument).await,
+            _ => {}
         }
         let reply = match edge {
             EdgeVerb::Abor => Reply::new(226, "Nothing to abort"),
             EdgeVerb::Acct => Reply::new(202, "No account needed"),
             EdgeVerb::Allo => self.allo(argument),
-            EdgeVerb::Auth => Reply::new(502, "TLS is not available here"),
-            EdgeVerb::Ccc => Reply::new(533, "The control connection is in clear already"),
-            EdgeVerb::Pbsz | EdgeVerb::Prot => Reply::new(503, "TLS is not in use"),
+            EdgeVerb::Ccc => self.ccc(),
+            EdgeVerb::Pbsz => self.pbsz(argument),
+            EdgeVerb::Prot => self.prot(argument),
             EdgeVerb::Cdup => self.cdup(),
             EdgeVerb::Clnt => Reply::new(200, "Noted"),
             EdgeVerb::Epsv => self.epsv(argument).await,
@@ -37,7 +41,7 @@ impl Guard {
             EdgeVerb::Host => self.host(),
             EdgeVerb::Mfmt => times_are_the_buckets(),
             EdgeVerb::Mode => mode(argument),
-            EdgeVerb::Noop | EdgeVerb::Quit => Reply::new(200, "Here I am"),
+            EdgeVerb::Noop | EdgeVerb::Quit | EdgeVerb::Auth => Reply::new(200, "Here I am"),
             EdgeVerb::Opts => self.opts(argument),
             EdgeVerb::Pwd => Reply::new(
                 257,
@@ -126,20 +130,12 @@ impl Guard {
 
     fn features(&self) -> Reply {
         let mlst = format!("MLST {}", self.session.facts().features());
-        let features = [
-            "Features:",
-            "CLNT",
-            "EPSV",
-            "HOST",
-            "MDTM",
-            &mlst,
-            "REST STREAM",
-            "SIZE",
-            "TVFS",
-            "UTF8",
-            "End",
-        ];
-        Reply::multi(211, features.map(str::to_owned).to_vec())
+        let mut features: Vec<&str> = self.security_features().to_vec();
+        features.extend(["CLNT", "EPSV", "HOST", "MDTM", &mlst]);
+        features.extend(["REST STREAM", "SIZE", "TVFS", "UTF8"]);
+        features.sort_unstable();
+        let lines = ["Features:"].into_iter().chain(features).chain(["End"]);
+        Reply::multi(211, lines.map(str::to_owned).collect())
     }
 
     async fn pasv(&mut self) -> Reply {
@@ -240,6 +236,9 @@ impl Guard {
             "Bucketferry".to_owned(),
             format!("Connected from {}", self.session.peer().ip()),
         ];
+        if let Some(secured) = self.session.secured() {
+            lines.push(format!("Encrypted by {}", secured.protocol));
+        }
         if let Some(user) = user {
             lines.push(format!("Logged in as {}", user.name));
             lines.push(format!("Current directory {}", self.cwd.quoted()));

@@ -6,20 +6,19 @@
 
 use std::time::Duration;
 
-use chrono::Local;
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::ftp::{Link, PathVerb, Reply, Request};
-use crate::session::{
-    Abort, DataStream, Event, FtpPath, Outcome, Report, StoreMode, Transfer, TransferKind,
-};
-use crate::telemetry::{InUse, XferlogEntry};
+use crate::session::{Abort, Event, FtpPath, Report, StoreMode, Transfer, TransferKind};
+use crate::telemetry::InUse;
 
-use super::super::Edge;
 use super::super::command::TransferVerb;
 use super::super::connection::{Line, Lost};
 use super::super::data::Expected;
+use super::record::last_reply;
 use super::running::{During, Running, State};
+use super::security::{Handshaken, secured};
 use super::{End, Guard, MAX_WAITING, Next};
 
 /// A storage that has dropped its job has also answered; longer than this it takes only if it has
@@ -39,7 +38,8 @@ struct Order {
 /// What happened next.
 enum Happened {
     Event(Option<Event>),
-    Connected(std::io::Result<DataStream>),
+    Connected(std::io::Result<TcpStream>),
+    Secured(Handshaken),
     Line(Result<Line, Lost>),
     Ended(Reply),
     Cancelled,
@@ -55,6 +55,9 @@ impl Guard {
     ) -> Result<Next, End> {
         let restart = std::mem::take(&mut self.restart);
         let announced = self.announced.take();
+        if let Some(reply) = self.refuse_clear_data() {
+            return self.reply(verb, reply).await;
+        }
         let order = match self.order(transfer, argument, restart) {
             Ok(order) => order,
             Err(reply) => return self.reply(verb, reply).await,
@@ -149,6 +152,7 @@ impl Guard {
                 Happened::Silent => break,
                 Happened::Event(event) => self.on_event(running, event).await,
                 Happened::Connected(stream) => self.on_connected(running, stream).await,
+                Happened::Secured(stream) => self.on_secured(running, stream),
                 Happened::Line(line) => self.on_line(running, line).await,
                 Happened::Cancelled => running.transfer.abort(Abort::Shutdown),
             }
@@ -177,6 +181,8 @@ impl Guard {
             .ok_or_else(|| End::Said(Reply::new(421, "No session")))?;
         let may_listen = running.lost.is_none();
         let cancelled = session.cancelled();
+        let state = running.state;
+        let handshake = &mut running.handshake;
         let expected = Expected {
             peer: session.peer().ip(),
             trusted: &edge.config.passive.trusted_networks,
@@ -185,13 +191,14 @@ impl Guard {
         };
         Ok(tokio::select! {
             biased;
-            event = running.transfer.event(), if running.state != State::Done => Happened::Event(event),
+            event = running.transfer.event(), if state != State::Done => Happened::Event(event),
             () = cancelled.cancelled(), if !running.transfer.is_aborted() => Happened::Cancelled,
             line = connection.line(), if may_listen => Happened::Line(line),
-            stream = running.data.establish(&expected), if running.state == State::Connecting => {
+            stream = running.data.establish(&expected), if state == State::Connecting => {
                 Happened::Connected(stream)
             }
-            reply = last_word(link, running.state) => reply?,
+            stream = secured(handshake), if state == State::Securing => Happened::Secured(stream),
+            reply = last_word(link, state) => reply?,
         })
     }
 
@@ -227,13 +234,13 @@ impl Guard {
         }
     }
 
-    async fn on_connected(&mut self, running: &mut Running, stream: std::io::Result<DataStream>) {
-        running.state = State::Moving;
+    async fn on_connected(&mut self, running: &mut Running, stream: std::io::Result<TcpStream>) {
         running.data.free();
         let stream = match stream {
             Ok(stream) => stream,
             Err(error) => {
                 tracing::debug!(session = %self.session.id(), %error, "no data connection");
+                running.state = State::Moving;
                 running.transfer.abort(Abort::NoDataConnection);
                 return;
             }
@@ -242,7 +249,24 @@ impl Guard {
         if let Err(lost) = self.send(&opening).await {
             self.on_lost(running, lost);
         }
-        running.transfer.connect(stream);
+        // Clients begin their handshake only after the 150.
+        if self.encrypts_data() {
+            running.state = State::Securing;
+            running.handshake = self.handshake(running.transfer.kind(), stream);
+        } else {
+            running.hand_over(Box::new(stream));
+        }
+    }
+
+    fn on_secured(&mut self, running: &mut Running, secured: Handshaken) {
+        running.handshake = None;
+        match self.note_handshake(secured) {
+            Ok(stream) => running.hand_over(stream),
+            Err(abort) => {
+                running.state = State::Moving;
+                running.transfer.abort(abort);
+            }
+        }
     }
 
     async fn on_line(&mut self, running: &mut Running, line: Result<Line, Lost>) {
@@ -315,46 +339,6 @@ impl Guard {
         })
     }
 
-    fn record(&self, running: &Running, report: &Report, verb: &'static str, reply: &Reply) {
-        let elapsed = running.started.elapsed();
-        let direction = running.transfer.kind().direction();
-        let Outcome(outcome) = report.outcome;
-        self.edge.count_transfer(direction, report, elapsed);
-        let user = self.session.user();
-        let (user, home) = user
-            .as_ref()
-            .map_or(("", ""), |user| (&user.name, &user.home));
-        let path = running.unique.as_ref().unwrap_or(&running.path);
-        tracing::info!(
-            session = %self.session.id(),
-            peer = %self.session.peer(),
-            user,
-            home,
-            verb,
-            // As a string, which the log quotes: a name must not look like another field.
-            path = path.as_str(),
-            bytes = report.bytes,
-            seconds = elapsed.as_secs_f64(),
-            outcome,
-            reply = reply.code,
-            "transfer"
-        );
-        if let Some(xferlog) = &self.edge.xferlog
-            && !matches!(running.transfer.kind(), TransferKind::List(_))
-        {
-            xferlog.write(&XferlogEntry {
-                at: Local::now(),
-                duration: elapsed,
-                peer: self.session.peer().ip(),
-                bytes: report.bytes,
-                path: &format!("{}{path}", home.trim_end_matches('/')),
-                upload: matches!(running.transfer.kind(), TransferKind::Store(_)),
-                user,
-                complete: report.failure.is_none(),
-            });
-        }
-    }
-
     /// Says how it ended, and answers the ABORs that ended it.
     async fn conclude(
         &mut self,
@@ -374,34 +358,6 @@ impl Guard {
     }
 }
 
-impl Edge {
-    fn count_transfer(&self, direction: &str, report: &Report, elapsed: Duration) {
-        let Outcome(outcome) = report.outcome;
-        let metrics = &self.metrics;
-        metrics
-            .transfers
-            .with_label_values(&[direction, outcome])
-            .inc();
-        metrics
-            .transferred_bytes
-            .with_label_values(&[direction])
-            .inc_by(report.bytes);
-        if report.failure.is_none() {
-            // A histogram is of floats; sizes above 2^53 do not occur.
-            #[allow(clippy::cast_precision_loss, reason = "sizes are far below 2^53")]
-            let bytes = report.bytes as f64;
-            metrics
-                .transfer_bytes
-                .with_label_values(&[direction])
-                .observe(bytes);
-            metrics
-                .transfer_seconds
-                .with_label_values(&[direction])
-                .observe(elapsed.as_secs_f64());
-        }
-    }
-}
-
 /// libunftp's last reply. Once the storage is done it has to come soon.
 async fn last_word(link: &mut Link, state: State) -> Result<Happened, End> {
     let reply = link.transfer_reply();
@@ -411,19 +367,6 @@ async fn last_word(link: &mut Link, state: State) -> Result<Happened, End> {
     match tokio::time::timeout(LAST_WORD, reply).await {
         Ok(reply) => Ok(Happened::Ended(reply?)),
         Err(_) => Ok(Happened::Silent),
-    }
-}
-
-/// What the client is told in the end: the storage's failure, or success in our words.
-fn last_reply(running: &Running, report: &Report) -> Reply {
-    if let Some(failure) = &report.failure {
-        return Reply::new(failure.code, &failure.text);
-    }
-    let bytes = report.bytes;
-    match running.transfer.kind() {
-        TransferKind::Store(_) => Reply::new(226, format!("Stored {bytes} bytes")),
-        TransferKind::Retrieve { .. } => Reply::new(226, format!("Sent {bytes} bytes")),
-        TransferKind::List(_) => Reply::new(226, "Listed"),
     }
 }
 

@@ -255,6 +255,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         reply
     }
 
+    /// What carries it.
+    pub(crate) fn stream(&self) -> &S {
+        self.stream.get_ref()
+    }
+
     /// How long to wait from now on.
     pub(crate) fn set_deadline(&mut self, deadline: Duration) {
         self.deadline = deadline;

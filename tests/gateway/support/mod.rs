@@ -3,6 +3,7 @@
 pub(crate) mod ftp;
 pub(crate) mod process;
 pub(crate) mod s3;
+pub(crate) mod tls;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use tempfile::TempDir;
 
 use ftp::Client;
 use s3::S3Server;
+use tls::Authority;
 
 /// How long a test waits for something that has to happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -182,6 +184,25 @@ impl Gateway {
         Self::start(store, users.into(), settings)
     }
 
+    /// The same with a certificate.
+    pub(crate) fn encrypted(
+        store: Store,
+        authority: &Authority,
+        settings: &[(&str, &str)],
+    ) -> Self {
+        Self::with(store, &borrowed(&authority.settings(settings)))
+    }
+
+    /// The same for the users of a users file.
+    pub(crate) fn encrypted_for_users(
+        store: Store,
+        file: &str,
+        authority: &Authority,
+        settings: &[(&str, &str)],
+    ) -> Self {
+        Self::for_users(store, file, &borrowed(&authority.settings(settings)))
+    }
+
     pub(crate) fn start(store: Store, users: Users, settings: &[(&str, &str)]) -> Self {
         let config = config(&store, settings);
         let shutdown = Shutdown::new();
@@ -228,6 +249,13 @@ impl Gateway {
         })
         .await;
     }
+}
+
+fn borrowed(settings: &[(String, String)]) -> Vec<(&str, &str)> {
+    let pairs = settings.iter();
+    pairs
+        .map(|(key, value)| (key.as_str(), value.as_str()))
+        .collect()
 }
 
 fn config(store: &Store, settings: &[(&str, &str)]) -> Config {

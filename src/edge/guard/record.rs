@@ -1,0 +1,102 @@
+//! What is written down of a transfer that has ended, and what its client is told.
+
+use std::time::Duration;
+
+use chrono::Local;
+
+use crate::ftp::Reply;
+use crate::session::{Outcome, Report, TransferKind};
+use crate::telemetry::XferlogEntry;
+
+use super::super::Edge;
+use super::Guard;
+use super::running::Running;
+
+impl Guard {
+    pub(super) fn record(
+        &self,
+        running: &Running,
+        report: &Report,
+        verb: &'static str,
+        reply: &Reply,
+    ) {
+        let elapsed = running.started.elapsed();
+        let direction = running.transfer.kind().direction();
+        let Outcome(outcome) = report.outcome;
+        self.edge.count_transfer(direction, report, elapsed);
+        let user = self.session.user();
+        let (user, home) = user
+            .as_ref()
+            .map_or(("", ""), |user| (&user.name, &user.home));
+        let path = running.unique.as_ref().unwrap_or(&running.path);
+        tracing::info!(
+            session = %self.session.id(),
+            peer = %self.session.peer(),
+            user,
+            home,
+            verb,
+            // As a string, which the log quotes: a name must not look like another field.
+            path = path.as_str(),
+            bytes = report.bytes,
+            seconds = elapsed.as_secs_f64(),
+            outcome,
+            reply = reply.code,
+            "transfer"
+        );
+        if let Some(xferlog) = &self.edge.xferlog
+            && !matches!(running.transfer.kind(), TransferKind::List(_))
+        {
+            xferlog.write(&XferlogEntry {
+                at: Local::now(),
+                duration: elapsed,
+                peer: self.session.peer().ip(),
+                bytes: report.bytes,
+                path: &format!("{}{path}", home.trim_end_matches('/')),
+                upload: matches!(running.transfer.kind(), TransferKind::Store(_)),
+                user,
+                complete: report.failure.is_none(),
+            });
+        }
+    }
+}
+
+impl Edge {
+    fn count_transfer(&self, direction: &str, report: &Report, elapsed: Duration) {
+        let Outcome(outcome) = report.outcome;
+        let metrics = &self.metrics;
+        metrics
+            .transfers
+            .with_label_values(&[direction, outcome])
+            .inc();
+        metrics
+            .transferred_bytes
+            .with_label_values(&[direction])
+            .inc_by(report.bytes);
+        if report.failure.is_none() {
+            // A histogram is of floats; sizes above 2^53 do not occur.
+            #[allow(clippy::cast_precision_loss, reason = "sizes are far below 2^53")]
+            let bytes = report.bytes as f64;
+            metrics
+                .transfer_bytes
+                .with_label_values(&[direction])
+                .observe(bytes);
+            metrics
+                .transfer_seconds
+                .with_label_values(&[direction])
+                .observe(elapsed.as_secs_f64());
+        }
+    }
+}
+
+/// What the client is told in the end: the storage's failure, or success in our words.
+pub(super) fn last_reply(running: &Running, report: &Report) -> Reply {
+    if let Some(failure) = &report.failure {
+        return Reply::new(failure.code, &failure.text);
+    }
+    let bytes = report.bytes;
+    match running.transfer.kind() {
+        TransferKind::Store(_) => Reply::new(226, format!("Stored {bytes} bytes")),
+        TransferKind::Retrieve { .. } => Reply::new(226, format!("Sent {bytes} bytes")),
+        TransferKind::List(_) => Reply::new(226, "Listed"),
+    }
+}

@@ -1,0 +1,244 @@
+//! TLS as the client asks for it: `AUTH`, `PBSZ`, `PROT`, `CCC` (RFC 2228, RFC 4217), and what is refused
+//! without it.
+
+use std::pin::Pin;
+
+use tokio::net::TcpStream;
+
+use crate::config::RequireTls;
+use crate::ftp::Reply;
+use crate::session::{Abort, DataStream, TransferKind};
+
+use super::super::connection::Lost;
+use super::super::tls::{DataTls, HandshakeError, Purpose, Tls};
+use super::{End, Guard, Next};
+
+/// How a data connection's handshake ended; `None` if it took too long.
+pub(super) type Handshaken = Option<Result<(DataStream, &'static str), HandshakeError>>;
+
+/// The handshake of a data connection while it goes on.
+pub(super) type Handshake = Pin<Box<dyn Future<Output = Handshaken> + Send>>;
+
+/// The end of the handshake, if one goes on. Safe to cancel.
+pub(super) async fn secured(handshake: &mut Option<Handshake>) -> Handshaken {
+    match handshake {
+        Some(handshake) => handshake.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What is encrypted.
+#[derive(Debug, Default)]
+pub(super) struct Protection {
+    /// The control connection: and this is for its data connections.
+    control: Option<DataTls>,
+    /// `PBSZ` was said.
+    sized: bool,
+    /// Data connections: `PROT P`.
+    private: bool,
+}
+
+impl Guard {
+    /// `AUTH TLS`: whoever had logged in before has to do so again, because nobody knows who it was
+    /// (RFC 2228, section 3).
+    pub(super) async fn auth(&mut self, argument: &[u8]) -> Result<Next, End> {
+        let mechanism = argument.trim_ascii().to_ascii_uppercase();
+        let ssl = match mechanism.as_slice() {
+            b"TLS" | b"TLS-C" => false,
+            b"SSL" | b"TLS-P" if self.edge.config.auth_ssl => true,
+            b"SSL" | b"TLS-P" => return self.reply("AUTH", Reply::new(504, "Use AUTH TLS")).await,
+            _ => {
+                let reply = Reply::new(504, "Only AUTH TLS is known");
+                return self.reply("AUTH", reply).await;
+            }
+        };
+        let Some(tls) = self.edge.tls.clone() else {
+            return self
+                .reply("AUTH", Reply::new(502, "TLS is not available here"))
+                .await;
+        };
+        if self.protection.control.is_some() {
+            let reply = Reply::new(503, "The connection is encrypted already");
+            return self.reply("AUTH", reply).await;
+        }
+        self.reply("AUTH", Reply::new(234, "Begin the TLS handshake"))
+            .await?;
+        self.secure(tls, ssl).await?;
+        Ok(Next::Command)
+    }
+
+    /// On a listener of its own, where the handshake is the first thing. Clients that old take it for
+    /// granted that data is encrypted too.
+    pub(super) async fn begin_encrypted(&mut self) -> Result<(), End> {
+        match self.edge.tls.clone() {
+            Some(tls) => self.secure(tls, true).await,
+            None => Err(End::Lost(Lost::Closed)),
+        }
+    }
+
+    /// The handshake. What came before it is forgotten, lines that wait as well.
+    async fn secure(&mut self, tls: Tls, private: bool) -> Result<(), End> {
+        self.start_over();
+        self.waiting.clear();
+        let secured = tokio::select! {
+            biased;
+            () = self.edge.shutdown.draining().cancelled() => return Err(End::Lost(Lost::Closed)),
+            secured = tokio::time::timeout_at(self.login_until, self.connection.secure(&tls)) => secured,
+        };
+        let secured = secured.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
+        let outcome = secured.as_ref().map_or("failed", |control| control.kind);
+        self.count_handshake("control", outcome);
+        let control = secured.map_err(|error| {
+            tracing::info!(
+                session = %self.session.id(),
+                peer = %self.session.peer(),
+                %error,
+                "TLS handshake failed"
+            );
+            End::Lost(Lost::Broken(error))
+        })?;
+        self.session.secure(control.secured);
+        self.protection = Protection {
+            control: Some(control.data),
+            sized: private,
+            private,
+        };
+        Ok(())
+    }
+
+    fn count_handshake(&self, connection: &str, outcome: &str) {
+        let handshakes = &self.edge.metrics.tls_handshakes;
+        handshakes.with_label_values(&[connection, outcome]).inc();
+    }
+
+    /// TLS needs no buffer of its own: whatever size is proposed, it is 0 (RFC 4217, section 9).
+    pub(super) fn pbsz(&mut self, argument: &[u8]) -> Reply {
+        if self.protection.control.is_none() {
+            return Reply::new(503, "Send AUTH TLS first");
+        }
+        let size = argument.trim_ascii();
+        if size.is_empty() || size.len() > 10 || !size.iter().all(u8::is_ascii_digit) {
+            return Reply::new(501, "PBSZ needs a size, 0 with TLS");
+        }
+        self.protection.sized = true;
+        Reply::new(200, "PBSZ=0")
+    }
+
+    pub(super) fn prot(&mut self, argument: &[u8]) -> Reply {
+        if !self.protection.sized {
+            return Reply::new(503, "Send AUTH TLS and PBSZ 0 first");
+        }
+        match argument.trim_ascii().to_ascii_uppercase().as_slice() {
+            b"P" => {
+                self.protection.private = true;
+                Reply::new(200, "Data connections are encrypted")
+            }
+            b"C" if self.requires(RequireTls::All) => Reply::new(
+                534,
+                "Data connections have to be encrypted here, use PROT P",
+            ),
+            b"C" => {
+                self.protection.private = false;
+                Reply::new(200, "Data connections are in clear")
+            }
+            b"S" | b"E" => Reply::new(536, "Only PROT P and PROT C"),
+            _ => Reply::new(504, "PROT takes P or C"),
+        }
+    }
+
+    pub(super) fn ccc(&self) -> Reply {
+        match self.protection.control {
+            Some(_) => Reply::new(534, "The control connection stays encrypted"),
+            None => Reply::new(533, "The control connection is in clear already"),
+        }
+    }
+
+    /// What `FEAT` says of TLS.
+    pub(super) fn security_features(&self) -> &'static [&'static str] {
+        match (&self.edge.tls, self.edge.config.auth_ssl) {
+            (None, _) => &[],
+            (Some(_), false) => &["AUTH TLS", "PBSZ", "PROT"],
+            (Some(_), true) => &["AUTH SSL", "AUTH TLS", "PBSZ", "PROT"],
+        }
+    }
+
+    /// Whether the gateway, or the user who has logged in, wants at least so much encrypted.
+    fn requires(&self, part: RequireTls) -> bool {
+        let user = self.session.user().and_then(|user| user.require_tls);
+        self.edge
+            .config
+            .require_tls
+            .max(user.unwrap_or(RequireTls::None))
+            >= part
+    }
+
+    /// Why this user can't log in as things are: its password must not cross in clear.
+    pub(super) fn refuse_clear_login(&self, name: &str) -> Option<Reply> {
+        let user = self.edge.ftp.required_tls(name);
+        let required = self.edge.config.require_tls.max(user);
+        let refused = required >= RequireTls::Control && self.protection.control.is_none();
+        refused.then(|| {
+            let advice = match &self.edge.tls {
+                Some(_) => "Log in over TLS only, send AUTH TLS first",
+                None => "Log in over TLS only, and this server has no certificate",
+            };
+            Reply::new(530, advice)
+        })
+    }
+
+    /// Why no transfer can begin as things are.
+    pub(super) fn refuse_clear_data(&mut self) -> Option<Reply> {
+        let refused = self.requires(RequireTls::All) && !self.encrypts_data();
+        refused.then(|| {
+            self.data = None;
+            Reply::new(
+                521,
+                "Data connections have to be encrypted here, use PROT P",
+            )
+        })
+    }
+
+    pub(super) fn encrypts_data(&self) -> bool {
+        self.protection.private && self.protection.control.is_some()
+    }
+
+    /// Begins a data connection's handshake.
+    pub(super) fn handshake(&self, kind: TransferKind, stream: TcpStream) -> Option<Handshake> {
+        let tls = self.protection.control.clone()?;
+        let purpose = match kind {
+            TransferKind::Store(_) => Purpose::Upload,
+            TransferKind::Retrieve { .. } | TransferKind::List(_) => Purpose::Download,
+        };
+        let handshake = tls.accept(stream, purpose);
+        let within = tokio::time::timeout(self.edge.config.passive.accept_timeout, handshake);
+        Some(Box::pin(async move { within.await.ok() }))
+    }
+
+    /// Counts a data connection's handshake.
+    ///
+    /// # Errors
+    /// When it failed: what becomes of the transfer.
+    pub(super) fn note_handshake(&self, ended: Handshaken) -> Result<DataStream, Abort> {
+        let session = self.session.id();
+        let (outcome, abort) = match ended {
+            Some(Ok((stream, kind))) => {
+                self.count_handshake("data", kind);
+                return Ok(stream);
+            }
+            None => {
+                tracing::info!(%session, "TLS handshake of a data connection took too long");
+                ("failed", Abort::HandshakeFailed)
+            }
+            Some(Err(error @ HandshakeError::Failed(_))) => {
+                tracing::info!(%session, %error, "TLS handshake of a data connection failed");
+                ("failed", Abort::HandshakeFailed)
+            }
+            Some(Err(error)) => {
+                tracing::warn!(%session, %error, "data connection refused; see tls.require_session_reuse");
+                ("refused", Abort::NotResumed)
+            }
+        };
+        self.count_handshake("data", outcome);
+        Err(abort)
+    }
+}

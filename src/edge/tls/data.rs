@@ -1,0 +1,155 @@
+//! TLS on data connections.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use rustls::pki_types::CertificateDer;
+use rustls::{HandshakeKind, ServerConnection};
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::session::DataStream;
+
+use super::binding::Binding;
+use super::material::{Material, Purpose};
+
+/// rustls asks for 4 KiB at a time, which would be a system call each.
+const READ_BUFFER: usize = 64 * 1024;
+
+/// What the data connections of one control connection use and have to prove.
+#[derive(Debug, Clone)]
+pub(in super::super) struct DataTls {
+    material: Arc<Material>,
+    binding: Binding,
+    certificate: Option<CertificateDer<'static>>,
+}
+
+/// Why a data connection could not be encrypted.
+#[derive(Debug, Error)]
+pub(in super::super) enum HandshakeError {
+    /// It broke, was refused, or took too long.
+    #[error("{0}")]
+    Failed(#[from] io::Error),
+    /// It did not resume the session of its control connection, and has to.
+    #[error("it does not resume the control connection's TLS session")]
+    NotResumed,
+    /// The client has shown one certificate on the control connection, and another or none here.
+    #[error("its client certificate is not the control connection's")]
+    OtherCertificate,
+}
+
+impl DataTls {
+    pub(super) fn new(
+        material: &Arc<Material>,
+        binding: Binding,
+        certificate: Option<&CertificateDer<'_>>,
+    ) -> Self {
+        Self {
+            material: Arc::clone(material),
+            binding,
+            certificate: certificate.map(|certificate| certificate.clone().into_owned()),
+        }
+    }
+
+    /// The handshake, and how it went: `full` or `resumed`.
+    ///
+    /// # Errors
+    /// When it fails, or the peer is not the one at the control connection.
+    pub(in super::super) async fn accept(
+        self,
+        stream: TcpStream,
+        purpose: Purpose,
+    ) -> Result<(DataStream, &'static str), HandshakeError> {
+        let config = self.material.config(purpose, self.binding);
+        let stream = BufReader::with_capacity(READ_BUFFER, stream);
+        let tls = TlsAcceptor::from(config).accept(stream).await?;
+        let connection = tls.get_ref().1;
+        self.check(connection)?;
+        let kind = super::kind(connection);
+        let encrypted = Encrypted {
+            tls,
+            allow_unclean_close: self.material.allow_unclean_close,
+        };
+        Ok((Box::new(encrypted), kind))
+    }
+
+    fn check(&self, connection: &ServerConnection) -> Result<(), HandshakeError> {
+        // It could not have resumed another's.
+        if connection.handshake_kind() == Some(HandshakeKind::Resumed) {
+            return Ok(());
+        }
+        if self.material.require_session_reuse {
+            return Err(HandshakeError::NotResumed);
+        }
+        let shown = connection
+            .peer_certificates()
+            .and_then(|chain| chain.first());
+        if self.certificate.is_some() && shown != self.certificate.as_ref() {
+            return Err(HandshakeError::OtherCertificate);
+        }
+        Ok(())
+    }
+}
+
+/// An encrypted data connection.
+#[derive(Debug)]
+struct Encrypted {
+    tls: TlsStream<BufReader<TcpStream>>,
+    allow_unclean_close: bool,
+}
+
+impl Encrypted {
+    /// The client has said that it will send no more. Many wait for the same word from us before they
+    /// close; one that does not is none the worse.
+    fn answer_the_end(&mut self, context: &mut Context<'_>) {
+        let _ = Pin::new(&mut self.tls).poll_shutdown(context);
+    }
+}
+
+impl AsyncRead for Encrypted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.remaining();
+        let read = ready!(Pin::new(&mut self.tls).poll_read(context, buffer));
+        match read {
+            Ok(()) if buffer.remaining() < before || before == 0 => return Poll::Ready(Ok(())),
+            Err(error) if !(self.allow_unclean_close && is_unclean_end(&error)) => {
+                return Poll::Ready(Err(error));
+            }
+            _ => {}
+        }
+        self.answer_the_end(context);
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// The end of the connection without `close_notify`, as rustls reports it.
+fn is_unclean_end(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::UnexpectedEof
+}
+
+impl AsyncWrite for Encrypted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.tls).poll_write(context, buffer)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tls).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tls).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,215 @@
+//! TLS on control and data connections (RFC 4217), by rustls.
+//!
+//! A session keeps the keys and the certificate that it began with: what is exchanged on disk holds for
+//! those who come later. Its data connections use the same, and resume its own session where they can.
+
+mod binding;
+mod certificate;
+mod data;
+mod material;
+
+pub(super) use data::{DataTls, HandshakeError};
+pub(super) use material::Purpose;
+pub use material::TlsError;
+
+use std::io;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
+
+use rustls::{HandshakeKind, ProtocolVersion, ServerConnection};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::session::Secured;
+use crate::telemetry::Metrics;
+
+use binding::Binding;
+use material::{Files, Material, Written};
+
+/// The certificate and the terms of TLS that are in force; clones share them.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    files: Arc<Files>,
+    current: Arc<RwLock<Arc<Material>>>,
+    first: Arc<Written>,
+}
+
+impl Tls {
+    /// Reads what `[tls]` names. `None` without a certificate. It blocks: for the start.
+    ///
+    /// # Errors
+    /// When settings contradict each other, or a file can't be used: says which, and what to do.
+    pub fn load(config: &Config) -> Result<Option<Self>, TlsError> {
+        let Some(files) = Files::of(config)? else {
+            return Ok(None);
+        };
+        let written = files.read()?;
+        let material = files.material(&written)?;
+        Ok(Some(Self {
+            files: Arc::new(files),
+            current: Arc::new(RwLock::new(Arc::new(material))),
+            first: Arc::new(written),
+        }))
+    }
+
+    /// Looks at the files every `interval` until `stop`, and puts in force what they hold now. What can't
+    /// be used changes nothing; it is logged once, and shown by a metric until it is mended.
+    pub async fn watch(self, interval: Duration, metrics: Arc<Metrics>, stop: CancellationToken) {
+        metrics.show_expiry(self.current().expires);
+        let mut seen = Look::Fine(Written::clone(&self.first));
+        while stop
+            .run_until_cancelled(tokio::time::sleep(interval))
+            .await
+            .is_some()
+        {
+            let files = Arc::clone(&self.files);
+            let look = tokio::task::spawn_blocking(move || files.look()).await;
+            // Only a panic there would be an error, and the next look is soon.
+            let Ok(look) = look else { continue };
+            self.adopt(look, &mut seen, &metrics);
+        }
+    }
+
+    /// A key and a certificate can't be exchanged at once, so what is broken is believed the second time.
+    fn adopt(&self, look: (Look, Option<Material>), seen: &mut Look, metrics: &Metrics) {
+        match look {
+            (look, _) if look == *seen => {
+                if let Look::Broken { error, told } = seen
+                    && !std::mem::replace(told, true)
+                {
+                    tracing::error!(%error, "TLS files not reloaded, the old certificate stays");
+                    metrics.tls_reloads.with_label_values(&["failed"]).inc();
+                    metrics.tls_files_broken.set(1);
+                }
+            }
+            (look, material) => {
+                if let Some(material) = material {
+                    self.put_in_force(material, metrics);
+                }
+                *seen = look;
+            }
+        }
+    }
+
+    fn put_in_force(&self, material: Material, metrics: &Metrics) {
+        let expires = material.expires;
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(material);
+        tracing::info!(
+            expires = %humantime::format_rfc3339_seconds(expires),
+            "TLS certificate reloaded"
+        );
+        metrics.tls_reloads.with_label_values(&["reloaded"]).inc();
+        metrics.tls_files_broken.set(0);
+        metrics.show_expiry(expires);
+    }
+
+    fn current(&self) -> Arc<Material> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The handshake of a control connection.
+    ///
+    /// # Errors
+    /// When it fails, for whatever reason.
+    pub(super) async fn secure<S>(&self, stream: S) -> io::Result<(TlsStream<S>, ControlTls)>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let material = self.current();
+        let binding: Binding = rand::random();
+        let config = material.config(Purpose::Control, binding);
+        let stream = TlsAcceptor::from(config).accept(stream).await?;
+        let tls = ControlTls::new(stream.get_ref().1, &material, binding);
+        Ok((stream, tls))
+    }
+}
+
+/// What a look at the files has shown.
+#[derive(Debug)]
+enum Look {
+    /// They can be used.
+    Fine(Written),
+    /// They can't, for this reason.
+    Broken { error: TlsError, told: bool },
+}
+
+impl PartialEq for Look {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Fine(one), Self::Fine(another)) => one == another,
+            (Self::Broken { error, .. }, Self::Broken { error: another, .. }) => {
+                error.to_string() == another.to_string()
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Files {
+    fn look(&self) -> (Look, Option<Material>) {
+        let found = self.read().and_then(|written| {
+            let material = self.material(&written)?;
+            Ok((written, material))
+        });
+        match found {
+            Ok((written, material)) => (Look::Fine(written), Some(material)),
+            Err(error) => {
+                let told = false;
+                (Look::Broken { error, told }, None)
+            }
+        }
+    }
+}
+
+impl Metrics {
+    fn show_expiry(&self, expires: SystemTime) {
+        let since_epoch = expires.duration_since(SystemTime::UNIX_EPOCH);
+        let seconds = since_epoch.unwrap_or_default().as_secs();
+        self.tls_certificate_expiry
+            .set(i64::try_from(seconds).unwrap_or(i64::MAX));
+    }
+}
+
+/// What is known of an encrypted control connection.
+#[derive(Debug)]
+pub(super) struct ControlTls {
+    /// For the session: logs, and users that are bound to certificates.
+    pub(super) secured: Secured,
+    /// For its data connections.
+    pub(super) data: DataTls,
+    /// `full` or `resumed`.
+    pub(super) kind: &'static str,
+}
+
+impl ControlTls {
+    fn new(connection: &ServerConnection, material: &Arc<Material>, binding: Binding) -> Self {
+        let certificate = connection
+            .peer_certificates()
+            .and_then(|chain| chain.first());
+        Self {
+            secured: Secured {
+                protocol: protocol(connection),
+                certificate_names: certificate.map(certificate::names).unwrap_or_default(),
+            },
+            data: DataTls::new(material, binding, certificate),
+            kind: kind(connection),
+        }
+    }
+}
+
+fn protocol(connection: &ServerConnection) -> &'static str {
+    match connection.protocol_version() {
+        Some(ProtocolVersion::TLSv1_3) => "TLS 1.3",
+        _ => "TLS 1.2",
+    }
+}
+
+fn kind(connection: &ServerConnection) -> &'static str {
+    match connection.handshake_kind() {
+        Some(HandshakeKind::Resumed) => "resumed",
+        _ => "full",
+    }
+}
