@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use crate::ftp::Ftp;
 use crate::net::{Skipper, dial, send_blank};
+use crate::wire::{Tls, Wire};
 
 /// Who does the work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub(crate) enum Side {
 #[derive(Debug)]
 pub(crate) enum Client {
     /// Of the floor: a connection for each transfer.
-    Floor(SocketAddr),
+    Floor(SocketAddr, Option<Tls>),
     /// Of the gateway.
     Gateway(Box<Ftp>),
 }
@@ -46,18 +46,22 @@ pub(crate) struct Listed {
 }
 
 impl Client {
-    pub(crate) async fn connect(side: Side, address: SocketAddr) -> anyhow::Result<Self> {
+    pub(crate) async fn connect(
+        side: Side,
+        address: SocketAddr,
+        tls: Option<Tls>,
+    ) -> anyhow::Result<Self> {
         Ok(match side {
-            Side::Floor => Self::Floor(address),
-            Side::Gateway => Self::Gateway(Box::new(Ftp::login(address).await?)),
+            Side::Floor => Self::Floor(address, tls),
+            Side::Gateway => Self::Gateway(Box::new(Ftp::login(address, tls).await?)),
         })
     }
 
     /// Sends a file of blank bytes, to its confirmation.
     pub(crate) async fn upload(&mut self, name: &str, size: u64) -> anyhow::Result<()> {
         match self {
-            Self::Floor(address) => {
-                let mut stream = ask(*address, &format!("PUT {name}\n")).await?;
+            Self::Floor(address, tls) => {
+                let mut stream = ask(*address, tls.as_ref(), &format!("PUT {name}\n")).await?;
                 send_blank(&mut stream, size).await?;
                 stream.shutdown().await?;
                 let stored = number(&mut stream).await?;
@@ -89,13 +93,13 @@ impl Client {
     pub(crate) async fn download(&mut self, name: &str, size: u64) -> anyhow::Result<()> {
         let mut skipper = Skipper::new();
         let came = match self {
-            Self::Floor(address) => {
-                let stream = ask(*address, &format!("GET {name}\n")).await?;
-                skipper.all(&stream).await?
+            Self::Floor(address, tls) => {
+                let mut stream = ask(*address, tls.as_ref(), &format!("GET {name}\n")).await?;
+                skipper.all(&mut stream).await?
             }
             Self::Gateway(ftp) => {
-                let data = ftp.begin(&format!("RETR {name}")).await?;
-                let came = skipper.all(&data).await?;
+                let mut data = ftp.begin(&format!("RETR {name}")).await?;
+                let came = skipper.all(&mut data).await?;
                 ftp.end().await?;
                 came
             }
@@ -113,8 +117,9 @@ impl Client {
     ) -> anyhow::Result<Listed> {
         let started = Instant::now();
         match self {
-            Self::Floor(address) => {
-                let mut stream = ask(*address, &format!("PAGES {directory}/\n")).await?;
+            Self::Floor(address, tls) => {
+                let mut stream =
+                    ask(*address, tls.as_ref(), &format!("PAGES {directory}/\n")).await?;
                 let listed = number(&mut stream).await?;
                 ensure!(listed == entries, "{listed} of {entries} entries were read");
                 let total = started.elapsed();
@@ -125,11 +130,11 @@ impl Client {
                 })
             }
             Self::Gateway(ftp) => {
-                let data = ftp.begin(&format!("{} {directory}", verb.word())).await?;
+                let mut data = ftp.begin(&format!("{} {directory}", verb.word())).await?;
                 let mut skipper = Skipper::new();
-                let mut bytes = skipper.some(&data, 1).await?;
+                let mut bytes = skipper.some(&mut data, 1).await?;
                 let first = started.elapsed();
-                bytes += skipper.all(&data).await?;
+                bytes += skipper.all(&mut data).await?;
                 ftp.end().await?;
                 let total = started.elapsed();
                 // `modify=20260101000000;size=1024; file-000000000.dat` is longer than this.
@@ -154,14 +159,18 @@ impl ListVerb {
 }
 
 /// Begins something at the floor.
-async fn ask(address: SocketAddr, line: &str) -> anyhow::Result<TcpStream> {
-    let mut stream = dial(address).await?;
+async fn ask(address: SocketAddr, tls: Option<&Tls>, line: &str) -> anyhow::Result<Wire> {
+    let stream = dial(address).await?;
+    let mut stream = match tls {
+        None => Wire::Clear(stream),
+        Some(tls) => tls.encrypt(stream).await?,
+    };
     stream.write_all(line.as_bytes()).await?;
     Ok(stream)
 }
 
 /// The floor's answer.
-async fn number(stream: &mut TcpStream) -> anyhow::Result<u64> {
+async fn number(stream: &mut Wire) -> anyhow::Result<u64> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;
     let answer = answer.trim_end();

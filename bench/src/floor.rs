@@ -16,11 +16,12 @@ use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::list::{PaginatedListOptions, PaginatedListStore};
 use object_store::path::Path;
 use object_store::{ClientOptions, MultipartUpload, ObjectStoreExt, PutPayload};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
-use crate::net;
+use crate::{net, wire};
 
 /// As `upload.part_size`.
 const PART: usize = 8 * 1024 * 1024;
@@ -33,15 +34,24 @@ const FIRST_CHUNK: usize = 16 * 1024;
 const CHUNK: usize = 256 * 1024;
 
 /// Serves until the process ends.
-pub(crate) async fn serve(address: SocketAddr, s3: &str) -> anyhow::Result<()> {
+pub(crate) async fn serve(
+    address: SocketAddr,
+    s3: &str,
+    tls: Option<&std::path::Path>,
+) -> anyhow::Result<()> {
+    let acceptor = tls.map(wire::acceptor).transpose()?;
     let store = Arc::new(open(s3)?);
     let listener = net::listen(address).await?;
     loop {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
-        let store = Arc::clone(&store);
+        let (store, acceptor) = (Arc::clone(&store), acceptor.clone());
         tokio::spawn(async move {
-            if let Err(error) = answer(&store, stream).await {
+            let answered = match acceptor {
+                None => answer(&store, stream).await,
+                Some(acceptor) => answer_encrypted(&store, &acceptor, stream).await,
+            };
+            if let Err(error) = answered {
                 eprintln!("floor: {error:#}");
             }
         });
@@ -64,7 +74,18 @@ fn open(s3: &str) -> anyhow::Result<AmazonS3> {
         .context("can't open the store")
 }
 
-async fn answer(store: &Arc<AmazonS3>, mut stream: TcpStream) -> anyhow::Result<()> {
+async fn answer_encrypted(
+    store: &Arc<AmazonS3>,
+    acceptor: &TlsAcceptor,
+    stream: TcpStream,
+) -> anyhow::Result<()> {
+    answer(store, wire::accept(acceptor, stream).await?).await
+}
+
+async fn answer<S>(store: &Arc<AmazonS3>, mut stream: S) -> anyhow::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let mut received = BytesMut::with_capacity(FIRST_CHUNK);
     let end = loop {
         if let Some(end) = received.iter().position(|byte| *byte == b'\n') {
@@ -97,7 +118,7 @@ async fn upload(
     store: &Arc<AmazonS3>,
     key: &Path,
     first: BytesMut,
-    stream: &mut TcpStream,
+    stream: &mut (impl AsyncRead + Unpin),
 ) -> anyhow::Result<u64> {
     let mut total = 0;
     let mut first = Some(first);
@@ -135,7 +156,10 @@ async fn upload(
 }
 
 /// The next part; one that is not full is the last.
-async fn read_part(stream: &mut TcpStream, first: Option<BytesMut>) -> anyhow::Result<Vec<Bytes>> {
+async fn read_part(
+    stream: &mut (impl AsyncRead + Unpin),
+    first: Option<BytesMut>,
+) -> anyhow::Result<Vec<Bytes>> {
     let mut chunks = Vec::with_capacity(PART / CHUNK);
     let mut length = 0;
     if let Some(first) = first {
@@ -156,7 +180,11 @@ async fn read_part(stream: &mut TcpStream, first: Option<BytesMut>) -> anyhow::R
     Ok(chunks)
 }
 
-async fn download(store: &AmazonS3, key: &Path, stream: &mut TcpStream) -> anyhow::Result<()> {
+async fn download(
+    store: &AmazonS3,
+    key: &Path,
+    stream: &mut (impl AsyncWrite + Unpin),
+) -> anyhow::Result<()> {
     let mut bytes = store.get(key).await?.into_stream();
     while let Some(chunk) = bytes.next().await {
         stream.write_all(&chunk?).await?;

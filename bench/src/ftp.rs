@@ -2,11 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::net::dial;
+use crate::wire::{Tls, Wire};
 use anyhow::{Context, bail};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
-
-use crate::net::dial;
 
 /// Who the gateway knows, and the password.
 pub(crate) const USER: &str = "bench";
@@ -15,26 +14,43 @@ pub(crate) const PASSWORD: &str = "bench-secret";
 /// A session that has logged in.
 #[derive(Debug)]
 pub(crate) struct Ftp {
-    control: BufReader<TcpStream>,
+    control: BufReader<Wire>,
+    tls: Option<Tls>,
     host: IpAddr,
     line: String,
 }
 
 impl Ftp {
-    pub(crate) async fn login(address: SocketAddr) -> anyhow::Result<Self> {
+    pub(crate) async fn login(address: SocketAddr, tls: Option<Tls>) -> anyhow::Result<Self> {
         let stream = dial(address).await?;
         stream.set_nodelay(true)?;
         let mut session = Self {
             // Replies are short, and thousands of sessions should not take memory here.
-            control: BufReader::with_capacity(512, stream),
+            control: BufReader::with_capacity(512, Wire::Clear(stream)),
+            tls: None,
             host: address.ip(),
             line: String::new(),
         };
         session.expect(220).await?;
+        if let Some(tls) = tls {
+            session = session.secure(tls).await?;
+        }
         session.command(&format!("USER {USER}"), 331).await?;
         session.command(&format!("PASS {PASSWORD}"), 230).await?;
         session.command("TYPE I", 200).await?;
         Ok(session)
+    }
+
+    async fn secure(mut self, tls: Tls) -> anyhow::Result<Self> {
+        self.command("AUTH TLS", 234).await?;
+        let Wire::Clear(stream) = self.control.into_inner() else {
+            bail!("it is encrypted already");
+        };
+        self.control = BufReader::with_capacity(512, tls.encrypt(stream).await?);
+        self.tls = Some(tls);
+        self.command("PBSZ 0", 200).await?;
+        self.command("PROT P", 200).await?;
+        Ok(self)
     }
 
     /// Sends a command whose reply has to be this one, and returns that.
@@ -47,13 +63,16 @@ impl Ftp {
     }
 
     /// Begins a transfer: up to its 150.
-    pub(crate) async fn begin(&mut self, command: &str) -> anyhow::Result<TcpStream> {
+    pub(crate) async fn begin(&mut self, command: &str) -> anyhow::Result<Wire> {
         let reply = self.command("EPSV", 229).await?;
         let port = passive_port(reply).with_context(|| format!("no port in {reply}"))?;
         self.send(command).await?;
         let data = dial((self.host, port).into()).await?;
         self.expect(150).await.with_context(|| command.to_owned())?;
-        Ok(data)
+        match &self.tls {
+            None => Ok(Wire::Clear(data)),
+            Some(tls) => tls.encrypt(data).await,
+        }
     }
 
     /// The end of a transfer.
@@ -70,7 +89,8 @@ impl Ftp {
 
     async fn send(&mut self, command: &str) -> anyhow::Result<()> {
         let line = format!("{command}\r\n");
-        Ok(self.control.get_mut().write_all(line.as_bytes()).await?)
+        self.control.get_mut().write_all(line.as_bytes()).await?;
+        Ok(self.control.get_mut().flush().await?)
     }
 
     /// The next reply, which has to have this code. Of several lines only the last counts.

@@ -17,8 +17,10 @@ mod report;
 mod rig;
 mod s3;
 mod scenario;
+mod wire;
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -50,6 +52,9 @@ enum Command {
         /// The S3 server
         #[arg(long, value_name = "URL")]
         s3: String,
+        /// Speak TLS with the `cert.pem` and `key.pem` in this folder
+        #[arg(long, value_name = "FOLDER")]
+        tls: Option<PathBuf>,
     },
 }
 
@@ -89,9 +94,9 @@ fn start(command: Command) -> anyhow::Result<()> {
             process::end_with_stdin(service.with_stdin);
             runtime.block_on(s3::serve(service.listen, keep))
         }
-        Command::Floor { service, s3 } => {
+        Command::Floor { service, s3, tls } => {
             process::end_with_stdin(service.with_stdin);
-            runtime.block_on(floor::serve(service.listen, &s3))
+            runtime.block_on(floor::serve(service.listen, &s3, tls.as_deref()))
         }
     }
 }

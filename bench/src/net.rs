@@ -7,8 +7,10 @@ use std::net::SocketAddr;
 use anyhow::Context;
 use rustix::net::{RecvFlags, recv};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::io::{AsyncWriteExt, Interest};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+use crate::wire::Wire;
 
 /// One write of blank bytes.
 const BLOCK: usize = 1024 * 1024;
@@ -30,7 +32,10 @@ pub(crate) async fn dial(address: SocketAddr) -> io::Result<TcpStream> {
 }
 
 /// Writes this many blank bytes.
-pub(crate) async fn send_blank(stream: &mut TcpStream, bytes: u64) -> io::Result<()> {
+pub(crate) async fn send_blank(
+    stream: &mut (impl AsyncWrite + Unpin),
+    bytes: u64,
+) -> io::Result<()> {
     let mut rest = bytes;
     while rest > 0 {
         let block = rest.min(BLOCK as u64);
@@ -61,7 +66,16 @@ impl Skipper {
     }
 
     /// Throws away what is there, at most `most` bytes. 0 is the end of the stream.
-    pub(crate) async fn some(&mut self, stream: &TcpStream, most: u64) -> io::Result<u64> {
+    pub(crate) async fn some(&mut self, stream: &mut Wire, most: u64) -> io::Result<u64> {
+        let room = usize::try_from(most).unwrap_or(BLOCK).min(BLOCK);
+        match stream {
+            Wire::Clear(stream) => self.some_clear(stream, most).await,
+            Wire::Encrypted(stream) => Ok(stream.read(&mut self.room[..room]).await? as u64),
+        }
+    }
+
+    /// The same in clear, where the kernel need not even copy them.
+    async fn some_clear(&mut self, stream: &TcpStream, most: u64) -> io::Result<u64> {
         let room = usize::try_from(most).unwrap_or(BLOCK).min(BLOCK);
         let room = &mut self.room[..room];
         let skipped = stream
@@ -77,7 +91,7 @@ impl Skipper {
     pub(crate) async fn exactly(&mut self, stream: &TcpStream, bytes: u64) -> io::Result<()> {
         let mut rest = bytes;
         while rest > 0 {
-            match self.some(stream, rest).await? {
+            match self.some_clear(stream, rest).await? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
                 skipped => rest -= skipped,
             }
@@ -86,7 +100,7 @@ impl Skipper {
     }
 
     /// Throws away all that comes, and counts it.
-    pub(crate) async fn all(&mut self, stream: &TcpStream) -> io::Result<u64> {
+    pub(crate) async fn all(&mut self, stream: &mut Wire) -> io::Result<u64> {
         let mut total = 0;
         loop {
             match self.some(stream, u64::MAX).await? {

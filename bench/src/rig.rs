@@ -9,6 +9,7 @@ use anyhow::{Context, ensure};
 use crate::client::{Client, Side};
 use crate::ftp::{PASSWORD, USER};
 use crate::process::Process;
+use crate::wire::{Tls, certificate_in, key_in};
 
 /// Which gateway is measured, and how it is set.
 #[derive(Debug, Clone)]
@@ -31,6 +32,7 @@ pub(crate) struct Rig {
     gateway: Seat,
     floor: Seat,
     s3: Process,
+    tls: Option<Tls>,
 }
 
 /// A process and where it is found.
@@ -42,18 +44,28 @@ struct Seat {
 
 impl Rig {
     pub(crate) fn start(gateway: &Gateway) -> anyhow::Result<Self> {
+        Self::start_with(gateway, None)
+    }
+
+    /// The same with TLS between clients and either side.
+    pub(crate) fn start_encrypted(gateway: &Gateway) -> anyhow::Result<Self> {
+        Self::start_with(gateway, Some(Tls::new()?))
+    }
+
+    fn start_with(gateway: &Gateway, tls: Option<Tls>) -> anyhow::Result<Self> {
         let (s3, address) =
             Process::start("bench s3", own()?.args(["s3", "--with-stdin"]), listening)?;
         let url = format!("http://{address}");
         Ok(Self {
-            floor: start_floor(&url)?,
-            gateway: start_gateway(gateway, &url)?,
+            floor: start_floor(&url, tls.as_ref())?,
+            gateway: start_gateway(gateway, &url, tls.as_ref())?,
             s3,
+            tls,
         })
     }
 
     pub(crate) async fn client(&self, side: Side) -> anyhow::Result<Client> {
-        Client::connect(side, self.seat(side).address).await
+        Client::connect(side, self.seat(side).address, self.tls.clone()).await
     }
 
     pub(crate) fn address(&self, side: Side) -> SocketAddr {
@@ -83,10 +95,13 @@ impl Rig {
     }
 }
 
-fn start_floor(s3: &str) -> anyhow::Result<Seat> {
+fn start_floor(s3: &str, tls: Option<&Tls>) -> anyhow::Result<Seat> {
     let mut command = own()?;
     store_variables(&mut command, s3);
     command.args(["floor", "--with-stdin", "--s3", s3]);
+    if let Some(tls) = tls {
+        command.arg("--tls").arg(tls.folder());
+    }
     for (name, value) in KEEPS_MEMORY {
         command.env(name, value);
     }
@@ -94,7 +109,7 @@ fn start_floor(s3: &str) -> anyhow::Result<Seat> {
 }
 
 /// As an operator would start it for a trial, but with room for all clients.
-fn start_gateway(gateway: &Gateway, s3: &str) -> anyhow::Result<Seat> {
+fn start_gateway(gateway: &Gateway, s3: &str, tls: Option<&Tls>) -> anyhow::Result<Seat> {
     let program = &gateway.program;
     ensure!(
         program.is_file(),
@@ -111,6 +126,11 @@ fn start_gateway(gateway: &Gateway, s3: &str) -> anyhow::Result<Seat> {
         .env("BUCKETFERRY_LIMITS__MAX_SESSIONS", "20000")
         .env("BUCKETFERRY_LIMITS__MAX_SESSIONS_PER_IP", "20000")
         .envs(gateway.environment.iter().cloned());
+    if let Some(folder) = tls.map(Tls::folder) {
+        command
+            .env("BUCKETFERRY_TLS__CERTIFICATE", certificate_in(folder))
+            .env("BUCKETFERRY_TLS__PRIVATE_KEY", key_in(folder));
+    }
     seat(Process::start("the gateway", &mut command, greeting)?)
 }
 

@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use crate::client::{Client, Side};
@@ -12,6 +11,7 @@ use crate::ftp::Ftp;
 use crate::net::send_blank;
 use crate::report::{Aim, Row};
 use crate::rig::Rig;
+use crate::wire::Wire;
 
 use super::{Bench, MIB, megabytes};
 
@@ -72,7 +72,7 @@ impl Neighbours {
     }
 
     /// Sends for ever. The session goes along, for the upload ends with it.
-    async fn trickle(self, _session: Box<Ftp>, mut data: TcpStream) -> anyhow::Result<()> {
+    async fn trickle(self, _session: Box<Ftp>, mut data: Wire) -> anyhow::Result<()> {
         send_blank(&mut data, self.head_start).await?;
         loop {
             tokio::time::sleep(Duration::from_secs(1)).await;

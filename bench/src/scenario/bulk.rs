@@ -28,13 +28,13 @@ struct Sample {
 }
 
 pub(super) async fn run(
+    mut rig: Rig,
     bench: &Bench,
     scenario: &'static str,
     direction: Direction,
     streams: usize,
     size: u64,
 ) -> anyhow::Result<Vec<Row>> {
-    let mut rig = bench.rig()?;
     for side in [Side::Floor, Side::Gateway] {
         // The first transfer opens connections and grows pools; it is not counted.
         turn(&rig, side, direction, streams, 16 * MIB).await?;

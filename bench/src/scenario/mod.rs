@@ -37,6 +37,10 @@ enum Scenario {
     Download1,
     /// Eight large files from the bucket at once
     Download8,
+    /// One large file to the bucket, encrypted
+    TlsUpload1,
+    /// One large file from the bucket, encrypted
+    TlsDownload1,
     /// Files of 1 KiB, one after the other, in one session
     Small1,
     /// Files of 1 KiB in 64 sessions
@@ -157,6 +161,8 @@ impl Scenario {
             Self::Upload8 => "upload8",
             Self::Download1 => "download1",
             Self::Download8 => "download8",
+            Self::TlsUpload1 => "tls-upload1",
+            Self::TlsDownload1 => "tls-download1",
             Self::Small1 => "small1",
             Self::Small64 => "small64",
             Self::Idle => "idle",
@@ -189,10 +195,26 @@ impl Bench {
         let one = self.scale.size;
         let eight = self.scale.size_of_eight;
         match scenario {
-            Scenario::Upload1 => bulk::run(self, name, Direction::Upload, 1, one).await,
-            Scenario::Upload8 => bulk::run(self, name, Direction::Upload, 8, eight).await,
-            Scenario::Download1 => bulk::run(self, name, Direction::Download, 1, one).await,
-            Scenario::Download8 => bulk::run(self, name, Direction::Download, 8, eight).await,
+            Scenario::Upload1 => {
+                bulk::run(self.rig()?, self, name, Direction::Upload, 1, one).await
+            }
+            Scenario::Upload8 => {
+                bulk::run(self.rig()?, self, name, Direction::Upload, 8, eight).await
+            }
+            Scenario::Download1 => {
+                bulk::run(self.rig()?, self, name, Direction::Download, 1, one).await
+            }
+            Scenario::Download8 => {
+                bulk::run(self.rig()?, self, name, Direction::Download, 8, eight).await
+            }
+            Scenario::TlsUpload1 => {
+                let rig = Rig::start_encrypted(&self.gateway)?;
+                bulk::run(rig, self, name, Direction::Upload, 1, one).await
+            }
+            Scenario::TlsDownload1 => {
+                let rig = Rig::start_encrypted(&self.gateway)?;
+                bulk::run(rig, self, name, Direction::Download, 1, one).await
+            }
             Scenario::Small1 => small::run(self, name, 1).await,
             Scenario::Small64 => small::run(self, name, 64).await,
             Scenario::Idle => idle::run(self, name).await,
