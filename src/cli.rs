@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
+use bucketferry::address::try_names;
 use bucketferry::auth::{UserTable, Users, generate_password, hash_password};
 use bucketferry::config::{Config, ConfigErrors, ConfigFile, Flag, Sources};
 use bucketferry::edge::{Tls, TlsError};
@@ -131,7 +132,7 @@ fn serve(settings: &Settings) -> Result<(), Failure> {
 }
 
 /// Finds everything that is wrong in one go: the settings, the users, the store's options, and then
-/// whether the bucket answers.
+/// whether the bucket answers and what names stand for.
 fn check(settings: &Settings, offline: bool) -> Result<(), Failure> {
     let config = load(settings)?;
     let mut faults = Vec::new();
@@ -152,6 +153,14 @@ fn check(settings: &Settings, offline: bool) -> Result<(), Failure> {
             }
             if let Err(error) = runtime()?.block_on(storage.probe()) {
                 faults.push(format!("store.url: {}: {error}", config.store.url));
+            }
+        }
+    }
+    if !offline {
+        for answer in runtime()?.block_on(try_names(&config.passive)) {
+            match answer {
+                Ok(answer) => println!("{answer}"),
+                Err(fault) => faults.push(fault),
             }
         }
     }

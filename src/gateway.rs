@@ -67,9 +67,11 @@ impl Gateway {
         let tls = Tls::load(config)?;
         let authenticator = Authenticator::new(users.clone(), lockout(config));
         let ftp = Ftp::new(authenticator, Arc::clone(&storage), logging::slog_bridge());
+        let address = AddressBook::new(&config.passive, &metrics);
+        let watching_address = address.watch();
         let parts = Parts {
             ftp,
-            address: AddressBook::new(&config.passive),
+            address,
             tls: tls.clone(),
             descriptors,
             registry: registry.clone(),
@@ -87,6 +89,11 @@ impl Gateway {
 
         let addresses = edge.addresses();
         let background = CancellationToken::new();
+        tokio::spawn(
+            background
+                .clone()
+                .run_until_cancelled_owned(watching_address),
+        );
         if let Some(age) = config.upload.sweep_after {
             let sweeping = sweep(Arc::clone(&storage), age, Arc::clone(&metrics));
             tokio::spawn(background.clone().run_until_cancelled_owned(sweeping));

@@ -17,6 +17,7 @@ mod declare;
 #[macro_use]
 mod words;
 
+mod advertised;
 mod environment;
 mod error;
 mod file;
@@ -36,8 +37,9 @@ mod tests;
 
 use std::path::PathBuf;
 
+pub use self::advertised::{AddressOverrides, PassiveAddress};
 pub use self::error::{ConfigError, ConfigErrors, Origin};
-pub use self::ports::{PassiveAddress, PortRange};
+pub use self::ports::PortRange;
 pub use self::reference::reference;
 pub use self::sections::{
     Active, Admin, Config, Download, Ftp, Limits, Log, Passive, Shutdown, Store, Tls, Upload, Users,

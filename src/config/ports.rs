@@ -1,12 +1,11 @@
-//! Where clients are told to open their passive data connections: which ports, which address.
+//! The ports on which clients open their passive data connections.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use toml::Value;
 
-use super::setting::{Setting, found, text};
+use super::setting::{Setting, found};
 
 /// The lowest port that needs no privilege.
 const LOWEST_PORT: u16 = 1024;
@@ -113,49 +112,6 @@ impl Setting for PortRange {
     }
 }
 
-/// The address that clients are told to open passive data connections to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PassiveAddress {
-    /// The one that their control connection came to.
-    Connection,
-    /// Always this one.
-    Ip(IpAddr),
-}
-
-impl fmt::Display for PassiveAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Connection => f.write_str("connection"),
-            Self::Ip(ip) => ip.fmt(f),
-        }
-    }
-}
-
-impl Setting for PassiveAddress {
-    fn allowed() -> String {
-        "`connection`, or an IP address that clients can reach".to_owned()
-    }
-
-    fn parse(value: &Value) -> Result<Self, String> {
-        let text = text(value)?;
-        if text.starts_with("dns:") || text.starts_with("service:") {
-            return Err(format!(
-                "{} (`dns:` and `service:` come in a later version)",
-                found(value)
-            ));
-        }
-        match text.parse::<IpAddr>() {
-            Ok(ip) if !ip.is_unspecified() => Ok(Self::Ip(ip)),
-            Err(_) if text == "connection" => Ok(Self::Connection),
-            _ => Err(found(value)),
-        }
-    }
-
-    fn show(&self) -> Value {
-        Value::String(self.to_string())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -203,18 +159,5 @@ mod tests {
         ] {
             assert_eq!(PortRange::from_text(text), None, "{text}");
         }
-    }
-
-    #[test]
-    fn the_address_is_an_ip_that_can_be_reached_or_the_connections_own() {
-        let parse = |text: &str| PassiveAddress::parse(&Value::String(text.to_owned()));
-        assert_eq!(parse("connection"), Ok(PassiveAddress::Connection));
-        assert_eq!(
-            parse("192.0.2.7"),
-            Ok(PassiveAddress::Ip([192, 0, 2, 7].into()))
-        );
-        assert!(parse("0.0.0.0").is_err());
-        assert!(parse("ftp.example.com").is_err());
-        assert!(parse("dns:ftp.example.com").is_err_and(|error| error.contains("later version")));
     }
 }

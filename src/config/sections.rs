@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::ports::{PassiveAddress, PortRange};
+use super::advertised::{AddressOverrides, PassiveAddress};
+use super::ports::PortRange;
 use super::rule::{Charset, NotEmpty, OneLine};
 use super::size::ByteSize;
 use super::store::{StoreOptions, StoreUrl};
@@ -22,6 +23,9 @@ use super::words::{
 
 /// Most waits: never nothing, and never so long that a clock overflows.
 const WAIT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(30 * 24);
+
+/// Name servers are asked once a second at most.
+const REFRESH: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24);
 
 /// Sessions that can be counted: each needs several file descriptors, so nobody needs more.
 const SESSIONS: RangeInclusive<usize> = 1..=1_000_000;
@@ -110,10 +114,29 @@ settings! {
 
         /// The address that clients are told to connect to. `connection` is the one that their
         /// control connection came to, which is right wherever no address is translated on the way.
+        /// `dns:NAME` is what that name stands for, looked up in the background as often as
+        /// `passive.refresh_interval` says: if the address of the control connection is among its
+        /// addresses, that one, else always the same one as long as the name has it. Until a name is
+        /// known, `PASV` is answered with 425. `EPSV` works with any of them: its answer holds no
+        /// address.
         ///
         /// Change it when clients reach the server through NAT or a load balancer: to the address
         /// that they see.
         address: PassiveAddress = PassiveAddress::Connection,
+
+        /// Another `passive.address` for the clients of some networks. Of several networks that hold a
+        /// client's address, the smallest counts. In the file this is a table,
+        /// `[passive.overrides]`, with lines such as `"10.0.0.0/8" = "connection"`.
+        ///
+        /// Change it when some clients come by another way than the rest, such as those inside of
+        /// your cluster, past its load balancer.
+        overrides: AddressOverrides = AddressOverrides::default(),
+
+        /// The time between two looks at what names in `passive.address` and `passive.overrides` stand
+        /// for. After a look that failed, the next comes sooner, and what was known before is kept.
+        ///
+        /// Change it when such a name changes often, or when your name servers should be left alone.
+        refresh_interval: Duration where REFRESH = Duration::from_secs(30),
 
         /// Networks from which data connections are taken for any session. From elsewhere, a data
         /// connection must come from the address of its control connection, so that nobody can take

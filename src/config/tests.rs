@@ -407,7 +407,7 @@ fn errors_can_be_told_apart_by_code() {
 #[test]
 fn a_file_sets_values_of_every_kind() {
     let config = load(&file(
-        "[ftp]\nlisten = '0.0.0.0:21'\ndeny = '10.0.0.1, 192.0.2.0/24'\n[passive]\nports = '2000-2009'\naddress = '192.0.2.1'\n\
+        "[ftp]\nlisten = '0.0.0.0:21'\ndeny = '10.0.0.1, 192.0.2.0/24'\n[passive]\nports = '2000-2009'\naddress = '192.0.2.1'\noverrides = { '10.0.0.0/8' = 'connection' }\n\
          [upload]\nmax_size = '10 GB'\ncheck_allo = true\non_control_loss = 'keep'\n[shutdown]\ngrace = '1h 30m'",
     ));
     assert_eq!(config.ftp.listen, ["0.0.0.0:21".parse().unwrap()]);
@@ -417,6 +417,9 @@ fn a_file_sets_values_of_every_kind() {
         config.passive.address,
         PassiveAddress::Ip([192, 0, 2, 1].into())
     );
+    let overrides: Vec<_> = config.passive.overrides.iter().collect();
+    let inside = "10.0.0.0/8".parse().unwrap();
+    assert_eq!(overrides, [(&inside, &PassiveAddress::Connection)]);
     assert_eq!(config.upload.max_size, Some(ByteSize(10_000_000_000)));
     assert!(config.upload.check_allo);
     assert_eq!(config.upload.on_control_loss, ControlLoss::Keep);

@@ -62,6 +62,10 @@ pub struct Metrics {
     pub passive_ports_in_use: IntGauge,
     /// Passive ports in all; 0 when the system picks them.
     pub passive_ports: IntGauge,
+    /// Whether the address for a 227 is known, by the `source` that is asked for it.
+    pub passive_address_known: IntGaugeVec,
+    /// Looks at what such a source says, by `outcome`.
+    pub passive_address_lookups: IntCounterVec,
     /// Data connections from strangers, refused.
     pub data_connections_refused: IntCounter,
     /// TLS handshakes, by `connection` (`control` or `data`) and `outcome`.
@@ -225,6 +229,16 @@ impl Metrics {
             passive_ports: new.gauge(
                 "passive_ports",
                 "Passive ports in all; 0 when the system picks them.",
+            )?,
+            passive_address_known: new.gauges(
+                "passive_address_known",
+                "Whether the address for the reply to PASV is known: 1 or 0.",
+                &["source"],
+            )?,
+            passive_address_lookups: new.counters(
+                "passive_address_lookups_total",
+                "Looks at what the address for the reply to PASV is.",
+                &["outcome"],
             )?,
             data_connections_refused: new.counter(
                 "data_connections_refused_total",

@@ -14,6 +14,7 @@
 mod support;
 
 mod admin;
+mod advertised;
 mod appends;
 mod burst;
 mod commands;

@@ -142,7 +142,8 @@ impl Guard {
         if self.epsv_all {
             return Reply::new(501, "EPSV ALL was said, use EPSV");
         }
-        let address = match self.edge.address.advertise(self.session.local()) {
+        let (peer, local) = (self.session.peer().ip(), self.session.local());
+        let address = match self.edge.address.advertise(peer, local) {
             Ok(address) => address.octets(),
             Err(error) => return Reply::new(425, error.to_string()),
         };

@@ -67,6 +67,20 @@ impl Process {
         Self::serve_by(command, store, settings).await
     }
 
+    /// The same, with an `/etc/hosts` of its own. Only root can do that.
+    pub(crate) async fn serve_with_hosts(
+        store: &Store,
+        settings: &[(&str, &str)],
+        hosts: &Path,
+    ) -> Self {
+        let mut command = undisturbed(Command::new("unshare"));
+        let script = r#"mount --bind "$HOSTS" /etc/hosts && exec "$0" "$@""#;
+        command.env("HOSTS", hosts);
+        command.args(["--mount", "sh", "-c", script]);
+        command.arg(env!("CARGO_BIN_EXE_bucketferry"));
+        Self::serve_by(command, store, settings).await
+    }
+
     async fn serve_by(mut command: Command, store: &Store, settings: &[(&str, &str)]) -> Self {
         command.args(["serve", "--user", "ferry:secret", "--passive-ports", "0"]);
         command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
