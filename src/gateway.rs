@@ -63,6 +63,8 @@ impl Gateway {
         let registry = Registry::new(Admission {
             max_sessions: descriptors.max_sessions(),
             max_sessions_per_ip: config.limits.max_sessions_per_ip,
+            max_sessions_per_user: config.limits.max_sessions_per_user,
+            connections_per_second_per_ip: config.limits.connections_per_second_per_ip,
         });
         let tls = Tls::load(config)?;
         let authenticator = Authenticator::new(users.clone(), lockout(config));

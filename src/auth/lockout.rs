@@ -17,13 +17,14 @@
 use std::{
     collections::hash_map::RandomState,
     hash::BuildHasher,
-    net::{IpAddr, Ipv4Addr},
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::{sync::futures::OwnedNotified, time::Instant};
 
+use super::origin::Origin;
 use super::tally::{Admission, Tally};
 
 /// How many keys of each count are remembered.
@@ -50,34 +51,14 @@ pub(super) struct Lockout {
 
 struct Counts {
     pairs: Tally<Pair>,
-    clients: Tally<Client>,
+    clients: Tally<Origin>,
 }
 
 /// A user name, as a keyed hash, and where it was typed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Pair {
     name: u64,
-    client: Client,
-}
-
-/// What counts as one address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Client {
-    V4(Ipv4Addr),
-    /// The first 64 bits: the rest of an IPv6 address is the client's own choice.
-    V6([u16; 4]),
-}
-
-impl From<IpAddr> for Client {
-    fn from(address: IpAddr) -> Self {
-        match address.to_canonical() {
-            IpAddr::V4(address) => Self::V4(address),
-            IpAddr::V6(address) => {
-                let [a, b, c, d, ..] = address.segments();
-                Self::V6([a, b, c, d])
-            }
-        }
-    }
+    client: Origin,
 }
 
 /// The name or the address must wait.

@@ -15,10 +15,12 @@
 //! Print, log or keep a password; print or log a hash (`Debug` included); know of FTP replies or
 //! of the store.
 
+mod allowance;
 mod authenticator;
 mod fault;
 mod hashing;
 mod lockout;
+mod origin;
 mod password;
 mod permissions;
 mod recent;
@@ -28,10 +30,12 @@ mod tally;
 mod user;
 mod users_file;
 
+pub use allowance::Allowance;
 pub use authenticator::{Authenticator, Denied, LoginError};
 pub use fault::{UserFault, UsersFileErrors};
 pub use hashing::HashingFailed;
 pub use lockout::LockoutPolicy;
+pub use origin::Origin;
 pub use password::{HashError, generate_password, hash_password};
 pub use permissions::{Permission, Permissions, UnknownPermission};
 pub use reload::{ReloadOutcome, Users, UsersLoadError};

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use super::allowance::Allowance;
 use super::permissions::Permissions;
 use crate::config::{ByteSize, Overwrite, RequireTls};
 
@@ -28,6 +29,8 @@ pub struct User {
     pub require_tls: Option<RequireTls>,
     /// The name that the client's certificate must have; `None` takes any client.
     pub certificate: Option<String>,
+    /// How much the user may ask for.
+    pub allowance: Allowance,
 }
 
 impl User {
@@ -41,6 +44,7 @@ impl User {
             max_size: None,
             require_tls: None,
             certificate: None,
+            allowance: Allowance::default(),
         }
     }
 }

@@ -15,6 +15,7 @@ use std::{collections::HashMap, sync::Arc};
 use toml::{Table, Value};
 
 use super::{
+    allowance::{ALLOWED_SESSIONS, Allowance, sessions},
     fault::{Faults, UserFault, UsersFileErrors, kind, shown},
     password::{ALLOWED_HASHES, ALLOWED_PASSWORDS, PasswordHash},
     permissions::{self, Permission, Permissions},
@@ -24,7 +25,7 @@ use super::{
 use crate::config::{ByteSize, Overwrite, RequireTls};
 
 /// The keys of a `[[user]]` table.
-const KEYS: [&str; 8] = [
+const KEYS: [&str; 9] = [
     "name",
     "password_hash",
     "home",
@@ -33,6 +34,7 @@ const KEYS: [&str; 8] = [
     "max_size",
     "require_tls",
     "certificate",
+    "max_sessions",
 ];
 
 /// Reads the text of a users file.
@@ -190,6 +192,9 @@ impl Entry<'_> {
         let overwrite = self.optional("overwrite", "\"allow\" or \"deny\"", overwrite);
         let max_size = self.optional("max_size", "a size such as \"10 MiB\"", max_size);
         let require_tls = self.optional("require_tls", ALLOWED_REQUIRE_TLS, require_tls);
+        let allowance = Allowance {
+            max_sessions: self.optional("max_sessions", ALLOWED_SESSIONS, sessions),
+        };
         let user = User {
             name: name?,
             home: home.unwrap_or_else(|| "/".to_owned()),
@@ -198,6 +203,7 @@ impl Entry<'_> {
             max_size,
             require_tls,
             certificate,
+            allowance,
         };
         Some(Account {
             user: Arc::new(user),
@@ -352,7 +358,9 @@ mod tests {
     #[test]
     fn every_key_is_read() {
         let text = user(
-            "home = \"/scans/\"\npermissions = [\"list\", \"write\"]\noverwrite = \"deny\"\nmax_size = \"10 MiB\"\nrequire_tls = \"all\"\ncertificate = \"scanner-3.example\"",
+            "home = \"/scans/\"\npermissions = [\"list\", \"write\"]\noverwrite = \"deny\"\nmax_size = \"10 MiB\"\n\
+             require_tls = \"all\"\ncertificate = \"scanner-3.example\"\n\
+             max_sessions = 3",
         );
         let expected = User {
             name: "anna".into(),
@@ -362,6 +370,9 @@ mod tests {
             max_size: Some(ByteSize(10 << 20)),
             require_tls: Some(RequireTls::All),
             certificate: Some("scanner-3.example".into()),
+            allowance: Allowance {
+                max_sessions: Some(3),
+            },
         };
         assert_eq!(*only_user(&text), expected);
         assert_eq!(
@@ -412,6 +423,10 @@ mod tests {
             (
                 "max_size = \"big\"",
                 "user \"anna\": `max_size` is \"big\"; allowed: a size such as",
+            ),
+            (
+                "max_sessions = 0",
+                "user \"anna\": `max_sessions` is 0; allowed: a whole number from 1",
             ),
             (
                 "permission = []",

@@ -30,6 +30,9 @@ const REFRESH: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::fro
 /// Sessions that can be counted: each needs several file descriptors, so nobody needs more.
 const SESSIONS: RangeInclusive<usize> = 1..=1_000_000;
 
+/// Connections a second that can be counted; 0 does not count them.
+const CONNECTIONS: RangeInclusive<u32> = 0..=1_000_000;
+
 /// Failed logins that can be counted; 0 does not count them.
 const FAILURES: RangeInclusive<u32> = 0..=1_000_000;
 
@@ -412,11 +415,32 @@ settings! {
         /// Change it when you have more devices, and memory and file descriptors for them.
         max_sessions: usize where SESSIONS = 2000,
 
-        /// How many clients may be connected at once from one IP address.
+        /// How many clients may be connected at once from one IP address. Of an IPv6 address the first
+        /// 64 bits count: the rest is the client's own choice.
         ///
         /// Change it when many devices are behind one address, or when one device must not take all
         /// the room.
         max_sessions_per_ip: usize where SESSIONS = 100,
+
+        /// How many sessions one user may have at once; the next login is answered with 421. A user's own
+        /// `max_sessions`, in the users file, wins.
+        ///
+        /// Change it when one user's devices must not take all the room.
+        max_sessions_per_user: Option<usize> where SESSIONS = None,
+
+        /// How many connections may come in a second from one IP address, of which the first 64 bits
+        /// count if it is an IPv6 one; the next is turned away with 421. As many may come at once.
+        /// `0` does not count them.
+        ///
+        /// Change it when somebody keeps the server busy with connections alone. Mind the devices that
+        /// are behind one address: after an outage they all come back at once.
+        connections_per_second_per_ip: u32 where CONNECTIONS = 0,
+
+        /// How many commands a client may send before it has logged in; the next is answered with 421,
+        /// and the connection closed.
+        ///
+        /// Change it when clients ask for much before they log in.
+        commands_before_login: u32 where (10..=1_000_000) = 50,
 
         /// After how many failed logins of one user from one address that user is locked out there;
         /// `0` is never.

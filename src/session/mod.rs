@@ -6,6 +6,7 @@
 
 mod answer;
 mod facts;
+mod frequency;
 mod id;
 mod path;
 mod registry;
@@ -16,7 +17,7 @@ pub use answer::{Entry, EntryKind, Failure, LoginOutcome};
 pub use facts::{Fact, Facts};
 pub use id::SessionId;
 pub use path::{FtpPath, PathError};
-pub use registry::{Admission, Admitted, Refusal, Registry};
+pub use registry::{Admission, Admitted, LoggedIn, Refusal, Registry};
 pub use secured::Secured;
 pub use transfer::{
     Abort, Client, DataStream, Event, Job, ListFormat, Outcome, Progress, Report, StoreMode,

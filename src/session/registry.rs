@@ -1,10 +1,16 @@
 //! All sessions: how many there are, from where, and whether one more may come.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
+
+use crate::auth::{Origin, User};
+
+use super::frequency::Frequency;
 
 /// How many sessions there may be.
 #[derive(Debug, Clone, Copy)]
@@ -13,6 +19,10 @@ pub struct Admission {
     pub max_sessions: usize,
     /// At once, from one address.
     pub max_sessions_per_ip: usize,
+    /// At once, of one user who has no limit of its own.
+    pub max_sessions_per_user: Option<usize>,
+    /// Connections a second from one address; 0 is any number.
+    pub connections_per_second_per_ip: u32,
 }
 
 /// Why a connection was not let in; the label of a metric and the words of a 421.
@@ -22,6 +32,14 @@ pub enum Refusal {
     TooManySessions,
     /// `limits.max_sessions_per_ip` is reached.
     TooManyFromAddress,
+    /// `limits.connections_per_second_per_ip` is reached.
+    TooOften,
+    /// `limits.max_sessions_per_user` is reached, or the user's own limit.
+    TooManyOfUser,
+    /// `limits.commands_before_login` is reached.
+    TooManyCommands,
+    /// The client speaks another protocol.
+    NotFtp,
     /// Running transfers have all the open files that the system allows.
     TooFewOpenFiles,
     /// The address is not in `ftp.allow`, or is in `ftp.deny`.
@@ -37,6 +55,10 @@ impl Refusal {
         match self {
             Self::TooManySessions => "max_sessions",
             Self::TooManyFromAddress => "max_sessions_per_ip",
+            Self::TooOften => "connections_per_second_per_ip",
+            Self::TooManyOfUser => "max_sessions_per_user",
+            Self::TooManyCommands => "commands_before_login",
+            Self::NotFtp => "not_ftp",
             Self::TooFewOpenFiles => "open_files",
             Self::AddressDenied => "address_denied",
             Self::ShuttingDown => "shutting_down",
@@ -49,6 +71,10 @@ impl Refusal {
         match self {
             Self::TooManySessions | Self::TooFewOpenFiles => "Too many sessions, try again later",
             Self::TooManyFromAddress => "Too many sessions from your address, try again later",
+            Self::TooOften => "Too many connections from your address, try again later",
+            Self::TooManyOfUser => "Too many sessions of this user, try again later",
+            Self::TooManyCommands => "Too many commands before the login, good-bye",
+            Self::NotFtp => "This is FTP and nothing else, good-bye",
             Self::AddressDenied => "Your address is not allowed here",
             Self::ShuttingDown => "Gateway is shutting down, try again later",
         }
@@ -60,21 +86,30 @@ impl Refusal {
 pub struct Registry {
     admission: Admission,
     counts: Arc<Mutex<Counts>>,
+    frequency: Option<Arc<Mutex<Frequency>>>,
     tasks: TaskTracker,
 }
 
-/// Bounded by the number of sessions: an address without one has no entry.
+/// Bounded by the number of sessions: an address or a user without one has no entry.
 #[derive(Debug, Default)]
 struct Counts {
     total: usize,
-    by_address: HashMap<IpAddr, usize>,
+    by_address: HashMap<Origin, usize>,
+    by_user: HashMap<String, usize>,
 }
 
 /// A session's place; dropping it makes room for another.
 #[derive(Debug)]
 pub struct Admitted {
     registry: Registry,
-    address: IpAddr,
+    origin: Origin,
+}
+
+/// A place among the sessions of a user; dropping it makes room for another.
+#[derive(Debug)]
+pub struct LoggedIn {
+    registry: Registry,
+    name: String,
 }
 
 impl Registry {
@@ -84,6 +119,8 @@ impl Registry {
         Self {
             admission,
             counts: Arc::default(),
+            frequency: Frequency::new(admission.connections_per_second_per_ip)
+                .map(|frequency| Arc::new(Mutex::new(frequency))),
             tasks: TaskTracker::new(),
         }
     }
@@ -93,19 +130,50 @@ impl Registry {
     /// # Errors
     /// When a limit is reached.
     pub fn admit(&self, address: IpAddr) -> Result<Admitted, Refusal> {
+        let origin = Origin::from(address);
+        if !self.is_seldom(origin) {
+            return Err(Refusal::TooOften);
+        }
         let mut counts = self.counts();
         if counts.total >= self.admission.max_sessions {
             return Err(Refusal::TooManySessions);
         }
-        let from_address = counts.by_address.get(&address).copied().unwrap_or(0);
+        let from_address = counts.by_address.get(&origin).copied().unwrap_or(0);
         if from_address >= self.admission.max_sessions_per_ip {
             return Err(Refusal::TooManyFromAddress);
         }
-        counts.by_address.insert(address, from_address + 1);
+        counts.by_address.insert(origin, from_address + 1);
         counts.total += 1;
         Ok(Admitted {
             registry: self.clone(),
-            address,
+            origin,
+        })
+    }
+
+    /// A place for one more session of `user`, who has logged in.
+    ///
+    /// # Errors
+    /// When the user has no more.
+    pub fn log_in(&self, user: &User) -> Result<LoggedIn, Refusal> {
+        let of_user = user.allowance.max_sessions;
+        let most = of_user.or(self.admission.max_sessions_per_user);
+        let mut counts = self.counts();
+        let sessions = counts.by_user.get(&user.name).copied().unwrap_or(0);
+        if most.is_some_and(|most| sessions >= most) {
+            return Err(Refusal::TooManyOfUser);
+        }
+        counts.by_user.insert(user.name.clone(), sessions + 1);
+        Ok(LoggedIn {
+            registry: self.clone(),
+            name: user.name.clone(),
+        })
+    }
+
+    /// Whether connections from there come no more often than they may.
+    fn is_seldom(&self, origin: Origin) -> bool {
+        self.frequency.as_ref().is_none_or(|frequency| {
+            let mut frequency = frequency.lock().unwrap_or_else(PoisonError::into_inner);
+            frequency.admits(origin, Instant::now())
         })
     }
 
@@ -137,23 +205,37 @@ impl Drop for Admitted {
     fn drop(&mut self) {
         let mut counts = self.registry.counts();
         counts.total -= 1;
-        if let Some(from_address) = counts.by_address.get_mut(&self.address) {
-            *from_address -= 1;
-            if *from_address == 0 {
-                counts.by_address.remove(&self.address);
-            }
+        one_less(&mut counts.by_address, &self.origin);
+    }
+}
+
+impl Drop for LoggedIn {
+    fn drop(&mut self) {
+        one_less(&mut self.registry.counts().by_user, &self.name);
+    }
+}
+
+fn one_less<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(key);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use crate::auth::{Allowance, Permissions};
+
     use super::*;
 
     fn registry(max_sessions: usize, max_sessions_per_ip: usize) -> Registry {
         Registry::new(Admission {
             max_sessions,
             max_sessions_per_ip,
+            max_sessions_per_user: Some(2),
+            connections_per_second_per_ip: 0,
         })
     }
 
@@ -181,6 +263,59 @@ mod tests {
         drop(registry.admit(address(1)).unwrap());
         assert!(registry.is_empty());
         assert!(registry.counts().by_address.is_empty());
+    }
+
+    #[test]
+    fn the_rest_of_an_ipv6_address_is_the_clients_own_choice() {
+        let registry = registry(10, 1);
+        let admit = |address: &str| registry.admit(address.parse().unwrap());
+        let _first = admit("2001:db8:0:1::1").unwrap();
+        let refused = admit("2001:db8:0:1:ffff::9").unwrap_err();
+        assert_eq!(refused, Refusal::TooManyFromAddress);
+        assert!(admit("2001:db8:0:2::1").is_ok());
+    }
+
+    #[test]
+    fn a_user_has_so_many_sessions_or_as_many_as_its_own_limit_says() {
+        let registry = registry(10, 10);
+        let user = |name: &str, max_sessions| User {
+            name: name.to_owned(),
+            home: "/".to_owned(),
+            permissions: Permissions::all(),
+            overwrite: None,
+            max_size: None,
+            require_tls: None,
+            certificate: None,
+            allowance: Allowance { max_sessions },
+        };
+        let (anna, bert) = (user("anna", None), user("bert", Some(1)));
+        let first = registry.log_in(&anna).unwrap();
+        let _second = registry.log_in(&anna).unwrap();
+        assert_eq!(registry.log_in(&anna).unwrap_err(), Refusal::TooManyOfUser);
+        let bert_is_in = registry.log_in(&bert).unwrap();
+        assert_eq!(registry.log_in(&bert).unwrap_err(), Refusal::TooManyOfUser);
+        drop((first, bert_is_in));
+        assert_eq!(registry.counts().by_user.len(), 1);
+        assert!(registry.log_in(&anna).is_ok() && registry.log_in(&bert).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_address_comes_so_often_and_others_as_well() {
+        let registry = Registry::new(Admission {
+            max_sessions: 1000,
+            max_sessions_per_ip: 1000,
+            max_sessions_per_user: None,
+            connections_per_second_per_ip: 2,
+        });
+        for number in 0..4 {
+            let refused = registry.admit(address(1)).err();
+            let due = (number >= 2).then_some(Refusal::TooOften);
+            assert_eq!(refused, due, "{number}");
+        }
+        assert!(registry.admit(address(2)).is_ok());
+        tokio::time::advance(std::time::Duration::from_millis(500)).await;
+        assert!(registry.admit(address(1)).is_ok());
+        assert!(registry.admit(address(1)).is_err());
     }
 
     #[test]

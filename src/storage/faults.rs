@@ -25,7 +25,7 @@ use super::Storage;
 use super::assembly::{Assembly, Means};
 use super::metered::Metered;
 use super::upload::Sender;
-use crate::auth::{Permissions, User};
+use crate::auth::{Allowance, Permissions, User};
 use crate::config::{Config, Sources};
 use crate::session::{
     Event, FtpPath, Job, Outcome, Report, SessionId, StoreMode, Transfer, TransferKind,
@@ -316,6 +316,7 @@ async fn receive(storage: Arc<Storage>, job: Job) {
         max_size: None,
         require_tls: None,
         certificate: None,
+        allowance: Allowance::default(),
     };
     let sender = Sender {
         session: SessionId::random(),

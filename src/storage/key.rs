@@ -121,6 +121,7 @@ mod tests {
             max_size: None,
             require_tls: None,
             certificate: None,
+            allowance: crate::auth::Allowance::default(),
         }
     }
 

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::ftp::{Reply, Request};
-use crate::session::{FtpPath, LoginOutcome};
+use crate::session::{FtpPath, LoginOutcome, Refusal};
 
+use super::early::Early;
 use super::{End, Guard, Next};
 
 /// Longest user name, in bytes.
@@ -43,13 +44,8 @@ impl Guard {
 
     /// RFC 2228, section 3: 232, no password is needed.
     async fn log_in_by_certificate(&mut self, name: &str) -> Result<Next, End> {
-        self.link()?.call(Request::Pass("")).await?;
-        self.record_login(name);
-        if self.session.user().is_none() {
-            return self.refuse_login("USER").await;
-        }
         let welcome = Reply::new(232, "Welcome, your certificate is known");
-        self.reply("USER", welcome).await
+        self.log_in("USER", name, "", welcome).await
     }
 
     /// `PASS`: the answer to a wrong password and to an unknown user is the same.
@@ -66,15 +62,30 @@ impl Guard {
             Ok(password) => password,
             Err(reply) => return self.reply("PASS", reply).await,
         };
+        let welcome = Reply::new(230, "Welcome");
+        self.log_in("PASS", &name, &password, welcome).await
+    }
+
+    async fn log_in(
+        &mut self,
+        verb: &'static str,
+        name: &str,
+        password: &str,
+        welcome: Reply,
+    ) -> Result<Next, End> {
         let asked = Instant::now();
-        let reply = self.link()?.call(Request::Pass(&password)).await?;
+        let reply = self.link()?.call(Request::Pass(password)).await?;
         // The wait for a hashing slot is ours, not the client's.
         self.login_until += asked.elapsed();
-        self.record_login(&name);
-        if reply.is_success() && self.session.user().is_some() {
-            return self.reply("PASS", Reply::new(230, "Welcome")).await;
+        let place = self.take_place();
+        self.record_login(name, place);
+        if let Err(refusal) = place {
+            return Err(self.turn_away(refusal));
         }
-        self.refuse_login("PASS").await
+        if reply.is_success() && self.session.user().is_some() {
+            return self.reply(verb, welcome).await;
+        }
+        self.refuse_login(verb).await
     }
 
     async fn refuse_login(&mut self, verb: &'static str) -> Result<Next, End> {
@@ -91,10 +102,22 @@ impl Guard {
         Ok(next)
     }
 
-    fn record_login(&self, name: &str) {
+    /// A place among the user's sessions, if the password was right.
+    fn take_place(&mut self) -> Result<(), Refusal> {
+        let Some(user) = self.session.user() else {
+            return Ok(());
+        };
+        let place = self.edge.registry.log_in(&user);
+        self.place = Some(place.inspect_err(|_| self.session.log_out())?);
+        self.early = Early::default();
+        Ok(())
+    }
+
+    fn record_login(&self, name: &str, place: Result<(), Refusal>) {
         let Some(LoginOutcome(outcome)) = self.session.take_login() else {
             return;
         };
+        let outcome = place.map_or("too_many_sessions", |()| outcome);
         self.edge.metrics.logins.with_label_values(&[outcome]).inc();
         let (session, peer) = (self.session.id(), self.session.peer());
         let tls = self.session.secured().map(|secured| secured.protocol);
@@ -112,6 +135,7 @@ impl Guard {
             self.login_until = Instant::now() + self.edge.config.ftp.login_timeout;
         }
         self.session.log_out();
+        self.place = None;
         self.link = None;
         self.user_name = None;
         self.cwd = FtpPath::root();

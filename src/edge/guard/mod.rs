@@ -5,6 +5,7 @@
 //! restart offset and the data connection. A client's line is never passed on: what libunftp gets
 //! is always written anew.
 
+mod early;
 mod files;
 mod login;
 mod record;
@@ -20,7 +21,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::ftp::{Link, LinkError, Reply};
-use crate::session::{FtpPath, Session};
+use crate::session::{FtpPath, LoggedIn, Session};
 
 use super::Edge;
 use super::command::{Action, Command, ParseError, SessionVerb, UNKNOWN};
@@ -29,6 +30,8 @@ use super::data::Arranged;
 use super::listener::Beginning;
 
 use security::Protection;
+
+use early::Early;
 
 /// Lines that a client may send ahead while a transfer runs.
 const MAX_WAITING: usize = 64;
@@ -57,6 +60,9 @@ pub(super) struct Guard {
     user_name: Option<String>,
     failed_logins: u32,
     login_until: Instant,
+    early: Early,
+    /// Among the sessions of the user that has logged in.
+    place: Option<LoggedIn>,
 }
 
 /// Whether the session goes on after a command.
@@ -109,6 +115,8 @@ impl Guard {
             user_name: None,
             failed_logins: 0,
             login_until,
+            early: Early::default(),
+            place: None,
         }
     }
 
@@ -117,6 +125,8 @@ impl Guard {
         tracing::debug!(session = %self.session.id(), peer = %self.session.peer(), "connected");
         let end = self.serve(beginning).await;
         self.log_end(&end);
+        // Who closes slowly must not be in the way of its own next login.
+        self.place = None;
         let farewell = match end {
             Ok(()) => None,
             Err(End::Lost(Lost::Flood)) => Some(Reply::new(421, "That is not FTP, good-bye")),
@@ -189,16 +199,20 @@ impl Guard {
 
     /// Answers one line.
     async fn answer(&mut self, line: Line) -> Result<Next, End> {
+        self.hear_early()?;
         let Line::Text(line) = line else {
             return self.reply(UNKNOWN, Reply::new(500, "Line too long")).await;
         };
         match Command::parse(&line) {
             Ok(command) => self.execute(command).await,
-            Err(error) => self.reply_to_parse_error(error).await,
+            Err(error) => self.reply_to_parse_error(error, &line).await,
         }
     }
 
-    async fn reply_to_parse_error(&mut self, error: ParseError) -> Result<Next, End> {
+    async fn reply_to_parse_error(&mut self, error: ParseError, line: &[u8]) -> Result<Next, End> {
+        if error == ParseError::UnknownVerb {
+            self.hear_unknown(line)?;
+        }
         let (verb, reply) = match error {
             ParseError::UnknownVerb => (UNKNOWN, Reply::new(500, "Unknown command")),
             ParseError::ArgumentMissing(spec) => (
