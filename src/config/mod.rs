@@ -47,8 +47,8 @@ pub use self::sections::{
 pub use self::size::ByteSize;
 pub use self::store::{StoreOptions, StoreUrl};
 pub use self::words::{
-    ClientAuth, ControlLoss, Driver, LogFormat, LogLevel, Overwrite, ReadyNeedsStore, RequireTls,
-    TlsVersion,
+    ClientAuth, ControlLoss, Driver, LogFormat, LogLevel, Overwrite, ProxyHeader, ReadyNeedsStore,
+    RequireTls, TlsVersion,
 };
 
 use self::error::Problem;

@@ -17,8 +17,8 @@ use super::rule::{Charset, NotEmpty, OneLine};
 use super::size::ByteSize;
 use super::store::{StoreOptions, StoreUrl};
 use super::words::{
-    ClientAuth, ControlLoss, Driver, LogFormat, LogLevel, Overwrite, ReadyNeedsStore, RequireTls,
-    TlsVersion,
+    ClientAuth, ControlLoss, Driver, LogFormat, LogLevel, Overwrite, ProxyHeader, ReadyNeedsStore,
+    RequireTls, TlsVersion,
 };
 
 /// Most waits: never nothing, and never so long that a clock overflows.
@@ -102,6 +102,31 @@ settings! {
         /// Change it when people type their password by hand, or when clients are on very slow
         /// lines.
         login_timeout: Duration where WAIT = Duration::from_secs(30),
+
+        /// The networks of the load balancers that put a PROXY protocol header (version 1 or 2) before
+        /// each connection, control and data alike. From there it is required, and the addresses in it
+        /// count wherever an address does: logs, limits, lockout, `ftp.allow`, data connections. From
+        /// anywhere else a header closes the connection.
+        ///
+        /// Change it when a load balancer hides your clients' addresses and can send the header. No
+        /// client may connect from these networks directly: whoever is in them says who they are.
+        trusted_proxies: Vec<IpNet> = Vec::new(),
+
+        /// When the balancers of `ftp.trusted_proxies` send the header: `first`, which is at once, or
+        /// `late`, which is with the first byte that the client sends. An FTP client does not speak
+        /// before the server has, so with `late` the greeting is sent without knowing to whom; the
+        /// header must come before the client's first command.
+        ///
+        /// Change it when clients of an AWS network load balancer wait in vain for the greeting; better
+        /// yet, let the balancer send the header first (see `docs/active-and-passive.md`).
+        proxy_header: ProxyHeader = ProxyHeader::First,
+
+        /// How long a connection from `ftp.trusted_proxies` may take to bring its header before it is
+        /// closed.
+        ///
+        /// Change it when the balancer is far away, or when connections without a header should go
+        /// sooner.
+        proxy_header_timeout: Duration where WAIT = Duration::from_secs(5),
     }
 
     /// Passive data connections: the client opens them, to an address and a port that the server

@@ -101,6 +101,14 @@ words! {
         Require = "require",
     }
 
+    /// When a proxy sends the header of the PROXY protocol.
+    ProxyHeader {
+        /// At once, before the server speaks.
+        First = "first",
+        /// Only together with the first bytes of the client.
+        Late = "late",
+    }
+
     /// When readiness depends on the bucket.
     ReadyNeedsStore {
         /// Until it has answered once.

@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::control::Control;
+use super::proxy_protocol::looks_like_one;
 use super::tls::{ControlTls, Tls};
 
 /// Longest line, its end included.
@@ -56,6 +57,8 @@ pub(super) enum Lost {
     Flood,
     /// The client sends too many commands ahead.
     TooFarAhead,
+    /// The client begins as a proxy would.
+    ProxyHeader,
 }
 
 impl Lost {
@@ -66,6 +69,7 @@ impl Lost {
             Self::Broken(error) => error.to_string(),
             Self::Flood => "too many bytes without a line end".to_owned(),
             Self::TooFarAhead => "too many commands sent ahead".to_owned(),
+            Self::ProxyHeader => "a PROXY header where none belongs".to_owned(),
         }
     }
 }
@@ -78,6 +82,8 @@ pub(super) struct Connection<S = Control> {
     /// Bytes of the current line that were thrown away, because it is too long.
     skipped: usize,
     long_lines: u32,
+    /// No line has come yet.
+    is_new: bool,
 }
 
 impl Connection<Control> {
@@ -107,6 +113,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             received: BytesMut::new(),
             skipped: 0,
             long_lines: 0,
+            is_new: true,
         }
     }
 
@@ -165,6 +172,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let Some(end) = self.received.iter().position(|byte| *byte == b'\n') else {
             return self.unfinished();
         };
+        if std::mem::take(&mut self.is_new) && looks_like_one(&self.received) {
+            return Err(Lost::ProxyHeader);
+        }
         let line = self.received.split_to(end + 1);
         let too_long = std::mem::take(&mut self.skipped) > 0;
         if self.received.is_empty() {

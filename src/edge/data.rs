@@ -1,8 +1,11 @@
-//! The client's data connection: announced, awaited, checked.
+//! The client's data connection: announced, awaited or dialled, checked.
 
+use std::fmt;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt};
 use ipnet::IpNet;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -13,28 +16,51 @@ use super::contains;
 use super::descriptors::TransferPlace;
 use super::listener::{prepare, unmapped};
 use super::passive::PassivePort;
+use super::proxy_protocol::{DataSocket, Knock, Proxies, Says, knock};
+
+/// So many connections to one port may be asked at once for whom they are. Each is a descriptor.
+const KNOCKS: usize = 4;
 
 /// A data connection that the client has arranged for its next transfer.
 #[derive(Debug)]
 pub(super) struct Arranged {
-    /// `PASV` or `EPSV`: the client will connect to this port. `None` when it has.
-    port: Option<PassivePort>,
+    way: Way,
     /// What the transfer may take, up to its end.
     _place: TransferPlace,
+}
+
+/// How it comes to be.
+#[derive(Debug)]
+enum Way {
+    /// `PASV` or `EPSV`: the client will connect to a port.
+    Passive(Waiting),
+    /// It is there, or will never be.
+    Done,
+}
+
+/// A port, and who has knocked there. It outlives the wait for it, which may be broken off and begun again.
+struct Waiting {
+    port: PassivePort,
+    knocks: FuturesUnordered<BoxFuture<'static, Knock>>,
 }
 
 /// Who may connect, and until when.
 pub(super) struct Expected<'a> {
     pub(super) peer: IpAddr,
     pub(super) trusted: &'a [IpNet],
+    pub(super) proxies: &'a Proxies,
     pub(super) until: Instant,
     pub(super) metrics: &'a Metrics,
 }
 
 impl Arranged {
     pub(super) fn passive(port: PassivePort, place: TransferPlace) -> Self {
+        let waiting = Waiting {
+            port,
+            knocks: FuturesUnordered::new(),
+        };
         Self {
-            port: Some(port),
+            way: Way::Passive(waiting),
             _place: place,
         }
     }
@@ -43,33 +69,104 @@ impl Arranged {
     ///
     /// # Errors
     /// When none comes in time, or the system has no sockets left.
-    pub(super) async fn establish(&self, expected: &Expected<'_>) -> io::Result<TcpStream> {
-        let port = self.port.as_ref().ok_or(io::ErrorKind::NotConnected)?;
-        let stream = tokio::time::timeout_at(expected.until, accept(port, expected)).await??;
-        prepare(&stream)?;
-        Ok(stream)
+    pub(super) async fn establish(&mut self, expected: &Expected<'_>) -> io::Result<DataSocket> {
+        let connection = async {
+            match &mut self.way {
+                Way::Passive(waiting) => waiting.client(expected).await,
+                Way::Done => Err(io::ErrorKind::NotConnected.into()),
+            }
+        };
+        tokio::time::timeout_at(expected.until, connection).await?
     }
 
     /// Frees the port for another.
     pub(super) fn free(&mut self) {
-        self.port = None;
+        self.way = Way::Done;
     }
 }
 
-/// The first connection of the client itself: any other may be somebody who wants its data.
-async fn accept(port: &PassivePort, expected: &Expected<'_>) -> io::Result<TcpStream> {
-    loop {
-        let (stream, peer) = port.listener().accept().await?;
-        let address = unmapped(peer).ip();
-        if address == expected.peer || contains(expected.trusted, address) {
-            return Ok(stream);
+impl Waiting {
+    /// The first connection of the client itself: any other may be somebody who wants its data.
+    async fn client(&mut self, expected: &Expected<'_>) -> io::Result<DataSocket> {
+        loop {
+            let knocks = &mut self.knocks;
+            let may_knock = knocks.len() < KNOCKS;
+            let socket = tokio::select! {
+                Some(knock) = knocks.next() => expected.behind_proxy(knock, self.port.number()),
+                accepted = self.port.listener().accept(), if may_knock => {
+                    let (stream, peer) = accepted?;
+                    let peer = unmapped(peer);
+                    prepare(&stream)?;
+                    if expected.proxies.contains(peer.ip()) {
+                        knocks.push(knock(stream, peer, expected.proxies));
+                        None
+                    } else {
+                        expected.direct(stream, peer, self.port.number())
+                    }
+                }
+            };
+            if let Some(socket) = socket {
+                return Ok(socket);
+            }
         }
-        expected.metrics.data_connections_refused.inc();
+    }
+}
+
+impl Expected<'_> {
+    fn direct(&self, stream: TcpStream, peer: SocketAddr, port: u16) -> Option<DataSocket> {
+        if self.admits(peer.ip()) {
+            return Some(DataSocket::new(stream));
+        }
+        self.refuse(peer.ip(), port, "see passive.trusted_networks");
+        None
+    }
+
+    fn behind_proxy(&self, knock: Knock, port: u16) -> Option<DataSocket> {
+        let Knock {
+            stream,
+            proxy,
+            says,
+        } = knock;
+        match says {
+            Says::Client(client) => return self.direct(stream, client, port),
+            // Only of somebody who is logged in from the proxy itself.
+            Says::Own if proxy.ip() == self.peer => return Some(DataSocket::new(stream)),
+            Says::Own => self.refuse(proxy.ip(), port, "it is the proxy's own"),
+            Says::Nothing if contains(self.trusted, proxy.ip()) => {
+                let socket = DataSocket::awaiting_header(stream, self.peer, self.trusted);
+                return Some(socket);
+            }
+            Says::Nothing => self.refuse(
+                proxy.ip(),
+                port,
+                "it has brought no PROXY header yet; let the balancer send it at once, or add the \
+                 balancer to passive.trusted_networks",
+            ),
+            Says::Nonsense(error) => self.proxies.refused(proxy, &error),
+        }
+        None
+    }
+
+    fn admits(&self, address: IpAddr) -> bool {
+        address == self.peer || contains(self.trusted, address)
+    }
+
+    fn refuse(&self, peer: IpAddr, port: u16, advice: &str) {
+        self.metrics.data_connections_refused.inc();
         tracing::warn!(
-            peer = %address,
-            client = %expected.peer,
-            port = port.number(),
-            "data connection from a stranger refused; see passive.trusted_networks"
+            %peer,
+            client = %self.peer,
+            port,
+            "data connection from a stranger refused; {advice}"
         );
+    }
+}
+
+impl fmt::Debug for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Waiting")
+            .field("port", &self.port)
+            .field("knocks", &self.knocks.len())
+            .finish()
     }
 }

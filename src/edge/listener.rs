@@ -10,6 +10,7 @@ use thiserror::Error;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::ftp::Reply;
 use crate::session::{Admitted, Refusal, Session};
@@ -17,6 +18,7 @@ use crate::telemetry::InUse;
 
 use super::descriptors::Place;
 use super::guard::Guard;
+use super::proxy_protocol::Arrival;
 use super::{Edge, contains};
 
 /// Connections that the system keeps for us between two accepts.
@@ -117,7 +119,14 @@ async fn accept_loop(listener: TcpListener, beginning: Beginning, edge: Arc<Edge
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => welcome(&edge, stream, peer, beginning),
+            Ok((stream, peer)) => welcome(
+                &edge,
+                Incoming {
+                    stream,
+                    peer: unmapped(peer),
+                    beginning,
+                },
+            ),
             Err(error) => {
                 tracing::warn!(%error, "can't accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -126,33 +135,74 @@ async fn accept_loop(listener: TcpListener, beginning: Beginning, edge: Arc<Edge
     }
 }
 
-fn welcome(edge: &Arc<Edge>, stream: TcpStream, peer: SocketAddr, beginning: Beginning) {
-    let peer = unmapped(peer);
+/// A connection that was accepted; whether it is let in has to be seen.
+struct Incoming {
+    stream: TcpStream,
+    /// Who has connected: the client, or a balancer.
+    peer: SocketAddr,
+    beginning: Beginning,
+}
+
+fn welcome(edge: &Arc<Edge>, incoming: Incoming) {
+    let peer = incoming.peer;
+    let tasks = edge.registry.tasks();
+    if edge.proxies.contains(peer.ip()) {
+        tasks.spawn(from_proxy(Arc::clone(edge), incoming));
+        return;
+    }
     match admit(edge, peer.ip()) {
         Ok(admitted) => {
             let edge = Arc::clone(edge);
-            let registry = edge.registry.clone();
-            registry.tasks().spawn(async move {
-                if let Err(error) = serve(edge, stream, peer, beginning, admitted).await {
-                    tracing::debug!(%peer, %error, "connection lost before the greeting");
+            tasks.spawn(async move {
+                match Arrival::direct(&incoming.stream, peer) {
+                    Ok(arrival) => serve(edge, incoming, arrival, admitted).await,
+                    Err(error) => lost(peer, &error),
                 }
             });
         }
         Err(refusal) => {
-            edge.metrics
-                .sessions_refused
-                .with_label_values(&[refusal.label()])
-                .inc();
-            tracing::info!(%peer, reason = refusal.label(), "connection refused");
-            // Who awaits a handshake could not read it.
-            if beginning == Beginning::Clear {
-                edge.registry.tasks().spawn(refuse(stream, refusal));
-            }
+            let refused = refuse(edge, incoming, peer, refusal);
+            tasks.spawn(refused);
         }
     }
 }
 
+/// A connection from a balancer is let in, or not, once it is known whose it is.
+async fn from_proxy(edge: Arc<Edge>, mut incoming: Incoming) {
+    let proxy = incoming.peer;
+    let waiting = edge.proxies.waiting_place();
+    let Some(waiting) = waiting else {
+        return refuse(&edge, incoming, proxy, Refusal::TooManyUnknown).await;
+    };
+    let Some(place) = edge.descriptors.session() else {
+        return refuse(&edge, incoming, proxy, Refusal::TooFewOpenFiles).await;
+    };
+    // Who begins with a handshake is not greeted before it.
+    let greeting = (incoming.beginning == Beginning::Clear).then(|| edge.greeting().to_wire());
+    let greeting = greeting.as_ref().map(String::as_bytes);
+    let arrival = tokio::select! {
+        biased;
+        () = edge.shutdown.draining().cancelled() => {
+            return refuse(&edge, incoming, proxy, Refusal::ShuttingDown).await;
+        }
+        arrival = edge.proxies.arrival(&mut incoming.stream, proxy, greeting) => arrival,
+    };
+    // Why there is none has been logged.
+    let Ok(arrival) = arrival else { return };
+    drop(waiting);
+    match admit_session(&edge, arrival.peer.ip()) {
+        Ok(admitted) => serve(edge, incoming, arrival, (admitted, place)).await,
+        Err(refusal) => refuse(&edge, incoming, arrival.peer, refusal).await,
+    }
+}
+
 fn admit(edge: &Edge, address: IpAddr) -> Result<(Admitted, Place), Refusal> {
+    let admitted = admit_session(edge, address)?;
+    let place = edge.descriptors.session();
+    Ok((admitted, place.ok_or(Refusal::TooFewOpenFiles)?))
+}
+
+fn admit_session(edge: &Edge, address: IpAddr) -> Result<Admitted, Refusal> {
     let (allow, deny) = (&edge.config.ftp.allow, &edge.config.ftp.deny);
     if contains(deny, address) || (!allow.is_empty() && !contains(allow, address)) {
         return Err(Refusal::AddressDenied);
@@ -160,33 +210,38 @@ fn admit(edge: &Edge, address: IpAddr) -> Result<(Admitted, Place), Refusal> {
     if edge.shutdown.draining().is_cancelled() {
         return Err(Refusal::ShuttingDown);
     }
-    let admitted = edge.registry.admit(address)?;
-    let place = edge.descriptors.session();
-    Ok((admitted, place.ok_or(Refusal::TooFewOpenFiles)?))
+    edge.registry.admit(address)
 }
 
-async fn serve(
-    edge: Arc<Edge>,
-    stream: TcpStream,
-    peer: SocketAddr,
-    beginning: Beginning,
-    admitted: (Admitted, Place),
-) -> io::Result<()> {
-    prepare(&stream)?;
-    // Telnet's urgent byte belongs to the line it is in; out of band it would be lost.
-    SockRef::from(&stream).set_out_of_band_inline(true)?;
-    let local = unmapped(stream.local_addr()?);
-    let session = Arc::new(Session::new(
-        peer,
-        local,
-        edge.config.legacy_charset,
-        edge.shutdown.aborting().child_token(),
-    ));
+async fn serve(edge: Arc<Edge>, incoming: Incoming, arrival: Arrival, admitted: (Admitted, Place)) {
+    let Incoming {
+        stream, beginning, ..
+    } = incoming;
+    if let Err(error) = prepare_control(&stream) {
+        return lost(arrival.peer, &error);
+    }
+    let cancel = edge.shutdown.aborting().child_token();
+    let charset = edge.config.legacy_charset;
+    let session = Session::new(arrival.peer, arrival.local, charset, cancel);
+    let session = Arc::new(session.on_socket(arrival.socket));
     edge.metrics.sessions_total.inc();
     let in_use = InUse::one(&edge.metrics.sessions);
-    Guard::new(edge, session, stream).run(beginning).await;
+    let guard = Guard::new(edge, session, stream);
+    match arrival.greeted {
+        Some(then) => guard.greeted(then).run(beginning).await,
+        None => guard.run(beginning).await,
+    }
     drop((in_use, admitted));
-    Ok(())
+}
+
+fn lost(peer: SocketAddr, error: &io::Error) {
+    tracing::debug!(%peer, %error, "connection lost before the greeting");
+}
+
+fn prepare_control(stream: &TcpStream) -> io::Result<()> {
+    prepare(stream)?;
+    // Telnet's urgent byte belongs to the line it is in; out of band it would be lost.
+    SockRef::from(stream).set_out_of_band_inline(true)
 }
 
 /// What every socket of a client gets: small replies at once, and a sign of life for balancers.
@@ -199,10 +254,29 @@ pub(super) fn prepare(stream: &TcpStream) -> io::Result<()> {
     SockRef::from(stream).set_tcp_keepalive(&keepalive)
 }
 
-async fn refuse(mut stream: TcpStream, refusal: Refusal) {
+/// Counts it at once, and says it as soon as somebody runs it.
+fn refuse(
+    edge: &Edge,
+    mut incoming: Incoming,
+    peer: SocketAddr,
+    refusal: Refusal,
+) -> impl Future<Output = ()> + use<> {
+    let reason = refusal.label();
+    let refused = &edge.metrics.sessions_refused;
+    refused.with_label_values(&[reason]).inc();
+    tracing::info!(%peer, reason, "connection refused");
     let reply = Reply::new(421, refusal.text()).to_wire();
-    // A client that does not read its refusal gets none.
-    let _ = tokio::time::timeout(REFUSAL_TIMEOUT, stream.write_all(reply.as_bytes())).await;
+    async move {
+        // Who awaits a handshake could not read it.
+        if incoming.beginning == Beginning::Tls {
+            return;
+        }
+        let stream = &mut incoming.stream;
+        // A command that nobody has read would turn the end into a reset, which may overtake the reply.
+        let _ = stream.try_read(&mut [0; 1024]);
+        // A client that does not read its refusal gets none.
+        let _ = timeout(REFUSAL_TIMEOUT, stream.write_all(reply.as_bytes())).await;
+    }
 }
 
 /// IPv4 addresses as such, also where an IPv6 socket shows them mapped.

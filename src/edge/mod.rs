@@ -13,6 +13,7 @@ mod descriptors;
 mod guard;
 mod listener;
 mod passive;
+mod proxy_protocol;
 mod tls;
 
 pub use descriptors::{Descriptors, StoreConnections, raise_open_files};
@@ -27,13 +28,14 @@ use ipnet::IpNet;
 
 use crate::address::AddressBook;
 use crate::config::Config;
-use crate::ftp::Ftp;
+use crate::ftp::{Ftp, Reply};
 use crate::session::Registry;
 use crate::shutdown::Shutdown;
 use crate::telemetry::{Metrics, Xferlog};
 
 use listener::Listeners;
 use passive::PassivePorts;
+use proxy_protocol::Proxies;
 
 /// What all guards share.
 #[derive(Debug)]
@@ -43,6 +45,7 @@ pub struct Edge {
     address: AddressBook,
     tls: Option<Tls>,
     ports: PassivePorts,
+    proxies: Proxies,
     descriptors: Descriptors,
     registry: Registry,
     metrics: Arc<Metrics>,
@@ -89,6 +92,8 @@ impl Edge {
     #[must_use]
     pub fn new(config: &Config, parts: Parts) -> Self {
         let ports = PassivePorts::new(config.passive.ports, Arc::clone(&parts.metrics));
+        let max_sessions = parts.descriptors.max_sessions();
+        let proxies = Proxies::new(&config.ftp, max_sessions, Arc::clone(&parts.metrics));
         Self {
             config: Settings {
                 ftp: config.ftp.clone(),
@@ -104,6 +109,7 @@ impl Edge {
             address: parts.address,
             tls: parts.tls,
             ports,
+            proxies,
             descriptors: parts.descriptors,
             registry: parts.registry,
             metrics: parts.metrics,
@@ -122,6 +128,13 @@ impl Edge {
             edge: Arc::new(self),
             listeners,
         })
+    }
+}
+
+impl Edge {
+    /// What every client is told first.
+    fn greeting(&self) -> Reply {
+        Reply::new(220, &self.config.ftp.greeting)
     }
 }
 

@@ -40,6 +40,7 @@ pub struct Session {
     id: SessionId,
     peer: SocketAddr,
     local: SocketAddr,
+    socket: SocketAddr,
     cancel: CancellationToken,
     legacy_charset: &'static Encoding,
     speaks_legacy: AtomicBool,
@@ -74,12 +75,21 @@ impl Session {
             id: SessionId::random(),
             peer,
             local,
+            socket: local,
             cancel,
             legacy_charset,
             speaks_legacy: AtomicBool::new(false),
             facts: AtomicU8::new(Facts::all().bits()),
             state: Mutex::default(),
         }
+    }
+
+    /// The same behind a proxy: the control connection came to `socket`, whatever address of the proxy
+    /// the client has connected to.
+    #[must_use]
+    pub fn on_socket(mut self, socket: SocketAddr) -> Self {
+        self.socket = socket;
+        self
     }
 
     /// What logs and object metadata call this session.
@@ -94,10 +104,16 @@ impl Session {
         self.peer
     }
 
-    /// The address the client connected to.
+    /// The address the client connected to: a proxy's, where there is one.
     #[must_use]
     pub fn local(&self) -> SocketAddr {
         self.local
+    }
+
+    /// The address of ours to which the control connection came.
+    #[must_use]
+    pub fn socket(&self) -> SocketAddr {
+        self.socket
     }
 
     /// Fires when the session has to end at once.

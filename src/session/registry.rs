@@ -42,6 +42,8 @@ pub enum Refusal {
     NotFtp,
     /// Running transfers have all the open files that the system allows.
     TooFewOpenFiles,
+    /// Too many connections wait for their PROXY header.
+    TooManyUnknown,
     /// The address is not in `ftp.allow`, or is in `ftp.deny`.
     AddressDenied,
     /// The gateway is shutting down.
@@ -60,6 +62,7 @@ impl Refusal {
             Self::TooManyCommands => "commands_before_login",
             Self::NotFtp => "not_ftp",
             Self::TooFewOpenFiles => "open_files",
+            Self::TooManyUnknown => "proxy_headers_awaited",
             Self::AddressDenied => "address_denied",
             Self::ShuttingDown => "shutting_down",
         }
@@ -69,7 +72,9 @@ impl Refusal {
     #[must_use]
     pub fn text(self) -> &'static str {
         match self {
-            Self::TooManySessions | Self::TooFewOpenFiles => "Too many sessions, try again later",
+            Self::TooManySessions | Self::TooFewOpenFiles | Self::TooManyUnknown => {
+                "Too many sessions, try again later"
+            }
             Self::TooManyFromAddress => "Too many sessions from your address, try again later",
             Self::TooOften => "Too many connections from your address, try again later",
             Self::TooManyOfUser => "Too many sessions of this user, try again later",

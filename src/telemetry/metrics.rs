@@ -76,6 +76,10 @@ pub struct Metrics {
     pub tls_reloads: IntCounterVec,
     /// Whether the TLS files can't be used as they are now: 1 or 0.
     pub tls_files_broken: IntGauge,
+    /// Control connections whose PROXY header has not come yet.
+    pub proxy_headers_awaited: IntGauge,
+    /// Connections closed because of their PROXY header, or for want of one, by `reason`.
+    pub proxy_headers_refused: IntCounterVec,
     /// Reloads of the users file, by `outcome`.
     pub users_reloads: IntCounterVec,
     /// Users at this moment.
@@ -261,6 +265,15 @@ impl Metrics {
             tls_files_broken: new.gauge(
                 "tls_files_broken",
                 "Whether the TLS files can't be used as they are now; the old certificate stays.",
+            )?,
+            proxy_headers_awaited: new.gauge(
+                "proxy_headers_awaited",
+                "Control connections whose PROXY header has not come yet.",
+            )?,
+            proxy_headers_refused: new.counters(
+                "proxy_headers_refused_total",
+                "Connections closed because of their PROXY header, or for want of one.",
+                &["reason"],
             )?,
             users_reloads: new.counters(
                 "users_reloads_total",

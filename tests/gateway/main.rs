@@ -29,6 +29,7 @@ mod matrix;
 mod memory;
 mod names;
 mod open_files;
+mod proxy_protocol;
 mod renames;
 mod replies;
 mod resume;

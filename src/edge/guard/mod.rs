@@ -63,6 +63,8 @@ pub(super) struct Guard {
     early: Early,
     /// Among the sessions of the user that has logged in.
     place: Option<LoggedIn>,
+    /// The client has had its greeting.
+    greeted: bool,
 }
 
 /// Whether the session goes on after a command.
@@ -117,7 +119,15 @@ impl Guard {
             login_until,
             early: Early::default(),
             place: None,
+            greeted: false,
         }
+    }
+
+    /// For a client that was greeted then, before anybody knew who it was.
+    pub(super) fn greeted(mut self, then: Instant) -> Self {
+        self.login_until = then + self.edge.config.ftp.login_timeout;
+        self.greeted = true;
+        self
     }
 
     /// Serves the client until it leaves, is lost, or has to go.
@@ -129,6 +139,10 @@ impl Guard {
         self.place = None;
         let farewell = match end {
             Ok(()) => None,
+            Err(End::Lost(Lost::ProxyHeader)) => {
+                self.edge.proxies.pretended(self.session.peer());
+                Some(Reply::new(421, "That is not FTP, good-bye"))
+            }
             Err(End::Lost(Lost::Flood)) => Some(Reply::new(421, "That is not FTP, good-bye")),
             Err(End::Lost(Lost::TooFarAhead)) => {
                 Some(Reply::new(421, "Too many commands sent ahead, good-bye"))
@@ -163,8 +177,9 @@ impl Guard {
         if beginning == Beginning::Tls {
             self.begin_encrypted().await?;
         }
-        self.send(&Reply::new(220, &self.edge.config.ftp.greeting))
-            .await?;
+        if !self.greeted {
+            self.send(&self.edge.greeting()).await?;
+        }
         loop {
             let line = self.next_line().await?;
             if self.answer(line).await? == Next::Close {

@@ -3,13 +3,12 @@
 
 use std::pin::Pin;
 
-use tokio::net::TcpStream;
-
 use crate::config::RequireTls;
 use crate::ftp::Reply;
 use crate::session::{Abort, DataStream, TransferKind};
 
 use super::super::connection::Lost;
+use super::super::proxy_protocol::DataSocket;
 use super::super::tls::{DataTls, HandshakeError, Purpose, Tls};
 use super::{End, Guard, Next};
 
@@ -203,7 +202,7 @@ impl Guard {
     }
 
     /// Begins a data connection's handshake.
-    pub(super) fn handshake(&self, kind: TransferKind, stream: TcpStream) -> Option<Handshake> {
+    pub(super) fn handshake(&self, kind: TransferKind, stream: DataSocket) -> Option<Handshake> {
         let tls = self.protection.control.clone()?;
         let purpose = match kind {
             TransferKind::Store(_) => Purpose::Upload,

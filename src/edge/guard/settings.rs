@@ -199,7 +199,8 @@ impl Guard {
         let Some(place) = self.edge.descriptors.transfer().await else {
             return Err(self.no_place());
         };
-        let address = self.session.local().ip();
+        // Ours, not the proxy's.
+        let address = self.session.socket().ip();
         match self.edge.ports.open(address, place.receive_buffer()) {
             Ok(port) => {
                 let number = port.number();

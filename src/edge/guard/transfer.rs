@@ -6,7 +6,6 @@
 
 use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::ftp::{Link, PathVerb, Reply, Request};
@@ -16,6 +15,7 @@ use crate::telemetry::InUse;
 use super::super::command::TransferVerb;
 use super::super::connection::{Line, Lost};
 use super::super::data::Expected;
+use super::super::proxy_protocol::DataSocket;
 use super::record::last_reply;
 use super::running::{During, Running, State};
 use super::security::{Handshaken, secured};
@@ -38,7 +38,7 @@ struct Order {
 /// What happened next.
 enum Happened {
     Event(Option<Event>),
-    Connected(std::io::Result<TcpStream>),
+    Connected(std::io::Result<DataSocket>),
     Secured(Handshaken),
     Line(Result<Line, Lost>),
     Ended(Reply),
@@ -186,6 +186,7 @@ impl Guard {
         let expected = Expected {
             peer: session.peer().ip(),
             trusted: &edge.config.passive.trusted_networks,
+            proxies: &edge.proxies,
             until: running.connect_until,
             metrics: &edge.metrics,
         };
@@ -234,7 +235,7 @@ impl Guard {
         }
     }
 
-    async fn on_connected(&mut self, running: &mut Running, stream: std::io::Result<TcpStream>) {
+    async fn on_connected(&mut self, running: &mut Running, stream: std::io::Result<DataSocket>) {
         running.data.free();
         let stream = match stream {
             Ok(stream) => stream,

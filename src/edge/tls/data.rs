@@ -9,12 +9,12 @@ use rustls::pki_types::CertificateDer;
 use rustls::{HandshakeKind, ServerConnection};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::session::DataStream;
 
+use super::super::proxy_protocol::DataSocket;
 use super::binding::Binding;
 use super::material::{Material, Purpose};
 
@@ -62,7 +62,7 @@ impl DataTls {
     /// When it fails, or the peer is not the one at the control connection.
     pub(in super::super) async fn accept(
         self,
-        stream: TcpStream,
+        stream: DataSocket,
         purpose: Purpose,
     ) -> Result<(DataStream, &'static str), HandshakeError> {
         let config = self.material.config(purpose, self.binding);
@@ -99,7 +99,7 @@ impl DataTls {
 /// An encrypted data connection.
 #[derive(Debug)]
 struct Encrypted {
-    tls: TlsStream<BufReader<TcpStream>>,
+    tls: TlsStream<BufReader<DataSocket>>,
     allow_unclean_close: bool,
 }
 
