@@ -183,7 +183,25 @@ settings! {
 
     /// Active data connections: the server opens them, to an address and a port that the client
     /// names.
-    active: Active {}
+    active: Active {
+        /// Whether clients may use active mode (`PORT` and `EPRT`). The gateway then connects to them: to the
+        /// address of their control connection only, and to ports from 1024 up only.
+        ///
+        /// Change it when you have old devices that know no passive mode. They must not be behind NAT or a
+        /// firewall, which let no connection in.
+        enabled: bool = false,
+
+        /// The port from which the gateway connects to clients; `0` is any free one.
+        ///
+        /// Change it to `20` when a firewall in front of the clients lets only that port through. It
+        /// takes the right to use ports below 1024 (`CAP_NET_BIND_SERVICE`).
+        source_port: u16 = 0,
+
+        /// How long the gateway tries to connect to a client before the transfer fails with 425.
+        ///
+        /// Change it when lines are very slow, or when unreachable clients should hear of it sooner.
+        dial_timeout: Duration where WAIT = Duration::from_secs(10),
+    }
 
     /// TLS on control and data connections.
     tls: Tls {

@@ -145,7 +145,7 @@ macro_rules! whole_numbers {
     )+};
 }
 
-whole_numbers!(u32, usize);
+whole_numbers!(u16, u32, usize);
 
 impl Setting for Duration {
     fn allowed() -> String {

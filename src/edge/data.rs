@@ -4,14 +4,17 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use ipnet::IpNet;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use crate::session::Session;
 use crate::telemetry::Metrics;
 
+use super::active::Target;
 use super::contains;
 use super::descriptors::TransferPlace;
 use super::listener::{prepare, unmapped};
@@ -31,17 +34,27 @@ pub(super) struct Arranged {
 
 /// How it comes to be.
 #[derive(Debug)]
-enum Way {
+pub(super) enum Way {
     /// `PASV` or `EPSV`: the client will connect to a port.
     Passive(Waiting),
+    /// `PORT` or `EPRT`: we connect to the client.
+    Active(Dialling),
     /// It is there, or will never be.
     Done,
 }
 
 /// A port, and who has knocked there. It outlives the wait for it, which may be broken off and begun again.
-struct Waiting {
+pub(super) struct Waiting {
     port: PassivePort,
     knocks: FuturesUnordered<BoxFuture<'static, Knock>>,
+}
+
+/// A client to connect to. Once begun, it outlives the wait for it, too.
+pub(super) struct Dialling {
+    target: Target,
+    from: SocketAddr,
+    buffer: Option<usize>,
+    dial: Option<BoxFuture<'static, io::Result<TcpStream>>>,
 }
 
 /// Who may connect, and until when.
@@ -65,7 +78,26 @@ impl Arranged {
         }
     }
 
-    /// Waits for the data connection. Safe to cancel.
+    /// Nothing happens before the transfer.
+    pub(super) fn active(target: Target, from: SocketAddr, place: TransferPlace) -> Self {
+        let dialling = Dialling {
+            target,
+            from,
+            buffer: place.receive_buffer(),
+            dial: None,
+        };
+        Self {
+            way: Way::Active(dialling),
+            _place: place,
+        }
+    }
+
+    /// Whether we connect to the client, not it to us.
+    pub(super) fn is_active(&self) -> bool {
+        matches!(self.way, Way::Active(_))
+    }
+
+    /// Waits for the data connection, or makes it. Safe to cancel.
     ///
     /// # Errors
     /// When none comes in time, or the system has no sockets left.
@@ -73,6 +105,7 @@ impl Arranged {
         let connection = async {
             match &mut self.way {
                 Way::Passive(waiting) => waiting.client(expected).await,
+                Way::Active(dialling) => dialling.client().await,
                 Way::Done => Err(io::ErrorKind::NotConnected.into()),
             }
         };
@@ -80,8 +113,26 @@ impl Arranged {
     }
 
     /// Frees the port for another.
-    pub(super) fn free(&mut self) {
-        self.way = Way::Done;
+    pub(super) fn free(&mut self) -> Way {
+        std::mem::replace(&mut self.way, Way::Done)
+    }
+}
+
+impl Way {
+    /// Says why there is no data connection.
+    pub(super) fn log_failure(self, session: &Session, error: &io::Error) {
+        let session = session.id();
+        match self {
+            Self::Active(Dialling { target, .. }) => tracing::warn!(
+                %session,
+                client = %target,
+                %error,
+                "can't connect to a client in active mode; behind NAT or a firewall it has to use passive mode"
+            ),
+            Self::Passive(_) | Self::Done => {
+                tracing::debug!(%session, %error, "no data connection");
+            }
+        }
     }
 }
 
@@ -109,6 +160,21 @@ impl Waiting {
                 return Ok(socket);
             }
         }
+    }
+}
+
+impl Dialling {
+    async fn client(&mut self) -> io::Result<DataSocket> {
+        let Self {
+            target,
+            from,
+            buffer,
+            dial,
+        } = self;
+        let dial = dial.get_or_insert_with(|| target.dial(*from, *buffer).boxed());
+        let stream = dial.await?;
+        prepare(&stream)?;
+        Ok(DataSocket::new(stream))
     }
 }
 
@@ -168,5 +234,15 @@ impl fmt::Debug for Waiting {
             .field("port", &self.port)
             .field("knocks", &self.knocks.len())
             .finish()
+    }
+}
+
+impl fmt::Debug for Dialling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dialling")
+            .field("target", &self.target)
+            .field("from", &self.from)
+            .field("begun", &self.dial.is_some())
+            .finish_non_exhaustive()
     }
 }

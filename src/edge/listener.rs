@@ -33,13 +33,30 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long a refused client may take to read why.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// An address that can't be listened on.
+/// An address or a port that can't be used.
 #[derive(Debug, Error)]
-#[error("{setting}: can't listen on {address}")]
-pub struct BindError {
-    setting: &'static str,
-    address: SocketAddr,
-    source: io::Error,
+pub enum BindError {
+    /// An address that can't be listened on.
+    #[error("{setting}: can't listen on {address}")]
+    Listen {
+        /// Where it was set.
+        setting: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A port that can't be connected from.
+    #[error(
+        "active.source_port: can't connect from port {port}; ports below 1024 take CAP_NET_BIND_SERVICE, \
+         0 is any free port"
+    )]
+    SourcePort {
+        /// The port.
+        port: u16,
+        /// Why not.
+        source: io::Error,
+    },
 }
 
 /// How a control connection begins.
@@ -89,7 +106,7 @@ fn open(
     beginning: Beginning,
 ) -> impl Iterator<Item = Result<(TcpListener, Beginning), BindError>> {
     addresses.iter().map(move |address| {
-        let listener = listen(*address).map_err(|source| BindError {
+        let listener = listen(*address).map_err(|source| BindError::Listen {
             setting,
             address: *address,
             source,

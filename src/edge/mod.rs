@@ -5,6 +5,7 @@
 //! concerns the connection itself, hands the rest to the [`ftp`](crate::ftp) session behind it, and
 //! keeps a transfer's data connection out of libunftp's reach.
 
+mod active;
 mod command;
 mod connection;
 mod control;
@@ -58,6 +59,7 @@ pub struct Edge {
 struct Settings {
     ftp: crate::config::Ftp,
     passive: crate::config::Passive,
+    active: crate::config::Active,
     limits: crate::config::Limits,
     require_tls: crate::config::RequireTls,
     auth_ssl: bool,
@@ -98,6 +100,7 @@ impl Edge {
             config: Settings {
                 ftp: config.ftp.clone(),
                 passive: config.passive.clone(),
+                active: config.active.clone(),
                 limits: config.limits.clone(),
                 require_tls: config.tls.require,
                 auth_ssl: config.tls.auth_ssl,
@@ -121,8 +124,13 @@ impl Edge {
     /// Opens the listeners.
     ///
     /// # Errors
-    /// When an address can't be listened on.
+    /// When an address can't be listened on, or a port not be connected from.
     pub fn bind(self) -> Result<BoundEdge, BindError> {
+        if self.config.active.enabled {
+            let port = self.config.active.source_port;
+            active::try_source_port(port)
+                .map_err(|source| BindError::SourcePort { port, source })?;
+        }
         let listeners = Listeners::bind(&self.config.ftp)?;
         Ok(BoundEdge {
             edge: Arc::new(self),

@@ -76,6 +76,8 @@ pub struct Metrics {
     pub tls_reloads: IntCounterVec,
     /// Whether the TLS files can't be used as they are now: 1 or 0.
     pub tls_files_broken: IntGauge,
+    /// Active data connections to somebody else than the client, refused, by `reason`.
+    pub active_targets_refused: IntCounterVec,
     /// Control connections whose PROXY header has not come yet.
     pub proxy_headers_awaited: IntGauge,
     /// Connections closed because of their PROXY header, or for want of one, by `reason`.
@@ -265,6 +267,11 @@ impl Metrics {
             tls_files_broken: new.gauge(
                 "tls_files_broken",
                 "Whether the TLS files can't be used as they are now; the old certificate stays.",
+            )?,
+            active_targets_refused: new.counters(
+                "active_targets_refused_total",
+                "Active data connections to somebody else than the client, refused.",
+                &["reason"],
             )?,
             proxy_headers_awaited: new.gauge(
                 "proxy_headers_awaited",

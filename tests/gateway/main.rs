@@ -13,6 +13,7 @@
 
 mod support;
 
+mod active;
 mod admin;
 mod advertised;
 mod appends;

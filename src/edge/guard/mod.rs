@@ -5,6 +5,7 @@
 //! restart offset and the data connection. A client's line is never passed on: what libunftp gets
 //! is always written anew.
 
+mod active;
 mod early;
 mod files;
 mod login;

@@ -35,7 +35,7 @@ impl Guard {
             EdgeVerb::Clnt => Reply::new(200, "Noted"),
             EdgeVerb::Epsv => self.epsv(argument).await,
             EdgeVerb::Pasv => self.pasv().await,
-            EdgeVerb::Port | EdgeVerb::Eprt => self.active(),
+            EdgeVerb::Port | EdgeVerb::Eprt => self.active(edge, argument).await,
             EdgeVerb::Feat => self.features(),
             EdgeVerb::Help => help(),
             EdgeVerb::Host => self.host(),
@@ -133,6 +133,7 @@ impl Guard {
         let mut features: Vec<&str> = self.security_features().to_vec();
         features.extend(["CLNT", "EPSV", "HOST", "MDTM", &mlst]);
         features.extend(["REST STREAM", "SIZE", "TVFS", "UTF8"]);
+        features.extend(self.edge.config.active.enabled.then_some("EPRT"));
         features.sort_unstable();
         let lines = ["Features:"].into_iter().chain(features).chain(["End"]);
         Reply::multi(211, lines.map(str::to_owned).collect())
@@ -215,20 +216,13 @@ impl Guard {
         }
     }
 
-    fn no_place(&self) -> Reply {
+    pub(super) fn no_place(&self) -> Reply {
         self.edge.metrics.transfers_refused.inc();
         tracing::warn!(
             session = %self.session.id(),
             "no transfer can begin, too few open files are left; raise the limit (ulimit -n, LimitNOFILE)"
         );
         Reply::new(425, "Too many transfers at the moment, try again")
-    }
-
-    fn active(&mut self) -> Reply {
-        if self.epsv_all {
-            return Reply::new(501, "EPSV ALL was said, use EPSV");
-        }
-        Reply::new(502, "Active mode is off, use passive mode (PASV or EPSV)")
     }
 
     /// `STAT` without a path (RFC 959: the status of server and session).

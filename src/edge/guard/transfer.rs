@@ -63,7 +63,7 @@ impl Guard {
             Err(reply) => return self.reply(verb, reply).await,
         };
         let Some(data) = self.data.take() else {
-            let reply = Reply::new(425, "Send PASV or EPSV first");
+            let reply = Reply::new(425, self.nothing_arranged());
             return self.reply(verb, reply).await;
         };
         let (transfer, job) = Transfer::new(order.kind, order.path.clone());
@@ -208,7 +208,7 @@ impl Guard {
             Some(Event::Opened { unique }) => {
                 running.unique = unique;
                 running.state = State::Connecting;
-                running.connect_until = Instant::now() + self.edge.config.passive.accept_timeout;
+                running.connect_until = Instant::now() + self.edge.patience(&running.data);
             }
             Some(Event::Commit(grant)) => {
                 self.drain_control(running).await;
@@ -236,11 +236,11 @@ impl Guard {
     }
 
     async fn on_connected(&mut self, running: &mut Running, stream: std::io::Result<DataSocket>) {
-        running.data.free();
+        let way = running.data.free();
         let stream = match stream {
             Ok(stream) => stream,
             Err(error) => {
-                tracing::debug!(session = %self.session.id(), %error, "no data connection");
+                way.log_failure(&self.session, &error);
                 running.state = State::Moving;
                 running.transfer.abort(Abort::NoDataConnection);
                 return;
