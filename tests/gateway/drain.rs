@@ -62,6 +62,7 @@ async fn after_the_grace_what_is_left_is_aborted_and_leaves_nothing() {
         inner,
         store,
         shutdown,
+        ..
     } = gateway;
     shutdown.begin();
     let ended = tokio::spawn(inner.finished());

@@ -38,6 +38,7 @@ async fn guessing_locks_the_user_out_from_that_address() {
         ("limits.login_failures", "3"),
         ("limits.login_failures_per_connection", "1000"),
         ("limits.lockout", "2s"),
+        ("limits.commands_before_login", "100000"),
     ];
     let gateway = Gateway::with(Store::folder(), &settings);
     let (mut client, _) = Client::connect(gateway.address()).await;

@@ -23,6 +23,7 @@ mod commit;
 mod counts;
 mod downloads;
 mod drain;
+mod hostile;
 mod limits;
 mod listing;
 mod login;

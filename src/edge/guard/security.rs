@@ -41,6 +41,11 @@ impl Guard {
     /// `AUTH TLS`: whoever had logged in before has to do so again, because nobody knows who it was
     /// (RFC 2228, section 3).
     pub(super) async fn auth(&mut self, argument: &[u8]) -> Result<Next, End> {
+        let Some(tls) = self.edge.tls.clone() else {
+            return self
+                .reply("AUTH", Reply::new(502, "TLS is not available here"))
+                .await;
+        };
         let mechanism = argument.trim_ascii().to_ascii_uppercase();
         let ssl = match mechanism.as_slice() {
             b"TLS" | b"TLS-C" => false,
@@ -50,11 +55,6 @@ impl Guard {
                 let reply = Reply::new(504, "Only AUTH TLS is known");
                 return self.reply("AUTH", reply).await;
             }
-        };
-        let Some(tls) = self.edge.tls.clone() else {
-            return self
-                .reply("AUTH", Reply::new(502, "TLS is not available here"))
-                .await;
         };
         if self.protection.control.is_some() {
             let reply = Reply::new(503, "The connection is encrypted already");

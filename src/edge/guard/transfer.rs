@@ -246,6 +246,8 @@ impl Guard {
                 return;
             }
         };
+        // The port is free before the client hears of it.
+        drop(way);
         let opening = Reply::new(150, running.opening());
         if let Err(lost) = self.send(&opening).await {
             self.on_lost(running, lost);

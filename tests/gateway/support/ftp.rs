@@ -234,6 +234,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         }
     }
 
+    /// Holds that the server closes the connection, whatever it says before.
+    pub(crate) async fn expect_close_soon(&mut self) {
+        while self.try_reply_or_rest().await.is_some() {}
+    }
+
+    async fn try_reply_or_rest(&mut self) -> Option<()> {
+        let read = timeout(
+            self.deadline,
+            self.stream.read_until(b'\n', &mut self.partial),
+        )
+        .await;
+        let read = read.unwrap_or_else(|_| self.fail("the connection stays open"));
+        let line = std::mem::take(&mut self.partial);
+        self.note('<', &shown(&line));
+        (read.is_ok_and(|read| read > 0)).then_some(())
+    }
+
+    /// Sends bytes as they are, as long as somebody takes them. Whether all were taken.
+    pub(crate) async fn try_send_raw(&mut self, bytes: &[u8]) -> bool {
+        self.note('>', &format!("({} bytes)", bytes.len()));
+        let sent = timeout(self.deadline, self.stream.write_all(bytes)).await;
+        self.check("send in time", sent).is_ok()
+    }
+
     /// Sends one line and gives the next reply.
     pub(crate) async fn command(&mut self, line: &str) -> Reply {
         self.send(line).await;

@@ -1,5 +1,6 @@
 //! What the tests stand on: gateways, stores, a client that sees every reply.
 
+pub(crate) mod calm;
 pub(crate) mod ftp;
 pub(crate) mod process;
 pub(crate) mod s3;
@@ -15,6 +16,7 @@ use bucketferry::gateway;
 use bucketferry::shutdown::Shutdown;
 use tempfile::TempDir;
 
+use calm::Calm;
 use ftp::Client;
 use s3::S3Server;
 use tls::Authority;
@@ -27,6 +29,7 @@ pub(crate) struct Gateway {
     pub(crate) inner: gateway::Gateway,
     pub(crate) store: Store,
     pub(crate) shutdown: Shutdown,
+    _calm: Calm,
 }
 
 /// The stores that tests look into.
@@ -211,6 +214,7 @@ impl Gateway {
             inner,
             store,
             shutdown,
+            _calm: Calm::watch(),
         }
     }
 

@@ -92,8 +92,13 @@ impl Process {
     }
 
     /// Starts a command and waits until it says where it listens.
-    pub(crate) async fn started(mut command: Command) -> Self {
-        command.stdout(Stdio::piped()).stderr(Stdio::null());
+    pub(crate) async fn started(command: Command) -> Self {
+        Self::started_with(command, Stdio::null()).await
+    }
+
+    /// The same, with its log where it is wanted.
+    pub(crate) async fn started_with(mut command: Command, log: Stdio) -> Self {
+        command.stdout(Stdio::piped()).stderr(log);
         let mut child = command.spawn().expect("a process");
         let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
         let mut greeting = String::new();
