@@ -71,6 +71,7 @@ async fn starttls_command_injection() {
     client.expect_reply(226).await;
     client.expect_reply(234).await;
     let mut client = client.encrypt(&connector).await;
+    client.expect("SYST", 215).await;
     client.expect("PWD", 530).await;
     assert!(gateway.store.object("victim").is_some());
 }
