@@ -35,7 +35,7 @@ pub struct User {
 
 impl User {
     /// A user who may do everything, everywhere, within the gateway's own settings.
-    pub(super) fn unrestricted(name: String) -> Self {
+    pub(crate) fn unrestricted(name: String) -> Self {
         Self {
             name,
             home: "/".to_owned(),

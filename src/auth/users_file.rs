@@ -15,7 +15,7 @@ use std::{collections::HashMap, sync::Arc};
 use toml::{Table, Value};
 
 use super::{
-    allowance::{ALLOWED_SESSIONS, Allowance, sessions},
+    allowance::{ALLOWED_RATES, ALLOWED_SESSIONS, Allowance, rate, sessions},
     fault::{Faults, UserFault, UsersFileErrors, kind, shown},
     password::{ALLOWED_HASHES, ALLOWED_PASSWORDS, PasswordHash},
     permissions::{self, Permission, Permissions},
@@ -25,7 +25,7 @@ use super::{
 use crate::config::{ByteSize, Overwrite, RequireTls};
 
 /// The keys of a `[[user]]` table.
-const KEYS: [&str; 9] = [
+const KEYS: [&str; 11] = [
     "name",
     "password_hash",
     "home",
@@ -35,6 +35,8 @@ const KEYS: [&str; 9] = [
     "require_tls",
     "certificate",
     "max_sessions",
+    "upload_rate",
+    "download_rate",
 ];
 
 /// Reads the text of a users file.
@@ -194,6 +196,8 @@ impl Entry<'_> {
         let require_tls = self.optional("require_tls", ALLOWED_REQUIRE_TLS, require_tls);
         let allowance = Allowance {
             max_sessions: self.optional("max_sessions", ALLOWED_SESSIONS, sessions),
+            upload_rate: self.optional("upload_rate", ALLOWED_RATES, rate),
+            download_rate: self.optional("download_rate", ALLOWED_RATES, rate),
         };
         let user = User {
             name: name?,
@@ -360,7 +364,7 @@ mod tests {
         let text = user(
             "home = \"/scans/\"\npermissions = [\"list\", \"write\"]\noverwrite = \"deny\"\nmax_size = \"10 MiB\"\n\
              require_tls = \"all\"\ncertificate = \"scanner-3.example\"\n\
-             max_sessions = 3",
+             max_sessions = 3\nupload_rate = \"1 MiB\"\ndownload_rate = \"2 MiB\"",
         );
         let expected = User {
             name: "anna".into(),
@@ -372,6 +376,8 @@ mod tests {
             certificate: Some("scanner-3.example".into()),
             allowance: Allowance {
                 max_sessions: Some(3),
+                upload_rate: Some(ByteSize::mib(1)),
+                download_rate: Some(ByteSize::mib(2)),
             },
         };
         assert_eq!(*only_user(&text), expected);
@@ -427,6 +433,14 @@ mod tests {
             (
                 "max_sessions = 0",
                 "user \"anna\": `max_sessions` is 0; allowed: a whole number from 1",
+            ),
+            (
+                "upload_rate = \"1023\"",
+                "user \"anna\": `upload_rate` is \"1023\"; allowed: the bytes a second as a size",
+            ),
+            (
+                "download_rate = 5000",
+                "user \"anna\": `download_rate` is an integer; allowed: the bytes a second",
             ),
             (
                 "permission = []",

@@ -39,6 +39,9 @@ const FAILURES: RangeInclusive<u32> = 0..=1_000_000;
 /// Sizes that an upload may be limited to.
 const OBJECT_SIZE: RangeInclusive<ByteSize> = ByteSize(1)..=ByteSize::gib(1 << 20);
 
+/// Bytes a second.
+const RATE: RangeInclusive<ByteSize> = ByteSize::RATES;
+
 /// The sizes that S3 takes for a part of a multipart upload.
 const PART_SIZE: RangeInclusive<ByteSize> = ByteSize::mib(5)..=ByteSize::gib(5);
 
@@ -484,6 +487,30 @@ settings! {
         ///
         /// Change it when clients ask for much before they log in.
         commands_before_login: u32 where (10..=1_000_000) = 50,
+
+        /// How many bytes a second one session may send. `none` does not limit it.
+        ///
+        /// Change it when one transfer must not take the whole line.
+        upload_rate: Option<ByteSize> where RATE = None,
+
+        /// How many bytes a second one session may fetch. `none` does not limit it. Listings don't count.
+        ///
+        /// Change it when one transfer must not take the whole line.
+        download_rate: Option<ByteSize> where RATE = None,
+
+        /// How many bytes a second all sessions of a user together may send; they share them equally.
+        /// `none` does not limit it. A user's own `upload_rate`, in the users file, wins. Of many
+        /// sessions at once, each moves something after every fiftieth of a second for each of them:
+        /// mind `upload.stall_timeout`.
+        ///
+        /// Change it when one user must not take the whole line.
+        upload_rate_per_user: Option<ByteSize> where RATE = None,
+
+        /// How many bytes a second all sessions of a user together may fetch; they share them equally.
+        /// `none` does not limit it. A user's own `download_rate`, in the users file, wins.
+        ///
+        /// Change it when one user must not take the whole line.
+        download_rate_per_user: Option<ByteSize> where RATE = None,
 
         /// After how many failed logins of one user from one address that user is locked out there;
         /// `0` is never.

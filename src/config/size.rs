@@ -1,6 +1,7 @@
 //! Numbers of bytes, written the way people write them.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use toml::Value;
@@ -28,6 +29,9 @@ const UNITS: [(&str, u64); 9] = [
 ];
 
 impl ByteSize {
+    /// What a rate may be, in bytes a second: no less than what still moves something regularly.
+    pub const RATES: RangeInclusive<Self> = Self(1 << 10)..=Self::gib(1 << 10);
+
     /// So many units of 1,048,576 bytes.
     #[must_use]
     pub const fn mib(count: u64) -> Self {

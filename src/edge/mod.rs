@@ -6,6 +6,7 @@
 //! keeps a transfer's data connection out of libunftp's reach.
 
 mod active;
+mod bandwidth;
 mod command;
 mod connection;
 mod control;
@@ -34,6 +35,7 @@ use crate::session::Registry;
 use crate::shutdown::Shutdown;
 use crate::telemetry::{Metrics, Xferlog};
 
+use bandwidth::Bandwidth;
 use listener::Listeners;
 use passive::PassivePorts;
 use proxy_protocol::Proxies;
@@ -47,6 +49,7 @@ pub struct Edge {
     tls: Option<Tls>,
     ports: PassivePorts,
     proxies: Proxies,
+    bandwidth: Bandwidth,
     descriptors: Descriptors,
     registry: Registry,
     metrics: Arc<Metrics>,
@@ -113,6 +116,7 @@ impl Edge {
             tls: parts.tls,
             ports,
             proxies,
+            bandwidth: Bandwidth::new(&config.limits, &parts.metrics),
             descriptors: parts.descriptors,
             registry: parts.registry,
             metrics: parts.metrics,

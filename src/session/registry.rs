@@ -291,7 +291,10 @@ mod tests {
             max_size: None,
             require_tls: None,
             certificate: None,
-            allowance: Allowance { max_sessions },
+            allowance: Allowance {
+                max_sessions,
+                ..Allowance::default()
+            },
         };
         let (anna, bert) = (user("anna", None), user("bert", Some(1)));
         let first = registry.log_in(&anna).unwrap();

@@ -2,8 +2,8 @@
 
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    CounterVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
 };
 use thiserror::Error;
 
@@ -38,6 +38,8 @@ pub struct Metrics {
     pub transfer_bytes: HistogramVec,
     /// Durations of complete transfers, by `direction`.
     pub transfer_seconds: HistogramVec,
+    /// Seconds that transfers have waited because of limits on their rate, by `direction`.
+    pub throttled_seconds: CounterVec,
     /// Requests to the store, by `operation` and `outcome`.
     pub store_requests: IntCounterVec,
     /// Durations of requests to the store, by `operation`.
@@ -193,6 +195,11 @@ impl Metrics {
                 &["direction"],
                 TRANSFER_BUCKETS,
             )?,
+            throttled_seconds: new.seconds(
+                "throttled_seconds_total",
+                "Seconds that transfers have waited because of limits on their rate.",
+                &["direction"],
+            )?,
             store_requests: new.counters(
                 "store_requests_total",
                 "Requests to the store.",
@@ -323,6 +330,10 @@ impl Factory<'_> {
 
     fn counters(&self, name: &str, help: &str, by: &[&str]) -> Result<IntCounterVec, MetricsError> {
         self.register(IntCounterVec::new(opts(name, help), by)?)
+    }
+
+    fn seconds(&self, name: &str, help: &str, by: &[&str]) -> Result<CounterVec, MetricsError> {
+        self.register(CounterVec::new(opts(name, help), by)?)
     }
 
     fn histograms(

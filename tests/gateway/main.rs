@@ -17,6 +17,7 @@ mod active;
 mod admin;
 mod advertised;
 mod appends;
+mod bandwidth;
 mod burst;
 mod commands;
 mod commit;

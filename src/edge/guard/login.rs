@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use crate::ftp::{Reply, Request};
 use crate::session::{FtpPath, LoginOutcome, Refusal};
 
+use super::super::bandwidth::SessionRates;
 use super::early::Early;
 use super::{End, Guard, Next};
 
@@ -110,6 +111,7 @@ impl Guard {
         let place = self.edge.registry.log_in(&user);
         self.place = Some(place.inspect_err(|_| self.session.log_out())?);
         self.early = Early::default();
+        self.rates = self.edge.bandwidth.rates_for(&user);
         Ok(())
     }
 
@@ -136,6 +138,7 @@ impl Guard {
         }
         self.session.log_out();
         self.place = None;
+        self.rates = SessionRates::default();
         self.link = None;
         self.user_name = None;
         self.cwd = FtpPath::root();

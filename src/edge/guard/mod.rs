@@ -25,6 +25,7 @@ use crate::ftp::{Link, LinkError, Reply};
 use crate::session::{FtpPath, LoggedIn, Session};
 
 use super::Edge;
+use super::bandwidth::SessionRates;
 use super::command::{Action, Command, ParseError, SessionVerb, UNKNOWN};
 use super::connection::{Connection, Line, Lost};
 use super::data::Arranged;
@@ -66,6 +67,7 @@ pub(super) struct Guard {
     place: Option<LoggedIn>,
     /// The client has had its greeting.
     greeted: bool,
+    rates: SessionRates,
 }
 
 /// Whether the session goes on after a command.
@@ -121,6 +123,7 @@ impl Guard {
             early: Early::default(),
             place: None,
             greeted: false,
+            rates: SessionRates::default(),
         }
     }
 

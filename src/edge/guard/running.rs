@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 
 use crate::config::ControlLoss;
-use crate::session::{DataStream, FtpPath, Report, Transfer};
+use crate::session::{FtpPath, Report, Transfer};
 
 use super::super::command::{Action, Command, EdgeVerb, SessionVerb};
 use super::super::connection::{Line, Lost};
@@ -62,12 +62,6 @@ impl Running {
             lost: None,
             report: None,
         }
-    }
-
-    /// Gives the client's stream to the storage.
-    pub(super) fn hand_over(&mut self, stream: DataStream) {
-        self.state = State::Moving;
-        self.transfer.connect(stream);
     }
 
     /// Whether the client has been told that the transfer begins.

@@ -9,7 +9,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::ftp::{Link, PathVerb, Reply, Request};
-use crate::session::{Abort, Event, FtpPath, Report, StoreMode, Transfer, TransferKind};
+use crate::session::{
+    Abort, DataStream, Event, FtpPath, Report, StoreMode, Transfer, TransferKind,
+};
 use crate::telemetry::InUse;
 
 use super::super::command::TransferVerb;
@@ -257,19 +259,27 @@ impl Guard {
             running.state = State::Securing;
             running.handshake = self.handshake(running.transfer.kind(), stream);
         } else {
-            running.hand_over(Box::new(stream));
+            self.hand_over(running, Box::new(stream));
         }
     }
 
     fn on_secured(&mut self, running: &mut Running, secured: Handshaken) {
         running.handshake = None;
         match self.note_handshake(secured) {
-            Ok(stream) => running.hand_over(stream),
+            Ok(stream) => self.hand_over(running, stream),
             Err(abort) => {
                 running.state = State::Moving;
                 running.transfer.abort(abort);
             }
         }
+    }
+
+    /// Gives the client's stream to the storage, no faster than it may move.
+    fn hand_over(&self, running: &mut Running, stream: DataStream) {
+        let kind = running.transfer.kind();
+        let stream = self.edge.bandwidth.throttled(&self.rates, kind, stream);
+        running.state = State::Moving;
+        running.transfer.connect(stream);
     }
 
     async fn on_line(&mut self, running: &mut Running, line: Result<Line, Lost>) {
