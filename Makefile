@@ -24,6 +24,10 @@ test: ## Run the tests
 test-large: ## Run the tests that take minutes
 	$(CARGO) test --locked --test gateway -- --ignored
 
+.PHONY: test-network
+test-network: ## Try the gateway behind NAT, firewalls and haproxy, on hosts of their own (needs root)
+	$(CARGO) test --locked --test network -- --ignored
+
 .PHONY: lint
 lint: ## Check the formatting, and clippy without a warning
 	$(CARGO) fmt --all --check
@@ -62,4 +66,4 @@ bench-build:
 	$(CARGO) build --release --locked --workspace
 
 .PHONY: check-all
-check-all: lint test deny conformance ## Everything that CI checks
+check-all: lint test test-network deny conformance ## Everything that CI checks
