@@ -209,6 +209,17 @@ async fn without_trusted_proxies_nobody_may() {
     client.expect_close().await;
 }
 
+/// Balancers pass on whatever a client sends.
+#[tokio::test(flavor = "multi_thread")]
+async fn nor_may_a_client_behind_a_proxy() {
+    let gateway = behind_balancer(&[]);
+    let mut client = knock(&gateway, format!("{CLIENT}{OTHER}").as_bytes()).await;
+    client.expect_reply(220).await;
+    client.expect_reply(421).await;
+    client.expect_close().await;
+    gateway.wait_for(&refused("stranger"), 1.0).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn others_may_connect_directly() {
     let gateway = behind_balancer(&[]);
