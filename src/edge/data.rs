@@ -112,7 +112,7 @@ impl Arranged {
         tokio::time::timeout_at(expected.until, connection).await?
     }
 
-    /// Frees the port for another.
+    /// Ends the wait, and frees the port for another as soon as what this returns is dropped.
     pub(super) fn free(&mut self) -> Way {
         std::mem::replace(&mut self.way, Way::Done)
     }
@@ -147,7 +147,6 @@ impl Waiting {
                 accepted = self.port.listener().accept(), if may_knock => {
                     let (stream, peer) = accepted?;
                     let peer = unmapped(peer);
-                    prepare(&stream)?;
                     if expected.proxies.contains(peer.ip()) {
                         knocks.push(knock(stream, peer, expected.proxies));
                         None
@@ -157,6 +156,7 @@ impl Waiting {
                 }
             };
             if let Some(socket) = socket {
+                prepare(socket.tcp())?;
                 return Ok(socket);
             }
         }

@@ -54,6 +54,11 @@ impl DataSocket {
         }
     }
 
+    /// The socket itself, for its options.
+    pub(in crate::edge) fn tcp(&self) -> &TcpStream {
+        &self.stream
+    }
+
     fn poll_header(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(header) = &mut self.header else {
             return Poll::Ready(Ok(()));
