@@ -42,7 +42,7 @@ advisories: ## Check the dependencies against the RustSec database (fetches it f
 	$(CARGO) deny --locked check advisories
 
 .PHONY: conformance
-conformance: build conformance-tools ## Try the gateway with six FTP clients, on a folder, S3 and Azure
+conformance: build conformance-tools ## Try the gateway with six FTP clients, on a folder, S3 and Azure, and by TLS
 	BUCKETFERRY_BIN=$(TARGET)/release/bucketferry $(VENV)/bin/python conformance/run
 
 .PHONY: conformance-tools

@@ -1,6 +1,5 @@
 """The cases: each is something people do with an FTP client, checked in the store itself."""
 
-import ftplib
 import random
 import time
 from collections.abc import Callable
@@ -8,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from suite.clients.base import Client, ClientError
+from suite.clients.python import Resuming, connect
 from suite.stores import Store
 
 TOP = "/conformance"
@@ -147,17 +147,13 @@ def resume_after_cut(place: Place) -> None:
 def cut_off_upload(place: Place, name: str, sent: bytes) -> int:
     """Loses a client in the middle of an upload; how much of it is kept."""
     login, path = place.client.login, place.path(name)
-    with ftplib.FTP() as ftp:
-        ftp.connect(login.host, login.port, timeout=30)
-        ftp.login(login.user, login.password)
+    with connect(login, Resuming) as ftp:
         ftp.voidcmd("TYPE I")
         with ftp.transfercmd(f"STOR {path}") as data:
             data.sendall(sent)
             time.sleep(0.5)
             ftp.close()
-    with ftplib.FTP() as ftp:
-        ftp.connect(login.host, login.port, timeout=30)
-        ftp.login(login.user, login.password)
+    with connect(login, Resuming) as ftp:
         ftp.voidcmd("TYPE I")
         kept = ftp.size(path)
     if not kept or kept > len(sent):

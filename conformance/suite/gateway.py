@@ -10,7 +10,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from suite.clients.base import Login
+from suite.clients.base import Login, Tls
 
 HOST = "127.0.0.1"
 USER = "ferry"
@@ -24,15 +24,21 @@ class GatewayError(Exception):
 
 
 class Gateway:
-    """One `bucketferry serve`, with what the quick-start flags can say."""
+    """One `bucketferry serve`, with what the quick-start flags can say, and `settings` for the rest.
 
-    def __init__(self, binary: Path, store_url: str, settings: dict[str, str], log: Path) -> None:
+    With an `authority`, which those settings use, it speaks TLS as well.
+    """
+
+    def __init__(self, binary: Path, store_url: str, settings: dict[str, str], log: Path,
+                 authority: Path | None = None) -> None:
         self.binary = binary
         self.store_url = store_url
         self.settings = settings
         self.log = log
-        self.login = Login(HOST, free_port(), USER, secrets.token_hex(12))
+        tls = Tls(authority, free_port()) if authority else None
+        self.login = Login(HOST, free_port(), USER, secrets.token_hex(12), tls)
         self.admin_port = free_port()
+        self.first_passive_port = free_range(PASSIVE_PORTS)
 
     def start(self) -> None:
         if not self.binary.is_file():
@@ -49,7 +55,7 @@ class Gateway:
             raise
 
     def arguments(self) -> list[str]:
-        first = free_range(PASSIVE_PORTS)
+        first = self.first_passive_port
         return [
             str(self.binary), "serve",
             "--listen", f"{HOST}:{self.login.port}",
@@ -63,8 +69,10 @@ class Gateway:
         """Ours, without what would configure the gateway behind the suite's back."""
         foreign = ("BUCKETFERRY_", "AWS_", "AZURE_")
         own = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-        resume = {"BUCKETFERRY_UPLOAD__RESUME_WINDOW": "1m"}
-        return own | self.settings | resume | {"RUST_BACKTRACE": "1"}
+        ours = {"BUCKETFERRY_UPLOAD__RESUME_WINDOW": "1m", "RUST_BACKTRACE": "1"}
+        if tls := self.login.tls:
+            ours["BUCKETFERRY_FTP__IMPLICIT_TLS_LISTEN"] = f'["{HOST}:{tls.implicit_port}"]'
+        return own | self.settings | ours
 
     def wait_until_ready(self) -> None:
         deadline = time.monotonic() + READY_WITHIN

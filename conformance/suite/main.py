@@ -13,13 +13,15 @@ from pathlib import Path
 
 from suite import cases, report
 from suite.azurite import AzuriteStore
+from suite.certificate import Certificate, CertificateError
 from suite.clients import CLIENTS
 from suite.clients.base import Client, Login
 from suite.gateway import HOST, Gateway, GatewayError
 from suite.stores import FileStore, MotoStore, Store, StoreError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-STORES = ["file", "s3", "azure"]
+ROWS = ["file", "s3", "azure", "tls"]
+"""The stores, and the folder by TLS only."""
 DEFAULT_BINARY = REPOSITORY / "target" / "release" / "bucketferry"
 
 
@@ -44,8 +46,8 @@ def parse_arguments() -> argparse.Namespace:
         description="Tries the gateway with real FTP clients and looks at what is in the store.",
         epilog="The gateway is $BUCKETFERRY_BIN, or target/release/bucketferry.",
     )
-    parser.add_argument("--store", action="append", choices=STORES,
-                        help="only this store (repeatable; default: all)")
+    parser.add_argument("--store", action="append", choices=ROWS,
+                        help="only this store, or TLS (repeatable; default: all)")
     parser.add_argument("--client", action="append", choices=[client.name for client in CLIENTS],
                         help="only this client (repeatable; default: all)")
     parser.add_argument("--case", action="append", metavar="TEXT",
@@ -77,7 +79,7 @@ def run_everything(options: argparse.Namespace, scratch: Path) -> Iterator[repor
     if options.against:
         yield from try_running_server(options, scratch)
         return
-    for name in options.store or STORES:
+    for name in options.store or ROWS:
         yield from try_own_gateway(name, options, scratch)
 
 
@@ -101,7 +103,7 @@ def try_own_gateway(name: str, options: argparse.Namespace,
     home.mkdir()
     try:
         with open_store(name, home) as store:
-            gateway = Gateway(binary, store.url, store.settings, home / "gateway.log")
+            gateway = gateway_for(name, store, binary, home)
             gateway.start()
             yield report.passed(name, "gateway", "start", 0.0)
             try:
@@ -109,16 +111,18 @@ def try_own_gateway(name: str, options: argparse.Namespace,
             finally:
                 stopped = stop(name, gateway)
             yield stopped
-    except (GatewayError, StoreError) as error:
+    except (CertificateError, GatewayError, StoreError) as error:
         yield report.failed(name, "gateway", "start", 0.0, str(error))
-        for client in chosen_clients(options):
+        for client in chosen_clients(name, options):
+            if name in client.left_out:
+                continue
             for case in chosen_cases(options):
                 yield report.failed(name, client.name, case.name, 0.0, "the gateway did not start")
 
 
 @contextmanager
 def open_store(name: str, home: Path) -> Iterator[Store]:
-    if name == "file":
+    if name == "file" or name.startswith("tls"):
         root = home / "bucket"
         root.mkdir()
         yield FileStore(root)
@@ -128,6 +132,15 @@ def open_store(name: str, home: Path) -> Iterator[Store]:
     else:
         with MotoStore(home / "moto.log") as store:
             yield store
+
+
+def gateway_for(name: str, store: Store, binary: Path, home: Path) -> Gateway:
+    log = home / "gateway.log"
+    if not name.startswith("tls"):
+        return Gateway(binary, store.url, store.settings, log)
+    certificate = Certificate.make(home / "certificate")
+    settings = certificate.settings("all", require_session_reuse=name == "tls-reuse")
+    return Gateway(binary, store.url, store.settings | settings, log, certificate.authority)
 
 
 def stop(name: str, gateway: Gateway) -> report.Result:
@@ -141,7 +154,10 @@ def stop(name: str, gateway: Gateway) -> report.Result:
 
 def try_clients(setting: Setting, options: argparse.Namespace,
                 scratch: Path) -> Iterator[report.Result]:
-    for kind in chosen_clients(options):
+    for kind in chosen_clients(setting.name, options):
+        if reason := kind.left_out.get(setting.name):
+            yield report.left_out(setting.name, kind.name, reason)
+            continue
         home = scratch / kind.name
         home.mkdir()
         started = time.monotonic()
@@ -167,8 +183,9 @@ def try_case(case: cases.Case, client: Client, setting: Setting, home: Path) -> 
     return report.passed(setting.name, client.name, case.name, time.monotonic() - started)
 
 
-def chosen_clients(options: argparse.Namespace) -> list[type[Client]]:
-    return [kind for kind in CLIENTS if not options.client or kind.name in options.client]
+def chosen_clients(row: str, options: argparse.Namespace) -> list[type[Client]]:
+    there = [kind for kind in CLIENTS if not kind.only_in or row in kind.only_in]
+    return [kind for kind in there if not options.client or kind.name in options.client]
 
 
 def chosen_cases(options: argparse.Namespace) -> list[cases.Case]:

@@ -32,6 +32,11 @@ def not_applicable(store: str, client: str, case: str, reason: str) -> Result:
     return Result(store, client, case, 0.0, "n/a", reason)
 
 
+def left_out(store: str, client: str, reason: str) -> Result:
+    """For a client that can do nothing at all there."""
+    return Result(store, client, "", 0.0, "left out", reason)
+
+
 def show(results: list[Result]) -> None:
     for result in results:
         if not result.passed:
@@ -50,17 +55,19 @@ def show_failure(result: Result) -> None:
 
 
 def show_matrix(store: str, results: list[Result]) -> None:
+    results = [result for result in results if result.mark != "left out"]
     own = [result for result in results if result.client == "gateway"]
     cells = {(result.case, result.client): result.mark for result in results}
     clients = unique(result.client for result in results if result.client != "gateway")
     rows = unique(result.case for result in results if result.client != "gateway")
     width = max((len(row) for row in rows), default=0)
+    column = max((len(client) for client in clients), default=0)
     print(f"\n{store}")
     for result in own:
         print(f"  {'gateway ' + result.case:<{width}}  {result.mark}")
-    print(f"  {'':<{width}}  " + "  ".join(f"{client:<7}" for client in clients).rstrip())
+    print(f"  {'':<{width}}  " + "  ".join(f"{client:<{column}}" for client in clients).rstrip())
     for row in rows:
-        marks = (f"{cells.get((row, client), '?'):<7}" for client in clients)
+        marks = (f"{cells.get((row, client), '?'):<{column}}" for client in clients)
         print(f"  {row:<{width}}  " + "  ".join(marks).rstrip())
 
 
@@ -71,6 +78,9 @@ def show_what_clients_lack(results: list[Result]) -> None:
         print()
     for client, case, reason in lacks:
         print(f"n/a: {client} has no {case}: {reason}")
+    for result in results:
+        if result.mark == "left out":
+            print(f"n/a: {result.client} is not in {result.store}: {result.detail}")
 
 
 def unique(values) -> list:

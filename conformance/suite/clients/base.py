@@ -20,13 +20,23 @@ class ClientUnusable(Exception):
 
 
 @dataclass(frozen=True)
+class Tls:
+    """How the server is known, and where it speaks TLS from the first byte on."""
+
+    authority: Path
+    """The file with the certificate that has signed the server's."""
+    implicit_port: int
+
+
+@dataclass(frozen=True)
 class Login:
-    """The server and who logs in there."""
+    """The server and who logs in there; with TLS, nothing may cross in clear."""
 
     host: str
     port: int
     user: str
     password: str
+    tls: Tls | None = None
 
 
 class Client(ABC):
@@ -37,6 +47,10 @@ class Client(ABC):
     install: ClassVar[str] = ""
     cannot: ClassVar[dict[str, str]] = {}
     """Cases for which the client has no command, each with the reason."""
+    left_out: ClassVar[dict[str, str]] = {}
+    """Rows of the suite in which the client can do nothing at all, each with the reason."""
+    only_in: ClassVar[tuple[str, ...]] = ()
+    """The rows for which this form of a client is there; if empty, all of them."""
 
     def __init__(self, login: Login, home: Path) -> None:
         self.login = login

@@ -1,6 +1,7 @@
 """curl: one URL per transfer, everything else by `--quote`."""
 
 from pathlib import Path
+from typing import ClassVar
 from urllib.parse import quote
 
 from suite.clients.base import Client, names_of_long_listing, split
@@ -56,7 +57,30 @@ class Curl(Client):
 
     def _curl(self, *arguments: str) -> str:
         user = f"{self.login.user}:{self.login.password}"
-        return self._run("curl", "--silent", "--show-error", "--user", user, *arguments)
+        return self._run("curl", "--silent", "--show-error", "--user", user, *self._security(),
+                         *arguments)
+
+    def _security(self) -> tuple[str, ...]:
+        """Said outright, so that neither side can fall back to less."""
+        if not self.login.tls:
+            return ()
+        return ("--ssl-reqd", "--tlsv1.3", "--cacert", str(self.login.tls.authority))
 
     def _url(self, remote: str) -> str:
         return f"ftp://{self.login.host}:{self.login.port}{quote(remote)}"
+
+
+class CurlTls12(Curl):
+    name = "curl-1.2"
+    only_in: ClassVar[tuple[str, ...]] = ("tls", "tls-reuse")
+
+    def _security(self) -> tuple[str, ...]:
+        return ("--ssl-reqd", "--tls-max", "1.2", "--cacert", str(self.login.tls.authority))
+
+
+class CurlImplicit(Curl):
+    name = "curl-ftps"
+    only_in: ClassVar[tuple[str, ...]] = ("tls", "tls-reuse")
+
+    def _url(self, remote: str) -> str:
+        return f"ftps://{self.login.host}:{self.login.tls.implicit_port}{quote(remote)}"

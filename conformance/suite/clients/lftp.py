@@ -66,11 +66,21 @@ class Lftp(Client):
             "set cmd:fail-exit true",
             "set net:max-retries 1",
             "set net:timeout 30",
-            "set ftp:ssl-allow false",
+            *self._security(),
             f"open -u {login.user},{login.password} -p {login.port} {login.host}",
             *commands,
         ]
         return self._run("lftp", "--norc", script="\n".join(script) + "\n")
+
+    def _security(self) -> tuple[str, ...]:
+        if not self.login.tls:
+            return ("set ftp:ssl-allow false",)
+        return (
+            "set ftp:ssl-force true",
+            "set ftp:ssl-protect-data true",
+            "set ftp:ssl-protect-list true",
+            f"set ssl:ca-file {word(self.login.tls.authority)}",
+        )
 
 
 def word(text: str | Path) -> str:

@@ -2,15 +2,45 @@
 
 import ftplib
 import platform
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import ClassVar
 
-from suite.clients.base import TIMEOUT, Client, ClientError, names_of_long_listing, split
+from suite.clients.base import (
+    TIMEOUT, Client, ClientError, Login, names_of_long_listing, split,
+)
+
+
+class Resuming(ftplib.FTP_TLS):
+    """As scripts do it where data connections have to resume the session of the control connection."""
+
+    def ntransfercmd(self, cmd, rest=None):
+        connection, size = ftplib.FTP.ntransfercmd(self, cmd, rest)
+        connection = self.context.wrap_socket(
+            connection, server_hostname=self.host, session=self.sock.session)
+        return connection, size
+
+
+def connect(login: Login, with_tls: type[ftplib.FTP_TLS]) -> ftplib.FTP:
+    """A session, by TLS if the server has it."""
+    if login.tls:
+        context = ssl.create_default_context(cafile=str(login.tls.authority))
+        ftp = with_tls(context=context, timeout=TIMEOUT)
+    else:
+        ftp = ftplib.FTP(timeout=TIMEOUT)
+    ftp.connect(login.host, login.port)
+    ftp.login(login.user, login.password)
+    if login.tls:
+        ftp.prot_p()
+    return ftp
 
 
 class PythonFtplib(Client):
     name = "ftplib"
+    left_out: ClassVar[dict[str, str]] = {"tls-reuse": "it never resumes a session by itself"}
+    with_tls: ClassVar[type[ftplib.FTP_TLS]] = ftplib.FTP_TLS
 
     def version(self) -> str:
         return f"ftplib of Python {platform.python_version()}"
@@ -87,11 +117,17 @@ class PythonFtplib(Client):
 
     @contextmanager
     def _session(self) -> Iterator[ftplib.FTP]:
-        login = self.login
         try:
-            with ftplib.FTP(timeout=TIMEOUT) as ftp:
-                ftp.connect(login.host, login.port)
-                ftp.login(login.user, login.password)
+            with connect(self.login, self.with_tls) as ftp:
                 yield ftp
         except ftplib.all_errors as error:
             raise ClientError(f"{type(error).__name__}: {error}") from error
+
+
+class PythonResuming(PythonFtplib):
+    """The same with a few lines of one's own."""
+
+    name = "ftplib-reuse"
+    left_out: ClassVar[dict[str, str]] = {}
+    only_in: ClassVar[tuple[str, ...]] = ("tls-reuse",)
+    with_tls = Resuming

@@ -76,4 +76,10 @@ class Rclone(Client):
             "RCLONE_FTP_USER": self.login.user,
             "RCLONE_FTP_PASS": self._run("rclone", "obscure", self.login.password).strip(),
             "RCLONE_FTP_ENCODING": "None",
-        }
+        } | self._security()
+
+    def _security(self) -> dict[str, str]:
+        if not self.login.tls:
+            return {}
+        authority = str(self.login.tls.authority)
+        return {"RCLONE_FTP_EXPLICIT_TLS": "true", "RCLONE_CA_CERT": authority}

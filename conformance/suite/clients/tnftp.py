@@ -5,6 +5,7 @@ It exits with 0 whatever happened, so its transcript says whether a command fail
 
 import re
 from pathlib import Path
+from typing import ClassVar
 
 from suite.clients.base import Client, ClientError, names_of_long_listing, split, transcript
 
@@ -17,6 +18,7 @@ class Tnftp(Client):
     name = "tnftp"
     programs = ("tnftp",)
     install = "apt-get install tnftp"
+    left_out: ClassVar[dict[str, str]] = dict.fromkeys(("tls", "tls-reuse"), "it knows TLS for https only")
 
     def version(self) -> str:
         if missing := self._missing():
