@@ -7,6 +7,7 @@ use std::io::{self, BufRead, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use anyhow::Context;
 use bucketferry::address::try_names;
@@ -141,8 +142,9 @@ fn check(settings: &Settings, offline: bool) -> Result<(), Failure> {
         Err(Failure::Config(report)) => faults.push(report),
         Err(other) => return Err(other),
     }
-    if let Err(error) = Tls::load(&config) {
-        faults.push(error.to_string());
+    match Tls::load(&config) {
+        Err(error) => faults.push(error.to_string()),
+        Ok(tls) => faults.extend(tls.and_then(|tls| certificate_fault(&tls))),
     }
     match Storage::open(&config, Metrics::new()?.into()) {
         Err(error) => faults.push(format!("{:#}", anyhow::Error::from(error))),
@@ -173,6 +175,16 @@ fn check(settings: &Settings, offline: bool) -> Result<(), Failure> {
         config.store.url
     );
     Ok(())
+}
+
+/// Says until when the certificate is valid, or that it no longer is.
+fn certificate_fault(tls: &Tls) -> Option<String> {
+    let expires = humantime::format_rfc3339_seconds(tls.expires());
+    if tls.expires() < SystemTime::now() {
+        return Some(format!("tls.certificate: it has expired at {expires}"));
+    }
+    println!("The certificate is valid until {expires}.");
+    None
 }
 
 fn print_hash() -> Result<(), Failure> {

@@ -7,8 +7,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use crate::support::ftp::Client;
+use crate::support::process::{bucketferry, run};
 use crate::support::tls::{Authority, Hello, TLS12, handshake};
-use crate::support::{Gateway, MIB, Store, noise};
+use crate::support::{Gateway, MIB, Store, noise, variable};
 
 /// The password is `x`.
 const HASH: &str = "$2b$04$sIBg3lTA25HUz2R.Crw2pehzVO9tDkyvIUcl0ybpRV5MCd.mClZ0m";
@@ -538,4 +539,64 @@ async fn the_shutdown_does_not_wait_for_handshakes() {
     tokio::time::timeout(Duration::from_secs(5), gateway.stop())
         .await
         .unwrap();
+}
+
+/// What `check` says of these settings, and its exit code.
+async fn check(settings: &[(String, String)]) -> (Option<i32>, String) {
+    let mut command = bucketferry();
+    command.args(["check", "--offline", "--store", "memory://"]);
+    command.args(["--user", "ferry:secret"]);
+    command.envs(settings.iter().cloned().map(variable));
+    let output = run(&mut command, "").await;
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    (output.status.code(), said)
+}
+
+#[tokio::test]
+async fn what_can_t_be_is_said_before_the_start() {
+    let authority = Authority::new();
+    let none = [
+        ("tls.require", "all"),
+        ("tls.client_auth", "request"),
+        ("ftp.implicit_tls_listen", "127.0.0.1:0"),
+        ("tls.private_key", "/nowhere"),
+    ];
+    for (key, value) in none {
+        let (code, said) = check(&[(key.to_owned(), value.to_owned())]).await;
+        assert_eq!(code, Some(78), "{said}");
+        assert!(
+            said.contains(key) && said.contains("set tls.certificate"),
+            "{said}"
+        );
+    }
+    let ca = authority.path("ca.pem").display().to_string();
+    let key = authority.path("key.pem").display().to_string();
+    for (setting, value, expected) in [
+        (
+            "tls.certificate",
+            "/nowhere",
+            "tls.certificate: can't read /nowhere",
+        ),
+        ("tls.certificate", &key, "no certificate in it"),
+        ("tls.private_key", &ca, "no private key in it"),
+        (
+            "tls.certificate",
+            &ca,
+            "it does not go with the certificate",
+        ),
+        ("tls.client_ca", &key, "no certificate in it"),
+        ("tls.min_version", "1.1", "allowed: `1.2`, `1.3`"),
+    ] {
+        let (code, said) = check(&authority.settings(&[(setting, value)])).await;
+        assert_eq!(code, Some(78), "{setting}: {said}");
+        assert!(said.contains(expected), "{setting}: {said}");
+    }
+    let (code, said) = check(&authority.settings(&[])).await;
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("valid until 2040-01-01T00:00:00Z"), "{said}");
+    authority.renew(2020);
+    let (code, said) = check(&authority.settings(&[])).await;
+    assert_eq!(code, Some(78), "{said}");
+    assert!(said.contains("it has expired at 2020-01-01"), "{said}");
 }

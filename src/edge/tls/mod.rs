@@ -58,7 +58,7 @@ impl Tls {
     /// Looks at the files every `interval` until `stop`, and puts in force what they hold now. What can't
     /// be used changes nothing; it is logged once, and shown by a metric until it is mended.
     pub async fn watch(self, interval: Duration, metrics: Arc<Metrics>, stop: CancellationToken) {
-        metrics.show_expiry(self.current().expires);
+        self.show_certificate(&metrics, "TLS is on");
         let mut seen = Look::Fine(Written::clone(&self.first));
         while stop
             .run_until_cancelled(tokio::time::sleep(interval))
@@ -95,15 +95,27 @@ impl Tls {
     }
 
     fn put_in_force(&self, material: Material, metrics: &Metrics) {
-        let expires = material.expires;
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(material);
-        tracing::info!(
-            expires = %humantime::format_rfc3339_seconds(expires),
-            "TLS certificate reloaded"
-        );
         metrics.tls_reloads.with_label_values(&["reloaded"]).inc();
         metrics.tls_files_broken.set(0);
+        self.show_certificate(metrics, "TLS certificate reloaded");
+    }
+
+    fn show_certificate(&self, metrics: &Metrics, what: &str) {
+        let expires = self.expires();
+        let shown = humantime::format_rfc3339_seconds(expires);
+        if expires < SystemTime::now() {
+            tracing::error!(expires = %shown, "{what}, but the certificate has expired");
+        } else {
+            tracing::info!(expires = %shown, "{what}");
+        }
         metrics.show_expiry(expires);
+    }
+
+    /// When the certificate in force expires, or has expired.
+    #[must_use]
+    pub fn expires(&self) -> SystemTime {
+        self.current().expires
     }
 
     fn current(&self) -> Arc<Material> {

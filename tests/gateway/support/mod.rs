@@ -288,7 +288,7 @@ fn config(store: &Store, settings: &[(&str, &str)]) -> Config {
 }
 
 /// `store.url` as the environment writes it.
-fn variable((key, value): (String, String)) -> (String, String) {
+pub(crate) fn variable((key, value): (String, String)) -> (String, String) {
     let name = key.replace('.', "__").to_uppercase();
     (format!("BUCKETFERRY_{name}"), value)
 }
