@@ -19,7 +19,7 @@ use super::contains;
 use super::descriptors::TransferPlace;
 use super::listener::{prepare, unmapped};
 use super::passive::PassivePort;
-use super::proxy_protocol::{DataSocket, Knock, Proxies, Says, knock};
+use super::proxy_protocol::{DataSocket, Knock, LateHeader, Proxies, Says, knock};
 
 /// So many connections to one port may be asked at once for whom they are. Each is a descriptor.
 const KNOCKS: usize = 4;
@@ -62,6 +62,8 @@ pub(super) struct Expected<'a> {
     pub(super) peer: IpAddr,
     pub(super) trusted: &'a [IpNet],
     pub(super) proxies: &'a Proxies,
+    /// Whether the client sends anything on the connection: a file, or the beginning of a handshake.
+    pub(super) client_speaks: bool,
     pub(super) until: Instant,
     pub(super) metrics: &'a Metrics,
 }
@@ -198,19 +200,29 @@ impl Expected<'_> {
             // Only of somebody who is logged in from the proxy itself.
             Says::Own if proxy.ip() == self.peer => return Some(DataSocket::new(stream)),
             Says::Own => self.refuse(proxy.ip(), port, "it is the proxy's own"),
-            Says::Nothing if contains(self.trusted, proxy.ip()) => {
-                let socket = DataSocket::awaiting_header(stream, self.peer, self.trusted);
-                return Some(socket);
+            Says::Nothing if self.client_speaks || contains(self.trusted, proxy.ip()) => {
+                return Some(self.awaiting_header(stream, proxy));
             }
             Says::Nothing => self.refuse(
                 proxy.ip(),
                 port,
-                "it has brought no PROXY header yet; let the balancer send it at once, or add the \
-                 balancer to passive.trusted_networks",
+                "it has brought no PROXY header, and will not; let the balancer send it at once, have \
+                 clients use TLS, or add the balancer to passive.trusted_networks",
             ),
             Says::Nonsense(error) => self.proxies.refused(proxy, &error),
         }
         None
+    }
+
+    /// Whose it is shows before the first byte of it counts.
+    fn awaiting_header(&self, stream: TcpStream, proxy: SocketAddr) -> DataSocket {
+        let header = LateHeader {
+            client: self.peer,
+            trusted: self.trusted.to_vec(),
+            may_be_absent: contains(self.trusted, proxy.ip()),
+            refused: self.metrics.data_connections_refused.clone(),
+        };
+        DataSocket::awaiting_header(stream, header)
     }
 
     fn admits(&self, address: IpAddr) -> bool {

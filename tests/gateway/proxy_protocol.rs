@@ -328,13 +328,28 @@ async fn a_data_connection_must_be_the_clients() {
     gateway.wait_for(&refused("missing"), 1.0).await;
     gateway.wait_for(&refused("timeout"), 1.0).await;
 
-    let _silent = through_balancer(address, b"PROXY").await;
     let mut own = through_balancer(address, CLIENT.as_bytes()).await;
     client.expect_reply(150).await;
     own.write_all(b"mine").await.unwrap();
     drop(own);
     client.expect_reply(226).await;
     assert_eq!(gateway.store.object("a.txt").unwrap(), b"mine");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_says_nothing_holds_nobody_up() {
+    let settings = [
+        ("ftp.proxy_header_timeout", "1h"),
+        ("passive.accept_timeout", "3s"),
+    ];
+    let gateway = behind_balancer(&settings);
+    let mut client = login(&gateway, CLIENT.as_bytes()).await;
+    let address = client.epsv().await;
+    client.send("LIST").await;
+    let _silent = through_balancer(address, b"").await;
+    let _halfway = through_balancer(address, b"PROXY").await;
+    let _own = through_balancer(address, CLIENT.as_bytes()).await;
+    client.expect_reply(150).await;
 }
 
 /// The commands that come while a header does must not make it forgotten.
@@ -434,6 +449,30 @@ mod late {
             .await;
     }
 
+    /// The first byte brings it: it is checked before that counts.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_upload_has_a_header_and_needs_no_trust() {
+        let gateway = gateway(&[]);
+        let mut client = login_late(&gateway).await;
+        for (beginning, code) in [(CLIENT, 226), (OTHER, 426), ("", 426)] {
+            let mut upload = data(&mut client, b"").await;
+            client.expect("STOR a.txt", 150).await;
+            let bytes = format!("{beginning}abc");
+            upload.write_all(bytes.as_bytes()).await.unwrap();
+            drop(upload);
+            client.expect_reply(code).await;
+        }
+        assert_eq!(gateway.store.object("a.txt").unwrap(), b"abc");
+        // Nobody says whose an empty file is.
+        let empty = data(&mut client, b"").await;
+        client.expect("STOR empty.txt", 150).await;
+        drop(empty);
+        client.expect_reply(426).await;
+        assert_eq!(gateway.store.keys(), ["a.txt"]);
+        let strangers = "bucketferry_data_connections_refused_total";
+        gateway.wait_for(strangers, 3.0).await;
+    }
+
     #[tokio::test(flavor = "multi_thread")]
     async fn data_may_come_without_a_header_or_behind_one() {
         let gateway = gateway(&[("passive.trusted_networks", BALANCER)]);
@@ -477,5 +516,69 @@ mod late {
             client.expect_reply(426).await;
         }
         assert_eq!(gateway.store.keys(), Vec::<String>::new());
+    }
+}
+
+mod tls {
+    use crate::support::tls::{Authority, Hello, handshake};
+
+    use super::*;
+
+    /// The header comes in clear, before the handshake.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_handshake_comes_after_the_header() {
+        let authority = Authority::new();
+        let settings = [
+            ("ftp.trusted_proxies", BALANCER),
+            ("ftp.implicit_tls_listen", "127.0.0.1:0"),
+        ];
+        let connector = authority.connector(Hello::default());
+        for when in ["first", "late"] {
+            let settings = [&settings[..], &[("ftp.proxy_header", when)]].concat();
+            let gateway = Gateway::encrypted(Store::folder(), &authority, &settings);
+            let implicit = gateway.inner.addresses()[1];
+            let from = BALANCER.parse().unwrap();
+            let mut client = Client::connect_from(from, implicit).await.unwrap();
+            client.send_raw(CLIENT.as_bytes()).await;
+            let mut client = client.encrypt(&connector).await;
+            client.expect_reply(220).await;
+            client.login("ferry", "secret").await;
+            let status = client.expect("STAT", 211).await.text();
+            assert!(status.contains("192.0.2.1"), "{status}");
+        }
+    }
+
+    /// With a handshake the client speaks first, also where it fetches: its header comes, and no trust is needed.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_late_header_comes_with_the_data_connections_handshake() {
+        let authority = Authority::new();
+        let settings = [
+            ("ftp.trusted_proxies", BALANCER),
+            ("ftp.proxy_header", "late"),
+        ];
+        let gateway = Gateway::encrypted(Store::folder(), &authority, &settings);
+        gateway.store.put("a.txt", b"abc");
+        let connector = authority.connector(Hello::default());
+        let mut client = knock(&gateway, b"").await;
+        client.expect_reply(220).await;
+        client.send(&format!("{CLIENT}AUTH TLS")).await;
+        client.expect_reply(234).await;
+        let mut client = client.encrypt(&connector).await;
+        client.login("ferry", "secret").await;
+        client.protect_data().await;
+
+        for (header, code) in [(CLIENT, 226), (OTHER, 426)] {
+            let address = client.epsv().await;
+            let mut data = through_balancer(address, b"").await;
+            client.expect("RETR a.txt", 150).await;
+            data.write_all(header.as_bytes()).await.unwrap();
+            let mut bytes = Vec::new();
+            if let Ok(mut data) = handshake(&connector, data).await {
+                let _ = data.read_to_end(&mut bytes).await;
+            }
+            client.expect_reply(code).await;
+            let due: &[u8] = if code == 226 { b"abc" } else { b"" };
+            assert_eq!(bytes, due);
+        }
     }
 }

@@ -171,6 +171,8 @@ impl Guard {
 
     /// Waits for whatever comes first.
     async fn happens(&mut self, running: &mut Running) -> Result<Happened, End> {
+        let uploads = matches!(running.transfer.kind(), TransferKind::Store(_));
+        let client_speaks = uploads || self.encrypts_data();
         let Self {
             edge,
             session,
@@ -189,6 +191,7 @@ impl Guard {
             peer: session.peer().ip(),
             trusted: &edge.config.passive.trusted_networks,
             proxies: &edge.proxies,
+            client_speaks,
             until: running.connect_until,
             metrics: &edge.metrics,
         };

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use ipnet::IpNet;
+use prometheus::IntCounter;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -16,15 +17,20 @@ use super::header::{Header, HeaderError, Reading};
 #[derive(Debug)]
 pub(in crate::edge) struct DataSocket {
     stream: TcpStream,
-    header: Option<Box<LateHeader>>,
+    header: Option<Box<(LateHeader, Reading)>>,
 }
 
 /// A header that has not come yet: the client's first byte brings it along.
 #[derive(Debug)]
-struct LateHeader {
-    reading: Reading,
-    client: IpAddr,
-    trusted: Vec<IpNet>,
+pub(in crate::edge) struct LateHeader {
+    /// Whom it must name.
+    pub(in crate::edge) client: IpAddr,
+    /// Or somebody here.
+    pub(in crate::edge) trusted: Vec<IpNet>,
+    /// An empty file has no first byte, and nobody to tell whose it is.
+    pub(in crate::edge) may_be_absent: bool,
+    /// Counts those that it does not let in.
+    pub(in crate::edge) refused: IntCounter,
 }
 
 impl DataSocket {
@@ -36,21 +42,11 @@ impl DataSocket {
         }
     }
 
-    /// One whose header will come with its first byte, and must then name `client` or somebody in
-    /// `trusted`.
-    pub(in crate::edge) fn awaiting_header(
-        stream: TcpStream,
-        client: IpAddr,
-        trusted: &[IpNet],
-    ) -> Self {
-        let header = LateHeader {
-            reading: Reading::default(),
-            client,
-            trusted: trusted.to_vec(),
-        };
+    /// One whose header will come with its first byte.
+    pub(in crate::edge) fn awaiting_header(stream: TcpStream, header: LateHeader) -> Self {
         Self {
             stream,
-            header: Some(Box::new(header)),
+            header: Some(Box::new((header, Reading::default()))),
         }
     }
 
@@ -60,33 +56,38 @@ impl DataSocket {
     }
 
     fn poll_header(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Some(header) = &mut self.header else {
+        let Some(late) = &mut self.header else {
             return Poll::Ready(Ok(()));
         };
-        let says = ready!(header.reading.poll(&self.stream, context));
-        header.accepts(says)?;
+        let (header, reading) = late.as_mut();
+        let says = ready!(reading.poll(&self.stream, context));
+        header.accepts(says, reading.is_empty())?;
         self.header = None;
         Poll::Ready(Ok(()))
     }
 }
 
 impl LateHeader {
-    fn accepts(&self, says: Result<Header, HeaderError>) -> io::Result<()> {
+    fn accepts(&self, says: Result<Header, HeaderError>, nothing_came: bool) -> io::Result<()> {
         match says {
-            Ok(Header::Client { source, .. })
-                if source.ip() == self.client || contains(&self.trusted, source.ip()) =>
-            {
-                Ok(())
-            }
-            // An empty file has no first byte.
-            Err(HeaderError::Closed) if self.reading.is_empty() => Ok(()),
-            Ok(header) => {
-                let why = format!("the PROXY header of the data connection says {header:?}");
-                Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
-            }
+            Ok(Header::Client { source, .. }) if self.admits(source.ip()) => Ok(()),
+            Ok(Header::Client { source, .. }) => Err(self.refuse(&source.ip().to_string())),
+            Ok(Header::Own) => Err(self.refuse("the proxy itself")),
+            Err(HeaderError::Closed) if nothing_came && self.may_be_absent => Ok(()),
             Err(HeaderError::Broken(error)) => Err(error),
-            Err(error) => Err(io::Error::new(io::ErrorKind::InvalidData, error)),
+            Err(error) => Err(self.refuse(&error.to_string())),
         }
+    }
+
+    fn admits(&self, address: IpAddr) -> bool {
+        address == self.client || contains(&self.trusted, address)
+    }
+
+    fn refuse(&self, peer: &str) -> io::Error {
+        self.refused.inc();
+        let client = self.client;
+        tracing::warn!(peer, %client, "data connection from a stranger refused, by its late PROXY header");
+        io::ErrorKind::PermissionDenied.into()
     }
 }
 

@@ -14,7 +14,7 @@ mod late;
 
 pub(super) use header::looks_like_one;
 pub(super) use knock::{Knock, Says, knock};
-pub(super) use late::DataSocket;
+pub(super) use late::{DataSocket, LateHeader};
 
 use std::future::poll_fn;
 use std::io;
