@@ -26,7 +26,7 @@ test-large: ## Run the tests that take minutes
 
 .PHONY: test-network
 test-network: ## Try the gateway behind NAT, firewalls and haproxy, on hosts of their own (needs root)
-	$(CARGO) test --locked --test network -- --ignored
+	$(CARGO) test --locked --test network -- --ignored --test-threads 4
 
 .PHONY: lint
 lint: ## Check the formatting, and clippy without a warning

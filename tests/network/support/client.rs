@@ -45,27 +45,18 @@ impl Client {
     /// Sends a file from `host` to the gateway at `server`, which stores it whole, and fetches it again.
     pub(crate) fn works(self, host: &Host, server: &str, gateway: &Gateway) {
         let file = self.file(host);
-        let sent = self.send(host, server, &file);
-        assert!(
-            sent.status.success(),
-            "{self:?}: {}\n{}",
-            said(&sent),
-            gateway.log()
-        );
-        assert_eq!(
-            gateway.object(&file.name).as_deref(),
-            Some(file.bytes.as_bytes())
-        );
-        let fetched = self.fetch(host, server, &file.name);
-        let whole = fetched.status.success() && fetched.stdout == file.bytes.as_bytes();
-        assert!(whole, "{self:?}: {}\n{}", said(&fetched), gateway.log());
+        let output = self.send_and_fetch(host, server, &file);
+        let bytes = file.bytes.as_bytes();
+        let whole = output.status.success() && output.stdout == bytes;
+        assert!(whole, "{self:?}: {}\n{}", said(&output), gateway.log());
+        assert_eq!(gateway.object(&file.name).as_deref(), Some(bytes));
     }
 
     /// Tries the same in vain: nothing is stored.
     pub(crate) fn fails(self, host: &Host, server: &str, gateway: &Gateway) {
         let file = self.file(host);
-        let sent = self.send(host, server, &file);
-        assert!(!sent.status.success(), "{self:?} was to fail");
+        let output = self.send_and_fetch(host, server, &file);
+        assert!(!output.status.success(), "{self:?} was to fail");
         assert_eq!(gateway.object(&file.name), None, "{self:?}");
     }
 
@@ -75,7 +66,7 @@ impl Client {
         File { name, bytes }
     }
 
-    fn send(self, host: &Host, server: &str, file: &File) -> Output {
+    fn send_and_fetch(self, host: &Host, server: &str, file: &File) -> Output {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join(&file.name);
         std::fs::write(&path, &file.bytes).expect("a file");
@@ -83,27 +74,23 @@ impl Client {
         let name = &file.name;
         match self {
             Self::Curl | Self::CurlPasv | Self::CurlActive => {
-                self.curl(host, server, name, &["--upload-file", path])
+                let sent = self.curl(host, server, name, &["--upload-file", path]);
+                if sent.status.success() {
+                    self.curl(host, server, name, &[])
+                } else {
+                    sent
+                }
             }
             Self::Lftp | Self::LftpActive => {
-                self.lftp(host, server, &format!("put {path} -o {name}"))
+                self.lftp(host, server, &format!("put {path} -o {name}; cat {name}"))
             }
             Self::Ftplib | Self::FtplibTrusting | Self::FtplibActive => self.ftplib(
                 host,
                 server,
-                &format!("ftp.storbinary('STOR {name}', open('{path}', 'rb'))"),
-            ),
-        }
-    }
-
-    fn fetch(self, host: &Host, server: &str, name: &str) -> Output {
-        match self {
-            Self::Curl | Self::CurlPasv | Self::CurlActive => self.curl(host, server, name, &[]),
-            Self::Lftp | Self::LftpActive => self.lftp(host, server, &format!("cat {name}")),
-            Self::Ftplib | Self::FtplibTrusting | Self::FtplibActive => self.ftplib(
-                host,
-                server,
-                &format!("ftp.retrbinary('RETR {name}', sys.stdout.buffer.write)"),
+                &format!(
+                    "ftp.storbinary('STOR {name}', open('{path}', 'rb'))\n\
+                     ftp.retrbinary('RETR {name}', sys.stdout.buffer.write)"
+                ),
             ),
         }
     }
@@ -119,18 +106,18 @@ impl Client {
         host.run("curl", &[&common, mode, more].concat())
     }
 
-    fn lftp(self, host: &Host, server: &str, command: &str) -> Output {
+    fn lftp(self, host: &Host, server: &str, commands: &str) -> Output {
         let passive = matches!(self, Self::Lftp);
         let script = format!(
             "set cmd:fail-exit yes; set net:max-retries 1; set net:timeout 5; set ftp:ssl-allow no; \
              set ftp:fix-pasv-address no; set ftp:auto-passive-mode no; set ftp:passive-mode {passive}; \
-             open -u ferry,secret ftp://{}; {command}; bye",
+             open -u ferry,secret ftp://{}; {commands}; bye",
             in_url(server)
         );
         host.run("lftp", &["--norc", "-c", &script])
     }
 
-    fn ftplib(self, host: &Host, server: &str, command: &str) -> Output {
+    fn ftplib(self, host: &Host, server: &str, commands: &str) -> Output {
         let passive = python(!matches!(self, Self::FtplibActive));
         let trusting = python(matches!(self, Self::FtplibTrusting));
         let script = format!(
@@ -138,7 +125,7 @@ impl Client {
              ftp = ftplib.FTP('{server}', 'ferry', 'secret', timeout=5)\n\
              ftp.trust_server_pasv_ipv4_address = {trusting}\n\
              ftp.set_pasv({passive})\n\
-             {command}\n\
+             {commands}\n\
              ftp.quit()\n"
         );
         host.run("python3", &["-c", &script])
