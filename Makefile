@@ -45,6 +45,10 @@ advisories: ## Check the dependencies against the RustSec database (fetches it f
 conformance: build conformance-tools ## Try the gateway with six FTP clients, on a folder, S3 and Azure, and by TLS
 	BUCKETFERRY_BIN=$(TARGET)/release/bucketferry $(VENV)/bin/python conformance/run
 
+.PHONY: scan
+scan: build ## Let testssl, sslscan, nmap and tcpdump look for weaknesses of its TLS (as root)
+	BUCKETFERRY_BIN=$(TARGET)/release/bucketferry $(PYTHON) conformance/scan
+
 .PHONY: conformance-tools
 conformance-tools: $(VENV)/ready ## Install the S3 server of the conformance suite (moto_server)
 
@@ -66,4 +70,4 @@ bench-build:
 	$(CARGO) build --release --locked --workspace
 
 .PHONY: check-all
-check-all: lint test test-network deny conformance ## Everything that CI checks
+check-all: lint test test-network deny conformance scan ## Everything that CI checks

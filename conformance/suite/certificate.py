@@ -1,4 +1,4 @@
-"""An authority and a certificate of its own for the gateway, made on the spot by the openssl program."""
+"""An authority and the gateway's certificate, made on the spot by the openssl program."""
 
 import subprocess
 from dataclasses import dataclass

@@ -17,6 +17,13 @@ USER = "ferry"
 READY_WITHIN = 60.0
 ENDS_WITHIN = 60.0
 PASSIVE_PORTS = 64
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def binary() -> Path:
+    """The program that is tried."""
+    built = REPOSITORY / "target" / "release" / "bucketferry"
+    return Path(os.environ.get("BUCKETFERRY_BIN", built)).resolve()
 
 
 class GatewayError(Exception):
@@ -24,7 +31,7 @@ class GatewayError(Exception):
 
 
 class Gateway:
-    """One `bucketferry serve`, with what the quick-start flags can say, and `settings` for the rest.
+    """One `bucketferry serve`: what the quick-start flags can say, and `settings` for the rest.
 
     With an `authority`, which those settings use, it speaks TLS as well.
     """

@@ -16,13 +16,11 @@ from suite.azurite import AzuriteStore
 from suite.certificate import Certificate, CertificateError
 from suite.clients import CLIENTS
 from suite.clients.base import Client, Login
-from suite.gateway import HOST, Gateway, GatewayError
+from suite.gateway import HOST, Gateway, GatewayError, binary
 from suite.stores import FileStore, MotoStore, Store, StoreError
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 ROWS = ["file", "s3", "azure", "tls"]
 """The stores, and the folder by TLS only."""
-DEFAULT_BINARY = REPOSITORY / "target" / "release" / "bucketferry"
 
 
 def main() -> int:
@@ -98,12 +96,11 @@ def try_running_server(options: argparse.Namespace, scratch: Path) -> Iterator[r
 def try_own_gateway(name: str, options: argparse.Namespace,
                     scratch: Path) -> Iterator[report.Result]:
     """Starts a store and a gateway, tries every client, ends both."""
-    binary = Path(os.environ.get("BUCKETFERRY_BIN", DEFAULT_BINARY)).resolve()
     home = scratch / name
     home.mkdir()
     try:
         with open_store(name, home) as store:
-            gateway = gateway_for(name, store, binary, home)
+            gateway = gateway_for(name, store, home)
             gateway.start()
             yield report.passed(name, "gateway", "start", 0.0)
             try:
@@ -134,13 +131,13 @@ def open_store(name: str, home: Path) -> Iterator[Store]:
             yield store
 
 
-def gateway_for(name: str, store: Store, binary: Path, home: Path) -> Gateway:
+def gateway_for(name: str, store: Store, home: Path) -> Gateway:
     log = home / "gateway.log"
     if not name.startswith("tls"):
-        return Gateway(binary, store.url, store.settings, log)
+        return Gateway(binary(), store.url, store.settings, log)
     certificate = Certificate.make(home / "certificate")
     settings = certificate.settings("all", require_session_reuse=name == "tls-reuse")
-    return Gateway(binary, store.url, store.settings | settings, log, certificate.authority)
+    return Gateway(binary(), store.url, store.settings | settings, log, certificate.authority)
 
 
 def stop(name: str, gateway: Gateway) -> report.Result:

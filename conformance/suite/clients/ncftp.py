@@ -16,7 +16,8 @@ class Ncftp(Client):
     name = "ncftp"
     programs = ("ncftpput", "ncftpget", "ncftpls", "ncftp")
     install = "apt-get install ncftp"
-    left_out: ClassVar[dict[str, str]] = dict.fromkeys(("tls", "tls-reuse"), "this version knows no TLS")
+    left_out: ClassVar[dict[str, str]] = dict.fromkeys(
+        ("tls", "tls-reuse"), "this version knows no TLS")
     cannot: ClassVar[dict[str, str]] = {
         "mkdir-existing": "it is content with a directory that exists"}
 

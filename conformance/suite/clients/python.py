@@ -14,13 +14,13 @@ from suite.clients.base import (
 
 
 class Resuming(ftplib.FTP_TLS):
-    """As scripts do it where data connections have to resume the session of the control connection."""
+    """As scripts do it where data connections have to resume the control connection's session."""
 
-    def ntransfercmd(self, cmd, rest=None):
+    def ntransfercmd(self, cmd: str, rest: int | None = None) -> tuple[ssl.SSLSocket, int | None]:
         connection, size = ftplib.FTP.ntransfercmd(self, cmd, rest)
-        connection = self.context.wrap_socket(
+        secured = self.context.wrap_socket(
             connection, server_hostname=self.host, session=self.sock.session)
-        return connection, size
+        return secured, size
 
 
 def connect(login: Login, with_tls: type[ftplib.FTP_TLS]) -> ftplib.FTP:

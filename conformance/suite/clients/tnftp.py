@@ -18,7 +18,8 @@ class Tnftp(Client):
     name = "tnftp"
     programs = ("tnftp",)
     install = "apt-get install tnftp"
-    left_out: ClassVar[dict[str, str]] = dict.fromkeys(("tls", "tls-reuse"), "it knows TLS for https only")
+    left_out: ClassVar[dict[str, str]] = dict.fromkeys(
+        ("tls", "tls-reuse"), "it knows TLS for https only")
 
     def version(self) -> str:
         if missing := self._missing():

@@ -1,0 +1,1 @@
+"""What scanners find, and what can be heard on the gateway's sockets: all on loopback."""
