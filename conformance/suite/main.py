@@ -19,8 +19,8 @@ from suite.clients.base import Client, Login
 from suite.gateway import HOST, Gateway, GatewayError, binary
 from suite.stores import FileStore, MotoStore, Store, StoreError
 
-ROWS = ["file", "s3", "azure", "tls"]
-"""The stores, and the folder by TLS only."""
+ROWS = ["file", "s3", "azure", "tls", "tls-reuse"]
+"""The stores, and the folder by TLS only: as clients like, and each data connection resuming."""
 
 
 def main() -> int:
