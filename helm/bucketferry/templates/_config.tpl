@@ -1,0 +1,123 @@
+{{/* The gateway's configuration as TOML. */}}
+
+{{/* What the file says: `config`, and what only the chart can know. As JSON. */}}
+{{- define "bucketferry.configuration" -}}
+{{- $config := deepCopy .Values.config -}}
+{{- $own := dict
+  "ftp" (dict "listen" (include "bucketferry.everyAddress" (dict "root" . "port" 2121) | fromJsonArray))
+  "passive" (dict "ports" (printf "%d-%d" (int .Values.passive.first) (int .Values.passive.last)))
+  "admin" (dict "listen" (include "bucketferry.everyAddress" (dict "root" . "port" 8080) | fromJsonArray | first))
+-}}
+{{- if .Values.service.implicitTls.enabled }}
+{{- $_ := set $own.ftp "implicit_tls_listen" (include "bucketferry.everyAddress" (dict "root" . "port" 2990) | fromJsonArray) }}
+{{- end }}
+{{- if and (include "bucketferry.discovery" .) (not (include "bucketferry.perPod" .)) }}
+{{- $_ := set $own.passive "address" (printf "service:%s/%s" .Release.Namespace (include "bucketferry.fullname" .)) }}
+{{- end }}
+{{- if include "bucketferry.usersSecret" . }}
+{{- $_ := set $own "users" (dict "file" "/etc/bucketferry/users/users.toml") }}
+{{- end }}
+{{- if include "bucketferry.tlsSecret" . }}
+{{- $_ := set $own "tls" (dict "certificate" "/etc/bucketferry/tls/tls.crt" "private_key" "/etc/bucketferry/tls/tls.key") }}
+{{- end }}
+{{- if .Values.tls.clientCA.existingSecret }}
+{{- $_ := set $own "tls" (merge (dict "client_ca" "/etc/bucketferry/client-ca/ca.crt") ($own.tls | default dict)) }}
+{{- end }}
+{{- if not (dig "store" "url" "" .Values.config) }}
+{{- $_ := set $own "store" (dict "url" "file:///data") }}
+{{- end }}
+{{- if .Values.spill.enabled }}
+{{- $_ := set $own "upload" (dict "spill_dir" "/spill") }}
+{{- end }}
+{{- mergeOverwrite $config $own | toJson }}
+{{- end }}
+
+{{/* Settings before tables, as TOML wants it. Not `toToml`: it makes floats of whole numbers. */}}
+{{- define "bucketferry.toml" -}}
+{{- range $section, $settings := include "bucketferry.configuration" . | fromJson }}
+{{- if $settings }}
+[{{ $section }}]
+{{- range $name, $value := $settings }}
+{{- if not (or (kindIs "map" $value) (kindIs "invalid" $value)) }}
+{{ $name }} = {{ include "bucketferry.tomlValue" $value }}
+{{- end }}
+{{- end }}
+{{- range $name, $table := $settings }}
+{{- if kindIs "map" $table }}
+
+[{{ $section }}.{{ $name }}]
+{{- range $key, $value := $table }}
+{{ include "bucketferry.tomlKey" $key }} = {{ include "bucketferry.tomlValue" $value }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{ end }}
+{{- end }}
+{{- end }}
+
+{{- define "bucketferry.tomlKey" -}}
+{{- if regexMatch "^[A-Za-z0-9_-]+$" . }}{{ . }}{{ else }}{{ toJson . }}{{ end }}
+{{- end }}
+
+{{- define "bucketferry.tomlValue" -}}
+{{- if kindIs "map" . -}}
+{{- $pairs := list -}}
+{{- range $key, $value := . }}{{ $pairs = append $pairs (printf "%s = %s" (include "bucketferry.tomlKey" $key) (include "bucketferry.tomlValue" $value)) }}{{ end -}}
+{ {{ join ", " $pairs }} }
+{{- else if kindIs "slice" . -}}
+{{- $values := list -}}
+{{- range . }}{{ $values = append $values (include "bucketferry.tomlValue" .) }}{{ end -}}
+[{{ join ", " $values }}]
+{{- else if kindIs "float64" . -}}
+{{- if eq (floor .) . }}{{ printf "%.0f" . }}{{ else }}{{ . }}{{ end }}
+{{- else -}}
+{{- toJson . }}
+{{- end }}
+{{- end }}
+
+{{/* The users file. */}}
+{{- define "bucketferry.usersToml" -}}
+{{- range .Values.users.list }}
+[[user]]
+{{- range $name, $value := . }}
+{{ $name }} = {{ include "bucketferry.tomlValue" $value }}
+{{- end }}
+{{ end }}
+{{- end }}
+
+{{/* Whole seconds of a duration such as "1h 30m"; nothing if it is none. */}}
+{{- define "bucketferry.seconds" -}}
+{{- $units := dict "ms" 0.001 "s" 1 "sec" 1 "second" 1 "m" 60 "min" 60 "minute" 60 "h" 3600 "hr" 3600 "hour" 3600 "d" 86400 "day" 86400 -}}
+{{- $sum := 0.0 -}}
+{{- $known := regexMatch "^([0-9]+ *[a-z]+ *)+$" . -}}
+{{- range regexFindAll "[0-9]+ *[a-z]+" . -1 }}
+{{- $unit := regexFind "[a-z]+" . -}}
+{{- $unit = hasKey $units $unit | ternary $unit (trimSuffix "s" $unit) -}}
+{{- if not (hasKey $units $unit) }}{{ $known = false }}{{ end -}}
+{{- $sum = addf $sum (mulf (regexFind "[0-9]+" . | float64) (get $units $unit | default 0)) -}}
+{{- end -}}
+{{- if $known }}{{ ceil $sum }}{{ end }}
+{{- end }}
+
+{{/* MiB, rounded down, of a size as the gateway or Kubernetes writes it; nothing if it is none. */}}
+{{- define "bucketferry.mebibytes" -}}
+{{- $units := dict "" 1 "B" 1 "KiB" 1024 "Ki" 1024 "MiB" 1048576 "Mi" 1048576 "GiB" 1073741824 "Gi" 1073741824 "TiB" 1099511627776 "Ti" 1099511627776 "KB" 1000 "k" 1000 "MB" 1000000 "M" 1000000 "GB" 1000000000 "G" 1000000000 "TB" 1000000000000 "T" 1000000000000 -}}
+{{- $text := kindIs "string" . | ternary . (printf "%.0f" (float64 .)) -}}
+{{- $unit := regexFind "[A-Za-z]*$" $text -}}
+{{- if and (regexMatch "^[0-9.]+ *[A-Za-z]*$" $text) (hasKey $units $unit) -}}
+{{- divf (mulf (regexFind "^[0-9.]+" $text | float64) (get $units $unit)) 1048576 | floor | int64 }}
+{{- end }}
+{{- end }}
+
+{{- define "bucketferry.grace" -}}
+{{- include "bucketferry.seconds" (dig "shutdown" "grace" "30s" .Values.config) }}
+{{- end }}
+
+{{/* Seconds of the native sleep before SIGTERM; 0 where it is not to be had, or does no good. */}}
+{{- define "bucketferry.preStop" -}}
+{{- if and (semverCompare ">=1.30-0" .Capabilities.KubeVersion.Version) (not (include "bucketferry.perPod" .)) }}{{ .Values.preStopSeconds }}{{ else }}0{{ end }}
+{{- end }}
+
+{{- define "bucketferry.terminationSeconds" -}}
+{{- add (include "bucketferry.preStop" .) (include "bucketferry.grace" .) .Values.terminationMarginSeconds }}
+{{- end }}

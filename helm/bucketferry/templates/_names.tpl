@@ -1,0 +1,126 @@
+{{/* Names, labels, and small questions that several templates ask. */}}
+
+{{- define "bucketferry.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 50 | trimSuffix "-" }}
+{{- end }}
+
+{{/* At most 50 characters, so that "-metrics" and the pods' numbers fit into a label. */}}
+{{- define "bucketferry.fullname" -}}
+{{- $name := include "bucketferry.name" . -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride }}
+{{- else if contains $name .Release.Name -}}
+{{- .Release.Name | trunc 50 | trimSuffix "-" }}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 50 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+
+{{- define "bucketferry.selector" -}}
+app.kubernetes.io/name: {{ include "bucketferry.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "bucketferry.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{ include "bucketferry.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* The metadata of an object: (dict "root" $ "name" NAME "labels" {} "annotations" {} "namespace" ""). */}}
+{{- define "bucketferry.metadata" -}}
+name: {{ .name }}
+namespace: {{ .namespace | default .root.Release.Namespace }}
+labels:
+  {{- include "bucketferry.labels" .root | nindent 2 }}
+  {{- with .labels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- with merge (dict) (.annotations | default dict) .root.Values.commonAnnotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- define "bucketferry.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- .Values.serviceAccount.name | default (include "bucketferry.fullname" .) }}
+{{- else -}}
+{{- .Values.serviceAccount.name | default "default" }}
+{{- end }}
+{{- end }}
+
+{{- define "bucketferry.image" -}}
+{{- with .Values.image -}}
+{{- if .registry }}{{ .registry }}/{{ end }}{{ .repository }}
+{{- if .digest }}@{{ .digest }}{{ else }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}
+{{- end }}
+{{- end }}
+
+{{- define "bucketferry.usersSecret" -}}
+{{- if .Values.users.existingSecret -}}
+{{- .Values.users.existingSecret }}
+{{- else if .Values.users.list -}}
+{{- include "bucketferry.fullname" . }}-users
+{{- end }}
+{{- end }}
+
+{{- define "bucketferry.tlsSecret" -}}
+{{- if .Values.tls.existingSecret -}}
+{{- .Values.tls.existingSecret }}
+{{- else if .Values.tls.certManager.enabled -}}
+{{- include "bucketferry.fullname" . }}-tls
+{{- end }}
+{{- end }}
+
+{{- define "bucketferry.claim" -}}
+{{- .Values.persistence.existingClaim | default (printf "%s-data" (include "bucketferry.fullname" .)) }}
+{{- end }}
+
+{{/* Whether files live and die with the pod: "true" or nothing. */}}
+{{- define "bucketferry.trial" -}}
+{{- if and (not (dig "store" "url" "" .Values.config)) (not .Values.persistence.enabled) }}true{{ end }}
+{{- end }}
+
+{{- define "bucketferry.perPod" -}}
+{{- if eq .Values.scaling.mode "perPod" }}true{{ end }}
+{{- end }}
+
+{{/* Whether the gateway reads its address from its Service. */}}
+{{- define "bucketferry.discovery" -}}
+{{- if and .Values.addressDiscovery.enabled (eq .Values.service.type "LoadBalancer") (not (dig "passive" "address" "" .Values.config)) }}true{{ end }}
+{{- end }}
+
+{{/* The names of the Services that clients connect to, one a line. */}}
+{{- define "bucketferry.publicServices" -}}
+{{- if include "bucketferry.perPod" . -}}
+{{- range $number := until (int .Values.replicaCount) }}
+{{ include "bucketferry.fullname" $ }}-{{ $number }}
+{{- end }}
+{{- else }}
+{{ include "bucketferry.fullname" . }}
+{{- end }}
+{{- end }}
+
+{{/* Whether clients come by this family, "IPv4" or "IPv6", as far as the values say. */}}
+{{- define "bucketferry.listens" -}}
+{{- $service := .root.Values.service -}}
+{{- if or (has .family $service.ipFamilies) (hasSuffix "DualStack" $service.ipFamilyPolicy) (and (eq .family "IPv4") (not $service.ipFamilies)) }}true{{ end }}
+{{- end }}
+
+{{/* "[...]" of the port on every address of the families in use. */}}
+{{- define "bucketferry.everyAddress" -}}
+{{- $addresses := list -}}
+{{- if include "bucketferry.listens" (dict "root" .root "family" "IPv4") }}{{ $addresses = append $addresses (printf "0.0.0.0:%d" .port) }}{{ end -}}
+{{- if include "bucketferry.listens" (dict "root" .root "family" "IPv6") }}{{ $addresses = append $addresses (printf "[::]:%d" .port) }}{{ end -}}
+{{- toJson $addresses }}
+{{- end }}
+
+{{/* The API is there, or the values say not to look: (dict "root" $ "api" "group/version/Kind"). */}}
+{{- define "bucketferry.hasApi" -}}
+{{- if or .root.Values.skipApiChecks (.root.Capabilities.APIVersions.Has .api) }}true{{ end }}
+{{- end }}
