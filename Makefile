@@ -2,9 +2,11 @@
 
 CARGO ?= cargo
 PYTHON ?= python3
+GO ?= go
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 VENV := $(TARGET)/conformance-venv
+CHART_VENV := $(TARGET)/chart-venv
 
 .DEFAULT_GOAL := help
 
@@ -55,6 +57,23 @@ conformance-tools: $(VENV)/ready ## Install the S3 server of the conformance sui
 $(VENV)/ready: conformance/requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
+
+.PHONY: test-chart
+test-chart: build $(CHART_VENV)/ready ## Test the Helm chart (needs helm, helm-unittest and promtool; `make chart-tools` gets the first two)
+	BUCKETFERRY_BIN=$(abspath $(TARGET)/release/bucketferry) $(CHART_VENV)/bin/python helm/tests/run
+
+.PHONY: chart
+chart: $(CHART_VENV)/ready ## Write values.yaml, schema, README and dashboard of the chart anew
+	$(CHART_VENV)/bin/python helm/generate
+
+.PHONY: chart-tools
+chart-tools: ## Install helm and helm-unittest (needs Go)
+	CGO_ENABLED=0 $(GO) install -C helm/tests/tools tool
+
+$(CHART_VENV)/ready: helm/tests/requirements.txt
+	$(PYTHON) -m venv $(CHART_VENV)
+	$(CHART_VENV)/bin/pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@
 
 .PHONY: bench

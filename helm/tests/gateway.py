@@ -1,0 +1,154 @@
+"""The real gateway, for tests that need its word."""
+
+import json
+import os
+import re
+import subprocess
+import tempfile
+import time
+import urllib.request
+from contextlib import contextmanager
+from ftplib import FTP, error_perm, error_temp
+from pathlib import Path
+from typing import Iterator
+
+from support import Manifest, gateway_binary, gateway_pod, of_kind, toml_of
+
+EXAMPLE_USERS = Path(__file__).resolve().parents[2] / "docs" / "users.example.toml"
+PASSWORD = "for-a-test"
+
+
+def check(manifests: list[Manifest]) -> subprocess.CompletedProcess[str]:
+    """Asks `bucketferry check` about a rendered configuration, with all that is mounted in its place."""
+    container = gateway_pod(manifests)["spec"]["containers"][0]
+    with tempfile.TemporaryDirectory() as root:
+        mounts = [mount["mountPath"] for mount in container["volumeMounts"]]
+        for path in mounts:
+            Path(root + path).mkdir(parents=True)
+        known = re.compile(rf'("|file://)({"|".join(map(re.escape, mounts))})(?=[/"])')
+        fill(Path(root), manifests)
+        config = Path(root, "etc/bucketferry/config/bucketferry.toml")
+        config.write_text(known.sub(rf"\1{root}\2", toml_of(manifests)))
+        arguments = [gateway_binary(), "check", "--offline", "--config", str(config)]
+        return subprocess.run(arguments, env=environment(container), text=True, capture_output=True, check=False)
+
+
+def fill(root: Path, manifests: list[Manifest]) -> None:
+    """Files as Secrets would mount them."""
+    users = [secret["stringData"] for secret in of_kind(manifests, "Secret") if secret["metadata"]["name"].endswith("-users")]
+    for folder in (root / "etc/bucketferry/users").parent.iterdir():
+        match folder.name:
+            case "users":
+                (folder / "users.toml").write_text(next(iter(users[0].values())) if users else EXAMPLE_USERS.read_text())
+            case "tls" | "client-ca":
+                certificate(folder)
+    if (store := root / "run/secrets/store").is_dir():
+        (store / "id").write_text("AKIAEXAMPLE")
+        (store / "key").write_text("secret")
+
+
+def certificate(folder: Path) -> None:
+    """A pair for localhost, and itself as the authority."""
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "30", "-subj", "/CN=localhost",
+         "-addext", "subjectAltName=DNS:localhost", "-keyout", folder / "tls.key", "-out", folder / "tls.crt"],
+        capture_output=True, check=True,
+    )  # fmt: skip
+    (folder / "ca.crt").write_bytes((folder / "tls.crt").read_bytes())
+
+
+def environment(container: Manifest) -> dict[str, str]:
+    """The container's own variables, as the first pod of a StatefulSet would have them."""
+    literal = {variable["name"]: variable["value"].replace("$(POD_NAME)", "ferry-bucketferry-0") for variable in container.get("env", []) if "value" in variable}
+    return {"PATH": os.environ["PATH"], **literal}
+
+
+@contextmanager
+def serving() -> Iterator[tuple[str, str]]:
+    """A gateway with TLS and a users file on free ports, in which a little of everything has happened: its metrics, and what it printed."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        certificate(folder)
+        hashed = subprocess.run([gateway_binary(), "hash-password"], input=PASSWORD + "\n", text=True, capture_output=True, check=True).stdout.strip()
+        (folder / "users.toml").write_text(f'[[user]]\nname = "ferry"\npassword_hash = "{hashed}"\n')
+        (folder / "bucketferry.toml").write_text(CONFIGURATION.format(folder=folder))
+        log = folder / "log"
+        with log.open("w") as out:
+            process = subprocess.Popen([gateway_binary(), "serve", "--config", folder / "bucketferry.toml"], stdout=out, stderr=out)
+        try:
+            ftp, admin = addresses(log)
+            use(ftp, folder / "users.toml")
+            yield metrics(admin), log.read_text()
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
+
+
+CONFIGURATION = """
+[ftp]
+listen = ["127.0.0.1:0"]
+[passive]
+ports = 0
+[admin]
+listen = "127.0.0.1:0"
+[store]
+url = "memory://"
+[tls]
+certificate = "{folder}/tls.crt"
+private_key = "{folder}/tls.key"
+[users]
+file = "{folder}/users.toml"
+reload_interval = "50ms"
+[limits]
+max_sessions_per_ip = 1
+"""
+
+
+def addresses(log: Path) -> tuple[tuple[str, int], str]:
+    """Where it listens, from its log."""
+    for _ in eventually("the gateway to serve"):
+        for line in log.read_text().splitlines():
+            if line.startswith("{") and (said := json.loads(line)).get("message") == "serving":
+                host, port = re.findall(r"([\d.]+):(\d+)", str(said["listen"]))[0]
+                return (host, int(port)), said["admin"]
+    raise AssertionError
+
+
+def use(address: tuple[str, int], users: Path) -> None:
+    """Uploads, downloads, fails to log in, is turned away, breaks the users file: each leaves its series."""
+    with FTP() as ftp:
+        ftp.connect(*address)
+        refused(lambda: ftp.login("ferry", "wrong"))
+        ftp.login("ferry", PASSWORD)
+        ftp.storbinary("STOR file", (users.parent / "tls.crt").open("rb"))
+        ftp.retrbinary("RETR file", lambda _: None)
+        refused(lambda: FTP().connect(*address))
+    users.write_text("broken")
+
+
+def refused(attempt) -> None:
+    """It must not succeed."""
+    try:
+        attempt()
+    except (error_perm, error_temp):
+        return
+    raise AssertionError("the gateway should have refused this")
+
+
+def metrics(admin: str) -> str:
+    """What the gateway tells Prometheus, once it has noticed everything."""
+    for _ in eventually("the metrics to show it all"):
+        with urllib.request.urlopen(f"http://{admin}/metrics", timeout=5) as answer:
+            text = answer.read().decode()
+        if 'users_reloads_total{outcome="failed"}' in text and "bucketferry_store_up 1" in text:
+            return text
+    raise AssertionError
+
+
+def eventually(what: str, seconds: float = 20) -> Iterator[None]:
+    """Tries until the caller returns, or fails."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        yield
+        time.sleep(0.05)
+    raise AssertionError(f"waited {seconds} s for {what}")

@@ -1,0 +1,146 @@
+"""What the chart renders, for every scenario in ci/ and several versions of Kubernetes."""
+
+import re
+import unittest
+from collections.abc import Callable
+from functools import wraps
+from itertools import product
+from typing import Any
+
+import kubernetes_validate
+
+from restricted import violations
+from support import (
+    NAMESPACE, NEWEST, SCENARIOS, VERSIONS, Manifest, gateway_pod, of_kind, pods, public_services, rendered, toml_of, workload,
+)  # fmt: skip
+
+# Kinds of others, for which Kubernetes has no schema.
+FOREIGN = {"Certificate", "ServiceMonitor", "PodMonitor", "PrometheusRule"}
+
+
+def each(*versions: str):
+    """Runs a test for every scenario, with each of these versions of Kubernetes."""
+
+    def decorate(test: Callable[[unittest.TestCase, list[Manifest], str], None]) -> Callable[[unittest.TestCase], None]:
+        @wraps(test)
+        def all_of_them(self: unittest.TestCase) -> None:
+            for scenario, version in product(SCENARIOS, versions):
+                with self.subTest(scenario=scenario.name, kubernetes=version):
+                    test(self, rendered(scenario, version), version)
+
+        return all_of_them
+
+    return decorate
+
+
+class Rendered(unittest.TestCase):
+    """Each test goes through all scenarios."""
+
+    @each(*VERSIONS)
+    def test_valid_by_strict_schemas_from_the_oldest_to_the_newest(self, manifests: list[Manifest], version: str) -> None:
+        for manifest in manifests:
+            if manifest["kind"] not in FOREIGN:
+                kubernetes_validate.validate(manifest, version, strict=True)
+
+    @each(NEWEST)
+    def test_names_are_unique_and_all_is_in_its_namespace(self, manifests: list[Manifest], _: str) -> None:
+        names = [(manifest["kind"], manifest["metadata"]["name"]) for manifest in manifests]
+        self.assertEqual(len(names), len(set(names)), names)
+        for manifest in manifests:
+            self.assertIn(manifest["metadata"].get("namespace", NAMESPACE), (NAMESPACE,))
+
+    @each(*VERSIONS)
+    def test_pods_are_restricted(self, manifests: list[Manifest], _: str) -> None:
+        for pod in pods(manifests):
+            self.assertEqual(violations(pod["spec"]), [])
+
+    def test_the_check_of_pods_finds_what_it_should(self) -> None:
+        pod: dict[str, Any] = gateway_pod(rendered(SCENARIOS[0]))["spec"]
+        bad = {**pod, "hostNetwork": True, "enableServiceLinks": True, "securityContext": {}, "volumes": [{"name": "x", "hostPath": {}}]}
+        self.assertEqual(len(violations(bad)), 5, violations(bad))
+
+    @each(NEWEST)
+    def test_services_reach_ports_and_pods_that_exist(self, manifests: list[Manifest], _: str) -> None:
+        labels = gateway_pod(manifests)["metadata"]["labels"]
+        ports = {port["name"] for port in gateway_pod(manifests)["spec"]["containers"][0]["ports"]}
+        for service in of_kind(manifests, "Service"):
+            selector = dict(service["spec"]["selector"])
+            selector.pop("statefulset.kubernetes.io/pod-name", None)
+            self.assertLessEqual(selector.items(), labels.items())
+            for port in service["spec"]["ports"]:
+                self.assertTrue(port["targetPort"] in ports or port["targetPort"] == port["port"], port)
+        for test in of_kind(manifests, "Pod"):
+            self.assertFalse(selector.items() <= test["metadata"]["labels"].items(), "clients would be sent to the test")
+
+    @each(NEWEST)
+    def test_passive_ports_are_those_of_the_configuration(self, manifests: list[Manifest], _: str) -> None:
+        first, last = map(int, re.search(r'^ports = "(\d+)-(\d+)"$', toml_of(manifests), re.M).groups())
+        for service in public_services(manifests):
+            passive = [port for port in service["spec"]["ports"] if port["name"].startswith("passive-")]
+            self.assertEqual([port["port"] for port in passive], list(range(first, last + 1)))
+            for port in passive:
+                if service["spec"]["type"] == "NodePort":
+                    self.assertEqual(port["nodePort"], port["port"])
+
+    @each(NEWEST)
+    def test_nlb_scenarios_fit_into_its_listeners(self, manifests: list[Manifest], _: str) -> None:
+        for service in public_services(manifests):
+            if service["spec"].get("loadBalancerClass") == "service.k8s.aws/nlb":
+                self.assertLessEqual(len(service["spec"]["ports"]), 50)
+
+    @each(NEWEST)
+    def test_metrics_are_never_on_a_public_service(self, manifests: list[Manifest], _: str) -> None:
+        for service in public_services(manifests):
+            self.assertFalse({"admin", "metrics", 8080} & {port["targetPort"] for port in service["spec"]["ports"]})
+
+    @each(NEWEST)
+    def test_mounts_have_volumes_and_volumes_are_mounted(self, manifests: list[Manifest], _: str) -> None:
+        spec = gateway_pod(manifests)["spec"]
+        mounted = {mount["name"] for container in spec["containers"] for mount in container["volumeMounts"]}
+        self.assertEqual(mounted, {volume["name"] for volume in spec["volumes"]})
+
+    @each(NEWEST)
+    def test_the_token_is_there_if_and_only_if_there_is_something_to_read(self, manifests: list[Manifest], _: str) -> None:
+        spec = gateway_pod(manifests)["spec"]
+        roles = of_kind(manifests, "Role")
+        self.assertEqual(spec["automountServiceAccountToken"], bool(roles))
+        names = [service["metadata"]["name"] for service in public_services(manifests)]
+        for role in roles:
+            self.assertEqual(role["rules"], [{"apiGroups": [""], "resources": ["services"], "verbs": ["get", "watch"], "resourceNames": names}])
+        for binding in of_kind(manifests, "RoleBinding"):
+            self.assertEqual(binding["subjects"], [{"kind": "ServiceAccount", "name": spec["serviceAccountName"], "namespace": NAMESPACE}])
+
+    @each(NEWEST)
+    def test_each_address_is_read_from_a_service_that_exists(self, manifests: list[Manifest], _: str) -> None:
+        names = {service["metadata"]["name"] for service in public_services(manifests)}
+        for namespace, name in re.findall(r'^address = "service:(.+)/(.+)"$', toml_of(manifests), re.M):
+            self.assertEqual(namespace, NAMESPACE)
+            self.assertIn(name, names)
+        for variable in gateway_pod(manifests)["spec"]["containers"][0].get("env", []):
+            if variable["name"] == "BUCKETFERRY_PASSIVE__ADDRESS":
+                own = {f"{workload(manifests)['metadata']['name']}-{pod}" for pod in range(workload(manifests)["spec"]["replicas"])}
+                self.assertEqual(own, names)
+
+    @each(*VERSIONS)
+    def test_the_grace_of_pods_covers_that_of_the_gateway(self, manifests: list[Manifest], version: str) -> None:
+        seconds = {"s": 1, "m": 60, "h": 3600}
+        spec = gateway_pod(manifests)["spec"]
+        grace = re.search(r'^grace = "(.+)"$', toml_of(manifests), re.M)[1]
+        given = sum(int(number) * seconds[unit] for number, unit in re.findall(r"(\d+)([smh])", grace))
+        hook = spec["containers"][0].get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
+        if version.startswith("1.29") or workload(manifests)["kind"] == "StatefulSet":
+            self.assertEqual(hook, 0)
+        self.assertEqual(spec["terminationGracePeriodSeconds"], given + hook + 15)
+
+    @each(NEWEST)
+    def test_probes_ask_what_they_should(self, manifests: list[Manifest], _: str) -> None:
+        container = gateway_pod(manifests)["spec"]["containers"][0]
+        asked = {probe: container[probe]["httpGet"] for probe in ("startupProbe", "livenessProbe", "readinessProbe")}
+        self.assertEqual({name: get["path"] for name, get in asked.items()},
+                         {"startupProbe": "/livez", "livenessProbe": "/livez", "readinessProbe": "/readyz"})  # fmt: skip
+        self.assertEqual({get["port"] for get in asked.values()}, {"admin"})
+
+    @each(NEWEST)
+    def test_secrets_stay_out_of_config_maps(self, manifests: list[Manifest], _: str) -> None:
+        for config in of_kind(manifests, "ConfigMap"):
+            self.assertNotRegex(str(config.get("data")), r"password_hash|\$argon2|\$2y")
