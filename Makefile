@@ -60,8 +60,12 @@ $(VENV)/ready: conformance/requirements.txt
 	touch $@
 
 .PHONY: test-chart
-test-chart: build $(CHART_VENV)/ready ## Test the Helm chart (needs helm, helm-unittest and promtool; `make chart-tools` gets the first two)
+test-chart: build $(CHART_VENV)/ready ## Test the Helm chart (needs promtool, and what `make chart-tools` installs)
 	BUCKETFERRY_BIN=$(abspath $(TARGET)/release/bucketferry) $(CHART_VENV)/bin/python helm/tests/run
+
+.PHONY: test-image
+test-image: build ## Build the container image and upload a file to it (as root; needs buildah and debootstrap)
+	packaging/test $(TARGET)/release/bucketferry
 
 .PHONY: chart
 chart: $(CHART_VENV)/ready ## Write values.yaml, schema, README and dashboard of the chart anew
@@ -89,4 +93,4 @@ bench-build:
 	$(CARGO) build --release --locked --workspace
 
 .PHONY: check-all
-check-all: lint test test-network deny conformance scan ## Everything that CI checks
+check-all: lint test test-network deny conformance scan test-chart test-image ## Everything that CI checks
