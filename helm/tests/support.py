@@ -11,6 +11,8 @@ import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CHART = REPOSITORY / "helm" / "bucketferry"
+# As in helm/generate.
+CONFIGURATION = Path(os.environ.get("BUCKETFERRY_CONFIGURATION", REPOSITORY / "docs" / "configuration.md"))
 SCENARIOS = sorted((CHART / "ci").glob("*-values.yaml"))
 NAMESPACE = "ftp"
 # The oldest that Chart.yaml allows, the first with the native sleep, and the newest there are schemas for.

@@ -1,5 +1,6 @@
 """What the chart renders, for every scenario in ci/ and several versions of Kubernetes."""
 
+import json
 import re
 import unittest
 from collections.abc import Callable
@@ -8,10 +9,11 @@ from itertools import product
 from typing import Any
 
 import kubernetes_validate
+import yaml
 
 from restricted import violations
 from support import (
-    NAMESPACE, NEWEST, SCENARIOS, VERSIONS, Manifest, gateway_pod, of_kind, pods, public_services, rendered, toml_of, workload,
+    NAMESPACE, NEWEST, SCENARIOS, VERSIONS, Manifest, gateway_pod, of_kind, pods, public_services, rendered, template, toml_of, workload,
 )  # fmt: skip
 
 # Kinds of others, for which Kubernetes has no schema.
@@ -144,3 +146,17 @@ class Rendered(unittest.TestCase):
     def test_secrets_stay_out_of_config_maps(self, manifests: list[Manifest], _: str) -> None:
         for config in of_kind(manifests, "ConfigMap"):
             self.assertNotRegex(str(config.get("data")), r"password_hash|\$argon2|\$2y")
+
+    def test_pods_are_replaced_for_the_configuration_but_not_for_what_is_reloaded(self) -> None:
+        base = {"users": {"list": [{"name": "a", "password_hash": "x"}]}, "tls": {"existingSecret": "one"}}
+        first = checksum(base)
+        self.assertEqual(first, checksum({**base, "users": {"list": [{"name": "b", "password_hash": "y"}]}}))
+        self.assertEqual(first, checksum({**base, "tls": {"existingSecret": "one"}, "service": {"annotations": {"x": "y"}}}))
+        self.assertNotEqual(first, checksum({**base, "config": {"log": {"level": "debug"}}}))
+
+
+def checksum(values: dict[str, Any]) -> str:
+    """What makes pods anew when it changes."""
+    result = template(json.dumps(values))
+    manifests = [manifest for manifest in yaml.safe_load_all(result.stdout) if manifest]
+    return gateway_pod(manifests)["metadata"]["annotations"]["checksum/config"]
