@@ -12,7 +12,7 @@ CHART_VENV := $(TARGET)/chart-venv
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-20s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: build
 build: ## Build the release binary
@@ -67,6 +67,10 @@ test-chart: build $(CHART_VENV)/ready ## Test the Helm chart (needs promtool, an
 test-image: build ## Build the container image and upload a file to it (as root; needs buildah and debootstrap)
 	packaging/test $(TARGET)/release/bucketferry
 
+.PHONY: test-rolling-update
+test-rolling-update: build ## Replace a gateway under 50 uploads, in network namespaces (as root; needs ip and nft)
+	packaging/rolling-update $(TARGET)/release/bucketferry
+
 .PHONY: chart
 chart: $(CHART_VENV)/ready ## Write values.yaml, schema, README and dashboard of the chart anew
 	$(CHART_VENV)/bin/python helm/generate
@@ -93,4 +97,4 @@ bench-build:
 	$(CARGO) build --release --locked --workspace
 
 .PHONY: check-all
-check-all: lint test test-network deny conformance scan test-chart test-image ## Everything that CI checks
+check-all: lint test test-network deny conformance scan test-chart test-image test-rolling-update ## Everything that CI checks

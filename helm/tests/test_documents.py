@@ -49,6 +49,27 @@ class Documents(unittest.TestCase):
             with self.subTest(f"{section}.{setting}"):
                 self.assertIn(setting, sections[section])
 
+    def test_links_between_documents_lead_somewhere(self) -> None:
+        pages = [page for page in REPOSITORY.rglob("*.md") if not {"target", "node_modules", "source"} & set(page.parts)]
+        for page in pages:
+            for link in re.findall(r"\]\((?!\w+:)([^)\s]+)\)", without_code(page.read_text())):
+                path, _, anchor = link.partition("#")
+                goal = (page.parent / path).resolve() if path else page
+                with self.subTest(page.name, link=link):
+                    self.assertTrue(goal.exists())
+                    self.assertTrue(not anchor or anchor in anchors(goal.read_text()))
+
+
+def anchors(text: str) -> set[str]:
+    """What links into a page can name: its titles, as forges write them."""
+    titles = re.findall(r"^#+ (.*)$", without_code(text), re.M)
+    return {re.sub(r"[^\w -]", "", re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", title)).strip().lower().replace(" ", "-") for title in titles}
+
+
+def without_code(text: str) -> str:
+    """A page without its blocks of code."""
+    return re.sub(r"^```.*?^```$", "", text, flags=re.S | re.M)
+
 
 def examples() -> Iterator[tuple[str, str]]:
     """The YAML blocks, each a set of values."""
