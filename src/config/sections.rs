@@ -254,8 +254,8 @@ settings! {
         /// Whether a data connection must resume the TLS session of its own control connection. Then
         /// nobody else's data connection is taken, wherever it comes from.
         ///
-        /// Change it when all your clients do so, as curl, lftp and `FileZilla` do; Python's
-        /// `ftplib` does not.
+        /// Change it when all your clients do so, as lftp, rclone and new versions of curl do. Python's
+        /// `ftplib` does not by itself; curl before 8 does so under TLS 1.3 for one upload of a session only.
         require_session_reuse: bool = false,
 
         /// Whether `AUTH SSL` is understood, as clients say it that are older than RFC 4217. It is the

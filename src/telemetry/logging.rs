@@ -44,7 +44,7 @@ fn as_json(format: LogFormat) -> bool {
 
 /// Our own lines at the chosen level, those of libraries only from `warn` on: libunftp writes every
 /// reply and every argument at the levels below, and warns of each failed command, which we log
-/// ourselves and better.
+/// ourselves and better. rustls warns of what is odd in a client's hello.
 fn filter(level: LogLevel) -> EnvFilter {
     let level = match level {
         LogLevel::Error => LevelFilter::ERROR,
@@ -54,7 +54,9 @@ fn filter(level: LogLevel) -> EnvFilter {
         LogLevel::Trace => LevelFilter::TRACE,
     };
     let libraries = level.min(LevelFilter::WARN);
-    EnvFilter::new(format!("{libraries},libunftp=error,bucketferry={level}"))
+    EnvFilter::new(format!(
+        "{libraries},libunftp=error,rustls=error,bucketferry={level}"
+    ))
 }
 
 /// A slog logger whose lines go to tracing under the target `libunftp`.

@@ -59,7 +59,8 @@ class Capture:
         self.reader = threading.Thread(target=lambda: self.said.extend(self.process.stderr))
         self.reader.start()
         try:
-            self._wait_for("listening", lambda: any("listening on" in line for line in self.said))
+            self._wait_for(
+                "begun to listen", lambda: any("listening on" in line for line in self.said))
         except ScanError:
             self._end()
             raise

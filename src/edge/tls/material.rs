@@ -22,8 +22,9 @@ use super::certificate;
 /// What is spoken inside; a client that says it wants anything else is not one of ours (ALPACA).
 const ALPN: &[u8] = b"ftp";
 
-/// Tickets for a control connection: a client may use each for one data connection only.
-const TICKETS: usize = 4;
+/// Tickets for a control connection. Most clients use one again and again, some each for one connection only;
+/// those of rustls keep eight.
+const TICKETS: usize = 8;
 
 /// Sessions of TLS 1.2 that are remembered for clients without tickets.
 const MOST_REMEMBERED: usize = 10_000;
@@ -245,19 +246,18 @@ impl Material {
             binding,
             own_only,
         });
-        config.send_tls13_tickets = self.tickets(purpose);
+        config.send_tls13_tickets = tickets(purpose);
         Arc::new(config)
     }
+}
 
-    /// Whoever only writes does not read tickets; when it closes, what it has not read resets the
-    /// connection, and what it has written last may be lost. But where data connections must resume, a client
-    /// whose tickets are good for one connection each needs a new one each time.
-    fn tickets(&self, purpose: Purpose) -> usize {
-        match purpose {
-            Purpose::Control => TICKETS,
-            Purpose::Download => 1,
-            Purpose::Upload => usize::from(self.require_session_reuse),
-        }
+/// Whoever only writes does not read tickets: when it closes, what it has not read resets the connection, and
+/// what it has written last is lost. It resumes with what it was given elsewhere.
+fn tickets(purpose: Purpose) -> usize {
+    match purpose {
+        Purpose::Control => TICKETS,
+        Purpose::Download => 1,
+        Purpose::Upload => 0,
     }
 }
 
