@@ -29,6 +29,7 @@ LABEL org.opencontainers.image.title="bucketferry" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.created="${CREATED}"
 COPY --from=system /root-fs/ /
+COPY LICENSE /
 # A number, so that Kubernetes can see that it is not root.
 USER 65532:65532
 EXPOSE 2121 8080

@@ -116,6 +116,16 @@ class Monitoring(unittest.TestCase):
 class Notes(unittest.TestCase):
     """What Helm says after an installation."""
 
+    def test_they_tell_how_to_upload_in_every_scenario(self) -> None:
+        for scenario in SCENARIOS:
+            with self.subTest(scenario.name):
+                result = helm("install", "ferry", str(CHART), "--dry-run=client", "--namespace", "ftp", "--values", str(scenario))
+                self.assertEqual(result.returncode, 0, result.stderr)
+                notes = result.stdout.partition("NOTES:")[2]
+                self.assertRegex(notes, r'curl (--ssl-reqd )?--user \S+ --upload-file FILE "ftp://\$HOST')
+                self.assertEqual("tls:" in scenario.read_text(), "--ssl-reqd" in notes)
+                self.assertNotRegex(notes, r"<no value>|%!|<nil>")
+
     def test_the_password_is_found_where_the_gateway_prints_it(self) -> None:
         notes = helm("install", "ferry", str(CHART), "--dry-run=client").stdout
         script = re.search(r"sed -n '([^']+)'", notes)[1]
