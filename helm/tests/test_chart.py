@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import tomllib
 import unittest
 
 import yaml
@@ -54,6 +55,12 @@ class Schema(unittest.TestCase):
         # Names of the operator's own choice, or of a library's.
         free |= {"global", "config.store.options", "config.passive.overrides"}
         self.assertLessEqual({".".join(path) for path in open_objects(schema, [])}, free)
+
+    def test_users_have_the_keys_of_the_example(self) -> None:
+        example = tomllib.loads((REPOSITORY / "docs" / "users.example.toml").read_text())
+        keys = {key for user in example["user"] for key in user}
+        schema = json.loads((CHART / "values.schema.json").read_text())
+        self.assertEqual(keys, schema["properties"]["users"]["properties"]["list"]["items"]["properties"].keys())
 
     def test_a_misspelt_setting_is_refused(self) -> None:
         result = template("config: {upload: {memroy: 64 MiB}}")
