@@ -114,6 +114,22 @@ def clients() -> list[dict]:
             "Commands answered with 4xx or 5xx, by verb.",
             [('sum by (verb, class) (rate(bucketferry_commands_total{%s, class=~"4xx|5xx"}[$__rate_interval]))', "{{verb}} {{class}}")],
         ),
+        graph(
+            "TLS handshakes",
+            "cps",
+            "Refused: a data connection that did not resume its control connection's session.",
+            [("sum by (connection, outcome) (rate(bucketferry_tls_handshakes_total{%s}[$__rate_interval]))", "{{connection}}: {{outcome}}")],
+        ),
+        graph(
+            "Refused connections",
+            "cps",
+            "Data connections from strangers, PORT to somebody else, PROXY headers that are missing or not trusted.",
+            [
+                ("sum(rate(bucketferry_data_connections_refused_total{%s}[$__rate_interval]))", "data connection from a stranger"),
+                ("sum by (reason) (rate(bucketferry_active_targets_refused_total{%s}[$__rate_interval]))", "active target: {{reason}}"),
+                ("sum by (reason) (rate(bucketferry_proxy_headers_refused_total{%s}[$__rate_interval]))", "PROXY header: {{reason}}"),
+            ],
+        ),
     ]
 
 
@@ -217,12 +233,12 @@ def resources() -> list[dict]:
             ],
         ),
         graph(
-            "Refused",
-            "cps",
-            "Data connections from strangers, and transfers for which no files were left to open.",
+            "Held back",
+            "short",
+            "Transfers that wait because of a rate limit, on average; and transfers a second for which no files were left to open.",
             [
-                ("sum(rate(bucketferry_data_connections_refused_total{%s}[$__rate_interval]))", "data connections from strangers"),
-                ("sum(rate(bucketferry_transfers_refused_total{%s}[$__rate_interval]))", "transfers, no files left"),
+                ("sum by (direction) (rate(bucketferry_throttled_seconds_total{%s}[$__rate_interval]))", "{{direction}} slowed down"),
+                ("sum(rate(bucketferry_transfers_refused_total{%s}[$__rate_interval]))", "no files left"),
             ],
         ),
         graph(

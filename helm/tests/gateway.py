@@ -3,12 +3,14 @@
 import json
 import os
 import re
+import socket
+import ssl
 import subprocess
 import tempfile
 import time
 import urllib.request
 from contextlib import contextmanager
-from ftplib import FTP, error_perm, error_temp
+from ftplib import FTP, FTP_TLS, error_perm, error_temp
 from pathlib import Path
 from typing import Iterator
 
@@ -99,8 +101,11 @@ private_key = "{folder}/tls.key"
 [users]
 file = "{folder}/users.toml"
 reload_interval = "50ms"
+[active]
+enabled = true
 [limits]
 max_sessions_per_ip = 1
+upload_rate = "1 KiB"
 """
 
 
@@ -115,15 +120,31 @@ def addresses(log: Path) -> tuple[tuple[str, int], str]:
 
 
 def use(address: tuple[str, int], users: Path) -> None:
-    """Uploads, downloads, fails to log in, is turned away, breaks the users file: each leaves its series."""
-    with FTP() as ftp:
-        ftp.connect(*address)
-        refused(lambda: ftp.login("ferry", "wrong"))
-        ftp.login("ferry", PASSWORD)
+    """A little of everything, so that each metric with labels has a series: most begin when they are first counted."""
+    with socket.create_connection(address) as stranger:
+        stranger.sendall(b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n")
+        while stranger.recv(1024):
+            pass
+    with login(FTP_TLS(context=ssl._create_unverified_context()), address) as ftp:
+        ftp.prot_p()
         ftp.storbinary("STOR file", (users.parent / "tls.crt").open("rb"))
         ftp.retrbinary("RETR file", lambda _: None)
+        refused(lambda: ftp.sendport("192.0.2.1", 2000))
         refused(lambda: FTP().connect(*address))
     users.write_text("broken")
+
+
+def login(ftp: FTP, address: tuple[str, int]) -> FTP:
+    """Logs in, once the one session that is allowed is free; the first password is wrong."""
+    for _ in eventually("a place for a session"):
+        try:
+            ftp.connect(*address)
+            break
+        except error_temp:
+            continue
+    refused(lambda: ftp.login("ferry", "wrong"))
+    ftp.login("ferry", PASSWORD)
+    return ftp
 
 
 def refused(attempt) -> None:
