@@ -10,6 +10,9 @@ from suite.clients.base import Login, transcript
 
 TIMEOUT = 300.0
 
+ACTIVE = {"BUCKETFERRY_ACTIVE__ENABLED": "true"}
+"""Of a gateway whose active mode is to be looked at as well."""
+
 
 class ScanError(Exception):
     """The scan has not looked at what it should."""

@@ -15,9 +15,10 @@ from suite.clients.curl import Curl, CurlImplicit, CurlTls12
 from suite.clients.lftp import Lftp
 from suite.clients.python import PythonFtplib
 from suite.gateway import HOST, PASSIVE_PORTS, Gateway, binary, free_port
-from suite.scan.base import Outcome, ScanError
+from suite.scan.base import ACTIVE, Outcome, ScanError
 from suite.scan.capture import Capture, Stream, not_tls
 from suite.scan.rude import PROTECTIONS, TRANSFERS, WAITS, Rude
+
 
 @dataclass(frozen=True)
 class Secrets:
@@ -86,7 +87,7 @@ def listen(require: str, home: Path) -> Heard:
     bucket = home / "bucket"
     bucket.mkdir(parents=True)
     certificate = Certificate.make(home / "certificate")
-    gateway = Gateway(binary(), bucket.as_uri(), certificate.settings(require),
+    gateway = Gateway(binary(), bucket.as_uri(), certificate.settings(require) | ACTIVE,
                       home / "gateway.log", certificate.authority)
     hidden = Secrets(gateway.login.password.encode())
     (bucket / "old.bin").write_bytes(hidden.stored * 4096)

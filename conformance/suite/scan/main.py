@@ -12,7 +12,7 @@ from pathlib import Path
 from suite.certificate import Certificate, CertificateError
 from suite.gateway import Gateway, GatewayError, binary
 from suite.scan import eavesdrop, handshakes, nmap, sslscan, testssl
-from suite.scan.base import Outcome, Scan, Target
+from suite.scan.base import ACTIVE, Outcome, Scan, Target
 
 SCANS: list[Scan] = [*testssl.SCANS, *sslscan.SCANS, *nmap.SCANS, *handshakes.SCANS]
 """The slowest first: they run side by side."""
@@ -89,7 +89,7 @@ def try_scanners(scans: list[Scan], home: Path) -> Iterator[Result]:
     started = time.monotonic()
     try:
         certificate = Certificate.make(home / "certificate")
-        settings = certificate.settings("all", require_session_reuse=True)
+        settings = certificate.settings("all", require_session_reuse=True) | ACTIVE
         gateway = Gateway(binary(), (home / "bucket").as_uri(), settings, home / "gateway.log",
                           certificate.authority)
         gateway.start()
