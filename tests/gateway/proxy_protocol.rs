@@ -539,6 +539,8 @@ mod tls {
             let implicit = gateway.inner.addresses()[1];
             let from = BALANCER.parse().unwrap();
             let mut client = Client::connect_from(from, implicit).await.unwrap();
+            // Nobody is greeted before the handshake.
+            client.expect_silence(Duration::from_millis(400)).await;
             client.send_raw(CLIENT.as_bytes()).await;
             let mut client = client.encrypt(&connector).await;
             client.expect_reply(220).await;
