@@ -12,7 +12,7 @@ use std::time::SystemTime;
 use anyhow::Context;
 use bucketferry::address::try_names;
 use bucketferry::auth::{UserTable, Users, generate_password, hash_password};
-use bucketferry::config::{Config, ConfigErrors, ConfigFile, Flag, Sources};
+use bucketferry::config::{ClientAuth, Config, ConfigErrors, ConfigFile, Flag, Sources};
 use bucketferry::edge::{Tls, TlsError};
 use bucketferry::gateway::Gateway;
 use bucketferry::shutdown::{Shutdown, on_signals};
@@ -122,6 +122,9 @@ fn serve(settings: &Settings) -> Result<(), Failure> {
     let config = load(settings)?;
     logging::start(&config.log);
     let (users, hint) = users(settings, &config)?;
+    for fault in never_in(&config, &users) {
+        tracing::warn!("{fault}");
+    }
     runtime()?.block_on(async {
         let shutdown = Shutdown::new();
         on_signals(shutdown.clone()).context("can't handle signals")?;
@@ -138,7 +141,7 @@ fn check(settings: &Settings, offline: bool) -> Result<(), Failure> {
     let config = load(settings)?;
     let mut faults = Vec::new();
     match users(settings, &config) {
-        Ok(_) => {}
+        Ok((users, _)) => faults.extend(never_in(&config, &users)),
         Err(Failure::Config(report)) => faults.push(report),
         Err(other) => return Err(other),
     }
@@ -175,6 +178,13 @@ fn check(settings: &Settings, offline: bool) -> Result<(), Failure> {
         config.store.url
     );
     Ok(())
+}
+
+/// The users who can't log in, whatever they send, because of `[tls]`.
+fn never_in(config: &Config, users: &Users) -> Vec<String> {
+    let encrypts = config.tls.certificate.is_some();
+    let asks = config.tls.client_auth != ClientAuth::Off;
+    users.current().never_in(encrypts, asks)
 }
 
 /// Says until when the certificate is valid, or that it no longer is.

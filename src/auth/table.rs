@@ -68,6 +68,30 @@ impl UserTable {
         account.is_some_and(|account| account.hash.is_none() && account.user.takes(names))
     }
 
+    /// Who can never log in, and why: on a gateway that does TLS or not, and asks clients for certificates or
+    /// not. Each is a line for the operator.
+    pub fn never_in(&self, encrypts: bool, asks: bool) -> Vec<String> {
+        let reason = |user: &User| {
+            let wants_tls = user.require_tls.is_some_and(|it| it > RequireTls::None);
+            if user.certificate.is_some() && !(encrypts && asks) {
+                Some("has a `certificate`, but clients are not asked for any: see tls.client_auth")
+            } else if wants_tls && !encrypts {
+                Some("has `require_tls`, but there is no TLS: see tls.certificate")
+            } else {
+                None
+            }
+        };
+        let users = self.accounts.values().map(|account| &account.user);
+        let mut lines: Vec<_> = users
+            .filter_map(|user| {
+                let reason = reason(user)?;
+                Some(format!("user {:?} can't log in: it {reason}", user.name))
+            })
+            .collect();
+        lines.sort_unstable();
+        lines
+    }
+
     /// How many users there are.
     pub fn len(&self) -> usize {
         self.accounts.len()

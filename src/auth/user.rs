@@ -50,8 +50,8 @@ impl User {
 }
 
 impl User {
-    /// Whether a client whose certificate has these names may be this user. Names of hosts and of mail are
-    /// the same in small and in capital letters.
+    /// Whether a client whose certificate has these names may be this user. As names of hosts and of mail are,
+    /// they are the same in small and in capital letters.
     pub(super) fn takes(&self, names: &[String]) -> bool {
         let Some(wanted) = &self.certificate else {
             return true;

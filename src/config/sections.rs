@@ -178,7 +178,7 @@ settings! {
         trusted_networks: Vec<IpNet> = Vec::new(),
 
         /// How long a transfer waits for the client to open its data connection before it fails
-        /// with 425.
+        /// with 425, and then for its TLS handshake.
         ///
         /// Change it when clients are slow to connect, or when you want ports back sooner.
         accept_timeout: Duration where WAIT = Duration::from_secs(30),
@@ -246,7 +246,8 @@ settings! {
         client_auth: ClientAuth = ClientAuth::Off,
 
         /// Whether an upload counts as whole when its connection ends without TLS's own end
-        /// (`close_notify`). Anybody on the way could have cut it off there.
+        /// (`close_notify`), though not in the middle of a record. Anybody on the way could have cut it off
+        /// there, at the end of any record.
         ///
         /// Change it when old clients close like that, and their uploads fail with 426.
         allow_unclean_close: bool = false,

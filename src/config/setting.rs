@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use toml::Value;
 
 use super::rule::Rule;
@@ -187,12 +187,26 @@ impl Setting for IpNet {
         let network = text.parse::<Self>().map(|network| network.trunc());
         network
             .or_else(|_| text.parse().map(|ip: IpAddr| Self::from(ip)))
+            .map(unmapped)
             .map_err(|_| found(value))
     }
 
     fn show(&self) -> Value {
         Value::String(self.to_string())
     }
+}
+
+/// Clients' addresses are compared as IPv4 where they are mapped into IPv6; so are these.
+fn unmapped(network: IpNet) -> IpNet {
+    let IpNet::V6(mapped) = network else {
+        return network;
+    };
+    let address = mapped.addr().to_ipv4_mapped();
+    let length = mapped.prefix_len().checked_sub(96);
+    address
+        .zip(length)
+        .and_then(|(address, length)| Ipv4Net::new(address, length).ok())
+        .map_or(network, |network| IpNet::V4(network.trunc()))
 }
 
 impl Setting for PathBuf {
@@ -309,6 +323,8 @@ mod tests {
         assert_eq!(show("10.1.2.3").as_deref(), Ok("10.1.2.3/32"));
         assert_eq!(show("2001:db8::1").as_deref(), Ok("2001:db8::1/128"));
         assert_eq!(show("10.1.2.3/8").as_deref(), Ok("10.0.0.0/8"));
+        assert_eq!(show("::ffff:10.1.2.3/104").as_deref(), Ok("10.0.0.0/8"));
+        assert_eq!(show("::ffff:10.1.2.3").as_deref(), Ok("10.1.2.3/32"));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::control::Control;
-use super::proxy_protocol::looks_like_one;
+use super::proxy_protocol::{looks_like_one, may_become_one};
 use super::tls::{ControlTls, Tls};
 
 /// Longest line, its end included.
@@ -172,6 +172,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let Some(end) = self.received.iter().position(|byte| *byte == b'\n') else {
             return self.unfinished();
         };
+        if self.is_new && may_become_one(&self.received) {
+            return Ok(None);
+        }
         if std::mem::take(&mut self.is_new) && looks_like_one(&self.received) {
             return Err(Lost::ProxyHeader);
         }

@@ -298,5 +298,9 @@ fn refuse(
 
 /// IPv4 addresses as such, also where an IPv6 socket shows them mapped.
 pub(super) fn unmapped(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
+    match address.ip().to_canonical() {
+        IpAddr::V4(canonical) => SocketAddr::new(canonical.into(), address.port()),
+        // A link-local address is none without its scope.
+        IpAddr::V6(_) => address,
+    }
 }

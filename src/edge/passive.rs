@@ -1,7 +1,7 @@
 //! The passive ports: a free one for each data connection that a client announces.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use socket2::{Domain, Socket, Type};
@@ -37,22 +37,28 @@ impl PassivePorts {
         Self { range, metrics }
     }
 
-    /// A free port on `address`: every one is tried, from a random one on, so that a stranger can't
+    /// A free port on the host of `address`: every one is tried, from a random one on, so that a stranger can't
     /// foresee which comes next. The data connection gets a receive buffer of `buffer` bytes, or what the
     /// kernel thinks best.
     ///
     /// # Errors
     /// The last port's error, when none is free.
-    pub(super) fn open(&self, address: IpAddr, buffer: Option<usize>) -> io::Result<PassivePort> {
+    pub(super) fn open(
+        &self,
+        mut address: SocketAddr,
+        buffer: Option<usize>,
+    ) -> io::Result<PassivePort> {
         if self.range.is_any() {
-            return self.listen(SocketAddr::new(address, 0), buffer);
+            address.set_port(0);
+            return self.listen(address, buffer);
         }
         let count = self.range.len();
         let start = rand::random_range(0..count);
         let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
         for step in 0..count {
             let port = self.port((start + step) % count);
-            match self.listen(SocketAddr::new(address, port), buffer) {
+            address.set_port(port);
+            match self.listen(address, buffer) {
                 Ok(port) => return Ok(port),
                 Err(error) => failure = error,
             }
@@ -118,7 +124,7 @@ mod tests {
     async fn every_port_is_used_before_there_is_none() {
         let metrics = Arc::new(Metrics::new().unwrap());
         let ports = PassivePorts::new(free_pair(), Arc::clone(&metrics));
-        let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let address = (Ipv4Addr::LOCALHOST, 21).into();
         let first = ports.open(address, None).unwrap();
         let second = ports.open(address, None).unwrap();
         assert_ne!(first.number(), second.number());

@@ -163,9 +163,18 @@ impl Session {
         told.filter(|(told, _)| told == path).map(|(_, size)| size)
     }
 
-    /// Forgets the user, as before a new `USER`.
+    /// Forgets the user.
     pub fn log_out(&self) {
         self.state().user = None;
+    }
+
+    /// Forgets the user and all that a client has chosen so far, as before a new `USER`.
+    pub fn start_over(&self) {
+        let mut state = self.state();
+        state.user = None;
+        state.told_unfinished = None;
+        self.speaks_legacy.store(false, Ordering::Relaxed);
+        self.facts.store(Facts::all().bits(), Ordering::Relaxed);
     }
 
     /// Leaves a transfer for the storage to take.

@@ -23,12 +23,20 @@ use super::{Storage, StorageError, permit};
 /// One read of a local file.
 const FILE_CHUNK: usize = 256 * 1024;
 
+/// What is read of a client that should only read, before its connection is closed.
+const MOST_SKIPPED: u64 = 64 * 1024;
+
+/// How long such a client may take to end its own side.
+const LINGER: Duration = Duration::from_secs(5);
+
 impl Storage {
     pub(super) async fn send(&self, user: &User, job: &mut Job) -> Result<(), StorageError> {
         let object = job.unless_aborted(self.open_object(user, job)).await?;
         let mut stream = job.open(None).await?;
         job.unless_aborted(self.send_all(job, object, &mut stream))
-            .await
+            .await?;
+        see_off(job, stream);
+        Ok(())
     }
 
     /// The object from the asked-for offset on; `None` when nothing lies behind it. Its first part is
@@ -159,6 +167,20 @@ impl Out<'_> {
             Err(_) => Err(Abort::Stalled),
         }
     }
+}
+
+/// Waits for the client to end its own side, after it was sent all and meanwhile told so. What it says at its end,
+/// as it does under TLS, resets a connection that nobody reads from any more, and what is still on its way
+/// would be lost.
+pub(super) fn see_off(job: &Job, stream: DataStream) {
+    let running = job.running();
+    tokio::spawn(async move {
+        let mut unread = stream.take(MOST_SKIPPED);
+        // Whatever comes of it, the connection ends now.
+        let _ = tokio::time::timeout(LINGER, tokio::io::copy(&mut unread, &mut tokio::io::sink()))
+            .await;
+        drop(running);
+    });
 }
 
 /// Whether it is all that there is from the offset on.

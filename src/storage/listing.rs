@@ -10,6 +10,7 @@ use futures::StreamExt;
 use crate::auth::{Permission, User};
 use crate::session::{Abort, Entry, EntryKind, Facts, FtpPath, Job, ListFormat, TransferKind};
 
+use super::download::see_off;
 use super::format::{FactsOf, Lines, long_line};
 use super::pages::{Page, Pages};
 use super::pattern::Pattern;
@@ -96,9 +97,12 @@ impl Storage {
             written?;
             match next.transpose()? {
                 Some(page) => entries = chosen(page, listing.pattern.as_ref()),
-                None => return Ok(out.finish().await?),
+                None => break,
             }
         }
+        out.finish().await?;
+        see_off(job, stream);
+        Ok(())
     }
 
     /// A directory lists what is in it, a file itself, and a pattern what it matches. RFC 3659 has

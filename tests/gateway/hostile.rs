@@ -413,6 +413,32 @@ fn reset<T>(stream: TcpStream) -> Option<T> {
     None
 }
 
+/// Commands that cost nothing to take must not keep the others from their turn.
+#[tokio::test]
+async fn command_flood_during_a_transfer() {
+    let mut command = bucketferry();
+    command
+        .args(["serve", "--user", "ferry:secret", "--passive-ports", "0"])
+        .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
+        .args(["--store", "memory://"])
+        // As on a machine with one core.
+        .env("TOKIO_WORKER_THREADS", "1");
+    let gateway = Process::started(command).await;
+    let mut flood = Client::connect_as(gateway.address, "ferry", "secret").await;
+    let (_data, _) = flood.begin("STOR a").await;
+    let flooding = tokio::spawn(async move {
+        let many = "ABOR\r\n".repeat(10_000);
+        while flood.try_send_raw(many.as_bytes()).await {}
+    });
+    for _ in 0..5 {
+        let mut other = Client::connect_as(gateway.address, "ferry", "secret").await;
+        other.store("b", b"in time").await;
+    }
+    flooding.abort();
+    gateway.terminate();
+    assert!(gateway.ended().await.success());
+}
+
 /// ALPACA (CVE-2021-3618): a browser is made to send a request whose body is FTP.
 #[tokio::test]
 async fn cross_protocol_requests() {

@@ -192,7 +192,11 @@ async fn nobody_else_may_send_a_header() {
     for (count, header) in [(1.0, CLIENT.as_bytes()), (2.0, &binary_v4()[..])] {
         let (mut client, greeting) = Client::connect(gateway.address()).await;
         assert_eq!(greeting.code, 220);
-        client.send_raw(header).await;
+        // A header of version 2 begins with a line end: behind it, it could be a client that says nothing.
+        let (first, rest) = header.split_at(2);
+        client.send_raw(first).await;
+        client.expect_silence(Duration::from_millis(30)).await;
+        client.send_raw(rest).await;
         client.send("USER ferry").await;
         client.expect_reply(421).await;
         client.expect_close().await;

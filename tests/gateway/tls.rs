@@ -261,6 +261,95 @@ async fn an_upload_that_ends_without_the_word_of_tls_is_not_stored() {
     }
 }
 
+/// `allow_unclean_close` is for clients that know no better; in the middle of a record ends nobody.
+#[tokio::test]
+async fn an_upload_that_is_cut_off_in_a_record_is_never_stored() {
+    let authority = Authority::new();
+    let settings = [("tls.allow_unclean_close", "true")];
+    let gateway = Gateway::encrypted(Store::s3(), &authority, &settings);
+    let connector = authority.connector(Hello::default());
+    let mut client = private(&gateway, &connector).await;
+    let mut data = client.begin_encrypted(&connector, "STOR a.bin").await;
+    data.write_all(&noise(10_000)).await.unwrap();
+    data.flush().await.unwrap();
+    // The beginning of a record of 5,000 bytes.
+    let socket = data.get_mut().0;
+    socket
+        .write_all(&[23, 3, 3, 0x13, 0x88, 1, 2, 3])
+        .await
+        .unwrap();
+    socket.shutdown().await.unwrap();
+    client.expect_reply(426).await;
+    assert!(gateway.store.object("a.bin").is_none());
+}
+
+/// A client may end its own side at once: it has nothing to say.
+#[tokio::test]
+async fn a_download_survives_the_end_of_the_clients_side() {
+    let authority = Authority::new();
+    let gateway = Gateway::encrypted(Store::folder(), &authority, &[]);
+    let bytes = noise(4 * MIB);
+    gateway.store.put("a.bin", &bytes);
+    let connector = authority.connector(Hello::default());
+    let mut client = private(&gateway, &connector).await;
+    for _ in 0..10 {
+        let mut data = client.begin_encrypted(&connector, "RETR a.bin").await;
+        // Not together with the end of the handshake, with which it would be read.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        data.shutdown().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let mut read = Vec::new();
+        data.read_to_end(&mut read).await.unwrap();
+        assert!(read == bytes, "{} bytes", read.len());
+        client.expect_reply(226).await;
+    }
+}
+
+/// What was chosen in clear, anybody on the way could have chosen.
+#[tokio::test]
+async fn nothing_that_was_chosen_in_clear_counts_afterwards() {
+    let authority = Authority::new();
+    let gateway = Gateway::encrypted(Store::folder(), &authority, &[]);
+    gateway.store.put("\u{fc}.txt", b"x");
+    let connector = authority.connector(Hello::default());
+    let (mut client, _) = Client::connect(gateway.address()).await;
+    client.expect("OPTS MLST size;", 200).await;
+    client.send_raw(b"USER \xfc\r\n").await;
+    client.expect_reply(331).await;
+    let mut client = client.secure(&connector).await;
+    client.login("ferry", "secret").await;
+    let facts = client.expect("MLST \u{fc}.txt", 250).await;
+    assert!(facts.text().contains("modify="), "{facts:?}");
+    assert!(facts.text().contains("\u{fc}.txt"), "{facts:?}");
+}
+
+#[tokio::test]
+async fn who_has_become_stricter_since_user_is_refused_at_pass() {
+    let authority = Authority::new();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("users.toml");
+    std::fs::write(&path, with_password("")).unwrap();
+    let file = path.display().to_string();
+    let settings = [
+        ("users.file", file.as_str()),
+        ("users.reload_interval", "100ms"),
+    ];
+    let users = bucketferry::auth::Users::from_file(&path).unwrap();
+    let settings = authority.settings(&settings);
+    let settings: Vec<_> = settings
+        .iter()
+        .map(|(key, value)| (key.as_str(), value.as_str()))
+        .collect();
+    let gateway = Gateway::start(Store::Memory, users, &settings);
+    let (mut client, _) = Client::connect(gateway.address()).await;
+    client.expect("USER anna", 331).await;
+    std::fs::write(&path, with_password("require_tls = \"control\"")).unwrap();
+    let reloaded = r#"bucketferry_users_reloads_total{outcome="reloaded"}"#;
+    gateway.wait_for(reloaded, 1.0).await;
+    client.expect("PASS x", 530).await;
+    client.expect("CWD /", 530).await;
+}
+
 #[tokio::test]
 async fn where_reuse_is_required_only_the_own_session_is_taken() {
     let authority = Authority::new();
@@ -599,4 +688,28 @@ async fn what_can_t_be_is_said_before_the_start() {
     let (code, said) = check(&authority.settings(&[])).await;
     assert_eq!(code, Some(78), "{said}");
     assert!(said.contains("it has expired at 2020-01-01"), "{said}");
+}
+
+#[tokio::test]
+async fn check_names_users_that_can_never_log_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("users.toml");
+    let file = format!(
+        "{}{}",
+        users("certificate = \"scanner-3\""),
+        with_password("require_tls = \"all\"").replace("anna", "bert")
+    );
+    std::fs::write(&path, file).unwrap();
+    let mut command = bucketferry();
+    command.args(["check", "--offline", "--store", "memory://"]);
+    command.env("BUCKETFERRY_USERS__FILE", &path);
+    let output = run(&mut command, "").await;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(78), "{said}");
+    for name in ["anna", "bert"] {
+        assert!(
+            said.contains(&format!("user \"{name}\" can't log in")),
+            "{said}"
+        );
+    }
 }

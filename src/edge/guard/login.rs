@@ -74,6 +74,10 @@ impl Guard {
         password: &str,
         welcome: Reply,
     ) -> Result<Next, End> {
+        // Users may have become stricter since `USER`.
+        if let Some(refusal) = self.refuse_clear_login(name) {
+            return self.reply(verb, refusal).await;
+        }
         let asked = Instant::now();
         let reply = self.link()?.call(Request::Pass(password)).await?;
         // The wait for a hashing slot is ours, not the client's.
@@ -136,7 +140,7 @@ impl Guard {
         if self.session.user().is_some() {
             self.login_until = Instant::now() + self.edge.config.ftp.login_timeout;
         }
-        self.session.log_out();
+        self.session.start_over();
         self.place = None;
         self.rates = SessionRates::default();
         self.link = None;

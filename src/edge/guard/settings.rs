@@ -201,7 +201,7 @@ impl Guard {
             return Err(self.no_place());
         };
         // Ours, not the proxy's.
-        let address = self.session.socket().ip();
+        let address = self.session.socket();
         match self.edge.ports.open(address, place.receive_buffer()) {
             Ok(port) => {
                 let number = port.number();

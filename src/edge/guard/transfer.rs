@@ -23,6 +23,9 @@ use super::running::{During, Running, State};
 use super::security::{Handshaken, secured};
 use super::{End, Guard, MAX_WAITING, Next};
 
+/// `ABOR`s that a client may send to end one transfer; each is answered.
+const MAX_ABORTS: u32 = 16;
+
 /// A storage that has dropped its job has also answered; longer than this it takes only if it has
 /// failed in a way it should not.
 const LAST_WORD: Duration = Duration::from_secs(10);
@@ -158,6 +161,9 @@ impl Guard {
                 Happened::Line(line) => self.on_line(running, line).await,
                 Happened::Cancelled => running.transfer.abort(Abort::Shutdown),
             }
+            // Lines that are only noted cost no budget of the runtime's: others have to get their turn, the
+            // storage of this transfer among them.
+            tokio::task::consume_budget().await;
         }
         Ok(None)
     }
@@ -293,7 +299,7 @@ impl Guard {
         // Before the 150, and behind others that wait, an answer would be taken for another's.
         let at_once = running.has_begun() && self.waiting.is_empty();
         let answered = match During::of(&line) {
-            During::Abor => {
+            During::Abor if running.aborts < MAX_ABORTS => {
                 running.aborts += 1;
                 running.transfer.abort(Abort::ClientAbort);
                 Ok(())

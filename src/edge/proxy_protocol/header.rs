@@ -89,6 +89,11 @@ pub(in crate::edge) fn looks_like_one(beginning: &[u8]) -> bool {
     beginning.starts_with(TEXT) || beginning.starts_with(SIGNATURE)
 }
 
+/// Whether this is the beginning of a header whose first bytes are line ends.
+pub(in crate::edge) fn may_become_one(beginning: &[u8]) -> bool {
+    beginning.len() < SIGNATURE.len() && SIGNATURE.starts_with(beginning)
+}
+
 /// A header that is being read.
 #[derive(Debug, Default)]
 pub(in crate::edge) struct Reading {

@@ -71,11 +71,14 @@ impl LateHeader {
     fn accepts(&self, says: Result<Header, HeaderError>, nothing_came: bool) -> io::Result<()> {
         match says {
             Ok(Header::Client { source, .. }) if self.admits(source.ip()) => Ok(()),
-            Ok(Header::Client { source, .. }) => Err(self.refuse(&source.ip().to_string())),
-            Ok(Header::Own) => Err(self.refuse("the proxy itself")),
+            Ok(Header::Client { source, .. }) => {
+                let peer = source.ip();
+                self.refuse(&format!("it is {peer}'s"))
+            }
+            Ok(Header::Own) => self.refuse("it is the proxy's own"),
             Err(HeaderError::Closed) if nothing_came && self.may_be_absent => Ok(()),
             Err(HeaderError::Broken(error)) => Err(error),
-            Err(error) => Err(self.refuse(&error.to_string())),
+            Err(error) => self.refuse(&error.to_string()),
         }
     }
 
@@ -83,11 +86,11 @@ impl LateHeader {
         address == self.client || contains(&self.trusted, address)
     }
 
-    fn refuse(&self, peer: &str) -> io::Error {
+    fn refuse(&self, reason: &str) -> io::Result<()> {
         self.refused.inc();
         let client = self.client;
-        tracing::warn!(peer, %client, "data connection from a stranger refused, by its late PROXY header");
-        io::ErrorKind::PermissionDenied.into()
+        tracing::warn!(reason, %client, "data connection refused, for its late PROXY header");
+        Err(io::ErrorKind::PermissionDenied.into())
     }
 }
 

@@ -12,7 +12,7 @@ mod header;
 mod knock;
 mod late;
 
-pub(super) use header::looks_like_one;
+pub(super) use header::{looks_like_one, may_become_one};
 pub(super) use knock::{Knock, Says, knock};
 pub(super) use late::{DataSocket, LateHeader};
 

@@ -16,8 +16,18 @@ pub(super) type Binding = [u8; 16];
 pub(super) struct Bound<T: ?Sized> {
     pub(super) inner: Arc<T>,
     pub(super) binding: Binding,
-    /// Those of other control connections are not taken.
-    pub(super) own_only: bool,
+    pub(super) takes: Takes,
+}
+
+/// Which sessions can be resumed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Takes {
+    /// Those of any control connection.
+    Any,
+    /// Those of this one.
+    Own,
+    /// None.
+    Nothing,
 }
 
 impl<T: ?Sized> Bound<T> {
@@ -27,7 +37,12 @@ impl<T: ?Sized> Bound<T> {
 
     fn untie(&self, mut session: Vec<u8>) -> Option<Vec<u8>> {
         let (_, binding) = session.split_last_chunk::<{ size_of::<Binding>() }>()?;
-        if self.own_only && *binding != self.binding {
+        let taken = match self.takes {
+            Takes::Any => true,
+            Takes::Own => *binding == self.binding,
+            Takes::Nothing => false,
+        };
+        if !taken {
             return None;
         }
         session.truncate(session.len() - size_of::<Binding>());
@@ -81,23 +96,24 @@ mod tests {
     fn bound(
         inner: &Arc<dyn StoresServerSessions>,
         number: u8,
-        own_only: bool,
+        takes: Takes,
     ) -> Bound<dyn StoresServerSessions> {
         Bound {
             inner: Arc::clone(inner),
             binding: [number; 16],
-            own_only,
+            takes,
         }
     }
 
     #[test]
     fn a_session_is_taken_by_its_own_and_by_those_who_take_any() {
         let inner: Arc<dyn StoresServerSessions> = ServerSessionMemoryCache::new(10);
-        let (own, other) = (bound(&inner, 1, true), bound(&inner, 2, true));
+        let (own, other) = (bound(&inner, 1, Takes::Own), bound(&inner, 2, Takes::Own));
         assert!(own.put(b"id".to_vec(), b"session".to_vec()));
         assert_eq!(own.get(b"id").unwrap(), b"session");
         assert_eq!(other.get(b"id"), None);
-        assert_eq!(bound(&inner, 2, false).get(b"id").unwrap(), b"session");
+        assert_eq!(bound(&inner, 2, Takes::Any).get(b"id").unwrap(), b"session");
+        assert_eq!(bound(&inner, 1, Takes::Nothing).get(b"id"), None);
         assert!(inner.put(b"short".to_vec(), b"x".to_vec()));
         assert_eq!(own.get(b"short"), None);
     }

@@ -17,9 +17,13 @@ use crate::session::DataStream;
 use super::super::proxy_protocol::DataSocket;
 use super::binding::Binding;
 use super::material::{Material, Purpose};
+use super::records::Records;
 
 /// rustls asks for 4 KiB at a time, which would be a system call each.
-const READ_BUFFER: usize = 64 * 1024;
+const UPLOAD_BUFFER: usize = 64 * 1024;
+
+/// Whoever reads says little.
+const DOWNLOAD_BUFFER: usize = 4 * 1024;
 
 /// What the data connections of one control connection use and have to prove.
 #[derive(Debug, Clone)]
@@ -66,7 +70,11 @@ impl DataTls {
         purpose: Purpose,
     ) -> Result<(DataStream, &'static str), HandshakeError> {
         let config = self.material.config(purpose, self.binding);
-        let stream = BufReader::with_capacity(READ_BUFFER, stream);
+        let buffer = match purpose {
+            Purpose::Upload => UPLOAD_BUFFER,
+            Purpose::Control | Purpose::Download => DOWNLOAD_BUFFER,
+        };
+        let stream = Records::of(BufReader::with_capacity(buffer, stream));
         let tls = TlsAcceptor::from(config).accept(stream).await?;
         let connection = tls.get_ref().1;
         self.check(connection)?;
@@ -99,11 +107,19 @@ impl DataTls {
 /// An encrypted data connection.
 #[derive(Debug)]
 struct Encrypted {
-    tls: TlsStream<BufReader<DataSocket>>,
+    tls: TlsStream<Records<BufReader<DataSocket>>>,
     allow_unclean_close: bool,
 }
 
 impl Encrypted {
+    /// Whether it is only the `close_notify` that is missing. In the middle of a record no client ends.
+    fn forgives(&self, error: &io::Error) -> bool {
+        let records = self.tls.get_ref().0;
+        self.allow_unclean_close
+            && error.kind() == io::ErrorKind::UnexpectedEof
+            && records.is_between()
+    }
+
     /// The client has said that it will send no more. Many wait for the same word from us before they
     /// close; one that does not is none the worse.
     fn answer_the_end(&mut self, context: &mut Context<'_>) {
@@ -121,7 +137,7 @@ impl AsyncRead for Encrypted {
         let read = ready!(Pin::new(&mut self.tls).poll_read(context, buffer));
         match read {
             Ok(()) if buffer.remaining() < before || before == 0 => return Poll::Ready(Ok(())),
-            Err(error) if !(self.allow_unclean_close && is_unclean_end(&error)) => {
+            Err(error) if !self.forgives(&error) => {
                 return Poll::Ready(Err(error));
             }
             _ => {}
@@ -129,11 +145,6 @@ impl AsyncRead for Encrypted {
         self.answer_the_end(context);
         Poll::Ready(Ok(()))
     }
-}
-
-/// The end of the connection without `close_notify`, as rustls reports it.
-fn is_unclean_end(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::UnexpectedEof
 }
 
 impl AsyncWrite for Encrypted {

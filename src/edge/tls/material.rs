@@ -16,7 +16,7 @@ use thiserror::Error;
 
 use crate::config::{ClientAuth, Config, RequireTls, TlsVersion};
 
-use super::binding::{Binding, Bound};
+use super::binding::{Binding, Bound, Takes};
 use super::certificate;
 
 /// What is spoken inside; a client that says it wants anything else is not one of ours (ALPACA).
@@ -106,6 +106,8 @@ pub(in super::super) enum Purpose {
 #[derive(Debug)]
 pub(super) struct Material {
     config: ServerConfig,
+    /// What it was made of.
+    pub(super) written: Written,
     pub(super) expires: SystemTime,
     pub(super) allow_unclean_close: bool,
     pub(super) require_session_reuse: bool,
@@ -155,7 +157,7 @@ impl Files {
     }
 
     /// What they make.
-    pub(super) fn material(&self, written: &Written) -> Result<Material, TlsError> {
+    pub(super) fn material(&self, written: Written) -> Result<Material, TlsError> {
         let chain = certificates("tls.certificate", &self.certificate, &written.certificate)?;
         let expires = chain.first().and_then(certificate::expiry);
         let expires = expires.ok_or_else(|| TlsError::Content {
@@ -165,8 +167,8 @@ impl Files {
         })?;
         let mut config = ServerConfig::builder_with_provider(aws_lc_rs::default_provider().into())
             .with_protocol_versions(versions(self.terms.min_version))?
-            .with_client_cert_verifier(self.verifier(written)?)
-            .with_single_cert(chain, self.key(written)?)
+            .with_client_cert_verifier(self.verifier(&written)?)
+            .with_single_cert(chain, self.key(&written)?)
             .map_err(|error| self.unfit_pair(&error))?;
         config.alpn_protocols = vec![ALPN.to_vec()];
         config.ticketer = Ticketer::new()?;
@@ -174,6 +176,7 @@ impl Files {
             ServerSessionMemoryCache::new((2 * self.sessions).min(MOST_REMEMBERED));
         Ok(Material {
             config,
+            written,
             expires,
             allow_unclean_close: self.terms.allow_unclean_close,
             require_session_reuse: self.terms.require_session_reuse,
@@ -234,17 +237,25 @@ impl Material {
     /// What a connection is served with. The tickets of other control connections than its own are worth
     /// nothing on a data connection.
     pub(super) fn config(&self, purpose: Purpose, binding: Binding) -> Arc<ServerConfig> {
-        let own_only = purpose != Purpose::Control;
         let mut config = self.config.clone();
         config.ticketer = Arc::new(Bound {
             inner: Arc::clone(&self.config.ticketer),
             binding,
-            own_only,
+            takes: match purpose {
+                Purpose::Control => Takes::Any,
+                Purpose::Upload | Purpose::Download => Takes::Own,
+            },
         });
         config.session_storage = Arc::new(Bound {
             inner: Arc::clone(&self.config.session_storage),
             binding,
-            own_only,
+            takes: match purpose {
+                // A ticket is written anew when it was used, what is remembered is not: it would keep the
+                // number of another control connection.
+                Purpose::Control if self.require_session_reuse => Takes::Nothing,
+                Purpose::Control => Takes::Any,
+                Purpose::Upload | Purpose::Download => Takes::Own,
+            },
         });
         config.send_tls13_tickets = tickets(purpose);
         Arc::new(config)

@@ -7,6 +7,7 @@ mod binding;
 mod certificate;
 mod data;
 mod material;
+mod records;
 
 pub(super) use data::{DataTls, HandshakeError};
 pub(super) use material::Purpose;
@@ -27,14 +28,13 @@ use crate::session::Secured;
 use crate::telemetry::Metrics;
 
 use binding::Binding;
-use material::{Files, Material, Written};
+use material::{Files, Material};
 
 /// The certificate and the terms of TLS that are in force; clones share them.
 #[derive(Debug, Clone)]
 pub struct Tls {
     files: Arc<Files>,
     current: Arc<RwLock<Arc<Material>>>,
-    first: Arc<Written>,
 }
 
 impl Tls {
@@ -46,12 +46,10 @@ impl Tls {
         let Some(files) = Files::of(config)? else {
             return Ok(None);
         };
-        let written = files.read()?;
-        let material = files.material(&written)?;
+        let material = files.material(files.read()?)?;
         Ok(Some(Self {
             files: Arc::new(files),
             current: Arc::new(RwLock::new(Arc::new(material))),
-            first: Arc::new(written),
         }))
     }
 
@@ -59,37 +57,45 @@ impl Tls {
     /// be used changes nothing; it is logged once, and shown by a metric until it is mended.
     pub async fn watch(self, interval: Duration, metrics: Arc<Metrics>, stop: CancellationToken) {
         self.show_certificate(&metrics, "TLS is on");
-        let mut seen = Look::Fine(Written::clone(&self.first));
+        let mut trouble = None;
         while stop
             .run_until_cancelled(tokio::time::sleep(interval))
             .await
             .is_some()
         {
-            let files = Arc::clone(&self.files);
-            let look = tokio::task::spawn_blocking(move || files.look()).await;
+            let (files, current) = (Arc::clone(&self.files), self.current());
+            let look = tokio::task::spawn_blocking(move || files.look(&current)).await;
             // Only a panic there would be an error, and the next look is soon.
             let Ok(look) = look else { continue };
-            self.adopt(look, &mut seen, &metrics);
+            trouble = self.adopt(look, trouble, &metrics);
         }
     }
 
     /// A key and a certificate can't be exchanged at once, so what is broken is believed the second time.
-    fn adopt(&self, look: (Look, Option<Material>), seen: &mut Look, metrics: &Metrics) {
+    fn adopt(
+        &self,
+        look: Result<Option<Material>, TlsError>,
+        before: Option<Trouble>,
+        metrics: &Metrics,
+    ) -> Option<Trouble> {
         match look {
-            (look, _) if look == *seen => {
-                if let Look::Broken { error, told } = seen
-                    && !std::mem::replace(told, true)
-                {
-                    tracing::error!(%error, "TLS files not reloaded, the old certificate stays");
-                    metrics.tls_reloads.with_label_values(&["failed"]).inc();
-                    metrics.tls_files_broken.set(1);
-                }
-            }
-            (look, material) => {
+            Ok(material) => {
                 if let Some(material) = material {
                     self.put_in_force(material, metrics);
                 }
-                *seen = look;
+                metrics.tls_files_broken.set(0);
+                None
+            }
+            Err(error) => {
+                let reason = error.to_string();
+                let again = before.filter(|before| before.reason == reason);
+                if again.as_ref().is_some_and(|trouble| !trouble.told) {
+                    tracing::error!(reason, "TLS files not reloaded, the old certificate stays");
+                    metrics.tls_reloads.with_label_values(&["failed"]).inc();
+                    metrics.tls_files_broken.set(1);
+                }
+                let told = again.is_some();
+                Some(Trouble { reason, told })
             }
         }
     }
@@ -97,7 +103,6 @@ impl Tls {
     fn put_in_force(&self, material: Material, metrics: &Metrics) {
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(material);
         metrics.tls_reloads.with_label_values(&["reloaded"]).inc();
-        metrics.tls_files_broken.set(0);
         self.show_certificate(metrics, "TLS certificate reloaded");
     }
 
@@ -139,40 +144,21 @@ impl Tls {
     }
 }
 
-/// What a look at the files has shown.
+/// Why the files can't be used, and whether that was logged.
 #[derive(Debug)]
-enum Look {
-    /// They can be used.
-    Fine(Written),
-    /// They can't, for this reason.
-    Broken { error: TlsError, told: bool },
-}
-
-impl PartialEq for Look {
-    fn eq(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Fine(one), Self::Fine(another)) => one == another,
-            (Self::Broken { error, .. }, Self::Broken { error: another, .. }) => {
-                error.to_string() == another.to_string()
-            }
-            _ => false,
-        }
-    }
+struct Trouble {
+    reason: String,
+    told: bool,
 }
 
 impl Files {
-    fn look(&self) -> (Look, Option<Material>) {
-        let found = self.read().and_then(|written| {
-            let material = self.material(&written)?;
-            Ok((written, material))
-        });
-        match found {
-            Ok((written, material)) => (Look::Fine(written), Some(material)),
-            Err(error) => {
-                let told = false;
-                (Look::Broken { error, told }, None)
-            }
+    /// What the files hold now; `None` if that is what is in force.
+    fn look(&self, current: &Material) -> Result<Option<Material>, TlsError> {
+        let written = self.read()?;
+        if written == current.written {
+            return Ok(None);
         }
+        self.material(written).map(Some)
     }
 }
 
