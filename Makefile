@@ -83,6 +83,26 @@ $(CHART_VENV)/ready: helm/tests/requirements.txt
 	$(PYTHON) -m venv $(CHART_VENV)
 	$(CHART_VENV)/bin/pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@
+FUZZ_TARGETS := command path pattern users config
+FUZZ_SECONDS ?= 30
+# What the fuzzer finds out stays out of the seeds in fuzz/corpus.
+fuzz_run = mkdir -p $(TARGET)/fuzz/corpus/$(1) && cd fuzz && CARGO_TARGET_DIR=$(abspath $(TARGET))/fuzz \
+	$(CARGO) fuzz run --fuzz-dir . --sanitizer none $(1) $(abspath $(TARGET))/fuzz/corpus/$(1) corpus/$(1) -- \
+	-timeout=10 -print_final_stats=1 $(2)
+
+.PHONY: fuzz $(FUZZ_TARGETS:%=fuzz-%)
+fuzz: $(FUZZ_TARGETS:%=fuzz-%) ## Fuzz all that reads bytes of peers, FUZZ_SECONDS each (needs cargo-fuzz)
+
+$(FUZZ_TARGETS:%=fuzz-%): fuzz-%:
+	$(call fuzz_run,$*,-max_total_time=$(FUZZ_SECONDS))
+
+.PHONY: fuzz-long
+fuzz-long: ## The same, ten million executions each, or a million of those that read TOML (hours)
+	$(call fuzz_run,command,-runs=10000000)
+	$(call fuzz_run,path,-runs=10000000)
+	$(call fuzz_run,pattern,-runs=10000000)
+	$(call fuzz_run,users,-runs=1000000)
+	$(call fuzz_run,config,-runs=1000000)
 
 .PHONY: bench
 bench: bench-build ## Measure the gateway against the floor (ten minutes; see docs/performance.md)
@@ -97,4 +117,4 @@ bench-build:
 	$(CARGO) build --release --locked --workspace
 
 .PHONY: check-all
-check-all: lint test test-network deny conformance scan test-chart test-image test-rolling-update ## Everything that CI checks
+check-all: lint test test-network deny fuzz conformance scan test-chart test-image test-rolling-update ## Everything that CI checks

@@ -26,6 +26,8 @@ pub mod auth;
 pub mod config;
 pub mod edge;
 pub mod ftp;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 pub mod gateway;
 pub mod session;
 pub mod shutdown;

@@ -18,6 +18,8 @@
 mod allowance;
 mod authenticator;
 mod fault;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzzing;
 mod hashing;
 mod lockout;
 mod origin;

@@ -97,6 +97,11 @@ impl UserTable {
         self.accounts.len()
     }
 
+    #[cfg(any(fuzzing, test))]
+    pub(super) fn users(&self) -> impl Iterator<Item = &User> {
+        self.accounts.values().map(|account| account.user.as_ref())
+    }
+
     /// Whether nobody may log in.
     pub fn is_empty(&self) -> bool {
         self.accounts.is_empty()

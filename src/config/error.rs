@@ -111,7 +111,7 @@ impl Origin {
     /// How this source spells a key, so that a suggestion can be copied.
     pub(super) fn spell(&self, key: &Key) -> String {
         match self {
-            Self::Environment(_) => key.variable(),
+            Self::Environment(_) => key.variable().escape_debug().to_string(),
             Self::File { .. } | Self::Flag(_) => key.to_string(),
         }
     }
@@ -140,7 +140,7 @@ pub(super) enum Problem {
     NotASection,
     #[error("cannot read {path:?}: {reason}")]
     Unreadable { path: String, reason: String },
-    #[error("set by {other} too")]
+    #[error("set by {} too", other.escape_debug())]
     SetTwice { other: String },
     #[error("not TOML: {message}")]
     Syntax { message: String },
@@ -150,7 +150,7 @@ impl Problem {
     /// What the TOML parser says, on one line.
     pub(super) fn syntax(message: &str) -> Self {
         Self::Syntax {
-            message: message.replace('\n', ", "),
+            message: message.replace('\n', ", ").replace(char::is_control, "?"),
         }
     }
 }

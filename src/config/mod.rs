@@ -21,6 +21,8 @@ mod advertised;
 mod environment;
 mod error;
 mod file;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzzing;
 mod key;
 mod ports;
 mod reference;

@@ -404,6 +404,17 @@ fn errors_can_be_told_apart_by_code() {
     );
 }
 
+/// Found by the fuzzer: what is suggested for a name repeats the rest of it.
+#[test]
+fn no_report_holds_control_characters() {
+    let report = report(&environment(&[("BUCKETFERRY_FTQ__LISTEN\u{1b}[2J", "x")]));
+    assert!(
+        report.contains("did you mean BUCKETFERRY_FTP__LISTEN"),
+        "{report}"
+    );
+    assert!(!report.contains(char::is_control), "{report:?}");
+}
+
 #[test]
 fn a_file_sets_values_of_every_kind() {
     let config = load(&file(

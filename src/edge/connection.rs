@@ -23,7 +23,7 @@ use super::tls::{ControlTls, Tls};
 pub(super) const MAX_LINE: usize = 4 * 1024;
 
 /// This many bytes without a line end are no FTP client.
-const MAX_FLOOD: usize = 64 * 1024;
+pub(super) const MAX_FLOOD: usize = 64 * 1024;
 
 /// This many lines that are too long are no FTP client either.
 const MAX_LONG_LINES: u32 = 3;
@@ -107,7 +107,7 @@ impl Connection<Control> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
-    fn over(stream: S) -> Self {
+    pub(super) fn over(stream: S) -> Self {
         Self {
             stream,
             received: BytesMut::new(),

@@ -12,6 +12,8 @@ mod connection;
 mod control;
 mod data;
 mod descriptors;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzzing;
 mod guard;
 mod listener;
 mod passive;

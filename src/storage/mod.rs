@@ -23,6 +23,8 @@ mod error;
 #[cfg(test)]
 mod faults;
 mod format;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzzing;
 mod gcs_keys;
 mod gcs_upload;
 mod key;

@@ -1,8 +1,14 @@
 //! Patterns such as `*.csv`, as old clients send them with `LIST` and `NLST`.
 //!
+//! `*` is any letters, `?` any one, `[a-z]` one of these and `[!a-z]` or `[^a-z]` any other; `\` takes
+//! the meaning from what follows. Letters are characters, not bytes: `?` is an `ü` as well.
+//!
 //! Matched in linear time (a finite automaton), whatever a client sends.
 
-use globset::{GlobBuilder, GlobMatcher};
+use std::iter::Peekable;
+use std::str::Chars;
+
+use regex::{Regex, escape};
 
 use crate::session::FtpPath;
 
@@ -11,7 +17,7 @@ use crate::session::FtpPath;
 pub(super) struct Pattern {
     /// Where to look.
     pub(super) directory: FtpPath,
-    matcher: GlobMatcher,
+    matcher: Regex,
 }
 
 impl Pattern {
@@ -21,21 +27,63 @@ impl Pattern {
         if !name.contains(['*', '?', '[']) {
             return None;
         }
-        // Braces are letters to FTP's `ls`.
-        let literal_braces = name.replace('{', "[{]").replace('}', "[}]");
-        let glob = GlobBuilder::new(&literal_braces)
-            .literal_separator(true)
-            .build()
-            .ok()?;
         Some(Self {
             directory: path.parent(),
-            matcher: glob.compile_matcher(),
+            matcher: Regex::new(&expression(name)?).ok()?,
         })
     }
 
     pub(super) fn matches(&self, name: &str) -> bool {
         self.matcher.is_match(name)
     }
+}
+
+/// The regular expression for a pattern; `None` for what is broken, and so just a name.
+fn expression(pattern: &str) -> Option<String> {
+    let mut rest = pattern.chars().peekable();
+    let mut expression = r"(?s)\A".to_owned();
+    while let Some(letter) = rest.next() {
+        match letter {
+            '*' => expression.push_str(".*"),
+            '?' => expression.push('.'),
+            '[' => expression.push_str(&class(&mut rest)?),
+            '\\' => expression.push_str(&literal(rest.next()?)),
+            letter => expression.push_str(&literal(letter)),
+        }
+    }
+    expression.push_str(r"\z");
+    Some(expression)
+}
+
+/// What follows a `[`: a `]` that comes first is one of the letters, and so is a hyphen at the end.
+fn class(rest: &mut Peekable<Chars<'_>>) -> Option<String> {
+    let mut class = "[".to_owned();
+    if rest.next_if(|next| matches!(next, '!' | '^')).is_some() {
+        class.push('^');
+    }
+    let mut is_empty = true;
+    loop {
+        let first = rest.next()?;
+        if first == ']' && !is_empty {
+            class.push(']');
+            return Some(class);
+        }
+        is_empty = false;
+        class.push_str(&literal(first));
+        let mut ahead = rest.clone();
+        if ahead.next() == Some('-')
+            && let Some(last) = ahead.next().filter(|last| *last != ']')
+        {
+            *rest = ahead;
+            class.push('-');
+            class.push_str(&literal(last));
+        }
+    }
+}
+
+/// A letter that means itself.
+fn literal(letter: char) -> String {
+    escape(letter.encode_utf8(&mut [0; 4]))
 }
 
 #[cfg(test)]
@@ -57,6 +105,35 @@ mod tests {
         assert!(pattern("[a-c]*").unwrap().matches("beta"));
         assert!(pattern("*{x}").unwrap().matches("a{x}"));
         assert!(pattern("*.*").unwrap().matches("a b.txt"));
+    }
+
+    /// Found by the fuzzer: `?` was one byte.
+    #[test]
+    fn letters_are_characters() {
+        assert!(pattern("m?ller.*").unwrap().matches("müller.txt"));
+        assert!(pattern("[äö]l").unwrap().matches("öl"));
+        assert!(!pattern("[äö]l").unwrap().matches("ül"));
+        assert!(pattern("[!a]*").unwrap().matches("日本"));
+    }
+
+    #[test]
+    fn classes_and_escapes_as_shells_have_them() {
+        for (name, yes, no) in [
+            ("[]a]", "]", "b"),
+            ("[a-]", "-", "b"),
+            ("[!]]", "a", "]"),
+            ("[^a-c]", "d", "b"),
+            (r"a\*", "a*", "ab"),
+            (r"[\]", "\\", "]"),
+            ("*.+", "a.+", "a.b"),
+            ("[a&&b]", "&", "c"),
+        ] {
+            let pattern = pattern(name).unwrap();
+            assert!(pattern.matches(yes) && !pattern.matches(no), "{name}");
+        }
+        for broken in ["a[", "a[]", "[z-a]", r"*\"] {
+            assert!(pattern(broken).is_none(), "{broken}");
+        }
     }
 
     #[test]

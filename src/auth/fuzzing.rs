@@ -1,0 +1,45 @@
+//! The users file, as an operator may have written it.
+
+use crate::config::ByteSize;
+use crate::session::FtpPath;
+
+use super::table::UserTable;
+
+/// Reads a users file.
+///
+/// # Panics
+/// When a promise is broken.
+pub fn users(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    match UserTable::parse(text) {
+        Ok(table) => table.users().for_each(|user| {
+            assert!((1..=128).contains(&user.name.chars().count()));
+            assert!(!user.name.contains(char::is_control));
+            let home = FtpPath::root().resolve(&user.home);
+            assert!(home.is_ok_and(|home| home.as_str() == user.home) || user.home.len() > 1024);
+            let rates = [user.allowance.upload_rate, user.allowance.download_rate];
+            let allowed = |rate: &ByteSize| ByteSize::RATES.contains(rate);
+            assert!(rates.iter().flatten().all(allowed));
+            assert_ne!(user.allowance.max_sessions, Some(0));
+        }),
+        Err(errors) => {
+            assert!(!errors.faults().is_empty());
+            for fault in errors.faults() {
+                let line = fault.to_string();
+                assert!(!line.contains(char::is_control), "{line:?}");
+                let found = line
+                    .rsplit_once("; allowed: ")
+                    .map_or("", |(found, _)| found);
+                assert!(!found.is_empty() && !shows_a_secret(found), "{line}");
+            }
+        }
+    }
+}
+
+/// Whether anything follows the `$` that a hash begins with.
+fn shows_a_secret(line: &str) -> bool {
+    let mut after = line.split('$').skip(1);
+    after.any(|rest| !rest.starts_with(['"', '…', '`']))
+}
