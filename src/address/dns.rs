@@ -1,8 +1,9 @@
-//! Looks a name up, again and again.
+//! Looks names up, again and again.
 //!
 //! By the system's own resolver: it reads `/etc/hosts`, `nsswitch.conf` and the search list as every
 //! other program on the machine does, which no library does in full.
 
+use std::future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, ToSocketAddrs};
 use std::sync::Arc;
@@ -43,47 +44,91 @@ impl Resolver for SystemResolver {
     }
 }
 
-/// The addresses of a name that a 227 has room for: at least one.
-pub(super) async fn ipv4_addresses(
-    resolver: &impl Resolver,
-    name: &str,
-) -> io::Result<Vec<Ipv4Addr>> {
-    let mut addresses = Vec::new();
-    for address in resolver.lookup(name).await? {
-        match address.to_canonical() {
-            IpAddr::V4(address) if !addresses.contains(&address) => addresses.push(address),
-            IpAddr::V4(_) | IpAddr::V6(_) => {}
-        }
-    }
-    if addresses.is_empty() {
-        return Err(io::Error::other("it has no IPv4 address"));
-    }
-    Ok(addresses)
+/// What has an address for a 227: some, and names of more.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Names {
+    pub(super) addresses: Vec<Ipv4Addr>,
+    pub(super) names: Vec<String>,
 }
 
-/// Looks the name up now and after every `interval`; after a failure sooner.
+impl Names {
+    /// One name alone.
+    pub(super) fn one(name: &str) -> Self {
+        Self {
+            addresses: Vec::new(),
+            names: vec![name.to_owned()],
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.addresses.is_empty() && self.names.is_empty()
+    }
+
+    /// All addresses, the names looked up: at least one.
+    pub(super) async fn addresses(&self, resolver: &impl Resolver) -> io::Result<Vec<Ipv4Addr>> {
+        let mut addresses = self.addresses.clone();
+        for name in &self.names {
+            for address in resolver.lookup(name).await? {
+                match address.to_canonical() {
+                    IpAddr::V4(address) if !addresses.contains(&address) => addresses.push(address),
+                    IpAddr::V4(_) | IpAddr::V6(_) => {}
+                }
+            }
+        }
+        if addresses.is_empty() {
+            return Err(io::Error::other("it has no IPv4 address"));
+        }
+        Ok(addresses)
+    }
+}
+
+/// Looks the names up now and after every `interval`; after a failure sooner.
 pub(super) async fn keep_up_to_date(
     known: Arc<Known>,
+    names: Names,
     resolver: impl Resolver,
     interval: Duration,
 ) {
-    let name = known.source().trim_start_matches("dns:").to_owned();
-    let mut retry = RETRY;
+    let mut retry = Retry::up_to(interval);
     loop {
-        let wait = match ipv4_addresses(&resolver, &name).await {
+        match names.addresses(&resolver).await {
             Ok(addresses) => {
                 known.learn(addresses);
-                retry = RETRY;
-                interval
+                if names.names.is_empty() {
+                    // Nothing can have changed.
+                    return future::pending().await;
+                }
+                retry = Retry::up_to(interval);
+                tokio::time::sleep(interval).await;
             }
             Err(error) => {
                 known.fail(&error.to_string());
-                let wait = retry.min(interval);
-                retry = wait * 2;
-                wait
+                retry.wait().await;
             }
-        };
-        tokio::time::sleep(wait).await;
+        }
+    }
+}
+
+/// Waits that grow with each failure.
+#[derive(Debug)]
+pub(super) struct Retry {
+    next: Duration,
+    most: Duration,
+}
+
+impl Retry {
+    /// From a second on.
+    pub(super) fn up_to(most: Duration) -> Self {
+        Self {
+            next: RETRY.min(most),
+            most,
+        }
+    }
+
+    pub(super) async fn wait(&mut self) {
+        let now = self.next;
+        self.next = (now * 2).min(self.most);
+        tokio::time::sleep(now).await;
     }
 }
 
@@ -137,7 +182,10 @@ mod tests {
         let source = PassiveAddress::Dns("ftp.example.com".to_owned());
         let metrics = Arc::new(Metrics::new().unwrap());
         let known = Arc::new(Known::nothing(&source, &metrics));
-        let refreshing = keep_up_to_date(Arc::clone(&known), Arc::clone(script), INTERVAL);
+        let refreshing = {
+            let names = Names::one("ftp.example.com");
+            keep_up_to_date(Arc::clone(&known), names, Arc::clone(script), INTERVAL)
+        };
         let limit = Duration::from_secs(seconds);
         assert!(tokio::time::timeout(limit, refreshing).await.is_err());
         known
@@ -180,13 +228,14 @@ mod tests {
     #[tokio::test]
     async fn a_name_without_ipv4_is_no_answer() {
         let script = script(&[Some(&["2001:db8::1"])]);
-        let error = ipv4_addresses(&script, "ftp.example.com").await;
+        let error = Names::one("ftp.example.com").addresses(&script).await;
         assert!(error.is_err_and(|error| error.to_string().contains("no IPv4")));
     }
 
     #[tokio::test]
     async fn the_system_knows_its_own_name() {
-        let addresses = ipv4_addresses(&SystemResolver, "localhost").await.unwrap();
+        let names = Names::one("localhost");
+        let addresses = names.addresses(&SystemResolver).await.unwrap();
         assert!(addresses.iter().all(Ipv4Addr::is_loopback), "{addresses:?}");
     }
 }

@@ -14,7 +14,7 @@ use crate::telemetry::Metrics;
 /// What is known of one name; see the module.
 pub(super) struct Known {
     /// As the configuration spells it.
-    source: String,
+    source: PassiveAddress,
     metrics: Arc<Metrics>,
     state: RwLock<State>,
 }
@@ -31,7 +31,7 @@ impl Known {
     /// Nothing is known yet.
     pub(super) fn nothing(source: &PassiveAddress, metrics: &Arc<Metrics>) -> Self {
         let known = Self {
-            source: source.to_string(),
+            source: source.clone(),
             metrics: Arc::clone(metrics),
             state: RwLock::default(),
         };
@@ -39,8 +39,8 @@ impl Known {
         known
     }
 
-    /// As the configuration spells it.
-    pub(super) fn source(&self) -> &str {
+    /// What it is that is known, or not yet.
+    pub(super) fn source(&self) -> &PassiveAddress {
         &self.source
     }
 
@@ -71,12 +71,12 @@ impl Known {
         self.count("answered");
         let source = &self.source;
         match before {
-            None => tracing::info!(source, %address, all, "the address for PASV is known"),
+            None => tracing::info!(%source, %address, all, "the address for PASV is known"),
             Some(before) if before != address => {
-                tracing::info!(source, %address, all, %before, "the address for PASV has changed");
+                tracing::info!(%source, %address, all, %before, "the address for PASV has changed");
             }
             Some(_) if trouble.is_some() => {
-                tracing::info!(source, %address, all, "the address for PASV could be looked up again");
+                tracing::info!(%source, %address, all, "the address for PASV could be looked up again");
             }
             Some(_) => {}
         }
@@ -96,14 +96,14 @@ impl Known {
         let source = &self.source;
         if let Some(kept) = kept {
             tracing::warn!(
-                source,
+                %source,
                 error = trouble,
                 %kept,
                 "can't look up the address for PASV; the last one is kept"
             );
         } else {
             tracing::warn!(
-                source,
+                %source,
                 error = trouble,
                 "can't look up the address for PASV; clients get 425, EPSV works"
             );
@@ -113,7 +113,7 @@ impl Known {
     fn is_known(&self, known: bool) {
         let gauges = &self.metrics.passive_address_known;
         gauges
-            .with_label_values(&[&self.source])
+            .with_label_values(&[&self.source.to_string()])
             .set(i64::from(known));
     }
 

@@ -12,9 +12,11 @@
 
 mod dns;
 mod known;
+mod service;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,8 +28,9 @@ use thiserror::Error;
 use crate::config::{Passive, PassiveAddress};
 use crate::telemetry::Metrics;
 
-use dns::{SystemResolver, ipv4_addresses, keep_up_to_date};
+use dns::{Names, SystemResolver, keep_up_to_date};
 use known::Known;
+use service::ServiceName;
 
 /// Why there is no address to advertise. The text may be shown to the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -89,9 +92,7 @@ impl AddressBook {
         watched.sort_by_key(Arc::as_ptr);
         watched.dedup_by_key(|known| Arc::as_ptr(known));
         let interval = self.refresh_interval;
-        let each = watched
-            .into_iter()
-            .map(move |known| keep_up_to_date(known, SystemResolver, interval));
+        let each = watched.into_iter().map(move |known| keep(known, interval));
         async move {
             join_all(each).await;
         }
@@ -135,7 +136,6 @@ impl Source {
         match address {
             PassiveAddress::Connection => Self::given(Self::Connection, address, metrics),
             PassiveAddress::Ip(ip) => Self::given(Self::Fixed(*ip), address, metrics),
-            // A Service is refused by the configuration; until it can be watched, it is never known.
             PassiveAddress::Dns(_) | PassiveAddress::Service { .. } => {
                 Self::Watched(Arc::new(Known::nothing(address, metrics)))
             }
@@ -157,23 +157,43 @@ impl Source {
     }
 }
 
-/// Looks every name up once, for `bucketferry check`: what each stands for, or why that is not known.
+/// Keeps one source up to date; without an end.
+async fn keep(known: Arc<Known>, interval: Duration) {
+    match known.source().clone() {
+        PassiveAddress::Connection | PassiveAddress::Ip(_) => {}
+        PassiveAddress::Dns(name) => {
+            keep_up_to_date(known, Names::one(&name), SystemResolver, interval).await;
+        }
+        PassiveAddress::Service { namespace, name } => {
+            let service = ServiceName { namespace, name };
+            service::follow(known, service, SystemResolver, interval).await;
+        }
+    }
+}
+
+/// Asks for everything once, for `bucketferry check`: what each stands for, or why that is not known.
 pub async fn try_names(passive: &Passive) -> Vec<Result<String, String>> {
     let overrides = passive.overrides.iter().map(|(_, address)| address);
-    let mut names: Vec<_> = std::iter::once(&passive.address)
-        .chain(overrides)
-        .filter_map(|address| match address {
-            PassiveAddress::Dns(name) => Some(name),
-            _ => None,
-        })
-        .collect();
-    names.sort();
-    names.dedup();
+    let mut sources: Vec<_> = std::iter::once(&passive.address).chain(overrides).collect();
+    sources.sort();
+    sources.dedup();
     let mut answers = Vec::new();
-    for name in names {
-        answers.push(match ipv4_addresses(&SystemResolver, name).await {
-            Ok(addresses) => Ok(format!("dns:{name} is {}.", known::listed(&addresses))),
-            Err(error) => Err(format!("passive.address: dns:{name}: {error}")),
+    for source in sources {
+        let found = match source {
+            PassiveAddress::Connection | PassiveAddress::Ip(_) => continue,
+            PassiveAddress::Dns(name) => Ok(Names::one(name)),
+            PassiveAddress::Service { namespace, name } => {
+                let (namespace, name) = (namespace.clone(), name.clone());
+                ServiceName { namespace, name }.look().await
+            }
+        };
+        let found = match found {
+            Ok(names) => names.addresses(&SystemResolver).await,
+            Err(trouble) => Err(io::Error::other(trouble)),
+        };
+        answers.push(match found {
+            Ok(addresses) => Ok(format!("{source} is {}.", known::listed(&addresses))),
+            Err(error) => Err(format!("passive.address: {source}: {error}")),
         });
     }
     answers

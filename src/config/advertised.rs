@@ -111,15 +111,12 @@ impl fmt::Display for PassiveAddress {
 
 impl Setting for PassiveAddress {
     fn allowed() -> String {
-        "`connection`, an IPv4 address that clients can reach, or `dns:NAME`".to_owned()
+        "`connection`, an IPv4 address that clients can reach, `dns:NAME`, or `service:NAMESPACE/NAME`"
+            .to_owned()
     }
 
     fn parse(value: &Value) -> Result<Self, String> {
         match Self::from_text(text(value)?) {
-            Ok(Self::Service { .. }) => Err(format!(
-                "{} (this version can't look at Services of Kubernetes yet)",
-                found(value)
-            )),
             Ok(address) => Ok(address),
             Err(Some(reason)) => Err(format!("{} ({reason})", found(value))),
             Err(None) => Err(found(value)),
@@ -272,9 +269,10 @@ mod tests {
 
     #[test]
     fn a_service_is_named_with_its_namespace() {
-        let service = PassiveAddress::from_text("service:ftp/gateway-0").unwrap();
+        let service = parse("service:ftp/gateway-0").unwrap();
         assert_eq!(service.to_string(), "service:ftp/gateway-0");
-        assert!(parse("service:ftp/gateway").is_err_and(|error| error.contains("can't look")));
+        let refused = overrides("10.0.0.0/8=service:ftp/gateway-0");
+        assert!(refused.is_err_and(|error| error.contains("not for a network")));
         for text in [
             "ftp", "ftp/", "/ftp", "ftp/-a", "ftp/A", "ftp/a/b", "ftp/a.b",
         ] {

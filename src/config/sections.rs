@@ -147,9 +147,11 @@ settings! {
         /// control connection came to, which is right wherever no address is translated on the way.
         /// `dns:NAME` is what that name stands for, looked up in the background as often as
         /// `passive.refresh_interval` says: if the address of the control connection is among its
-        /// addresses, that one, else always the same one as long as the name has it. Until a name is
-        /// known, `PASV` is answered with 425. `EPSV` works with any of them: its answer holds no
-        /// address.
+        /// addresses, that one, else always the same one as long as the name has it.
+        /// `service:NAMESPACE/NAME` is what the load balancer of that Kubernetes Service has been
+        /// given, an address or a name, followed as it changes; that takes the rights to `get` and
+        /// to `watch` this one Service. Until an address is known, `PASV` is answered with 425. `EPSV`
+        /// works with any of them: its answer holds no address.
         ///
         /// Change it when clients reach the server through NAT or a load balancer: to the address
         /// that they see.
@@ -164,7 +166,9 @@ settings! {
         overrides: AddressOverrides = AddressOverrides::default(),
 
         /// The time between two looks at what names in `passive.address` and `passive.overrides` stand
-        /// for. After a look that failed, the next comes sooner, and what was known before is kept.
+        /// for. After a look that failed, the next comes sooner, and what was known before is kept. A
+        /// Service is watched, and tells of changes by itself; only an API server that does not answer
+        /// is asked again after this time at the latest.
         ///
         /// Change it when such a name changes often, or when your name servers should be left alone.
         refresh_interval: Duration where REFRESH = Duration::from_secs(30),

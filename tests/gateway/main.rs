@@ -36,6 +36,7 @@ mod proxy_protocol;
 mod renames;
 mod replies;
 mod resume;
+mod service;
 mod slow_store;
 mod tls;
 mod transfers;

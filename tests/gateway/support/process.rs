@@ -81,7 +81,11 @@ impl Process {
         Self::serve_by(command, store, settings).await
     }
 
-    async fn serve_by(mut command: Command, store: &Store, settings: &[(&str, &str)]) -> Self {
+    pub(crate) async fn serve_by(
+        mut command: Command,
+        store: &Store,
+        settings: &[(&str, &str)],
+    ) -> Self {
         command.args(["serve", "--user", "ferry:secret", "--passive-ports", "0"]);
         command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
         let given = settings
