@@ -83,7 +83,7 @@ $(CHART_VENV)/ready: helm/tests/requirements.txt
 	$(PYTHON) -m venv $(CHART_VENV)
 	$(CHART_VENV)/bin/pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@
-FUZZ_TARGETS := command path pattern users config
+FUZZ_TARGETS := command proxy path pattern users config
 FUZZ_SECONDS ?= 30
 # What the fuzzer finds out stays out of the seeds in fuzz/corpus.
 fuzz_run = mkdir -p $(TARGET)/fuzz/corpus/$(1) && cd fuzz && CARGO_TARGET_DIR=$(abspath $(TARGET))/fuzz \
@@ -99,6 +99,7 @@ $(FUZZ_TARGETS:%=fuzz-%): fuzz-%:
 .PHONY: fuzz-long
 fuzz-long: ## The same, ten million executions each, or a million of those that read TOML (hours)
 	$(call fuzz_run,command,-runs=10000000)
+	$(call fuzz_run,proxy,-runs=10000000)
 	$(call fuzz_run,path,-runs=10000000)
 	$(call fuzz_run,pattern,-runs=10000000)
 	$(call fuzz_run,users,-runs=1000000)

@@ -6,7 +6,7 @@
 
 pub use crate::auth::fuzzing::users;
 pub use crate::config::fuzzing::config;
-pub use crate::edge::fuzzing::command;
+pub use crate::edge::fuzzing::{command, proxy};
 pub use crate::storage::fuzzing::{path, pattern};
 
 #[cfg(test)]
@@ -31,6 +31,7 @@ mod tests {
         replay("command", super::command);
         replay("config", super::config);
         replay("path", super::path);
+        replay("proxy", super::proxy);
         replay("pattern", super::pattern);
         replay("users", super::users);
     }

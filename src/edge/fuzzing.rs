@@ -9,6 +9,8 @@ use tokio::io::{AsyncRead, ReadBuf, join, sink};
 
 use super::command::{Argument, Command, ParseError, VERBS};
 use super::connection::{Connection, Line, Lost, MAX_FLOOD, MAX_LINE};
+pub use super::proxy_protocol::proxy;
+use super::proxy_protocol::{looks_like_one, may_become_one};
 
 /// Reads lines, and the command in each. The first byte says in which pieces the rest arrives.
 ///
@@ -18,6 +20,10 @@ pub fn command(data: &[u8]) {
     let Some((size, bytes)) = data.split_first() else {
         return;
     };
+    if looks_like_one(bytes) || may_become_one(bytes) {
+        // That is refused, or waited for; see `proxy`.
+        return;
+    }
     let whole = lines(bytes, usize::MAX);
     let pieces = lines(bytes, usize::from(*size).max(1));
     assert_eq!(whole, pieces, "it matters in which pieces lines arrive");

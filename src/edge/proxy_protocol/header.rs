@@ -217,6 +217,39 @@ fn invalid(why: impl Display) -> HeaderError {
     HeaderError::Invalid(why.to_string())
 }
 
+/// Reads a header, as it would be read of a proxy whose bytes come one by one.
+///
+/// # Panics
+/// When a promise is broken.
+#[cfg(any(fuzzing, test))]
+pub fn proxy(bytes: &[u8]) {
+    let whole = length(bytes);
+    for end in 0..bytes.len() {
+        // What is known of the length never changes, and nothing is taken that could be the client's.
+        match (length(&bytes[..end]), &whole) {
+            (Ok(Some(early)), whole) => {
+                let late = whole.as_ref().ok().copied().flatten();
+                assert_eq!(Some(early), late);
+            }
+            (Err(_), whole) => assert!(whole.is_err(), "refused, and then not"),
+            (Ok(None), _) => {}
+        }
+    }
+    let begins = looks_like_one(bytes) || may_become_one(bytes) || TEXT.starts_with(bytes);
+    assert_eq!(begins, !matches!(whole, Err(HeaderError::Missing)));
+    let Ok(Some(header)) = whole.map(|length| length.and_then(|length| bytes.get(..length))) else {
+        return;
+    };
+    assert!(header.len() <= MAX_BINARY && looks_like_one(header));
+    if header.starts_with(TEXT) {
+        assert!(header.ends_with(b"\n") && header.len() <= MAX_TEXT);
+    }
+    if let Ok(Header::Client { source, .. }) = parse(header) {
+        let ip = source.ip();
+        assert_eq!(ip, ip.to_canonical(), "IPv4 in the guise of IPv6");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;

@@ -12,6 +12,8 @@ mod header;
 mod knock;
 mod late;
 
+#[cfg(any(fuzzing, test))]
+pub use header::proxy;
 pub(super) use header::{looks_like_one, may_become_one};
 pub(super) use knock::{Knock, Says, knock};
 pub(super) use late::{DataSocket, LateHeader};
