@@ -141,7 +141,11 @@ fn check(settings: &Settings, offline: bool) -> Result<(), Failure> {
     let config = load(settings)?;
     let mut faults = Vec::new();
     match users(settings, &config) {
-        Ok((users, _)) => faults.extend(never_in(&config, &users)),
+        Ok((users, _)) => {
+            for fault in never_in(&config, &users) {
+                println!("Warning: {fault}");
+            }
+        }
         Err(Failure::Config(report)) => faults.push(report),
         Err(other) => return Err(other),
     }
