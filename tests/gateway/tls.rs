@@ -206,41 +206,6 @@ async fn a_user_can_be_stricter_than_the_gateway() {
     upload(&mut client, &connector, "a", b"abc").await;
 }
 
-/// Whatever sets up the connection, and whatever is transferred.
-#[tokio::test]
-async fn no_data_crosses_in_clear_where_all_is_required() {
-    let authority = Authority::new();
-    let gateway = Gateway::encrypted(Store::s3(), &authority, &[("tls.require", "all")]);
-    gateway.store.put("secret.txt", b"secret");
-    let connector = authority.connector(Hello::default());
-    let (client, _) = Client::connect(gateway.address()).await;
-    let mut client = client.secure(&connector).await;
-    client.login("ferry", "secret").await;
-    for command in [
-        "RETR secret.txt",
-        "STOR b",
-        "STOU",
-        "APPE b",
-        "LIST",
-        "NLST",
-        "MLSD",
-    ] {
-        for extended in [false, true] {
-            let address = if extended {
-                client.epsv().await
-            } else {
-                client.pasv().await
-            };
-            let mut data = TcpStream::connect(address).await.unwrap();
-            client.expect(command, 521).await;
-            let mut bytes = Vec::new();
-            let _ = data.read_to_end(&mut bytes).await;
-            assert_eq!(bytes, b"", "{command}");
-        }
-    }
-    assert_eq!(gateway.store.keys(), ["secret.txt"]);
-}
-
 #[tokio::test]
 async fn an_upload_that_ends_without_the_word_of_tls_is_not_stored() {
     let authority = Authority::new();
