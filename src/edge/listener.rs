@@ -304,3 +304,19 @@ pub(super) fn unmapped(address: SocketAddr) -> SocketAddr {
         IpAddr::V6(_) => address,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ipv4_is_unmapped_and_a_scope_is_kept() {
+        let address = |text: &str| text.parse::<SocketAddr>().unwrap();
+        assert_eq!(
+            unmapped(address("[::ffff:192.0.2.1]:21")),
+            address("192.0.2.1:21")
+        );
+        let link_local = address("[fe80::1%2]:21");
+        assert_eq!(unmapped(link_local), link_local);
+    }
+}

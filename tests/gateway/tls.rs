@@ -350,6 +350,24 @@ async fn where_reuse_is_required_only_the_own_session_is_taken() {
     }
 }
 
+/// What the gateway remembers for clients without tickets is not written anew when it was used.
+#[tokio::test]
+async fn where_reuse_is_required_clients_without_tickets_have_more_than_one_session() {
+    let authority = Authority::new();
+    let settings = [("tls.require_session_reuse", "true")];
+    let gateway = Gateway::encrypted(Store::s3(), &authority, &settings);
+    let connector = authority.connector(Hello {
+        without_tickets: true,
+        ..TLS12
+    });
+    for _ in 0..3 {
+        let mut client = private(&gateway, &connector).await;
+        upload(&mut client, &connector, "a", b"abc").await;
+        assert_eq!(fetch(&mut client, &connector, "RETR a").await, b"abc");
+        client.expect("QUIT", 221).await;
+    }
+}
+
 #[tokio::test]
 async fn a_certificate_can_be_the_login() {
     let authority = Authority::new();

@@ -7,7 +7,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyPair,
 };
-use rustls::client::Resumption;
+use rustls::client::{Resumption, Tls12Resumption};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -30,6 +30,8 @@ pub(crate) struct Hello {
     pub(crate) versions: &'static [&'static SupportedProtocolVersion],
     pub(crate) alpn: &'static [&'static [u8]],
     pub(crate) resumes: bool,
+    /// As old clients of TLS 1.2 do: by the session's id.
+    pub(crate) without_tickets: bool,
     pub(crate) certificate: Option<(String, String)>,
 }
 
@@ -39,6 +41,7 @@ impl Default for Hello {
             versions: rustls::DEFAULT_VERSIONS,
             alpn: &[],
             resumes: true,
+            without_tickets: false,
             certificate: None,
         }
     }
@@ -48,6 +51,7 @@ pub(crate) const TLS12: Hello = Hello {
     versions: &[&rustls::version::TLS12],
     alpn: &[],
     resumes: true,
+    without_tickets: false,
     certificate: None,
 };
 
@@ -131,6 +135,10 @@ impl Authority {
         config.alpn_protocols = hello.alpn.iter().map(|name| name.to_vec()).collect();
         if !hello.resumes {
             config.resumption = Resumption::disabled();
+        }
+        if hello.without_tickets {
+            let resumption = Resumption::in_memory_sessions(10);
+            config.resumption = resumption.tls12_resumption(Tls12Resumption::SessionIdOnly);
         }
         TlsConnector::from(Arc::new(config))
     }
