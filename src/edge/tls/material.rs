@@ -42,14 +42,14 @@ pub enum TlsError {
     #[error("tls.client_auth: set tls.client_ca to the authorities whose certificates are taken")]
     NoAuthority,
     /// A file can't be read.
-    #[error("{setting}: can't read {}: {source}", path.display())]
+    #[error("{setting}: can't read {}: {reason}", path.display())]
     Read {
         /// The setting that names it.
         setting: &'static str,
         /// The file.
         path: PathBuf,
         /// What the system said.
-        source: io::Error,
+        reason: io::Error,
     },
     /// A file does not hold what it should.
     #[error("{setting}: {}: {found}", path.display())]
@@ -273,10 +273,10 @@ fn tickets(purpose: Purpose) -> usize {
 }
 
 fn read(setting: &'static str, path: &Path) -> Result<Vec<u8>, TlsError> {
-    fs::read(path).map_err(|source| TlsError::Read {
+    fs::read(path).map_err(|reason| TlsError::Read {
         setting,
         path: path.to_owned(),
-        source,
+        reason,
     })
 }
 
