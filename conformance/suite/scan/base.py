@@ -18,6 +18,10 @@ class ScanError(Exception):
     """The scan has not looked at what it should."""
 
 
+class MissedError(ScanError):
+    """What was recorded has a gap: that says nothing of the gateway, so it is done again."""
+
+
 @dataclass(frozen=True)
 class Target:
     """A gateway with TLS, and a folder for whatever the scan writes."""

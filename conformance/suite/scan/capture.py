@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from suite.scan.base import ScanError
+from suite.scan.base import MissedError, ScanError
 
 WITHIN = 20.0
 
@@ -32,12 +32,26 @@ class Stream:
     first: int
     """The sequence number of its first byte."""
     data: bytearray = field(default_factory=bytearray)
+    ahead: dict[int, bytes] = field(default_factory=dict)
+    """Payloads that the kernel has shown before those that they follow: two processors send, and
+    each hands over what it has sent."""
 
     def add(self, sequence: int, payload: bytes) -> None:
         at = (sequence - self.first) % 2**32
         if at > len(self.data):
-            raise ScanError(f"tcpdump has missed bytes from {self.source} to {self.destination}")
+            self.ahead[at] = payload
+            return
         self.data[at:at + len(payload)] = payload
+        for later in sorted(self.ahead):
+            if later > len(self.data):
+                break
+            payload = self.ahead.pop(later)
+            self.data[later:later + len(payload)] = payload
+
+    def expect_whole(self) -> None:
+        if self.ahead:
+            raise MissedError(f"tcpdump has missed bytes from {self.source} to {self.destination}: "
+                              f"{len(self.data)} are there, others from {min(self.ahead)} on")
 
 
 class Capture:
@@ -69,7 +83,7 @@ class Capture:
     def __exit__(self, *_: object) -> None:
         self._end()
         if not any(line.startswith("0 packets dropped by kernel") for line in self.said):
-            raise ScanError(f"tcpdump has missed packets: {self.said}")
+            raise MissedError(f"tcpdump has missed packets: {self.said}")
 
     def wait_until_heard(self, last: bytes) -> None:
         self._wait_for(f"heard {last!r}", lambda: last in self.file.read_bytes())
@@ -98,6 +112,8 @@ def read_streams(capture: bytes) -> list[Stream]:
     current: dict[tuple[int, int], Stream] = {}
     for frame in frames(capture):
         add_segment(frame, current, done)
+    for stream in done:
+        stream.expect_whole()
     return done
 
 
@@ -124,7 +140,7 @@ def add_segment(frame: bytes, current: dict[tuple[int, int], Stream], done: list
         done.append(current[source, destination])
     elif payload:
         if (source, destination) not in current:
-            raise ScanError("tcpdump has missed a SYN")
+            raise MissedError("tcpdump has missed a SYN")
         current[source, destination].add(sequence, payload)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from suite.certificate import Certificate, CertificateError
 from suite.gateway import Gateway, GatewayError, binary
 from suite.scan import eavesdrop, handshakes, nmap, sslscan, testssl
-from suite.scan.base import ACTIVE, Outcome, Scan, Target
+from suite.scan.base import ACTIVE, MissedError, Outcome, Scan, Target
 
 SCANS: list[Scan] = [*testssl.SCANS, *sslscan.SCANS, *nmap.SCANS, *handshakes.SCANS]
 """The slowest first: they run side by side."""
@@ -23,6 +23,9 @@ LISTENING = {
     "heard, require = all": eavesdrop.all_hidden,
 }
 """Each with a gateway of its own."""
+
+HEARINGS = 3
+"""How often it is listened to, at most, if each of the captures has gaps."""
 
 
 @dataclass
@@ -77,10 +80,19 @@ def try_listening(name: str, listen: Callable[[Path], Outcome], home: Path) -> R
     home.mkdir()
     started = time.monotonic()
     try:
-        outcome = listen(home)
+        outcome = hear(listen, home)
     except Exception as error:  # whatever went wrong is the result of this scan
         return failed(name, started, error)
     return Result(name, time.monotonic() - started, outcome.looked_at, outcome.findings)
+
+
+def hear(listen: Callable[[Path], Outcome], home: Path) -> Outcome:
+    for hearing in range(1, HEARINGS):
+        try:
+            return listen(home / str(hearing))
+        except MissedError as error:
+            print(f"heard again: {error}", flush=True)
+    return listen(home / str(HEARINGS))
 
 
 def try_scanners(scans: list[Scan], home: Path) -> Iterator[Result]:
