@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::known::Known;
+use crate::config::can_be_reached;
+
+use super::known::{Known, Part};
 
 /// The wait after the first failed look; each that follows doubles it.
 const RETRY: Duration = Duration::from_secs(1);
@@ -45,7 +47,7 @@ impl Resolver for SystemResolver {
 }
 
 /// What has an address for a 227: some, and names of more.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Names {
     pub(super) addresses: Vec<Ipv4Addr>,
     pub(super) names: Vec<String>,
@@ -64,22 +66,39 @@ impl Names {
         self.addresses.is_empty() && self.names.is_empty()
     }
 
-    /// All addresses, the names looked up: at least one.
+    /// All addresses that a client can be told, the names looked up: at least one. A name that can't be
+    /// looked up counts only if it leaves nothing.
     pub(super) async fn addresses(&self, resolver: &impl Resolver) -> io::Result<Vec<Ipv4Addr>> {
-        let mut addresses = self.addresses.clone();
+        let mut found: Vec<_> = self.addresses.iter().copied().map(IpAddr::V4).collect();
+        let mut failure = None;
         for name in &self.names {
-            for address in resolver.lookup(name).await? {
-                match address.to_canonical() {
-                    IpAddr::V4(address) if !addresses.contains(&address) => addresses.push(address),
-                    IpAddr::V4(_) | IpAddr::V6(_) => {}
+            match resolver.lookup(name).await {
+                Ok(more) => found.extend(more),
+                Err(error) => failure = Some(error),
+            }
+        }
+        let mut addresses = Vec::new();
+        for address in &found {
+            match address.to_canonical() {
+                IpAddr::V4(address) if can_be_reached(address) && !addresses.contains(&address) => {
+                    addresses.push(address);
                 }
+                IpAddr::V4(_) | IpAddr::V6(_) => {}
             }
         }
         if addresses.is_empty() {
-            return Err(io::Error::other("it has no IPv4 address"));
+            return Err(failure.unwrap_or_else(|| no_address(&found)));
         }
         Ok(addresses)
     }
+}
+
+fn no_address(found: &[IpAddr]) -> io::Error {
+    let found: Vec<_> = found.iter().map(IpAddr::to_string).collect();
+    io::Error::other(format!(
+        "it has no IPv4 address that clients could reach, only: {}",
+        found.join(", ")
+    ))
 }
 
 /// Looks the names up now and after every `interval`; after a failure sooner.
@@ -98,11 +117,11 @@ pub(super) async fn keep_up_to_date(
                     // Nothing can have changed.
                     return future::pending().await;
                 }
-                retry = Retry::up_to(interval);
+                retry.reset();
                 tokio::time::sleep(interval).await;
             }
             Err(error) => {
-                known.fail(&error.to_string());
+                known.fail(Part::Names, &error.to_string());
                 retry.wait().await;
             }
         }
@@ -123,6 +142,11 @@ impl Retry {
             next: RETRY.min(most),
             most,
         }
+    }
+
+    /// Something went well: the next wait is short again.
+    pub(super) fn reset(&mut self) {
+        self.next = RETRY.min(self.most);
     }
 
     pub(super) async fn wait(&mut self) {
@@ -230,6 +254,35 @@ mod tests {
         let script = script(&[Some(&["2001:db8::1"])]);
         let error = Names::one("ftp.example.com").addresses(&script).await;
         assert!(error.is_err_and(|error| error.to_string().contains("no IPv4")));
+    }
+
+    #[tokio::test]
+    async fn addresses_that_nobody_can_reach_are_no_answer() {
+        let one = script(&[Some(&["0.0.0.0", "255.255.255.255", "224.0.0.1"])]);
+        let error = Names::one("ftp.example.com").addresses(&one).await;
+        assert!(error.is_err_and(|error| error.to_string().contains("only: 0.0.0.0, 255")));
+        let some = script(&[Some(&["0.0.0.0", "203.0.113.1"])]);
+        let found = Names::one("ftp.example.com").addresses(&some).await;
+        assert_eq!(found.unwrap(), [Ipv4Addr::new(203, 0, 113, 1)]);
+    }
+
+    #[tokio::test]
+    async fn a_name_that_cannot_be_looked_up_takes_nothing_from_the_others() {
+        let names = || Names {
+            addresses: vec![Ipv4Addr::new(203, 0, 113, 1)],
+            names: vec!["ftp.example.com".to_owned(), "ftp.example.com".to_owned()],
+        };
+        let found = names().addresses(&script(&[None, None])).await.unwrap();
+        assert_eq!(found, [Ipv4Addr::new(203, 0, 113, 1)]);
+        let answers: &[Option<&[&str]>] = &[None, Some(&["203.0.113.2"])];
+        let found = names().addresses(&script(answers)).await.unwrap();
+        assert_eq!(found.len(), 2);
+        let nothing = Names {
+            addresses: vec![],
+            ..names()
+        };
+        let error = nothing.addresses(&script(&[None, None])).await.unwrap_err();
+        assert_eq!(error.to_string(), "no name server answers");
     }
 
     #[tokio::test]

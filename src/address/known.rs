@@ -2,9 +2,12 @@
 //!
 //! Promises:
 //! - What is known is only ever replaced by other addresses, never by nothing.
+//! - Each trouble is told once, when it begins, and once more when it is over. The parts of a look have
+//!   troubles of their own, so that one that goes well says nothing of the other.
 //! - The address in use stays in use for as long as it is among the answers, in whatever order they
 //!   come: name servers like to turn them around.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -23,8 +26,17 @@ pub(super) struct Known {
 struct State {
     /// The one in use first.
     addresses: Vec<Ipv4Addr>,
-    /// Why the last look failed, if it did.
-    trouble: Option<String>,
+    /// Why the last look of a part failed, if it did.
+    troubles: BTreeMap<Part, String>,
+}
+
+/// Part of a look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Part {
+    /// What the Service has been given.
+    Service,
+    /// What names stand for.
+    Names,
 }
 
 impl Known {
@@ -35,7 +47,7 @@ impl Known {
             metrics: Arc::clone(metrics),
             state: RwLock::default(),
         };
-        known.is_known(false);
+        known.show(&State::default());
         known
     }
 
@@ -64,10 +76,8 @@ impl Known {
             return;
         };
         state.addresses = addresses;
-        let trouble = state.trouble.take();
         let all = listed(&state.addresses);
         drop(state);
-        self.is_known(true);
         self.count("answered");
         let source = &self.source;
         match before {
@@ -75,22 +85,35 @@ impl Known {
             Some(before) if before != address => {
                 tracing::info!(%source, %address, all, %before, "the address for PASV has changed");
             }
-            Some(_) if trouble.is_some() => {
-                tracing::info!(%source, %address, all, "the address for PASV could be looked up again");
-            }
             Some(_) => {}
+        }
+        if before != Some(address) && address.is_loopback() {
+            tracing::warn!(%source, %address, "only programs on this machine can reach that address");
+        }
+        self.settle(Part::Names);
+    }
+
+    /// Notes that this part went well.
+    pub(super) fn settle(&self, part: Part) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let trouble = state.troubles.remove(&part);
+        self.show(&state);
+        drop(state);
+        if let Some(trouble) = trouble {
+            let source = &self.source;
+            tracing::info!(%source, was = trouble, "the address for PASV can be looked up again");
         }
     }
 
-    /// Notes that a look failed. Told once, until it fails for another reason.
-    pub(super) fn fail(&self, trouble: &str) {
+    /// Notes that this part failed. Told once, until it fails for another reason.
+    pub(super) fn fail(&self, part: Part, trouble: &str) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        let is_news = state.trouble.as_deref() != Some(trouble);
+        let before = state.troubles.insert(part, trouble.to_owned());
         let kept = state.addresses.first().copied();
-        state.trouble = Some(trouble.to_owned());
+        self.show(&state);
         drop(state);
         self.count("failed");
-        if !is_news {
+        if before.as_deref() == Some(trouble) {
             return;
         }
         let source = &self.source;
@@ -110,11 +133,17 @@ impl Known {
         }
     }
 
-    fn is_known(&self, known: bool) {
-        let gauges = &self.metrics.passive_address_known;
-        gauges
-            .with_label_values(&[&self.source.to_string()])
-            .set(i64::from(known));
+    fn show(&self, state: &State) {
+        let source = self.source.to_string();
+        let is_known = !state.addresses.is_empty();
+        let is_current = is_known && state.troubles.is_empty();
+        for (gauges, it_is) in [
+            (&self.metrics.passive_address_known, is_known),
+            (&self.metrics.passive_address_current, is_current),
+        ] {
+            let gauge = gauges.with_label_values(&[&source]);
+            gauge.set(i64::from(it_is));
+        }
     }
 
     fn count(&self, outcome: &str) {
@@ -176,11 +205,31 @@ mod tests {
     #[test]
     fn failures_and_empty_answers_take_nothing_away() {
         let known = known();
-        known.fail("no such name");
+        known.fail(Part::Names, "no such name");
         assert_eq!((known.address(ELSEWHERE), metric(&known)), (None, 0));
         learn(&known, &[1]);
-        known.fail("timed out");
+        known.fail(Part::Names, "timed out");
         learn(&known, &[]);
         assert_eq!((known.address(ELSEWHERE), metric(&known)), (Some(ip(1)), 1));
+    }
+
+    #[test]
+    fn it_is_current_while_no_part_is_in_trouble() {
+        let known = known();
+        let current = || {
+            let gauges = &known.metrics.passive_address_current;
+            gauges.with_label_values(&["dns:ftp.example.com"]).get()
+        };
+        assert_eq!(current(), 0);
+        known.fail(Part::Service, "forbidden");
+        learn(&known, &[1]);
+        assert_eq!((current(), metric(&known)), (0, 1));
+        known.settle(Part::Service);
+        assert_eq!(current(), 1);
+        known.fail(Part::Names, "timed out");
+        known.settle(Part::Service);
+        assert_eq!(current(), 0);
+        learn(&known, &[1]);
+        assert_eq!(current(), 1);
     }
 }

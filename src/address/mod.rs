@@ -10,6 +10,7 @@
 //!   nothing for clients.
 //! - A client is told the same address as before for as long as that one holds.
 
+mod cluster;
 mod dns;
 mod known;
 mod service;
@@ -144,8 +145,13 @@ impl Source {
 
     /// One that is always known.
     fn given(self, address: &PassiveAddress, metrics: &Metrics) -> Self {
-        let gauges = &metrics.passive_address_known;
-        gauges.with_label_values(&[&address.to_string()]).set(1);
+        let source = address.to_string();
+        for gauges in [
+            &metrics.passive_address_known,
+            &metrics.passive_address_current,
+        ] {
+            gauges.with_label_values(&[&source]).set(1);
+        }
         self
     }
 

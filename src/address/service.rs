@@ -3,18 +3,19 @@
 //! Promises:
 //! - It asks for one Service by its name, and needs the rights to `get` and `watch` that one alone.
 //! - An API server that goes away, restarts, ends a watch or forbids one takes nothing away of what is
-//!   known. It is asked again soon, and then less and less often, up to the interval.
+//!   known, and nor does a Service that is gone or has no address: it is watched until it has one.
+//! - A change is learned at once, and after trouble within [`RETRY`]. Only a connection that died
+//!   without a sign takes [`WATCH`] to be noticed.
 //!
 //! Each watch begins with what there is (without a `resourceVersion`), and none is gone on with. So there is
 //! no version that could have expired, and nothing to list; for one object that costs nothing.
 
-use std::error::Error;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::TryStreamExt;
+use futures::{Stream, TryStreamExt};
 use k8s_openapi::api::core::v1::Service;
 use kube::api::{Api, WatchEvent, WatchParams};
 use kube::core::Status;
@@ -22,14 +23,18 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
+use super::cluster::{self, with_sources};
 use super::dns::{Names, Resolver, Retry, keep_up_to_date};
-use super::known::Known;
+use super::known::{Known, Part};
 
 /// How long one watch lasts, if nothing ends it. Short, because a connection may be dead without a sign.
-const WATCH: Duration = Duration::from_mins(2);
+const WATCH: Duration = Duration::from_secs(30);
 
 /// How long the API server may take to answer, or to end a watch that is over.
-const ANSWER: Duration = Duration::from_secs(15);
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// The longest wait after a failure.
+const RETRY: Duration = Duration::from_secs(4);
 
 /// Watches don't begin more often.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -50,6 +55,10 @@ pub(super) enum Trouble {
     NoService,
     #[error("its load balancer has no address yet")]
     NoAddress,
+    #[error(
+        "its load balancer has no IPv4 address, and only such a one fits into the reply to PASV"
+    )]
+    OnlyIpv6,
     #[error(
         "the API server forbids it; the rights to get and to watch this Service are needed: {0}"
     )]
@@ -80,27 +89,31 @@ pub(super) async fn follow(
             }
         }
     };
-    tokio::join!(watch_for_ever(&known, &service, &tell, interval), learn);
+    tokio::join!(watch_for_ever(&known, &service, &tell), learn);
 }
 
-async fn watch_for_ever(
-    known: &Known,
-    service: &ServiceName,
-    tell: &watch::Sender<Names>,
-    interval: Duration,
-) {
-    let mut retry = Retry::up_to(interval);
+async fn watch_for_ever(known: &Known, service: &ServiceName, tell: &watch::Sender<Names>) {
+    let mut retry = Retry::up_to(RETRY);
     loop {
         let began = Instant::now();
-        match service.watch(tell).await {
-            Ok(()) => retry = Retry::up_to(interval),
-            Err(trouble) => {
-                known.fail(&trouble.to_string());
-                retry.wait().await;
-            }
+        let ended = async {
+            let watching = service.begin(tell).await?;
+            retry.reset();
+            watching.go_on(known, tell).await
+        };
+        if let Err(trouble) = ended.await {
+            known.fail(Part::Service, &trouble.to_string());
+            retry.wait().await;
         }
         sleep_until(began + PAUSE).await;
     }
+}
+
+/// A watch that the API server has granted.
+struct Watching<Events> {
+    /// What the Service has at its beginning.
+    now: Result<Names, Trouble>,
+    events: Events,
 }
 
 impl ServiceName {
@@ -109,36 +122,33 @@ impl ServiceName {
         self.get(&self.api().await?).await
     }
 
-    /// Tells of each address until the watch ends.
-    async fn watch(&self, tell: &watch::Sender<Names>) -> Result<(), Trouble> {
+    /// Asks for what there is, and to be told of changes.
+    async fn begin(
+        &self,
+        tell: &watch::Sender<Names>,
+    ) -> Result<Watching<impl Stream<Item = kube::Result<WatchEvent<Service>>>>, Trouble> {
         let api = self.api().await?;
-        tell.send_replace(self.get(&api).await?);
+        let now = match self.get(&api).await {
+            Err(trouble) if !trouble.is_of_the_service() => return Err(trouble),
+            now => now,
+        };
+        if let Ok(names) = &now {
+            // Even if it can't be watched.
+            pass_on(names, tell);
+        }
         let seconds = u32::try_from(WATCH.as_secs()).unwrap_or(u32::MAX);
         let only = WatchParams::default()
             .fields(&format!("metadata.name={}", self.name))
             .timeout(seconds)
             .disable_bookmarks();
         let events = tokio::time::timeout(ANSWER, api.watch(&only, "")).await;
-        let mut events = pin!(events.map_err(|_| Trouble::Silent)??);
-        loop {
-            let event = tokio::time::timeout(WATCH + ANSWER, events.try_next()).await;
-            match event.map_err(|_| Trouble::Silent)?? {
-                Some(WatchEvent::Added(service) | WatchEvent::Modified(service)) => {
-                    tell.send_replace(names(&service)?);
-                }
-                Some(WatchEvent::Deleted(_)) => return Err(Trouble::NoService),
-                Some(WatchEvent::Bookmark(_)) => {}
-                // Expired: the next watch begins with what there is.
-                Some(WatchEvent::Error(status)) if status.code == 410 => return Ok(()),
-                Some(WatchEvent::Error(status)) => return Err(of_status(&status)),
-                None => return Ok(()),
-            }
-        }
+        let events = events.map_err(|_| Trouble::Silent)??;
+        Ok(Watching { now, events })
     }
 
     async fn api(&self) -> Result<Api<Service>, Trouble> {
-        let client = kube::Client::try_default().await;
-        let client = client.map_err(|error| Trouble::NoCluster(with_sources(&error)))?;
+        let client = tokio::time::timeout(ANSWER, cluster::client()).await;
+        let client = client.map_err(|_| Trouble::Silent)??;
         Ok(Api::namespaced(client, &self.namespace))
     }
 
@@ -148,21 +158,78 @@ impl ServiceName {
     }
 }
 
+impl<Events: Stream<Item = kube::Result<WatchEvent<Service>>>> Watching<Events> {
+    /// Tells of what there is and of each change, until the watch ends.
+    async fn go_on(self, known: &Known, tell: &watch::Sender<Names>) -> Result<(), Trouble> {
+        take(self.now, known, tell);
+        let mut events = pin!(self.events);
+        loop {
+            let event = tokio::time::timeout(WATCH + ANSWER, events.try_next()).await;
+            match event.map_err(|_| Trouble::Silent)?? {
+                Some(WatchEvent::Added(service) | WatchEvent::Modified(service)) => {
+                    take(names(&service), known, tell);
+                }
+                Some(WatchEvent::Deleted(_)) => take(Err(Trouble::NoService), known, tell),
+                Some(WatchEvent::Bookmark(_)) => {}
+                // Expired: the next watch begins with what there is.
+                Some(WatchEvent::Error(status)) if status.code == 410 => return Ok(()),
+                Some(WatchEvent::Error(status)) => return Err(of_status(&status)),
+                None => return Ok(()),
+            }
+        }
+    }
+}
+
+fn take(now: Result<Names, Trouble>, known: &Known, tell: &watch::Sender<Names>) {
+    match now {
+        Ok(names) => {
+            known.settle(Part::Service);
+            pass_on(&names, tell);
+        }
+        Err(trouble) => known.fail(Part::Service, &trouble.to_string()),
+    }
+}
+
+/// What is the same as before would be looked up for nothing.
+fn pass_on(names: &Names, tell: &watch::Sender<Names>) {
+    tell.send_if_modified(|told| {
+        let is_new = told != names;
+        told.clone_from(names);
+        is_new
+    });
+}
+
 /// What the load balancer of a Service has: addresses, or names of them.
 fn names(service: &Service) -> Result<Names, Trouble> {
     let status = service.status.as_ref();
     let balancer = status.and_then(|status| status.load_balancer.as_ref());
     let ingress = balancer.and_then(|balancer| balancer.ingress.as_ref());
     let mut names = Names::default();
+    let mut is_ipv6 = false;
     for point in ingress.into_iter().flatten() {
-        let address = point.ip.as_ref().and_then(|ip| ip.parse::<Ipv4Addr>().ok());
-        names.addresses.extend(address);
-        names.names.extend(point.hostname.clone());
+        // A name beside an address is for people.
+        match (point.ip.as_deref().map(str::parse), &point.hostname) {
+            (Some(Ok(IpAddr::V4(address))), _) => names.addresses.push(address),
+            (Some(Ok(IpAddr::V6(_))), _) => is_ipv6 = true,
+            (None | Some(Err(_)), Some(name)) => names.names.push(name.clone()),
+            (None | Some(Err(_)), None) => {}
+        }
     }
-    if names.is_empty() {
-        return Err(Trouble::NoAddress);
+    match names.is_empty() {
+        false => Ok(names),
+        true if is_ipv6 => Err(Trouble::OnlyIpv6),
+        true => Err(Trouble::NoAddress),
     }
-    Ok(names)
+}
+
+impl Trouble {
+    /// Whether it can be over without that the API server is asked again: a watch tells of it.
+    fn is_of_the_service(&self) -> bool {
+        match self {
+            Self::NoService | Self::NoAddress | Self::OnlyIpv6 => true,
+            Self::NoCluster(_) | Self::Forbidden(_) | Self::Silent | Self::Server(_) => false,
+        }
+    }
 }
 
 impl From<kube::Error> for Trouble {
@@ -180,17 +247,4 @@ fn of_status(status: &Status) -> Trouble {
         404 => Trouble::NoService,
         code => Trouble::Server(format!("{code} {}", status.message)),
     }
-}
-
-fn with_sources(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        source = error.source();
-    }
-    text
 }

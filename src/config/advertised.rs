@@ -72,7 +72,8 @@ impl PassiveAddress {
     }
 }
 
-fn can_be_reached(address: Ipv4Addr) -> bool {
+/// Whether it can be somebody's address, which clients are told.
+pub(crate) fn can_be_reached(address: Ipv4Addr) -> bool {
     !address.is_unspecified() && !address.is_broadcast() && !address.is_multicast()
 }
 

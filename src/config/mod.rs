@@ -39,6 +39,7 @@ mod tests;
 
 use std::path::PathBuf;
 
+pub(crate) use self::advertised::can_be_reached;
 pub use self::advertised::{AddressOverrides, PassiveAddress};
 pub use self::error::{ConfigError, ConfigErrors, Origin};
 pub use self::ports::PortRange;

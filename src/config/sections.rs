@@ -167,8 +167,7 @@ settings! {
 
         /// The time between two looks at what names in `passive.address` and `passive.overrides` stand
         /// for. After a look that failed, the next comes sooner, and what was known before is kept. A
-        /// Service is watched, and tells of changes by itself; only an API server that does not answer
-        /// is asked again after this time at the latest.
+        /// Service is watched, and tells of changes by itself.
         ///
         /// Change it when such a name changes often, or when your name servers should be left alone.
         refresh_interval: Duration where REFRESH = Duration::from_secs(30),

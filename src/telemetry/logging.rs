@@ -44,7 +44,8 @@ fn as_json(format: LogFormat) -> bool {
 
 /// Our own lines at the chosen level, those of libraries only from `warn` on: libunftp writes every
 /// reply and every argument at the levels below, and warns of each failed command, which we log
-/// ourselves and better. rustls warns of what is odd in a client's hello.
+/// ourselves and better. rustls warns of what is odd in a client's hello. kube has a line for each request
+/// that failed and each watch that ended, of which `address/` tells what matters, once.
 fn filter(level: LogLevel) -> EnvFilter {
     let level = match level {
         LogLevel::Error => LevelFilter::ERROR,
@@ -55,7 +56,7 @@ fn filter(level: LogLevel) -> EnvFilter {
     };
     let libraries = level.min(LevelFilter::WARN);
     EnvFilter::new(format!(
-        "{libraries},libunftp=error,rustls=error,bucketferry={level}"
+        "{libraries},libunftp=error,rustls=error,kube_client=off,bucketferry={level}"
     ))
 }
 

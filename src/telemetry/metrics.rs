@@ -66,6 +66,8 @@ pub struct Metrics {
     pub passive_ports: IntGauge,
     /// Whether the address for a 227 is known, by the `source` that is asked for it.
     pub passive_address_known: IntGaugeVec,
+    /// 1 while the address for `PASV` is known and every look at it goes well, by its source.
+    pub passive_address_current: IntGaugeVec,
     /// Looks at what such a source says, by `outcome`.
     pub passive_address_lookups: IntCounterVec,
     /// Data connections from strangers, refused.
@@ -246,6 +248,11 @@ impl Metrics {
             passive_address_known: new.gauges(
                 "passive_address_known",
                 "Whether the address for the reply to PASV is known: 1 or 0.",
+                &["source"],
+            )?,
+            passive_address_current: new.gauges(
+                "passive_address_current",
+                "Whether the address for the reply to PASV is known and can be looked up: 1 or 0.",
                 &["source"],
             )?,
             passive_address_lookups: new.counters(

@@ -1,5 +1,6 @@
-//! An API server of Kubernetes with one Service in it: `get` and `watch`, with resource versions,
-//! bookmarks, versions that have expired, rights that are missing and connections that break.
+//! An API server of Kubernetes with one Service in it: `get` and `watch`, and all that can be wrong with
+//! them: rights that are missing, too much to do, silence, versions that have expired, connections
+//! that break.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -31,6 +32,8 @@ pub(crate) struct ApiServer {
 pub(crate) struct Counts {
     pub(crate) gets: AtomicUsize,
     pub(crate) watches: AtomicUsize,
+    /// Requests that a [`Fault`] was the answer to.
+    pub(crate) refused: AtomicUsize,
     /// Requests for anything but that one Service.
     pub(crate) others: AtomicUsize,
 }
@@ -40,9 +43,39 @@ struct State {
     version: usize,
     /// `status.loadBalancer.ingress` as JSON; `None` is no such Service.
     ingress: Option<String>,
-    forbidden: bool,
-    /// Counts up: watches that run are told that their version has expired.
-    expiries: usize,
+    fault: Option<Fault>,
+    /// How watches that run end, and a number that counts up.
+    ending: (usize, Ending),
+}
+
+/// How the server does not do what it is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// 401.
+    Unauthorized,
+    /// 403.
+    Forbidden,
+    /// 403 for a watch, though not for a look.
+    WatchForbidden,
+    /// 410 for a watch.
+    WatchGone,
+    /// 503, with the advice to come back.
+    Overloaded,
+    /// Connections are taken, and then nothing happens.
+    Silent,
+}
+
+/// How a watch ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// An event says 410.
+    Expired,
+    /// An event says 500.
+    Failed,
+    /// In the middle of an event.
+    Torn,
+    /// As after the time that was asked for.
+    Orderly,
 }
 
 impl ApiServer {
@@ -51,8 +84,8 @@ impl ApiServer {
         let (state, _) = watch::channel(State {
             version: 1000,
             ingress: Some(ingress.to_owned()),
-            forbidden: false,
-            expiries: 0,
+            fault: None,
+            ending: (0, Ending::Orderly),
         });
         let mut server = Self {
             state,
@@ -86,6 +119,10 @@ impl ApiServer {
         self.counts.watches.load(Ordering::SeqCst)
     }
 
+    pub(crate) fn refused(&self) -> usize {
+        self.counts.refused.load(Ordering::SeqCst)
+    }
+
     pub(crate) fn others(&self) -> usize {
         self.counts.others.load(Ordering::SeqCst)
     }
@@ -98,15 +135,16 @@ impl ApiServer {
         });
     }
 
-    pub(crate) fn forbid(&self, forbidden: bool) {
-        self.state.send_modify(|state| state.forbidden = forbidden);
+    /// From now on this is wrong with requests.
+    pub(crate) fn fail_by(&self, fault: Option<Fault>) {
+        self.state.send_modify(|state| state.fault = fault);
     }
 
-    /// Ends all watches with an event that says 410 Gone.
-    pub(crate) fn expire(&self) {
+    /// Ends all watches that run.
+    pub(crate) fn end_watches(&self, ending: Ending) {
         self.state.send_modify(|state| {
             state.version += 1000;
-            state.expiries += 1;
+            state.ending = (state.ending.0 + 1, ending);
         });
     }
 
@@ -152,32 +190,42 @@ async fn connection(stream: TcpStream, mut state: watch::Receiver<State>, counts
         let all = format!("/api/v1/namespaces/{NAMESPACE}/services");
         let one = format!("{all}/{NAME}");
         let selected = query.contains(&format!("fieldSelector=metadata.name%3D{NAME}"));
+        let is_watch = path == all && query.contains("watch=true") && selected;
+        let fault = match now.fault {
+            Some(Fault::WatchForbidden | Fault::WatchGone) if !is_watch => None,
+            fault => fault,
+        };
         let sent = if !head.contains(&format!("authorization: Bearer {TOKEN}\r\n")) {
-            answer(&mut stream, 401, &status(401, "Unauthorized")).await
-        } else if now.forbidden {
-            let message = format!(r#"services \"{NAME}\" is forbidden"#);
-            answer(&mut stream, 403, &status(403, &message)).await
-        } else if head.starts_with("GET ") && path == one {
+            refuse(&mut stream, 401, "Unauthorized").await
+        } else if let Some(fault) = fault {
+            counts.refused.fetch_add(1, Ordering::SeqCst);
+            refuse_by(&mut stream, fault).await
+        } else if path == one {
             counts.gets.fetch_add(1, Ordering::SeqCst);
             match now.object() {
                 Some(object) => answer(&mut stream, 200, &object).await,
-                None => answer(&mut stream, 404, &status(404, "not found")).await,
+                None => refuse(&mut stream, 404, "not found").await,
             }
-        } else if head.starts_with("GET ")
-            && path == all
-            && query.contains("watch=true")
-            && selected
-        {
-            counts.watches.fetch_add(1, Ordering::SeqCst);
-            let _ = events(&mut stream, query, state).await;
+        } else if is_watch {
+            let _ = events(&mut stream, state, &counts).await;
             return;
         } else {
             counts.others.fetch_add(1, Ordering::SeqCst);
-            answer(&mut stream, 403, &status(403, "only that one Service")).await
+            refuse(&mut stream, 403, "only that one Service").await
         };
         if sent.is_err() {
             return;
         }
+    }
+}
+
+async fn refuse_by(stream: &mut BufReader<TcpStream>, fault: Fault) -> std::io::Result<()> {
+    match fault {
+        Fault::Unauthorized => refuse(stream, 401, "Unauthorized").await,
+        Fault::Forbidden | Fault::WatchForbidden => refuse(stream, 403, "is forbidden").await,
+        Fault::WatchGone => refuse(stream, 410, "too old resource version").await,
+        Fault::Overloaded => refuse(stream, 503, "too much to do").await,
+        Fault::Silent => std::future::pending().await,
     }
 }
 
@@ -203,48 +251,36 @@ async fn request(stream: &mut BufReader<TcpStream>) -> Option<String> {
 
 async fn answer(stream: &mut BufReader<TcpStream>, code: u16, body: &str) -> std::io::Result<()> {
     let head = format!(
-        "HTTP/1.1 {code} x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        "HTTP/1.1 {code} x\r\ncontent-type: application/json\r\nretry-after: 1\r\n\
+         content-length: {}\r\n\r\n",
         body.len()
     );
     stream.write_all((head + body).as_bytes()).await
 }
 
-/// A watch: what there is, or what is newer than the version that was asked for; then each change.
+async fn refuse(stream: &mut BufReader<TcpStream>, code: u16, why: &str) -> std::io::Result<()> {
+    answer(stream, code, &status(code, why)).await
+}
+
+/// A watch from nothing on: what there is, then each change.
 async fn events(
     stream: &mut BufReader<TcpStream>,
-    query: &str,
     mut state: watch::Receiver<State>,
+    counts: &Counts,
 ) -> std::io::Result<()> {
+    let mut before = state.borrow_and_update().clone();
+    // Whatever comes from here on is told.
+    counts.watches.fetch_add(1, Ordering::SeqCst);
     let head =
         "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n";
     stream.write_all(head.as_bytes()).await?;
-    let mut before = state.borrow_and_update().clone();
-    let from = query
-        .split('&')
-        .find_map(|part| part.strip_prefix("resourceVersion="));
-    match from.unwrap_or_default() {
-        "" | "0" => {
-            if let Some(object) = before.object() {
-                event(stream, "ADDED", &object).await?;
-            }
-        }
-        version if version.parse::<usize>().unwrap() + 100 < before.version => {
-            return event(stream, "ERROR", &status(410, "too old resource version")).await;
-        }
-        _ => {}
-    }
-    if query.contains("allowWatchBookmarks=true") {
-        let bookmark = format!(
-            r#"{{"kind":"Service","apiVersion":"v1","metadata":{{"resourceVersion":"{}"}}}}"#,
-            before.version
-        );
-        event(stream, "BOOKMARK", &bookmark).await?;
+    if let Some(object) = before.object() {
+        event(stream, "ADDED", &object).await?;
     }
     while state.changed().await.is_ok() {
         let now = state.borrow_and_update().clone();
-        if now.expiries != before.expiries {
-            event(stream, "ERROR", &status(410, "too old resource version")).await?;
-            return stream.write_all(b"0\r\n\r\n").await;
+        if now.ending != before.ending {
+            return end(stream, now.ending.1).await;
         }
         match (before.object(), now.object()) {
             (Some(old), Some(new)) if old != new => event(stream, "MODIFIED", &new).await?,
@@ -255,6 +291,16 @@ async fn events(
         before = now;
     }
     Ok(())
+}
+
+async fn end(stream: &mut BufReader<TcpStream>, ending: Ending) -> std::io::Result<()> {
+    match ending {
+        Ending::Expired => event(stream, "ERROR", &status(410, "too old resource version")).await?,
+        Ending::Failed => event(stream, "ERROR", &status(500, "etcd is away")).await?,
+        Ending::Torn => return stream.write_all(b"80\r\n{\"type\":\"MODI").await,
+        Ending::Orderly => {}
+    }
+    stream.write_all(b"0\r\n\r\n").await
 }
 
 async fn event(stream: &mut BufReader<TcpStream>, kind: &str, object: &str) -> std::io::Result<()> {

@@ -27,11 +27,23 @@ pub(crate) fn bucketferry() -> Command {
 
 fn undisturbed(mut command: Command) -> Command {
     for (name, _) in std::env::vars() {
-        if name.starts_with("BUCKETFERRY_") || name.starts_with("AWS_") {
+        if name.starts_with("BUCKETFERRY_") || name.starts_with("AWS_") || name.starts_with("KUBE")
+        {
             command.env_remove(name);
         }
     }
     command.kill_on_drop(true);
+    command
+}
+
+/// The command, to serve `store` with the user `ferry`, password `secret`.
+pub(crate) fn to_serve(mut command: Command, store: &Store, settings: &[(&str, &str)]) -> Command {
+    command.args(["serve", "--user", "ferry:secret", "--passive-ports", "0"]);
+    command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
+    let given = settings
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+    command.envs(store.settings().into_iter().chain(given).map(variable));
     command
 }
 
@@ -82,17 +94,11 @@ impl Process {
     }
 
     pub(crate) async fn serve_by(
-        mut command: Command,
+        command: Command,
         store: &Store,
         settings: &[(&str, &str)],
     ) -> Self {
-        command.args(["serve", "--user", "ferry:secret", "--passive-ports", "0"]);
-        command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
-        let given = settings
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-        command.envs(store.settings().into_iter().chain(given).map(variable));
-        Self::started(command).await
+        Self::started(to_serve(command, store, settings)).await
     }
 
     /// Starts a command and waits until it says where it listens.
