@@ -29,6 +29,7 @@ pub mod ftp;
 #[cfg(any(fuzzing, test))]
 pub mod fuzzing;
 pub mod gateway;
+pub mod listening;
 pub mod session;
 pub mod shutdown;
 pub mod storage;

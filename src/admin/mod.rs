@@ -20,6 +20,7 @@ use axum::routing::get;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
+use crate::listening::listen;
 use crate::telemetry::Metrics;
 
 /// Why there is no admin endpoint.
@@ -63,8 +64,7 @@ impl Admin {
         readiness: Arc<Readiness>,
     ) -> Result<Self, AdminError> {
         let bind_error = |source| AdminError::Bind { address, source };
-        let listener = TcpListener::bind(address).map_err(bind_error)?;
-        listener.set_nonblocking(true).map_err(bind_error)?;
+        let listener = listen(address, &[address]).map_err(bind_error)?;
         let address = listener.local_addr().map_err(bind_error)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()

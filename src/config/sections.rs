@@ -63,7 +63,7 @@ settings! {
         /// The addresses on which clients are awaited.
         ///
         /// Change it when clients are not on this host: `0.0.0.0:21` is every IPv4 address,
-        /// `[::]:21` every IPv6 one.
+        /// `[::]:21` every one of IPv6 and IPv4.
         listen: Vec<SocketAddr> where NotEmpty = vec![(Ipv4Addr::LOCALHOST, 2121).into()],
 
         /// The addresses on which clients are awaited that speak TLS from the first byte on (`ftps://`,
@@ -544,7 +544,7 @@ settings! {
     admin: Admin {
         /// The address on which `/livez`, `/readyz` and `/metrics` are served.
         ///
-        /// Change it when Kubernetes or Prometheus asks from another host: to `0.0.0.0:8080`. It
+        /// Change it when Kubernetes or Prometheus asks from another host: to `[::]:8080`. It
         /// asks for no password, so keep it off public networks.
         listen: SocketAddr = (Ipv4Addr::LOCALHOST, 8080).into(),
 

@@ -1,11 +1,11 @@
 //! Listens, and decides who is let in.
 
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
+use socket2::{SockRef, TcpKeepalive};
 use thiserror::Error;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::ftp::Reply;
+use crate::listening::listen;
 use crate::session::{Admitted, Refusal, Session};
 use crate::telemetry::InUse;
 
@@ -20,9 +21,6 @@ use super::descriptors::Place;
 use super::guard::Guard;
 use super::proxy_protocol::Arrival;
 use super::{Edge, contains};
-
-/// Connections that the system keeps for us between two accepts.
-const BACKLOG: i32 = 1024;
 
 /// Below the 350 s after which an AWS balancer forgets a quiet connection.
 const KEEPALIVE: Duration = Duration::from_mins(1);
@@ -106,26 +104,14 @@ fn open(
     beginning: Beginning,
 ) -> impl Iterator<Item = Result<(TcpListener, Beginning), BindError>> {
     addresses.iter().map(move |address| {
-        let listener = listen(*address).map_err(|source| BindError::Listen {
+        let listener = listen(*address, addresses).and_then(TcpListener::from_std);
+        let listener = listener.map_err(|source| BindError::Listen {
             setting,
             address: *address,
             source,
         })?;
         Ok((listener, beginning))
     })
-}
-
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    socket.set_reuse_address(true)?;
-    if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
-        // `[::]` means every address, IPv4's as well, whatever the system's default is.
-        socket.set_only_v6(false)?;
-    }
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
 }
 
 async fn accept_loop(listener: TcpListener, beginning: Beginning, edge: Arc<Edge>) {

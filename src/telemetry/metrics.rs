@@ -7,6 +7,11 @@ use prometheus::{
 };
 use thiserror::Error;
 
+use super::labels::{
+    CLASS, CONNECTION, Counters, DIRECTION, HANDSHAKE, LOGIN, LOOKUP, Label, OPERATION,
+    PROXY_HEADER, REFUSAL, RELOAD, REQUEST, TARGET, THROTTLED, TRANSFER, VERB,
+};
+
 /// A metric that could not be registered or written; a defect in this file.
 #[derive(Debug, Error)]
 #[error("metrics: {0}")]
@@ -21,19 +26,19 @@ pub struct Metrics {
     /// Sessions admitted since the start.
     pub sessions_total: IntCounter,
     /// Connections turned away, by `reason`.
-    pub sessions_refused: IntCounterVec,
+    pub sessions_refused: Counters,
     /// Login attempts, by `outcome`.
-    pub logins: IntCounterVec,
+    pub logins: Counters,
     /// Commands answered, by `verb` and `class` of the reply (`2xx` ...).
-    pub commands: IntCounterVec,
+    pub commands: Counters,
     /// Transfers that ended, by `direction` and `outcome`.
-    pub transfers: IntCounterVec,
+    pub transfers: Counters,
     /// Transfers that could not begin, because too few open files were left.
     pub transfers_refused: IntCounter,
     /// Transfers at this moment, by `direction`.
     pub transfers_in_flight: IntGaugeVec,
     /// Bytes of transfers that ended, complete or not, by `direction`.
-    pub transferred_bytes: IntCounterVec,
+    pub transferred_bytes: Counters,
     /// Sizes of complete transfers, by `direction`.
     pub transfer_bytes: HistogramVec,
     /// Durations of complete transfers, by `direction`.
@@ -41,7 +46,7 @@ pub struct Metrics {
     /// Seconds that transfers have waited because of limits on their rate, by `direction`.
     pub throttled_seconds: CounterVec,
     /// Requests to the store, by `operation` and `outcome`.
-    pub store_requests: IntCounterVec,
+    pub store_requests: Counters,
     /// Durations of requests to the store, by `operation`.
     pub store_request_seconds: HistogramVec,
     /// Unfinished uploads of killed processes that were removed from the store.
@@ -64,30 +69,32 @@ pub struct Metrics {
     pub passive_ports_in_use: IntGauge,
     /// Passive ports in all; 0 when the system picks them.
     pub passive_ports: IntGauge,
+    /// Requests for a passive port while none was free.
+    pub passive_ports_exhausted: IntCounter,
     /// Whether the address for a 227 is known, by the `source` that is asked for it.
     pub passive_address_known: IntGaugeVec,
     /// 1 while the address for `PASV` is known and every look at it goes well, by its source.
     pub passive_address_current: IntGaugeVec,
     /// Looks at what such a source says, by `outcome`.
-    pub passive_address_lookups: IntCounterVec,
+    pub passive_address_lookups: Counters,
     /// Data connections from strangers, refused.
     pub data_connections_refused: IntCounter,
     /// TLS handshakes, by `connection` (`control` or `data`) and `outcome`.
-    pub tls_handshakes: IntCounterVec,
+    pub tls_handshakes: Counters,
     /// When the certificate expires, in seconds since 1970; 0 without TLS.
     pub tls_certificate_expiry: IntGauge,
     /// Reloads of the TLS files, by `outcome`.
-    pub tls_reloads: IntCounterVec,
+    pub tls_reloads: Counters,
     /// Whether the TLS files can't be used as they are now: 1 or 0.
     pub tls_files_broken: IntGauge,
     /// Active data connections to somebody else than the client, refused, by `reason`.
-    pub active_targets_refused: IntCounterVec,
+    pub active_targets_refused: Counters,
     /// Control connections whose PROXY header has not come yet.
     pub proxy_headers_awaited: IntGauge,
     /// Connections closed because of their PROXY header, or for want of one, by `reason`.
-    pub proxy_headers_refused: IntCounterVec,
+    pub proxy_headers_refused: Counters,
     /// Reloads of the users file, by `outcome`.
-    pub users_reloads: IntCounterVec,
+    pub users_reloads: Counters,
     /// Users at this moment.
     pub users: IntGauge,
 }
@@ -158,18 +165,18 @@ impl Metrics {
             sessions_refused: new.counters(
                 "sessions_refused_total",
                 "Connections turned away.",
-                &["reason"],
+                &[REFUSAL],
             )?,
-            logins: new.counters("logins_total", "Login attempts.", &["outcome"])?,
+            logins: new.counters("logins_total", "Login attempts.", &[LOGIN])?,
             commands: new.counters(
                 "commands_total",
                 "Commands answered, by verb and class of the reply.",
-                &["verb", "class"],
+                &[VERB, CLASS],
             )?,
             transfers: new.counters(
                 "transfers_total",
                 "Transfers that ended.",
-                &["direction", "outcome"],
+                &[DIRECTION, TRANSFER],
             )?,
             transfers_refused: new.counter(
                 "transfers_refused_total",
@@ -183,7 +190,7 @@ impl Metrics {
             transferred_bytes: new.counters(
                 "transferred_bytes_total",
                 "Bytes of transfers that ended, complete or not.",
-                &["direction"],
+                &[DIRECTION],
             )?,
             transfer_bytes: new.histograms(
                 "transfer_size_bytes",
@@ -200,12 +207,12 @@ impl Metrics {
             throttled_seconds: new.seconds(
                 "throttled_seconds_total",
                 "Seconds that transfers have waited because of limits on their rate.",
-                &["direction"],
+                THROTTLED,
             )?,
             store_requests: new.counters(
                 "store_requests_total",
                 "Requests to the store.",
-                &["operation", "outcome"],
+                &[OPERATION, REQUEST],
             )?,
             store_request_seconds: new.histograms(
                 "store_request_duration_seconds",
@@ -245,6 +252,10 @@ impl Metrics {
                 "passive_ports",
                 "Passive ports in all; 0 when the system picks them.",
             )?,
+            passive_ports_exhausted: new.counter(
+                "passive_ports_exhausted_total",
+                "Requests for a passive port that were refused, because none was free.",
+            )?,
             passive_address_known: new.gauges(
                 "passive_address_known",
                 "Whether the address for the reply to PASV is known: 1 or 0.",
@@ -258,7 +269,7 @@ impl Metrics {
             passive_address_lookups: new.counters(
                 "passive_address_lookups_total",
                 "Looks at what the address for the reply to PASV is.",
-                &["outcome"],
+                &[LOOKUP],
             )?,
             data_connections_refused: new.counter(
                 "data_connections_refused_total",
@@ -267,7 +278,7 @@ impl Metrics {
             tls_handshakes: new.counters(
                 "tls_handshakes_total",
                 "TLS handshakes on control and data connections.",
-                &["connection", "outcome"],
+                &[CONNECTION, HANDSHAKE],
             )?,
             tls_certificate_expiry: new.gauge(
                 "tls_certificate_expiry_timestamp_seconds",
@@ -276,7 +287,7 @@ impl Metrics {
             tls_reloads: new.counters(
                 "tls_reloads_total",
                 "Reloads of certificate, key or client authorities.",
-                &["outcome"],
+                &[RELOAD],
             )?,
             tls_files_broken: new.gauge(
                 "tls_files_broken",
@@ -285,7 +296,7 @@ impl Metrics {
             active_targets_refused: new.counters(
                 "active_targets_refused_total",
                 "Active data connections to somebody else than the client, refused.",
-                &["reason"],
+                &[TARGET],
             )?,
             proxy_headers_awaited: new.gauge(
                 "proxy_headers_awaited",
@@ -294,12 +305,12 @@ impl Metrics {
             proxy_headers_refused: new.counters(
                 "proxy_headers_refused_total",
                 "Connections closed because of their PROXY header, or for want of one.",
-                &["reason"],
+                &[PROXY_HEADER],
             )?,
             users_reloads: new.counters(
                 "users_reloads_total",
                 "Reloads of the users file.",
-                &["outcome"],
+                &[RELOAD],
             )?,
             users: new.gauge("users", "Users at this moment.")?,
             registry: registry.clone(),
@@ -335,12 +346,24 @@ impl Factory<'_> {
         self.register(IntCounter::with_opts(opts(name, help))?)
     }
 
-    fn counters(&self, name: &str, help: &str, by: &[&str]) -> Result<IntCounterVec, MetricsError> {
-        self.register(IntCounterVec::new(opts(name, help), by)?)
+    fn counters(
+        &self,
+        name: &str,
+        help: &str,
+        by: &'static [Label],
+    ) -> Result<Counters, MetricsError> {
+        let names: Vec<_> = by.iter().map(|(name, _)| *name).collect();
+        let counters = self.register(IntCounterVec::new(opts(name, help), &names)?)?;
+        Ok(Counters::new(counters, by))
     }
 
-    fn seconds(&self, name: &str, help: &str, by: &[&str]) -> Result<CounterVec, MetricsError> {
-        self.register(CounterVec::new(opts(name, help), by)?)
+    fn seconds(&self, name: &str, help: &str, by: Label) -> Result<CounterVec, MetricsError> {
+        let (label, values) = by;
+        let counters = self.register(CounterVec::new(opts(name, help), &[label])?)?;
+        for value in values {
+            counters.with_label_values(&[value]);
+        }
+        Ok(counters)
     }
 
     fn histograms(

@@ -3,9 +3,11 @@
 //! [`Metrics`] is one typed struct that is passed in, never a global; [`logging`] sets tracing up
 //! once, and [`xferlog`] writes the classic transfer log. This room knows nothing of the others.
 
+mod labels;
 pub mod logging;
 mod metrics;
 mod xferlog;
 
+pub use labels::Counters;
 pub use metrics::{InUse, Metrics, MetricsError};
 pub use xferlog::{Xferlog, XferlogEntry};

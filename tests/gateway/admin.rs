@@ -115,6 +115,119 @@ async fn metrics_tell_what_happened() {
     }
 }
 
+/// What `docs/operations.md` says of metrics and their labels is what there is, and counters with labels begin at 0.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_documented_metrics_are_there_from_the_start() {
+    let gateway = Gateway::on(Store::folder());
+    let (_, text) = get(gateway.inner.admin_address(), "/metrics").await;
+    let documented = documented_metrics();
+    for line in text
+        .lines()
+        .filter(|line| line.starts_with("# TYPE bucketferry_"))
+    {
+        let [_, _, name, kind] = line.split(' ').collect::<Vec<_>>()[..] else {
+            panic!("{line}");
+        };
+        let row = documented
+            .iter()
+            .find(|row| name == format!("bucketferry_{}", row.name));
+        let row = row.unwrap_or_else(|| panic!("{name} is not documented"));
+        assert_eq!(row.kind, kind, "{name}");
+    }
+    for row in documented
+        .iter()
+        .filter(|row| row.kind == "counter" && row.begins_at_zero())
+    {
+        for labels in &row.series {
+            let series = format!("bucketferry_{}{labels} 0", row.name);
+            assert!(
+                text.lines().any(|line| line == series),
+                "{series} is not in\n{text}"
+            );
+        }
+        let all = text.lines().filter(|line| {
+            line.strip_prefix("bucketferry_").is_some_and(|line| {
+                line.strip_prefix(row.name.as_str())
+                    .is_some_and(|rest| rest.starts_with(['{', ' ']))
+            })
+        });
+        assert_eq!(all.count(), row.series.len(), "{}", row.name);
+    }
+}
+
+/// A row of the table of metrics.
+struct Row {
+    name: String,
+    kind: String,
+    /// The labels of each series, as `/metrics` writes them.
+    series: Vec<String>,
+}
+
+impl Row {
+    fn begins_at_zero(&self) -> bool {
+        !["commands_total", "store_requests_total"].contains(&self.name.as_str())
+    }
+}
+
+fn documented_metrics() -> Vec<Row> {
+    let text = include_str!("../../docs/operations.md");
+    let section = |title: &str| {
+        let (_, after) = text.split_once(&format!("\n## {title}\n")).unwrap();
+        after.split("\n## ").next().unwrap()
+    };
+    let rows = |title| {
+        section(title)
+            .lines()
+            .filter(|line| line.starts_with("| `"))
+    };
+    let outcomes: Vec<_> = rows("How transfers end")
+        .map(|row| quoted(row)[0].clone())
+        .collect();
+    assert!(outcomes.len() > 20, "{outcomes:?}");
+    let metrics = rows("Metrics").map(|row| {
+        let cells: Vec<_> = row.split('|').map(str::trim).collect();
+        let mut series = vec![String::new()];
+        for label in cells[3].split(';').filter(|label| !label.is_empty()) {
+            let (name, values) = label.split_once([':', ',']).unwrap_or((label, ""));
+            let name = &quoted(name)[0];
+            let values = match (name.as_str(), &quoted(values)[..]) {
+                ("outcome", []) => outcomes.clone(),
+                ("direction", []) => vec!["upload".into(), "download".into(), "list".into()],
+                (_, values) => values.to_vec(),
+            };
+            let with = |before: &String| {
+                let labels = |value| format!("{before},{name}=\"{value}\"");
+                values.iter().map(labels).collect::<Vec<_>>()
+            };
+            series = series.iter().flat_map(with).collect();
+        }
+        let braced = series.iter().map(|labels| match labels.strip_prefix(',') {
+            Some(labels) => format!("{{{labels}}}"),
+            None => String::new(),
+        });
+        Row {
+            name: quoted(cells[1])[0].clone(),
+            kind: cells[2].to_owned(),
+            series: braced.collect(),
+        }
+    });
+    metrics.collect()
+}
+
+/// What stands between backquotes, but not in parentheses.
+fn quoted(text: &str) -> Vec<String> {
+    let outside = text
+        .split('(')
+        .map(|part| part.split_once(')').map_or(part, |(_, rest)| rest));
+    let outside: String = outside.collect();
+    outside
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .map(str::to_owned)
+        .collect()
+}
+
 /// Everything that the first minute shows a new user is true.
 #[tokio::test(flavor = "multi_thread")]
 async fn serve_alone_is_a_working_gateway() {

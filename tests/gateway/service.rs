@@ -297,7 +297,7 @@ async fn a_watch_that_ends_begins_anew() {
         let failures = gateway.metric(FAILED).await;
         match ending {
             Ending::Orderly | Ending::Expired | Ending::Torn => {
-                assert_eq!(failures, None, "{ending:?}");
+                assert_eq!(failures, Some(0.0), "{ending:?}");
             }
             Ending::Failed => assert_eq!(failures, Some(4.0), "{ending:?}"),
         }

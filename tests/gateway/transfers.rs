@@ -60,6 +60,22 @@ async fn a_dual_stack_listener_speaks_ipv4_to_ipv4() {
     assert_eq!(client.store("four.txt", b"4").await.code, 226);
 }
 
+/// As somebody writes it who does not know that `[::]` is both.
+#[tokio::test(flavor = "multi_thread")]
+async fn all_of_ipv4_and_all_of_ipv6_are_listened_on_together() {
+    let free = std::net::TcpListener::bind("[::]:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
+    let both = format!("0.0.0.0:{port},[::]:{port}");
+    let gateway = Gateway::with(Store::folder(), &[("ftp.listen", &both)]);
+    for address in ["127.0.0.1", "::1"] {
+        let address = (address.parse::<std::net::IpAddr>().unwrap(), port).into();
+        let mut client = crate::support::ftp::Client::connect_as(address, "ferry", "secret").await;
+        assert_eq!(client.store("a.txt", b"here").await.code, 226);
+    }
+    drop(gateway);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn epsv_all_ends_other_ways() {
     let gateway = Gateway::on(Store::folder());
@@ -278,6 +294,9 @@ async fn a_port_range_is_used_up_before_425() {
     );
     three.expect("PASV", 425).await;
     assert!((gateway.metric("bucketferry_passive_ports_in_use") - 2.0).abs() < f64::EPSILON);
+    gateway
+        .wait_for("bucketferry_passive_ports_exhausted_total", 1.0)
+        .await;
     assert_eq!(one.store("a", b"frees its port").await.code, 226);
     three.expect("PASV", 227).await;
 }

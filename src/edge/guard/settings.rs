@@ -210,6 +210,7 @@ impl Guard {
                 Ok(number)
             }
             Err(error) => {
+                self.edge.metrics.passive_ports_exhausted.inc();
                 tracing::warn!(session = %self.session.id(), %error, "no passive port is free");
                 Err(Reply::new(425, "No passive port is free, try again"))
             }

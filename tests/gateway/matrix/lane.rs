@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
 use rustix::process::Signal;
 
