@@ -3,9 +3,10 @@
 #
 #   docker build --tag bucketferry .
 #   docker build --tag bucketferry --platform linux/arm64 .
-#   docker build --tag bucketferry --target prebuilt --file Dockerfile FOLDER-WITH-THE-BINARY
+#   docker build --tag bucketferry --target prebuilt .        # with the binary in dist/bucketferry
 #
-# For another processor than the builder's it is cross-compiled, so nothing is emulated. buildah builds it too.
+# For another processor than the builder's it is cross-compiled, so nothing is emulated. buildah builds it too; older
+# ones than 1.31 have to be told of the builder: --build-arg BUILDPLATFORM=linux/amd64.
 
 ARG RUST_IMAGE=rust:1-bookworm
 ARG DEBIAN_IMAGE=debian:bookworm-slim
@@ -36,9 +37,9 @@ EXPOSE 2121 8080
 ENTRYPOINT ["/usr/bin/bucketferry"]
 CMD ["serve"]
 
-# With a binary that is there already, at BINARY in the build context: for CI.
+# With a binary that is there already: for CI.
 FROM base AS prebuilt
-ARG BINARY=bucketferry
+ARG BINARY=dist/bucketferry
 COPY --chmod=755 ${BINARY} /usr/bin/bucketferry
 
 FROM --platform=$BUILDPLATFORM ${RUST_IMAGE} AS build
