@@ -66,6 +66,76 @@ def environment(container: Manifest) -> dict[str, str]:
 
 
 @contextmanager
+def listening(toml: dict) -> Iterator[dict[str, int]]:
+    """A gateway that listens as a rendered configuration says, but on ports that are free here: those."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        certificate(folder)
+        free = FreePorts()
+        ftp = {key: [free.instead(address) for address in toml["ftp"].get(key, [])] for key in ("listen", "implicit_tls_listen")}
+        admin = free.instead(toml["admin"]["listen"])
+        (folder / "bucketferry.toml").write_text(LISTENING.format(folder=folder, admin=admin, **{key: json.dumps(value) for key, value in ftp.items()}))
+        with running(folder) as log:
+            for _ in eventually("the gateway to serve"):
+                if '"serving"' in log.read_text():
+                    break
+            yield {**{key: free.of(value) for key, value in ftp.items() if value}, "admin": free.of([admin])}
+
+
+LISTENING = """
+[ftp]
+listen = {listen}
+implicit_tls_listen = {implicit_tls_listen}
+[passive]
+ports = 0
+[admin]
+listen = "{admin}"
+[store]
+url = "memory://"
+[tls]
+certificate = "{folder}/tls.crt"
+private_key = "{folder}/tls.key"
+"""
+
+
+class FreePorts:
+    """Another port for each port, always the same one."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, int] = {}
+
+    def instead(self, address: str) -> str:
+        """The address with a port that is free here."""
+        host, _, port = address.rpartition(":")
+        if port not in self.known:
+            with socket.create_server(("", 0)) as listener:
+                self.known[port] = listener.getsockname()[1]
+        return f"{host}:{self.known[port]}"
+
+    @staticmethod
+    def of(addresses: list[str]) -> int:
+        """The one port of these addresses."""
+        (port,) = {int(address.rpartition(":")[2]) for address in addresses}
+        return port
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[Path]:
+    """A gateway with the configuration in a folder, while it runs: its log."""
+    log = folder / "log"
+    with log.open("w") as out:
+        process = subprocess.Popen([gateway_binary(), "serve", "--config", folder / "bucketferry.toml"], stdout=out, stderr=out)
+    try:
+        yield log
+    except AssertionError as failure:
+        failure.add_note(log.read_text())
+        raise
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+@contextmanager
 def serving() -> Iterator[tuple[str, str]]:
     """A gateway with TLS and a users file on free ports, in which a little of everything has happened: its metrics, and what it printed."""
     with tempfile.TemporaryDirectory() as name:
@@ -74,16 +144,10 @@ def serving() -> Iterator[tuple[str, str]]:
         hashed = subprocess.run([gateway_binary(), "hash-password"], input=PASSWORD + "\n", text=True, capture_output=True, check=True).stdout.strip()
         (folder / "users.toml").write_text(f'[[user]]\nname = "ferry"\npassword_hash = "{hashed}"\n')
         (folder / "bucketferry.toml").write_text(CONFIGURATION.format(folder=folder))
-        log = folder / "log"
-        with log.open("w") as out:
-            process = subprocess.Popen([gateway_binary(), "serve", "--config", folder / "bucketferry.toml"], stdout=out, stderr=out)
-        try:
+        with running(folder) as log:
             ftp, admin = addresses(log)
             use(ftp, folder / "users.toml")
             yield metrics(admin), log.read_text()
-        finally:
-            process.terminate()
-            process.wait(timeout=30)
 
 
 CONFIGURATION = """

@@ -2,16 +2,18 @@
 
 import json
 import re
+import socket
 import subprocess
 import tempfile
 import tomllib
 import unittest
+import urllib.request
 from pathlib import Path
 
 import yaml
 
 import gateway
-from support import CHART, SCENARIOS, gateway_binary, helm, rendered, template
+from support import CHART, SCENARIOS, gateway_binary, helm, rendered, template, toml_of
 
 # What Prometheus adds to every series.
 TARGET = {"namespace", "job", "pod", "instance", "le"}
@@ -26,6 +28,16 @@ class Configuration(unittest.TestCase):
             with self.subTest(scenario.name):
                 result = gateway.check(rendered(scenario))
                 self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+
+    def test_it_listens_on_both_families_in_every_scenario(self) -> None:
+        told = {json.dumps(listeners(tomllib.loads(toml_of(rendered(scenario))))): scenario.name for scenario in SCENARIOS}
+        for listens, scenario in told.items():
+            with self.subTest(scenario), gateway.listening(json.loads(listens)) as ports:
+                for host in ("127.0.0.1", "[::1]") if socket.has_dualstack_ipv6() else ("127.0.0.1",):
+                    with urllib.request.urlopen(f"http://{host}:{ports['admin']}/livez", timeout=5) as answer:
+                        self.assertEqual(answer.status, 200)
+                    for kind in ports.keys() - {"admin"}:
+                        socket.create_connection((host.strip("[]"), ports[kind]), timeout=5).close()
 
     def test_odd_values_arrive_as_they_are(self) -> None:
         values = {"config": {"ftp": {"greeting": 'a "b" \\ c', "allow": ["10.0.0.0/8", "2001:db8::/32"]},
@@ -142,6 +154,11 @@ class Notes(unittest.TestCase):
         found = subprocess.run(["sed", "-n", script], input=text, text=True, capture_output=True, check=True).stdout.split()
         self.assertEqual(len(found), 2, found)
         self.assertRegex(found[0], r"^\w{20}$")
+
+
+def listeners(toml: dict) -> dict:
+    """What a configuration says about where to listen."""
+    return {"ftp": {key: value for key, value in toml["ftp"].items() if key.endswith("listen")}, "admin": toml["admin"]}
 
 
 def series(text: str) -> dict[str, set[str]]:

@@ -1,15 +1,16 @@
 {{/* The gateway's configuration as TOML. */}}
 
-{{/* What the file says: `config`, and what only the chart can know. As JSON. */}}
+{{/* What the file says: `config`, and what only the chart can know. As JSON.
+     "[::]" is every address, IPv6 and IPv4: the kubelet may ask either, whatever the Service's families are. */}}
 {{- define "bucketferry.configuration" -}}
 {{- $config := deepCopy .Values.config -}}
 {{- $own := dict
-  "ftp" (dict "listen" (include "bucketferry.everyAddress" (dict "root" . "port" 2121) | fromJsonArray))
+  "ftp" (dict "listen" (list "[::]:2121"))
   "passive" (dict "ports" (printf "%d-%d" (int .Values.passive.first) (int .Values.passive.last)))
-  "admin" (dict "listen" (include "bucketferry.everyAddress" (dict "root" . "port" 8080) | fromJsonArray | first))
+  "admin" (dict "listen" "[::]:8080")
 -}}
 {{- if .Values.service.implicitTls.enabled }}
-{{- $_ := set $own.ftp "implicit_tls_listen" (include "bucketferry.everyAddress" (dict "root" . "port" 2990) | fromJsonArray) }}
+{{- $_ := set $own.ftp "implicit_tls_listen" (list "[::]:2990") }}
 {{- end }}
 {{- if and (include "bucketferry.discovery" .) (not (include "bucketferry.perPod" .)) }}
 {{- $_ := set $own.passive "address" (printf "service:%s/%s" .Release.Namespace (include "bucketferry.fullname" .)) }}

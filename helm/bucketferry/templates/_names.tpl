@@ -106,20 +106,6 @@ annotations:
 {{- end }}
 {{- end }}
 
-{{/* Whether clients come by this family, "IPv4" or "IPv6", as far as the values say. */}}
-{{- define "bucketferry.listens" -}}
-{{- $service := .root.Values.service -}}
-{{- if or (has .family $service.ipFamilies) (hasSuffix "DualStack" $service.ipFamilyPolicy) (and (eq .family "IPv4") (not $service.ipFamilies)) }}true{{ end }}
-{{- end }}
-
-{{/* "[...]" of the port on every address of the families in use. */}}
-{{- define "bucketferry.everyAddress" -}}
-{{- $addresses := list -}}
-{{- if include "bucketferry.listens" (dict "root" .root "family" "IPv4") }}{{ $addresses = append $addresses (printf "0.0.0.0:%d" .port) }}{{ end -}}
-{{- if include "bucketferry.listens" (dict "root" .root "family" "IPv6") }}{{ $addresses = append $addresses (printf "[::]:%d" .port) }}{{ end -}}
-{{- toJson $addresses }}
-{{- end }}
-
 {{/* The API is there, or the values say not to look: (dict "root" $ "api" "group/version/Kind"). */}}
 {{- define "bucketferry.hasApi" -}}
 {{- if or .root.Values.skipApiChecks (.root.Capabilities.APIVersions.Has .api) }}true{{ end }}
