@@ -90,15 +90,38 @@ annotations:
 {{- if eq .Values.scaling.mode "perPod" }}true{{ end }}
 {{- end }}
 
-{{/* Whether the gateway reads its address from its Service. */}}
-{{- define "bucketferry.discovery" -}}
-{{- if and .Values.addressDiscovery.enabled (eq .Values.service.type "LoadBalancer") (not (dig "passive" "address" "" .Values.config)) }}true{{ end }}
+{{/* Whether clients can come by IPv4, as far as the values say. Only then there is an address for PASV. */}}
+{{- define "bucketferry.ipv4" -}}
+{{- with .Values.service -}}
+{{- if or (not .ipFamilies) (has "IPv4" .ipFamilies) (hasSuffix "DualStack" .ipFamilyPolicy) }}true{{ end }}
+{{- end }}
 {{- end }}
 
-{{/* The names of the Services that clients connect to, one a line. */}}
+{{/* What `config` says of the address for PASV. */}}
+{{- define "bucketferry.address" -}}
+{{- dig "passive" "address" "" .Values.config }}
+{{- end }}
+
+{{/* Whether the gateway reads its address from its own Service. */}}
+{{- define "bucketferry.discovery" -}}
+{{- if and .Values.addressDiscovery.enabled (eq .Values.service.type "LoadBalancer") (include "bucketferry.ipv4" .) (not (include "bucketferry.address" .)) }}true{{ end }}
+{{- end }}
+
+{{/* The Services that the gateway reads an address from: JSON of their namespace and names, or nothing. */}}
+{{- define "bucketferry.watched" -}}
+{{- $address := include "bucketferry.address" . -}}
+{{- if include "bucketferry.discovery" . -}}
+{{- dict "namespace" .Release.Namespace "names" (include "bucketferry.publicServices" . | trim | splitList "\n") | toJson }}
+{{- else if hasPrefix "service:" $address -}}
+{{- $parts := trimPrefix "service:" $address | splitList "/" -}}
+{{- dict "namespace" (first $parts) "names" (last $parts | list) | toJson }}
+{{- end }}
+{{- end }}
+
+{{/* The names of the Services that clients connect to, one a line; the first one's even where there is no pod. */}}
 {{- define "bucketferry.publicServices" -}}
 {{- if include "bucketferry.perPod" . -}}
-{{- range $number := until (int .Values.replicaCount) }}
+{{- range $number := until (int (max 1 .Values.replicaCount)) }}
 {{ include "bucketferry.fullname" $ }}-{{ $number }}
 {{- end }}
 {{- else }}

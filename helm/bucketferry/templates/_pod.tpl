@@ -15,7 +15,7 @@ metadata:
     {{- end }}
 spec:
   serviceAccountName: {{ include "bucketferry.serviceAccountName" . }}
-  automountServiceAccountToken: {{ include "bucketferry.discovery" . | eq "true" }}
+  automountServiceAccountToken: {{ include "bucketferry.watched" . | ne "" }}
   # Else Kubernetes would set BUCKETFERRY_PORT and the like, for a Service of that name.
   enableServiceLinks: false
   terminationGracePeriodSeconds: {{ include "bucketferry.terminationSeconds" . }}

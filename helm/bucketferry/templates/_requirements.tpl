@@ -27,6 +27,10 @@
 {{- $problems = append $problems (printf "scaling.perPod has %d entries for %d pods. Remove some, or raise replicaCount" (len $values.scaling.perPod) (int $values.replicaCount)) -}}
 {{- end -}}
 
+{{- if and (ne $values.service.type "ClusterIP") (include "bucketferry.ipv4" .) (not (include "bucketferry.address" .)) (not (include "bucketferry.discovery" .)) -}}
+{{- $problems = append $problems (printf "%s, so the gateway knows no address but its pod's, to which no client outside can connect, and PASV would tell them that. Set config.passive.address to the address that clients connect to; or to connection, if PROXY headers tell that address or all clients use EPSV" (ternary "service.type is NodePort" "addressDiscovery.enabled is false" (eq $values.service.type "NodePort"))) -}}
+{{- end -}}
+
 {{- range $path, $advice := dict
   "ftp.listen" "the chart listens on port 2121 of the pod; the port for clients is service.port"
   "ftp.implicit_tls_listen" "use service.implicitTls"
