@@ -1,0 +1,68 @@
+{{/* What `config` must leave to the chart, and what it needs of other values. */}}
+{{- define "bucketferry.problemsOfConfig" -}}
+{{- $config := .Values.config }}
+{{- range $path, $advice := dict
+  "ftp.listen" "the chart listens on port 2121 of the pod; the port for clients is service.port"
+  "ftp.implicit_tls_listen" "use service.implicitTls"
+  "passive.ports" "use passive.first and passive.last, which also make the ports of the Service"
+  "admin.listen" "probes and metrics are on port 8080 of the pod; the port for Prometheus is metrics.service.port"
+  "users.file" "use users.existingSecret or users.list"
+  "tls.certificate" "use tls.existingSecret or tls.certManager"
+  "tls.private_key" "use tls.existingSecret or tls.certManager"
+  "tls.client_ca" "use tls.clientCA.existingSecret"
+  "upload.spill_dir" "use spill.enabled"
+}}
+{{- $parts := splitList "." $path }}
+{{- if dig (first $parts) (last $parts) "" $config }}
+config.{{ $path }} is set by the chart: {{ $advice }}
+{{- end }}
+{{- end }}
+{{- range $name, $value := dig "store" "options" (dict) $config }}
+{{- if and (kindIs "string" $value) (regexMatch "(secret|password|token|sas_key|account_key|access_key|service_account_key)$" $name) }}
+config.store.options.{{ $name }} would be readable by everybody who may read ConfigMaps. Put it into a Secret: as an environment variable, store.credentialsSecret; as a file, { file: PATH } here and the Secret in extraVolumes and extraVolumeMounts
+{{- end }}
+{{- end }}
+{{- if not (include "bucketferry.grace" .) }}
+config.shutdown.grace is {{ dig "shutdown" "grace" "" $config | toString | quote }}, which is no duration. Write it as 30s, 5m or 1h 30m
+{{- end }}
+{{- include "bucketferry.problemsOfSecrets" . }}
+{{- $limit := dig "limits" "memory" "" .Values.resources }}
+{{- $upload := include "bucketferry.mebibytes" (dig "upload" "memory" "256 MiB" $config) }}
+{{- $download := include "bucketferry.mebibytes" (dig "download" "memory" "64 MiB" $config) }}
+{{- $given := include "bucketferry.mebibytes" ($limit | default "none") }}
+{{- if and $upload $download $given }}
+{{- $needed := add $upload $download 150 }}
+{{- if lt (int64 $given) $needed }}
+resources.limits.memory is {{ $limit }}, but uploads may take {{ $upload }} MiB, downloads {{ $download }} MiB, and everything else 150 MiB. Raise it to {{ $needed }}Mi, or lower config.upload.memory
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Users and certificates, which have one source each. */}}
+{{- define "bucketferry.problemsOfSecrets" -}}
+{{- $config := .Values.config }}
+{{- $hasCertificate := include "bucketferry.tlsSecret" . }}
+{{- if and .Values.users.existingSecret .Values.users.list }}
+users.existingSecret and users.list are both set. Choose one
+{{- end }}
+{{- with .Values.tls }}
+{{- if and .existingSecret .certManager.enabled }}
+tls.existingSecret and tls.certManager.enabled are both set. Choose one
+{{- end }}
+{{- if and .certManager.enabled (not .certManager.issuerRef.name) }}
+tls.certManager needs an issuer. Set tls.certManager.issuerRef.name
+{{- end }}
+{{- if and .certManager.enabled (not .certManager.dnsNames) (not .certManager.ipAddresses) }}
+tls.certManager needs the names that clients connect to. Set tls.certManager.dnsNames
+{{- end }}
+{{- if and (ne (dig "tls" "client_auth" "off" $config) "off") (not .clientCA.existingSecret) }}
+config.tls.client_auth needs the authority that signs certificates of clients. Set tls.clientCA.existingSecret
+{{- end }}
+{{- end }}
+{{- if and .Values.service.implicitTls.enabled (not $hasCertificate) }}
+service.implicitTls needs a certificate. Set tls.existingSecret or tls.certManager
+{{- end }}
+{{- if and (has (dig "tls" "require" "none" $config) (list "control" "all")) (not $hasCertificate) }}
+config.tls.require needs a certificate. Set tls.existingSecret or tls.certManager
+{{- end }}
+{{- end }}
