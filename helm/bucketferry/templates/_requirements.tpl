@@ -33,6 +33,9 @@ scaling.perPod has {{ len .scaling.perPod }} entries for {{ .replicaCount }} pod
 {{- if and $perPod (or .service.passiveNodePorts .service.nodePort .service.implicitTls.nodePort) }}
 with scaling.mode=perPod, the Services of two pods would ask for the same node ports. Leave service.passiveNodePorts, service.nodePort and service.implicitTls.nodePort out
 {{- end }}
+{{- if and $perPod .service.loadBalancerIP }}
+service.loadBalancerIP is {{ .service.loadBalancerIP }}, and with scaling.mode=perPod the Service of each pod would ask for it. Use loadBalancerIP in scaling.perPod, one for each pod
+{{- end }}
 {{- $replicas := int .replicaCount }}
 {{- with .podDisruptionBudget }}
 {{- if and .enabled (not (kindIs "invalid" .minAvailable)) (not (kindIs "string" .minAvailable)) }}

@@ -25,6 +25,11 @@ config.store.options.{{ $name }} would be readable by everybody who may read Con
 {{- if not (include "bucketferry.grace" .) }}
 config.shutdown.grace is {{ dig "shutdown" "grace" "" $config | toString | quote }}, which is no duration. Write it as 30s, 5m or 1h 30m
 {{- end }}
+{{- $source := dig "active" "source_port" 0 $config | int }}
+{{- $root := eq "0" (toString (dig "runAsUser" (dig "runAsUser" "" .Values.podSecurityContext) .Values.securityContext)) }}
+{{- if and (gt $source 0) (lt $source 1024) (not $root) (not (contains "net.ipv4.ip_unprivileged_port_start" (toJson .Values.podSecurityContext))) }}
+config.active.source_port is {{ $source }}, and pods that don't run as root may not use ports below 1024. Leave it out; or set podSecurityContext.sysctls to [{name: net.ipv4.ip_unprivileged_port_start, value: "{{ $source }}"}], which the Restricted standard allows
+{{- end }}
 {{- include "bucketferry.problemsOfSecrets" . }}
 {{- $limit := dig "limits" "memory" "" .Values.resources }}
 {{- $upload := include "bucketferry.mebibytes" (dig "upload" "memory" "256 MiB" $config) }}

@@ -1,7 +1,12 @@
+{{/* Whether passive ports are node ports of the same numbers. */}}
+{{- define "bucketferry.passiveNodePorts" -}}
+{{- if or (eq .Values.service.type "NodePort") .Values.service.passiveNodePorts }}true{{ end }}
+{{- end }}
+
 {{/* The ports that clients connect to. */}}
 {{- define "bucketferry.ports" -}}
 {{- $service := .Values.service -}}
-{{- $same := or (eq $service.type "NodePort") $service.passiveNodePorts -}}
+{{- $same := include "bucketferry.passiveNodePorts" . -}}
 - name: ftp
   port: {{ $service.port }}
   targetPort: ftp
