@@ -11,7 +11,14 @@ SETTING = re.compile(r"^### `(\w+)\.(\w+)`$")
 SECTION = re.compile(r"^## `\[(\w+)\]`$")
 FACT = re.compile(r"^- (Default|Allowed): (.*)$")
 RANGE = re.compile(r"^a whole number, from (\d+) to (\d+)$")
-WORDS = re.compile(r"^(?:one of )?`[^`]+`(?:, `[^`]+`)+$")
+NONE = re.compile(r"^`none`, or (.*)$")
+WORDS = re.compile(r"^(?:one of )?`[^`]+`(?:, `[^`]+`)*$")
+
+# As the gateway reads them: several numbers with their units, and one.
+UNITS = "nanos|nsec|ns|usec|us|millis|msec|ms|seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|h|days?|d|weeks?|wks?|w|months?|M|years?|yrs?|y"
+DURATION = rf"( *[0-9]+(\.[0-9]+)? *({UNITS}) *)+"
+SIZE = " *[0-9]+ *([KkMmGgTt][Ii]?)?[Bb]? *"
+FILE = {"type": "object", "additionalProperties": False, "properties": {"file": {"type": "string", "minLength": 1}}, "required": ["file"]}
 
 
 def schema(page: Path) -> dict:
@@ -45,16 +52,45 @@ def sections(text: str) -> dict[str, dict[str, dict[str, str]]]:
 
 
 def setting(facts: dict[str, str]) -> dict:
-    """What one setting takes."""
-    allowed = facts["Allowed"]
+    """What one setting takes; null leaves it out, as everywhere in Helm."""
+    taken = kind(facts["Default"], facts["Allowed"])
+    if "enum" in taken:
+        return {"enum": [*taken["enum"], None]}
+    types = taken["type"] if isinstance(taken["type"], list) else [taken["type"]]
+    return {**taken, "type": [*types, "null"]}
+
+
+def kind(default: str, allowed: str) -> dict:
+    """What the words of the page mean; `none` is how the absence of a value is written."""
+    if rest := NONE.match(allowed):
+        return or_none(kind(default, rest[1]))
     if allowed == "true or false":
         return {"type": "boolean"}
     if match := RANGE.match(allowed):
         return {"type": "integer", "minimum": int(match[1]), "maximum": int(match[2])}
+    if allowed == "a whole number":
+        return {"type": "integer", "minimum": 0}
+    if allowed.startswith("a duration"):
+        return {"type": "string", "pattern": f"^{DURATION}$"}
+    if allowed.startswith("a size"):
+        return {"type": ["string", "integer"], "pattern": f"^{SIZE}$"}
     if WORDS.match(allowed):
         return {"enum": re.findall(r"`([^`]+)`", allowed)}
-    if facts["Default"].startswith("`{"):
-        return {"type": "object"}
+    if "`{ file = " in allowed:
+        return {"type": "object", "additionalProperties": {"anyOf": [{"type": ["string", "integer", "boolean", "null"]}, FILE]}}
+    if default.startswith("`{"):
+        return {"type": "object", "additionalProperties": {"type": ["string", "null"]}}
     if allowed.startswith("a list of"):
         return {"type": ["array", "string"], "items": {"type": "string"}}
-    return {"type": ["string", "integer"]}
+    if allowed.startswith("ports"):
+        return {"type": ["string", "integer"]}
+    return {"type": "string"}
+
+
+def or_none(taken: dict) -> dict:
+    """The same, or the word `none`."""
+    if "pattern" in taken:
+        return {**taken, "pattern": f"^(none|{taken['pattern'][1:-1]})$"}
+    if taken["type"] == "string":
+        return taken
+    return {**taken, "type": [taken["type"], "string"], "pattern": "^none$"}

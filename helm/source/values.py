@@ -76,8 +76,8 @@ def schema(value: dict, settings: dict) -> dict:
         return {**described(value), "type": kind}
     if "properties" in value:
         inner = {name: schema(below, settings) for name, below in value["properties"].items()}
-        required = {"required": value["required"]} if "required" in value else {}
-        return {**described(value), "type": "object", "additionalProperties": False, "properties": inner, **required}
+        rules = {key: value[key] for key in ("required", "anyOf") if key in value}
+        return {**described(value), "type": "object", "additionalProperties": False, "properties": inner, **rules}
     plain = {key: what for key, what in value.items() if key not in ("default", "example")}
     if "items" in plain:
         plain["items"] = schema(plain["items"], settings)

@@ -1,14 +1,17 @@
 """The chart itself: what is made is up to date, lint, the unit suites, what the schema refuses."""
 
 import json
+import re
 import subprocess
 import sys
 import tomllib
 import unittest
 
+import configuration
+import jsonschema
 import yaml
 
-from support import CHART, REPOSITORY, SCENARIOS, helm, template
+from support import CHART, CONFIGURATION, REPOSITORY, SCENARIOS, helm, template
 
 
 class Chart(unittest.TestCase):
@@ -53,7 +56,7 @@ class Schema(unittest.TestCase):
         groups = yaml.safe_load((REPOSITORY / "helm" / "source" / "values.yaml").read_text())
         free = {path for group in groups for name, value in group["values"].items() for path in of_the_api(value, name)}
         # Names of the operator's own choice, or of a library's.
-        free |= {"global", "config.store.options", "config.passive.overrides"}
+        free |= {"global"}
         self.assertLessEqual({".".join(path) for path in open_objects(schema, [])}, free)
 
     def test_users_have_the_keys_of_the_example(self) -> None:
@@ -67,9 +70,32 @@ class Schema(unittest.TestCase):
         self.assertIn("memroy", result.stderr)
         self.assertNotEqual(result.returncode, 0)
 
+    def test_settings_take_their_defaults_and_nothing_of_another_type(self) -> None:
+        schema = json.loads((CHART / "values.schema.json").read_text())["properties"]["config"]["properties"]
+        for section, settings in configuration.sections(CONFIGURATION.read_text()).items():
+            for name, facts in settings.items():
+                with self.subTest(f"{section}.{name}"):
+                    takes = jsonschema.Draft7Validator(schema[section]["properties"][name]).is_valid
+                    self.assertTrue(takes(tomllib.loads(f"it = {facts['Default'].strip('`')}")["it"]), facts["Default"])
+                    self.assertTrue(takes(None))
+                    self.assertEqual(takes(50), re.search("^(`none`, or )?a whole number|^ports|bytes", facts["Allowed"]) is not None, facts["Allowed"])
+                    if "a duration" in facts["Allowed"] or "a size" in facts["Allowed"]:
+                        self.assertEqual(takes("none"), facts["Allowed"].startswith("`none`"), facts["Allowed"])
+
+    def test_what_the_gateway_takes_is_taken(self) -> None:
+        for values in ("config: {ftp: {idle_timeout: 1h 30m}}", "config: {ftp: {idle_timeout: 1week2days}}", "config: {upload: {max_size: 5000000}}",
+                       "config: {upload: {max_size: 10gb, resume_window: none}}", "config: {limits: {max_sessions_per_user: 5}}",
+                       "config: {store: {options: {a: 1, b: true, c: x, d: {file: /x}, e: null}}}", "config: {upload: {memory: null}}",
+                       "users: {list: [{name: x, certificate: device}]}"):  # fmt: skip
+            with self.subTest(values):
+                self.assertEqual(template(values).returncode, 0, template(values).stderr)
+
     def test_wrong_types_are_refused(self) -> None:
         for values in ("replicaCount: many", "service: {type: Balancer}", "config: {limits: {max_sessions: 0}}",
-                       "image: {digest: sha256:short}", "users: {list: [{password_hash: x}]}"):  # fmt: skip
+                       "image: {digest: sha256:short}", "users: {list: [{password_hash: x}]}", "users: {list: [{name: x}]}",
+                       "users: {list: [{name: x, password_hash: y, max_size: 10000000}]}", "users: {list: [{name: x, password_hash: y, upload_rate: 5}]}",
+                       "config: {ftp: {idle_timeout: 300}}", "config: {ftp: {idle_timeout: 5 minuets}}", "config: {upload: {max_size: 10 gigs}}",
+                       "config: {store: {options: {x: {fil: y}}}}", "config: {store: {options: {x: [y]}}}", "config: {active: {source_port: low}}"):  # fmt: skip
             with self.subTest(values):
                 self.assertNotEqual(template(values).returncode, 0)
 

@@ -48,7 +48,9 @@
 
 [{{ $section }}.{{ $name }}]
 {{- range $key, $value := $table }}
+{{- if not (kindIs "invalid" $value) }}
 {{ include "bucketferry.tomlKey" $key }} = {{ include "bucketferry.tomlValue" $value }}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- end }}
@@ -86,18 +88,18 @@
 {{ end }}
 {{- end }}
 
-{{/* Whole seconds of a duration such as "1h 30m"; nothing if it is none. */}}
+{{/* Whole seconds of a duration such as "1h 30m", in the gateway's units; nothing if it is none, or longer than 30 days. */}}
 {{- define "bucketferry.seconds" -}}
-{{- $units := dict "ms" 0.001 "s" 1 "sec" 1 "second" 1 "m" 60 "min" 60 "minute" 60 "h" 3600 "hr" 3600 "hour" 3600 "d" 86400 "day" 86400 -}}
+{{- $units := dict "^(nanos|nsec|ns)$" 0.000000001 "^(usec|us)$" 0.000001 "^(millis|msec|ms)$" 0.001 "^(s|secs?|seconds?)$" 1 "^(m|mins?|minutes?)$" 60 "^(h|hrs?|hours?)$" 3600 "^(d|days?)$" 86400 "^(w|wks?|weeks?)$" 604800 -}}
 {{- $sum := 0.0 -}}
-{{- $known := regexMatch "^([0-9]+ *[a-z]+ *)+$" . -}}
-{{- range regexFindAll "[0-9]+ *[a-z]+" . -1 }}
-{{- $unit := regexFind "[a-z]+" . -}}
-{{- $unit = hasKey $units $unit | ternary $unit (trimSuffix "s" $unit) -}}
-{{- if not (hasKey $units $unit) }}{{ $known = false }}{{ end -}}
-{{- $sum = addf $sum (mulf (regexFind "[0-9]+" . | float64) (get $units $unit | default 0)) -}}
+{{- $known := regexMatch "^( *[0-9]+([.][0-9]+)? *[a-z]+ *)+$" . -}}
+{{- range $part := regexFindAll "[0-9.]+ *[a-z]+" . -1 -}}
+{{- $seconds := 0.0 -}}
+{{- range $unit, $value := $units }}{{ if regexMatch $unit (regexFind "[a-z]+" $part) }}{{ $seconds = float64 $value }}{{ end }}{{ end -}}
+{{- $known = and $known (gt $seconds 0.0) -}}
+{{- $sum = addf $sum (mulf (regexFind "[0-9.]+" $part | float64) $seconds) -}}
 {{- end -}}
-{{- if $known }}{{ ceil $sum }}{{ end }}
+{{- if and $known (gt $sum 0.0) (le $sum 2592000.0) }}{{ ceil $sum | int64 }}{{ end }}
 {{- end }}
 
 {{/* MiB, rounded down, of a size as the gateway or Kubernetes writes it; nothing if it is none. */}}
@@ -111,7 +113,7 @@
 {{- end }}
 
 {{- define "bucketferry.grace" -}}
-{{- include "bucketferry.seconds" (dig "shutdown" "grace" "30s" .Values.config) }}
+{{- include "bucketferry.seconds" (dig "shutdown" "grace" "30s" .Values.config | toString) }}
 {{- end }}
 
 {{/* Seconds of the native sleep before SIGTERM; 0 where it is not to be had, or does no good. */}}

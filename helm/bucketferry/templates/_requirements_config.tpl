@@ -18,12 +18,12 @@ config.{{ $path }} is set by the chart: {{ $advice }}
 {{- end }}
 {{- end }}
 {{- range $name, $value := dig "store" "options" (dict) $config }}
-{{- if and (kindIs "string" $value) (regexMatch "(secret|password|token|sas_key|account_key|access_key|service_account_key)$" $name) }}
+{{- if and (kindIs "string" $value) (or (regexMatch "(?i)(key|key_base64|secret|password|token)$" $name) (regexMatch "://[^/]*@" $value)) }}
 config.store.options.{{ $name }} would be readable by everybody who may read ConfigMaps. Put it into a Secret: as an environment variable, store.credentialsSecret; as a file, { file: PATH } here and the Secret in extraVolumes and extraVolumeMounts
 {{- end }}
 {{- end }}
 {{- if not (include "bucketferry.grace" .) }}
-config.shutdown.grace is {{ dig "shutdown" "grace" "" $config | toString | quote }}, which is no duration. Write it as 30s, 5m or 1h 30m
+config.shutdown.grace is {{ dig "shutdown" "grace" "" $config | toString | quote }}, which is no duration from 1ms to 30days. Write it as 30s, 5m or 1h 30m
 {{- end }}
 {{- $source := dig "active" "source_port" 0 $config | int }}
 {{- $root := eq "0" (toString (dig "runAsUser" (dig "runAsUser" "" .Values.podSecurityContext) .Values.securityContext)) }}
