@@ -58,6 +58,7 @@ def schema_json(groups: list[dict], settings: dict) -> str:
         "additionalProperties": False,
         # Helm itself puts `global` there when the chart is a part of another.
         "properties": {"global": {"type": "object"}},
+        "required": [*(name for group in groups for name, value in group["values"].items() if not nullable(value))],
     }
     for group in groups:
         for name, value in group["values"].items():
@@ -65,10 +66,21 @@ def schema_json(groups: list[dict], settings: dict) -> str:
     return json.dumps(document, indent=2) + "\n"
 
 
+def nullable(value: dict) -> bool:
+    """Whether null is a way of leaving it out; else the templates rely on there being something."""
+    if "default" not in value and "properties" not in value:
+        # An item's, which has none.
+        return True
+    empty_list = value.get("type") == "array" and not value["default"]
+    return empty_list or "null" in value.get("type", []) or bool({"api", "text", "optional"} & value.keys())
+
+
 def schema(value: dict, settings: dict) -> dict:
     """The schema of one value."""
+    if value.get("alert"):
+        return {"enum": settings["alerts"]}
     if value.get("configuration"):
-        return {"description": value["description"], **settings}
+        return {"description": value["description"], **settings["config"]}
     if value.get("text"):
         return {**described(value), "type": "object", "additionalProperties": {"type": "string"}}
     if "api" in value:
@@ -76,9 +88,12 @@ def schema(value: dict, settings: dict) -> dict:
         return {**described(value), "type": kind}
     if "properties" in value:
         inner = {name: schema(below, settings) for name, below in value["properties"].items()}
-        rules = {key: value[key] for key in ("required", "anyOf") if key in value}
+        # Else null would take a default away: Helm drops such keys before it looks at the schema.
+        needed = [*value.get("required", []), *(name for name, below in value["properties"].items() if not nullable(below))]
+        rules = {"required": needed} if needed else {}
+        rules |= {"anyOf": value["anyOf"]} if "anyOf" in value else {}
         return {**described(value), "type": "object", "additionalProperties": False, "properties": inner, **rules}
-    plain = {key: what for key, what in value.items() if key not in ("default", "example")}
+    plain = {key: what for key, what in value.items() if key not in ("default", "example", "optional")}
     if "items" in plain:
         plain["items"] = schema(plain["items"], settings)
     return plain

@@ -93,6 +93,9 @@ class Schema(unittest.TestCase):
     def test_wrong_types_are_refused(self) -> None:
         for values in ("replicaCount: many", "service: {type: Balancer}", "config: {limits: {max_sessions: 0}}",
                        "image: {digest: sha256:short}", "users: {list: [{password_hash: x}]}", "users: {list: [{name: x}]}",
+                       "nameOverride: Foo Bar", "fullnameOverride: Foo_bar", "tests: {image: ''}", "persistence: {size: 10gb}",
+                       "tls: {certManager: {duration: 90d}}", "tls: {certManager: {privateKey: {sise: 256}}}",
+                       "metrics: {prometheusRule: {disabled: [BucketferryAbsend]}}",
                        "users: {list: [{name: x, password_hash: y, max_size: 10000000}]}", "users: {list: [{name: x, password_hash: y, upload_rate: 5}]}",
                        "config: {ftp: {idle_timeout: 300}}", "config: {ftp: {idle_timeout: 5 minuets}}", "config: {upload: {max_size: 10 gigs}}",
                        "config: {store: {options: {x: {fil: y}}}}", "config: {store: {options: {x: [y]}}}", "config: {active: {source_port: low}}"):  # fmt: skip

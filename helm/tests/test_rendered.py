@@ -9,11 +9,13 @@ from itertools import product
 from typing import Any
 
 import kubernetes_validate
+import values
 import yaml
 
 from restricted import violations
 from support import (
-    NAMESPACE, NEWEST, SCENARIOS, VERSIONS, Manifest, gateway_pod, of_kind, pods, public_services, rendered, template, toml_of, workload,
+    CHART, NAMESPACE, NEWEST, REPOSITORY, SCENARIOS, VERSIONS, Manifest,
+    gateway_pod, helm, of_kind, pods, public_services, rendered, template, toml_of, workload,
 )  # fmt: skip
 
 # Kinds of others, for which Kubernetes has no schema.
@@ -147,6 +149,31 @@ class Rendered(unittest.TestCase):
         for config in of_kind(manifests, "ConfigMap"):
             self.assertNotRegex(str(config.get("data")), r"password_hash|\$argon2|\$2y")
 
+    def test_texts_stay_texts_whatever_they_look_like(self) -> None:
+        result = helm("template", "on", str(CHART), "--namespace", "123", "--values", "-", stdin=json.dumps(ODD))
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.validate(result.stdout)
+
+    def test_null_leaves_out_what_can_be_left_out(self) -> None:
+        groups = yaml.safe_load((REPOSITORY / "helm" / "source" / "values.yaml").read_text())
+        nothing = {name: without(value) for group in groups for name, value in group["values"].items() if without(value) != {}}
+        result = template(json.dumps(nothing), NEWEST, "--set", "skipApiChecks=true", "--set", "networkPolicy.enabled=true,podDisruptionBudget.enabled=true",
+                          "--set", "persistence.enabled=true,metrics.serviceMonitor.enabled=true,metrics.prometheusRule.enabled=true,metrics.dashboard.enabled=true")  # fmt: skip
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.validate(result.stdout)
+
+    def test_null_is_refused_where_something_must_be(self) -> None:
+        for path in ("config", "service.type", "persistence", "tls.certManager", "image.repository", "passive.first", "scaling.mode", "metrics"):
+            with self.subTest(path):
+                result = template("", NEWEST, "--set", f"{path}=null")
+                self.assertIn(f"missing property '{path.rpartition('.')[2]}'", result.stderr)
+
+    def validate(self, text: str) -> None:
+        """Every object is as its schema wants it."""
+        for manifest in yaml.safe_load_all(text):
+            if manifest and manifest["kind"] not in FOREIGN:
+                kubernetes_validate.validate(manifest, NEWEST, strict=True)
+
     def test_pods_are_replaced_for_the_configuration_but_not_for_what_is_reloaded(self) -> None:
         base = {"users": {"list": [{"name": "a", "password_hash": "x"}]}, "tls": {"existingSecret": "one"}}
         first = checksum(base)
@@ -155,8 +182,26 @@ class Rendered(unittest.TestCase):
         self.assertNotEqual(first, checksum({**base, "config": {"log": {"level": "debug"}}}))
 
 
-def checksum(values: dict[str, Any]) -> str:
+# What YAML would take for a number, or for a yes or no.
+ODD: dict[str, Any] = {
+    "skipApiChecks": True, "fullnameOverride": "on", "nameOverride": "123", "priorityClassName": "123", "runtimeClassName": "on",
+    "serviceAccount": {"name": "123"}, "store": {"credentialsSecret": "on"}, "tests": {"credentialsSecret": "1e3"},
+    "persistence": {"enabled": True, "storageClassName": "123", "size": "10"}, "spill": {"enabled": True, "size": "1000"},
+    "service": {"loadBalancerClass": "true", "loadBalancerIP": "2001:db8::"}, "image": {"tag": "1"},
+    "users": {"existingSecret": "123", "key": "yes"}, "tls": {"existingSecret": "123", "clientCA": {"existingSecret": "1", "key": "no"}},
+}  # fmt: skip
+
+
+def without(value: Any) -> Any:
+    """Null in place of everything below that may be null."""
+    if values.nullable(value):
+        return None
+    below = {name: without(inner) for name, inner in value.get("properties", {}).items()} if "properties" in value else {}
+    return {name: what for name, what in below.items() if what != {}}
+
+
+def checksum(given: dict[str, Any]) -> str:
     """What makes pods anew when it changes."""
-    result = template(json.dumps(values))
+    result = template(json.dumps(given))
     manifests = [manifest for manifest in yaml.safe_load_all(result.stdout) if manifest]
     return gateway_pod(manifests)["metadata"]["annotations"]["checksum/config"]

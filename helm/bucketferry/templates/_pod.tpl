@@ -2,34 +2,31 @@
 {{- define "bucketferry.pod" -}}
 metadata:
   labels:
-    {{- include "bucketferry.selector" . | nindent 4 }}
-    {{- with merge (dict) .Values.podLabels .Values.commonLabels }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
+    {{- merge (include "bucketferry.selector" . | fromYaml) (.Values.podLabels | default dict) (.Values.commonLabels | default dict) | toYaml | nindent 4 }}
   annotations:
     # A changed configuration needs new pods. Users and certificates don't: the gateway reloads them.
     checksum/config: {{ include "bucketferry.toml" . | sha256sum }}
     kubectl.kubernetes.io/default-container: bucketferry
-    {{- with merge (dict) .Values.podAnnotations .Values.commonAnnotations }}
+    {{- with merge (dict) (.Values.podAnnotations | default dict) (.Values.commonAnnotations | default dict) }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
 spec:
-  serviceAccountName: {{ include "bucketferry.serviceAccountName" . }}
+  serviceAccountName: {{ include "bucketferry.serviceAccountName" . | quote }}
   automountServiceAccountToken: {{ include "bucketferry.watched" . | ne "" }}
   # Else Kubernetes would set BUCKETFERRY_PORT and the like, for a Service of that name.
   enableServiceLinks: false
   terminationGracePeriodSeconds: {{ include "bucketferry.terminationSeconds" . }}
   securityContext:
-    {{- toYaml .Values.podSecurityContext | nindent 4 }}
+    {{- toYaml (.Values.podSecurityContext | default dict) | nindent 4 }}
   {{- with .Values.image.pullSecrets }}
   imagePullSecrets:
     {{- range . }}
-    - name: {{ . }}
+    - name: {{ . | quote }}
     {{- end }}
   {{- end }}
   {{- range $field := list "nodeSelector" "tolerations" "affinity" "priorityClassName" "runtimeClassName" "dnsPolicy" "dnsConfig" "hostAliases" "initContainers" }}
   {{- with get $.Values $field }}
-  {{ $field }}: {{ if kindIs "string" . }}{{ . }}{{ else }}{{ toYaml . | nindent 4 }}{{ end }}
+  {{ $field }}: {{ if kindIs "string" . }}{{ quote . }}{{ else }}{{ toYaml . | nindent 4 }}{{ end }}
   {{- end }}
   {{- end }}
   {{- with .Values.topologySpreadConstraints }}
@@ -49,7 +46,7 @@ spec:
 
 {{- define "bucketferry.container" -}}
 name: bucketferry
-image: {{ include "bucketferry.image" . }}
+image: {{ include "bucketferry.image" . | quote }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
 args: [serve, --config, /etc/bucketferry/config/bucketferry.toml]
 {{- $ownAddress := and (include "bucketferry.perPod" .) (include "bucketferry.discovery" .) }}
@@ -72,7 +69,7 @@ env:
 envFrom:
   {{- with .Values.store.credentialsSecret }}
   - secretRef:
-      name: {{ . }}
+      name: {{ . | quote }}
   {{- end }}
   {{- with .Values.extraEnvFrom }}
   {{- toYaml . | nindent 2 }}
@@ -91,25 +88,21 @@ lifecycle:
     sleep:
       seconds: {{ include "bucketferry.preStop" . }}
 {{- end }}
-startupProbe:
-  {{- include "bucketferry.probe" (dict "path" "/livez" "timing" .Values.startupProbe) | nindent 2 }}
-livenessProbe:
-  {{- include "bucketferry.probe" (dict "path" "/livez" "timing" .Values.livenessProbe) | nindent 2 }}
-readinessProbe:
-  {{- include "bucketferry.probe" (dict "path" "/readyz" "timing" .Values.readinessProbe) | nindent 2 }}
+{{- range $probe, $path := dict "startupProbe" "/livez" "livenessProbe" "/livez" "readinessProbe" "/readyz" }}
+{{- with get $.Values $probe }}
+{{ $probe }}:
+  httpGet:
+    path: {{ $path }}
+    port: admin
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
 resources:
-  {{- toYaml .Values.resources | nindent 2 }}
+  {{- toYaml (.Values.resources | default dict) | nindent 2 }}
 securityContext:
-  {{- toYaml .Values.securityContext | nindent 2 }}
+  {{- toYaml (.Values.securityContext | default dict) | nindent 2 }}
 volumeMounts:
   {{- include "bucketferry.mounts" . | nindent 2 }}
-{{- end }}
-
-{{- define "bucketferry.probe" -}}
-httpGet:
-  path: {{ .path }}
-  port: admin
-{{ toYaml .timing }}
 {{- end }}
 
 {{- define "bucketferry.mounts" -}}
@@ -139,41 +132,41 @@ httpGet:
 {{- define "bucketferry.volumes" -}}
 - name: config
   configMap:
-    name: {{ include "bucketferry.fullname" . }}
+    name: {{ include "bucketferry.fullname" . | quote }}
 {{- with include "bucketferry.usersSecret" . }}
 - name: users
   secret:
-    secretName: {{ . }}
+    secretName: {{ . | quote }}
     items:
-      - {key: {{ $.Values.users.key }}, path: users.toml}
+      - {key: {{ $.Values.users.key | quote }}, path: users.toml}
 {{- end }}
 {{- with include "bucketferry.tlsSecret" . }}
 - name: tls
   secret:
-    secretName: {{ . }}
+    secretName: {{ . | quote }}
 {{- end }}
 {{- with .Values.tls.clientCA }}
 {{- if .existingSecret }}
 - name: client-ca
   secret:
-    secretName: {{ .existingSecret }}
+    secretName: {{ .existingSecret | quote }}
     items:
-      - {key: {{ .key }}, path: ca.crt}
+      - {key: {{ .key | quote }}, path: ca.crt}
 {{- end }}
 {{- end }}
 {{- if .Values.persistence.enabled }}
 - name: data
   persistentVolumeClaim:
-    claimName: {{ include "bucketferry.claim" . }}
+    claimName: {{ include "bucketferry.claim" . | quote }}
 {{- else if include "bucketferry.trial" . }}
 - name: data
   emptyDir:
-    sizeLimit: {{ .Values.persistence.trialSize }}
+    sizeLimit: {{ .Values.persistence.trialSize | quote }}
 {{- end }}
 {{- if .Values.spill.enabled }}
 - name: spill
   emptyDir:
-    sizeLimit: {{ .Values.spill.size }}
+    sizeLimit: {{ .Values.spill.size | quote }}
 {{- end }}
 - name: tmp
   emptyDir: {}

@@ -8,6 +8,10 @@
 
 {{- define "bucketferry.problemsOfScaling" -}}
 {{- $perPod := include "bucketferry.perPod" . }}
+{{- $name := include "bucketferry.fullname" . }}
+{{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" $name) }}
+objects would be named {{ $name | quote }}, and the name of a Service begins with a letter and has no dots. Set fullnameOverride to one of lower-case letters, digits and dashes
+{{- end }}
 {{- with .Values }}
 {{- if and (gt (int .replicaCount) 1) (not $perPod) }}
 replicaCount is {{ .replicaCount }}, but one Service sends the data connections of a client to any pod, not to the one that has its session. Choose replicaCount=1, which serves thousands of clients; or scaling.mode=perPod: one address for each pod, all of them under one DNS name
@@ -27,8 +31,8 @@ config.passive.address would be the same for all pods, and with scaling.mode=per
 {{- if and .scaling.perPod (not $perPod) }}
 scaling.perPod has entries, but scaling.mode is single. Choose scaling.mode=perPod, or use service.annotations
 {{- end }}
-{{- if gt (len .scaling.perPod) (int .replicaCount) }}
-scaling.perPod has {{ len .scaling.perPod }} entries for {{ .replicaCount }} pods. Remove some, or raise replicaCount
+{{- if gt (len (.scaling.perPod | default list)) (int .replicaCount) }}
+scaling.perPod has {{ len (.scaling.perPod | default list) }} entries for {{ .replicaCount }} pods. Remove some, or raise replicaCount
 {{- end }}
 {{- if and $perPod (or .service.passiveNodePorts .service.nodePort .service.implicitTls.nodePort) }}
 with scaling.mode=perPod, the Services of two pods would ask for the same node ports. Leave service.passiveNodePorts, service.nodePort and service.implicitTls.nodePort out

@@ -26,12 +26,12 @@ config.store.options.{{ $name }} would be readable by everybody who may read Con
 config.shutdown.grace is {{ dig "shutdown" "grace" "" $config | toString | quote }}, which is no duration from 1ms to 30days. Write it as 30s, 5m or 1h 30m
 {{- end }}
 {{- $source := dig "active" "source_port" 0 $config | int }}
-{{- $root := eq "0" (toString (dig "runAsUser" (dig "runAsUser" "" .Values.podSecurityContext) .Values.securityContext)) }}
+{{- $root := eq "0" (toString (dig "runAsUser" (dig "runAsUser" "" (.Values.podSecurityContext | default dict)) (.Values.securityContext | default dict))) }}
 {{- if and (gt $source 0) (lt $source 1024) (not $root) (not (contains "net.ipv4.ip_unprivileged_port_start" (toJson .Values.podSecurityContext))) }}
 config.active.source_port is {{ $source }}, and pods that don't run as root may not use ports below 1024. Leave it out; or set podSecurityContext.sysctls to [{name: net.ipv4.ip_unprivileged_port_start, value: "{{ $source }}"}], which the Restricted standard allows
 {{- end }}
 {{- include "bucketferry.problemsOfSecrets" . }}
-{{- $limit := dig "limits" "memory" "" .Values.resources }}
+{{- $limit := dig "limits" "memory" "" (.Values.resources | default dict) }}
 {{- $upload := include "bucketferry.mebibytes" (dig "upload" "memory" "256 MiB" $config) }}
 {{- $download := include "bucketferry.mebibytes" (dig "download" "memory" "64 MiB" $config) }}
 {{- $given := include "bucketferry.mebibytes" ($limit | default "none") }}
@@ -59,6 +59,9 @@ tls.certManager needs an issuer. Set tls.certManager.issuerRef.name
 {{- end }}
 {{- if and .certManager.enabled (not .certManager.dnsNames) (not .certManager.ipAddresses) }}
 tls.certManager needs the names that clients connect to. Set tls.certManager.dnsNames
+{{- end }}
+{{- if and .certManager.enabled (eq .certManager.privateKey.algorithm "RSA") (lt (int .certManager.privateKey.size) 2048) }}
+tls.certManager.privateKey.size is {{ .certManager.privateKey.size }}, which is for ECDSA, and the algorithm is RSA. Set it to 2048 or more
 {{- end }}
 {{- if and (ne (dig "tls" "client_auth" "off" $config) "off") (not .clientCA.existingSecret) }}
 config.tls.client_auth needs the authority that signs certificates of clients. Set tls.clientCA.existingSecret

@@ -52,7 +52,7 @@ service.nodePort and service.implicitTls.nodePort are the same. Choose two
 {{- define "bucketferry.problemsOfNlb" -}}
 {{- $annotation := "service.beta.kubernetes.io/aws-load-balancer" }}
 {{- with .Values.service }}
-{{- $annotations := .annotations }}
+{{- $annotations := .annotations | default dict }}
 {{- $listeners := add 1 (ternary 1 0 .implicitTls.enabled) 1 (sub $.Values.passive.last $.Values.passive.first) }}
 {{- if and (gt $listeners 50) (or (eq .loadBalancerClass "service.k8s.aws/nlb") (hasKey $annotations (printf "%s-type" $annotation))) }}
 a network load balancer of AWS has 50 listeners at most, and {{ $listeners }} ports need one: service.port, service.implicitTls.port, and those from passive.first to passive.last. Choose fewer passive ports

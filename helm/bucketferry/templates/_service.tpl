@@ -42,8 +42,8 @@
 apiVersion: v1
 kind: Service
 metadata:
-  {{- $annotations := merge (dict) (.pod.annotations | default dict) $service.annotations }}
-  {{- include "bucketferry.metadata" (dict "root" .root "name" .name "labels" (merge (dict "app.kubernetes.io/component" "ftp") $service.labels) "annotations" $annotations) | nindent 2 }}
+  {{- $annotations := merge (dict) (.pod.annotations | default dict) ($service.annotations | default dict) }}
+  {{- include "bucketferry.metadata" (dict "root" .root "name" .name "labels" (merge (dict "app.kubernetes.io/component" "ftp") ($service.labels | default dict)) "annotations" $annotations) | nindent 2 }}
 spec:
   type: {{ $service.type }}
   {{- if ne $service.type "ClusterIP" }}
@@ -51,10 +51,10 @@ spec:
   {{- end }}
   {{- if $balanced }}
   {{- with $service.loadBalancerClass }}
-  loadBalancerClass: {{ . }}
+  loadBalancerClass: {{ . | quote }}
   {{- end }}
   {{- with .pod.loadBalancerIP | default $service.loadBalancerIP }}
-  loadBalancerIP: {{ . }}
+  loadBalancerIP: {{ . | quote }}
   {{- end }}
   {{- with $service.loadBalancerSourceRanges }}
   loadBalancerSourceRanges:
