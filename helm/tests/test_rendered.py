@@ -8,13 +8,14 @@ from functools import wraps
 from itertools import product
 from typing import Any
 
+import configuration
 import kubernetes_validate
 import values
 import yaml
 
 from restricted import violations
 from support import (
-    CHART, NAMESPACE, NEWEST, REPOSITORY, SCENARIOS, VERSIONS, Manifest,
+    CHART, CONFIGURATION, NAMESPACE, NEWEST, REPOSITORY, SCENARIOS, VERSIONS, Manifest,
     gateway_pod, helm, of_kind, pods, public_services, rendered, template, toml_of, workload,
 )  # fmt: skip
 
@@ -157,7 +158,8 @@ class Rendered(unittest.TestCase):
     def test_null_leaves_out_what_can_be_left_out(self) -> None:
         groups = yaml.safe_load((REPOSITORY / "helm" / "source" / "values.yaml").read_text())
         nothing = {name: without(value) for group in groups for name, value in group["values"].items() if without(value) != {}}
-        result = template(json.dumps(nothing), NEWEST, "--set", "skipApiChecks=true", "--set", "networkPolicy.enabled=true,podDisruptionBudget.enabled=true",
+        nothing["config"] = {section: dict.fromkeys(settings) for section, settings in configuration.sections(CONFIGURATION.read_text()).items()}
+        result = template(json.dumps(nothing), NEWEST, "--set", "skipApiChecks=true", "--set", "networkPolicy.enabled=true,podDisruptionBudget.enabled=true,podDisruptionBudget.maxUnavailable=1",
                           "--set", "persistence.enabled=true,metrics.serviceMonitor.enabled=true,metrics.prometheusRule.enabled=true,metrics.dashboard.enabled=true")  # fmt: skip
         self.assertEqual(result.returncode, 0, result.stderr)
         self.validate(result.stdout)

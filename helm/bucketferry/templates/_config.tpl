@@ -1,9 +1,22 @@
 {{/* The gateway's configuration as TOML. */}}
 
+{{/* `config` without what null leaves out; JSON. */}}
+{{- define "bucketferry.settings" -}}
+{{- $kept := dict -}}
+{{- range $section, $settings := .Values.config -}}
+{{- $some := dict -}}
+{{- range $name, $value := $settings -}}
+{{- if not (kindIs "invalid" $value) }}{{ $_ := set $some $name $value }}{{ end -}}
+{{- end -}}
+{{- $_ := set $kept $section $some -}}
+{{- end -}}
+{{- toJson $kept }}
+{{- end }}
+
 {{/* What the file says: `config`, and what only the chart can know. As JSON.
      "[::]" is every address, IPv6 and IPv4: the kubelet may ask either, whatever the Service's families are. */}}
 {{- define "bucketferry.configuration" -}}
-{{- $config := deepCopy .Values.config -}}
+{{- $config := include "bucketferry.settings" . | fromJson -}}
 {{- $own := dict
   "ftp" (dict "listen" (list "[::]:2121"))
   "passive" (dict "ports" (printf "%d-%d" (int .Values.passive.first) (int .Values.passive.last)))
@@ -24,7 +37,7 @@
 {{- if .Values.tls.clientCA.existingSecret }}
 {{- $_ := set $own "tls" (merge (dict "client_ca" "/etc/bucketferry/client-ca/ca.crt") ($own.tls | default dict)) }}
 {{- end }}
-{{- if not (dig "store" "url" "" .Values.config) }}
+{{- if not (dig "store" "url" "" (include "bucketferry.settings" . | fromJson)) }}
 {{- $_ := set $own "store" (dict "url" "file:///data") }}
 {{- end }}
 {{- if .Values.spill.enabled }}
@@ -39,7 +52,7 @@
 {{- if $settings }}
 [{{ $section }}]
 {{- range $name, $value := $settings }}
-{{- if not (or (kindIs "map" $value) (kindIs "invalid" $value)) }}
+{{- if not (kindIs "map" $value) }}
 {{ $name }} = {{ include "bucketferry.tomlValue" $value }}
 {{- end }}
 {{- end }}
@@ -113,7 +126,7 @@
 {{- end }}
 
 {{- define "bucketferry.grace" -}}
-{{- include "bucketferry.seconds" (dig "shutdown" "grace" "30s" .Values.config | toString) }}
+{{- include "bucketferry.seconds" (dig "shutdown" "grace" "30s" (include "bucketferry.settings" . | fromJson) | toString) }}
 {{- end }}
 
 {{/* Seconds of the native sleep before SIGTERM; 0 where it is not to be had, or does no good. */}}

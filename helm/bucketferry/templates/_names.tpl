@@ -21,6 +21,11 @@ app.kubernetes.io/name: {{ include "bucketferry.name" . | quote }}
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
+{{- define "bucketferry.testLabels" -}}
+app.kubernetes.io/name: {{ printf "%s-test" (include "bucketferry.name" .) | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
+{{- end }}
+
 {{- define "bucketferry.labels" -}}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
 {{ include "bucketferry.selector" . }}
@@ -78,7 +83,7 @@ annotations:
 
 {{/* Whether files live and die with the pod: "true" or nothing. */}}
 {{- define "bucketferry.trial" -}}
-{{- if and (not (dig "store" "url" "" .Values.config)) (not .Values.persistence.enabled) }}true{{ end }}
+{{- if and (not (dig "store" "url" "" (include "bucketferry.settings" . | fromJson))) (not .Values.persistence.enabled) }}true{{ end }}
 {{- end }}
 
 {{- define "bucketferry.perPod" -}}
@@ -94,7 +99,7 @@ annotations:
 
 {{/* What `config` says of the address for PASV. */}}
 {{- define "bucketferry.address" -}}
-{{- dig "passive" "address" "" .Values.config }}
+{{- dig "passive" "address" "" (include "bucketferry.settings" . | fromJson) }}
 {{- end }}
 
 {{/* Whether the gateway reads its address from its own Service. */}}

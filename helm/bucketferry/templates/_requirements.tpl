@@ -22,7 +22,7 @@ scaling.mode=perPod needs an address for each pod, and service.type={{ .service.
 {{- if and $perPod (include "bucketferry.trial" $) }}
 scaling.mode=perPod needs a store that all pods share. Set config.store.url to a bucket
 {{- end }}
-{{- if and $perPod .persistence.enabled (not .persistence.existingClaim) (not (has "ReadWriteMany" .persistence.accessModes)) }}
+{{- if and $perPod .persistence.enabled (not (has "ReadWriteMany" .persistence.accessModes)) }}
 scaling.mode=perPod can't share a volume that only one node may mount. Choose persistence.accessModes={ReadWriteMany}, or a bucket in config.store.url
 {{- end }}
 {{- if and $perPod (not (has (include "bucketferry.address" $) (list "" "connection"))) }}
@@ -37,16 +37,30 @@ scaling.perPod has {{ len (.scaling.perPod | default list) }} entries for {{ .re
 {{- if and $perPod (or .service.passiveNodePorts .service.nodePort .service.implicitTls.nodePort) }}
 with scaling.mode=perPod, the Services of two pods would ask for the same node ports. Leave service.passiveNodePorts, service.nodePort and service.implicitTls.nodePort out
 {{- end }}
+{{- if and .minReadySeconds (not $perPod) }}
+minReadySeconds is {{ .minReadySeconds }}, and for so long the new pod and the old one would both get connections, control and data of one client different ones. Choose 0; or scaling.mode=perPod
+{{- end }}
 {{- if and $perPod .service.loadBalancerIP }}
 service.loadBalancerIP is {{ .service.loadBalancerIP }}, and with scaling.mode=perPod the Service of each pod would ask for it. Use loadBalancerIP in scaling.perPod, one for each pod
 {{- end }}
-{{- $replicas := int .replicaCount }}
-{{- with .podDisruptionBudget }}
-{{- if and .enabled (not (kindIs "invalid" .minAvailable)) (not (kindIs "string" .minAvailable)) }}
-{{- if ge (int .minAvailable) $replicas }}
-podDisruptionBudget.minAvailable={{ .minAvailable }} of {{ $replicas }} pods means that no node with a pod can ever be drained. Choose less, or maxUnavailable
+{{- include "bucketferry.problemsOfBudget" $ }}
 {{- end }}
 {{- end }}
+
+{{/* A budget that lets no pod go. Percentages are rounded up, as Kubernetes does it. */}}
+{{- define "bucketferry.problemsOfBudget" -}}
+{{- $replicas := int .Values.replicaCount }}
+{{- with .Values.podDisruptionBudget }}
+{{- $chosen := kindIs "invalid" .minAvailable | ternary "maxUnavailable" "minAvailable" }}
+{{- $text := get . $chosen | toString }}
+{{- $pods := int $text }}
+{{- if hasSuffix "%" $text }}
+{{- $pods = mulf (trimSuffix "%" $text | float64) (divf $replicas 100.0) | ceil | int }}
+{{- end }}
+{{- if and .enabled (kindIs "invalid" .minAvailable) (kindIs "invalid" .maxUnavailable) }}
+podDisruptionBudget has neither maxUnavailable nor minAvailable. Set one of them
+{{- else if and .enabled (gt $replicas 0) (ternary (ge $pods $replicas) (le $pods 0) (eq $chosen "minAvailable")) }}
+podDisruptionBudget.{{ $chosen }}={{ $text }} of {{ $replicas }} pods means that no node with a pod can ever be drained. Choose {{ ternary "less, or maxUnavailable" "more" (eq $chosen "minAvailable") }}
 {{- end }}
 {{- end }}
 {{- end }}

@@ -1,11 +1,11 @@
 {{/* What `config` must leave to the chart, and what it needs of other values. */}}
 {{- define "bucketferry.problemsOfConfig" -}}
-{{- $config := .Values.config }}
+{{- $config := include "bucketferry.settings" . | fromJson }}
 {{- range $path, $advice := dict
   "ftp.listen" "the chart listens on port 2121 of the pod; the port for clients is service.port"
   "ftp.implicit_tls_listen" "use service.implicitTls"
   "passive.ports" "use passive.first and passive.last, which also make the ports of the Service"
-  "admin.listen" "probes and metrics are on port 8080 of the pod; the port for Prometheus is metrics.service.port"
+  "admin.listen" "probes and metrics are on port 8080 of the pod"
   "users.file" "use users.existingSecret or users.list"
   "tls.certificate" "use tls.existingSecret or tls.certManager"
   "tls.private_key" "use tls.existingSecret or tls.certManager"
@@ -30,6 +30,7 @@ config.shutdown.grace is {{ dig "shutdown" "grace" "" $config | toString | quote
 {{- if and (gt $source 0) (lt $source 1024) (not $root) (not (contains "net.ipv4.ip_unprivileged_port_start" (toJson .Values.podSecurityContext))) }}
 config.active.source_port is {{ $source }}, and pods that don't run as root may not use ports below 1024. Leave it out; or set podSecurityContext.sysctls to [{name: net.ipv4.ip_unprivileged_port_start, value: "{{ $source }}"}], which the Restricted standard allows
 {{- end }}
+{{- include "bucketferry.problemsOfPaths" . }}
 {{- include "bucketferry.problemsOfSecrets" . }}
 {{- $limit := dig "limits" "memory" "" (.Values.resources | default dict) }}
 {{- $upload := include "bucketferry.mebibytes" (dig "upload" "memory" "256 MiB" $config) }}
@@ -43,9 +44,24 @@ resources.limits.memory is {{ $limit }}, but uploads may take {{ $upload }} MiB,
 {{- end }}
 {{- end }}
 
+{{/* Files that would be written where no volume is: the root of the container is read-only, or ends with the pod. */}}
+{{- define "bucketferry.problemsOfPaths" -}}
+{{- $url := dig "store" "url" "" (include "bucketferry.settings" . | fromJson) | toString }}
+{{- $folder := regexMatch "^(file:|[./])" $url | ternary (trimPrefix "file://" $url | trimPrefix "." | clean) "" }}
+{{- range $setting, $path := dict "store.url" $folder "log.xferlog" (dig "log" "xferlog" "none" (include "bucketferry.settings" . | fromJson) | toString | replace "none" "") }}
+{{- $covered := list }}
+{{- range include "bucketferry.mounts" $ | fromYamlArray }}
+{{- if hasPrefix (printf "%s/" (clean .mountPath)) (printf "%s/" (clean $path)) }}{{ $covered = append $covered .mountPath }}{{ end }}
+{{- end }}
+{{- if and $path (not $covered) }}
+config.{{ $setting }} is {{ $path }}, and no volume is mounted there. {{ ternary "Set persistence.enabled=true and leave config.store.url out" "Choose a file below /tmp" (eq $setting "store.url") }}; or mount a volume by extraVolumes and extraVolumeMounts
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{/* Users and certificates, which have one source each. */}}
 {{- define "bucketferry.problemsOfSecrets" -}}
-{{- $config := .Values.config }}
+{{- $config := include "bucketferry.settings" . | fromJson }}
 {{- $hasCertificate := include "bucketferry.tlsSecret" . }}
 {{- if and .Values.users.existingSecret .Values.users.list }}
 users.existingSecret and users.list are both set. Choose one
