@@ -49,11 +49,11 @@ def fill(root: Path, manifests: list[Manifest]) -> None:
         (store / "key").write_text("secret")
 
 
-def certificate(folder: Path) -> None:
-    """A pair for localhost, and itself as the authority."""
+def certificate(folder: Path, name: str = "localhost") -> None:
+    """A pair for this name, and itself as the authority."""
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "30", "-subj", "/CN=localhost",
-         "-addext", "subjectAltName=DNS:localhost", "-keyout", folder / "tls.key", "-out", folder / "tls.crt"],
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "30", "-subj", f"/CN={name}",
+         "-addext", f"subjectAltName=DNS:{name}", "-keyout", folder / "tls.key", "-out", folder / "tls.crt"],
         capture_output=True, check=True,
     )  # fmt: skip
     (folder / "ca.crt").write_bytes((folder / "tls.crt").read_bytes())
@@ -140,14 +140,19 @@ def serving() -> Iterator[tuple[str, str]]:
     """A gateway with TLS and a users file on free ports, in which a little of everything has happened: its metrics, and what it printed."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        certificate(folder)
-        hashed = subprocess.run([gateway_binary(), "hash-password"], input=PASSWORD + "\n", text=True, capture_output=True, check=True).stdout.strip()
-        (folder / "users.toml").write_text(f'[[user]]\nname = "ferry"\npassword_hash = "{hashed}"\n')
-        (folder / "bucketferry.toml").write_text(CONFIGURATION.format(folder=folder))
+        furnish(folder)
         with running(folder) as log:
             ftp, admin = addresses(log)
             use(ftp, folder / "users.toml")
             yield metrics(admin), log.read_text()
+
+
+def furnish(folder: Path, name: str = "localhost") -> None:
+    """What a gateway with TLS for this name and a users file needs."""
+    certificate(folder, name)
+    hashed = subprocess.run([gateway_binary(), "hash-password"], input=PASSWORD + "\n", text=True, capture_output=True, check=True).stdout.strip()
+    (folder / "users.toml").write_text(f'[[user]]\nname = "ferry"\npassword_hash = "{hashed}"\n')
+    (folder / "bucketferry.toml").write_text(CONFIGURATION.format(folder=folder))
 
 
 CONFIGURATION = """

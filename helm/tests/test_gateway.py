@@ -1,6 +1,7 @@
 """What the gateway makes of the chart: its configuration, its metrics, what it prints for the notes."""
 
 import json
+import os
 import re
 import socket
 import subprocess
@@ -147,9 +148,22 @@ class Notes(unittest.TestCase):
                 result = helm("install", "ferry", str(CHART), "--dry-run=client", "--namespace", "ftp", "--values", str(scenario))
                 self.assertEqual(result.returncode, 0, result.stderr)
                 notes = result.stdout.partition("NOTES:")[2]
-                self.assertRegex(notes, r'curl (--ssl-reqd )?--user \S+ --upload-file FILE "ftp://\$HOST')
+                self.assertRegex(notes, r'curl (--ssl-reqd .+ )?--user \S+ --upload-file FILE "ftp://(\$HOST|ftp.example.com)')
                 self.assertEqual("tls:" in scenario.read_text(), "--ssl-reqd" in notes)
                 self.assertNotRegex(notes, r"<no value>|%!|<nil>")
+
+    def test_the_upload_with_tls_works_before_any_dns(self) -> None:
+        for values in ("{}", "{tls: {certManager: {enabled: true, issuerRef: {name: x}, dnsNames: ['*.example.com', ftp.example.com]}}}"):
+            made = "" if "certManager" in values else "tls.existingSecret=x,"
+            notes = helm("install", "ferry", str(CHART), "--dry-run=client", "--values", "-", "--set", f"{made}users.existingSecret=x,skipApiChecks=true", stdin=values).stdout
+            with self.subTest(values), tempfile.TemporaryDirectory() as name:
+                folder = Path(name)
+                gateway.furnish(folder, "ftp.example.com")
+                with gateway.running(folder) as log:
+                    (host, port), _ = gateway.addresses(log)
+                    line = re.search(r"^ *(curl .*--upload-file.*)$", notes, re.M)[1].replace("NAME:PASSWORD", f"ferry:{gateway.PASSWORD}")
+                    line = line.replace("FILE", f"{folder}/tls.crt").replace('/"', f':{port}/"')
+                    subprocess.run(["sh", "-c", line], env={**os.environ, "HOST": host, "CURL_CA_BUNDLE": f"{folder}/ca.crt"}, check=True, capture_output=True)
 
     def test_the_password_is_found_where_the_gateway_prints_it(self) -> None:
         notes = helm("install", "ferry", str(CHART), "--dry-run=client").stdout

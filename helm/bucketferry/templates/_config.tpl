@@ -37,7 +37,7 @@
 {{- if .Values.tls.clientCA.existingSecret }}
 {{- $_ := set $own "tls" (merge (dict "client_ca" "/etc/bucketferry/client-ca/ca.crt") ($own.tls | default dict)) }}
 {{- end }}
-{{- if not (dig "store" "url" "" (include "bucketferry.settings" . | fromJson)) }}
+{{- if not (include "bucketferry.storeUrl" .) }}
 {{- $_ := set $own "store" (dict "url" "file:///data") }}
 {{- end }}
 {{- if .Values.spill.enabled }}

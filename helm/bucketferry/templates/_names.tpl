@@ -81,9 +81,14 @@ annotations:
 {{- .Values.persistence.existingClaim | default (printf "%s-data" (include "bucketferry.fullname" .)) }}
 {{- end }}
 
+{{/* What `config` says of the store; nothing is a folder. */}}
+{{- define "bucketferry.storeUrl" -}}
+{{- dig "store" "url" "" (include "bucketferry.settings" . | fromJson) }}
+{{- end }}
+
 {{/* Whether files live and die with the pod: "true" or nothing. */}}
 {{- define "bucketferry.trial" -}}
-{{- if and (not (dig "store" "url" "" (include "bucketferry.settings" . | fromJson))) (not .Values.persistence.enabled) }}true{{ end }}
+{{- if and (not (include "bucketferry.storeUrl" .)) (not .Values.persistence.enabled) }}true{{ end }}
 {{- end }}
 
 {{- define "bucketferry.perPod" -}}

@@ -46,7 +46,7 @@ resources.limits.memory is {{ $limit }}, but uploads may take {{ $upload }} MiB,
 
 {{/* Files that would be written where no volume is: the root of the container is read-only, or ends with the pod. */}}
 {{- define "bucketferry.problemsOfPaths" -}}
-{{- $url := dig "store" "url" "" (include "bucketferry.settings" . | fromJson) | toString }}
+{{- $url := include "bucketferry.storeUrl" . }}
 {{- $folder := regexMatch "^(file:|[./])" $url | ternary (trimPrefix "file://" $url | trimPrefix "." | clean) "" }}
 {{- range $setting, $path := dict "store.url" $folder "log.xferlog" (dig "log" "xferlog" "none" (include "bucketferry.settings" . | fromJson) | toString | replace "none" "") }}
 {{- $covered := list }}
