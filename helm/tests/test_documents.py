@@ -6,6 +6,7 @@ import unittest
 from typing import Iterator
 
 import configuration
+import gateway
 import yaml
 
 from support import CHART, CONFIGURATION, REPOSITORY, template
@@ -24,6 +25,8 @@ class Documents(unittest.TestCase):
             with self.subTest(page, begins=block[:60]):
                 result = template(block, "1.34.0", "--set", "skipApiChecks=true")
                 self.assertEqual(result.returncode, 0, result.stderr)
+                checked = gateway.check([manifest for manifest in yaml.safe_load_all(result.stdout) if manifest])
+                self.assertEqual(checked.returncode, 0, checked.stdout + checked.stderr)
 
     def test_examples_of_clouds_are_scenarios(self) -> None:
         scenarios = [yaml.safe_load(path.read_text()) for path in (CHART / "ci").glob("*.yaml")]
