@@ -57,7 +57,7 @@ def now() -> list[dict]:
         stat("Transfers running", f"sum(bucketferry_transfers_in_flight{{{ONE}}})", "short", "Uploads, downloads and lists."),
         stat(
             "Uploads failed, 1 h",
-            f'sum(increase(bucketferry_transfers_total{{{ONE}, direction="upload", {FAILED}}}[1h])) or vector(0)',
+            f'sum(increase(bucketferry_transfers_total{{{ONE}, direction="upload", {FAILED}}}[1h]))',
             "short",
             "Uploads that did not end with 226, for whichever reason.",
             steps=[("green", None), ("orange", 1), ("red", 20)],
@@ -72,11 +72,11 @@ def now() -> list[dict]:
         ),
         stat(
             "Address",
-            f"min(bucketferry_passive_address_known{{{ONE}}})",
+            f"min(bucketferry_passive_address_known{{{ONE}}} + on (namespace, job, instance, pod, source) bucketferry_passive_address_current{{{ONE}}})",
             "short",
-            "Whether the address is known that PASV tells clients.",
-            steps=[("red", None), ("green", 1)],
-            words={"0": "unknown", "1": "known"},
+            "Whether the address is known that PASV tells clients. Stale: it was, but whether it has changed can't be found out.",
+            steps=[("red", None), ("orange", 1), ("green", 2)],
+            words={"0": "unknown", "1": "stale", "2": "known"},
         ),
         stat(
             "Certificate",
@@ -123,8 +123,9 @@ def clients() -> list[dict]:
         graph(
             "Refused connections",
             "cps",
-            "Data connections from strangers, PORT to somebody else, PROXY headers that are missing or not trusted.",
+            "Data connections from strangers, transfers without a free port, PORT to somebody else, PROXY headers that are missing or not trusted.",
             [
+                ("sum(rate(bucketferry_passive_ports_exhausted_total{%s}[$__rate_interval]))", "no free passive port"),
                 ("sum(rate(bucketferry_data_connections_refused_total{%s}[$__rate_interval]))", "data connection from a stranger"),
                 ("sum by (reason) (rate(bucketferry_active_targets_refused_total{%s}[$__rate_interval]))", "active target: {{reason}}"),
                 ("sum by (reason) (rate(bucketferry_proxy_headers_refused_total{%s}[$__rate_interval]))", "PROXY header: {{reason}}"),
