@@ -3,8 +3,9 @@
 {{- $service := .Values.service }}
 {{- $first := int .Values.passive.first }}
 {{- $last := int .Values.passive.last }}
-{{- if and (ne $service.type "ClusterIP") (include "bucketferry.ipv4" .) (not (include "bucketferry.address" .)) (not (include "bucketferry.discovery" .)) }}
-{{ ternary "service.type is NodePort" "addressDiscovery.enabled is false" (eq $service.type "NodePort") }}, so the gateway knows no address but its pod's, to which no client outside can connect, and PASV would tell them that. Set config.passive.address to the address that clients connect to; or to connection, if PROXY headers tell that address or all clients use EPSV
+{{- $outside := or (ne $service.type "ClusterIP") $service.externalIPs }}
+{{- if and $outside (include "bucketferry.ipv4" .) (not (include "bucketferry.address" .)) (not (include "bucketferry.discovery" .)) }}
+{{ get (dict "NodePort" "service.type is NodePort" "ClusterIP" "service.externalIPs is set" "LoadBalancer" "addressDiscovery.enabled is false") $service.type }}, so the gateway knows no address but its pod's, to which no client outside can connect, and PASV would tell them that. Set config.passive.address to the address that clients connect to; or to connection, if PROXY headers tell that address or all clients use EPSV
 {{- end }}
 {{- if gt $first $last }}
 passive.first is {{ $first }}, after passive.last, which is {{ $last }}. Exchange them
