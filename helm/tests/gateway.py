@@ -189,7 +189,7 @@ def addresses(log: Path) -> tuple[tuple[str, int], str]:
 
 
 def use(address: tuple[str, int], users: Path) -> None:
-    """A little of everything, so that each metric with labels has a series: most begin when they are first counted."""
+    """A little of everything, so that each metric with labels has a series: some begin when they are first counted."""
     with socket.create_connection(address) as stranger:
         stranger.sendall(b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n")
         while stranger.recv(1024):

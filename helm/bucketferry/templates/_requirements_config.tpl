@@ -17,6 +17,9 @@
 config.{{ $path }} is set by the chart: {{ $advice }}
 {{- end }}
 {{- end }}
+{{- if regexMatch "://[^/]*@" (include "bucketferry.storeUrl" .) }}
+config.store.url has a user or a password in it, which everybody who may read ConfigMaps could read. Leave them out, and put credentials into a Secret: store.credentialsSecret
+{{- end }}
 {{- range $name, $value := dig "store" "options" (dict) $config }}
 {{- if and (kindIs "string" $value) (or (regexMatch "(?i)(key|key_base64|secret|password|token)$" $name) (regexMatch "://[^/]*@" $value)) }}
 config.store.options.{{ $name }} would be readable by everybody who may read ConfigMaps. Put it into a Secret: as an environment variable, store.credentialsSecret; as a file, { file: PATH } here and the Secret in extraVolumes and extraVolumeMounts
