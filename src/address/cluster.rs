@@ -14,6 +14,7 @@ use super::service::Trouble;
 pub(super) async fn client() -> Result<Client, Trouble> {
     let no_cluster = |error: &dyn Error| Trouble::NoCluster(with_sources(error));
     let file = Kubeconfig::from_env().map_err(|error| no_cluster(&error))?;
+    let has_proxy = file.as_ref().is_some_and(names_a_proxy);
     let mut config = match file {
         Some(file) => Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
             .await
@@ -22,12 +23,22 @@ pub(super) async fn client() -> Result<Client, Trouble> {
     };
     // Whoever asks does it again by itself, and says why.
     config.default_retry = false;
-    // Taken from the environment, where it is meant for the store.
-    config.proxy_url = None;
+    if !has_proxy {
+        // It comes from the environment, where it is meant for the store.
+        config.proxy_url = None;
+    }
     // The file may name a program that makes the token.
     let building = tokio::task::spawn_blocking(|| Client::try_from(config));
     let client = building.await.map_err(|error| no_cluster(&error))?;
     client.map_err(|error| no_cluster(&error))
+}
+
+fn names_a_proxy(file: &Kubeconfig) -> bool {
+    let mut clusters = file
+        .clusters
+        .iter()
+        .filter_map(|named| named.cluster.as_ref());
+    clusters.any(|cluster| cluster.proxy_url.is_some())
 }
 
 /// The error and all that led to it, on one line.

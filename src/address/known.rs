@@ -33,6 +33,8 @@ struct State {
 /// Part of a look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Part {
+    /// Whether the API server tells of the Service.
+    Api,
     /// What the Service has been given.
     Service,
     /// What names stand for.
@@ -76,6 +78,10 @@ impl Known {
             return;
         };
         state.addresses = addresses;
+        if before.is_none() {
+            // That it is known says enough.
+            state.troubles.remove(&Part::Names);
+        }
         let all = listed(&state.addresses);
         drop(state);
         self.count("answered");
@@ -97,9 +103,12 @@ impl Known {
     pub(super) fn settle(&self, part: Part) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let trouble = state.troubles.remove(&part);
+        let is_over = !state.addresses.is_empty() && state.troubles.is_empty();
         self.show(&state);
         drop(state);
-        if let Some(trouble) = trouble {
+        if let Some(trouble) = trouble
+            && is_over
+        {
             let source = &self.source;
             tracing::info!(%source, was = trouble, "the address for PASV can be looked up again");
         }

@@ -21,7 +21,7 @@ use kube::api::{Api, WatchEvent, WatchParams};
 use kube::core::Status;
 use thiserror::Error;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::cluster::{self, with_sources};
 use super::dns::{Names, Resolver, Retry, keep_up_to_date};
@@ -32,6 +32,9 @@ const WATCH: Duration = Duration::from_secs(30);
 
 /// How long the API server may take to answer, or to end a watch that is over.
 const ANSWER: Duration = Duration::from_secs(10);
+
+/// A watch that lasts so long is no trouble any more. One that is granted and fails at once is.
+const LASTS: Duration = Duration::from_secs(2);
 
 /// The longest wait after a failure.
 const RETRY: Duration = Duration::from_secs(4);
@@ -98,12 +101,14 @@ async fn watch_for_ever(known: &Known, service: &ServiceName, tell: &watch::Send
         let began = Instant::now();
         let ended = async {
             let watching = service.begin(tell).await?;
-            retry.reset();
-            watching.go_on(known, tell).await
+            watching.go_on(known, tell, &mut retry).await
         };
         if let Err(trouble) = ended.await {
-            known.fail(Part::Service, &trouble.to_string());
+            known.fail(trouble.part(), &trouble.to_string());
             retry.wait().await;
+        } else {
+            known.settle(Part::Api);
+            retry.reset();
         }
         sleep_until(began + PAUSE).await;
     }
@@ -129,7 +134,7 @@ impl ServiceName {
     ) -> Result<Watching<impl Stream<Item = kube::Result<WatchEvent<Service>>>>, Trouble> {
         let api = self.api().await?;
         let now = match self.get(&api).await {
-            Err(trouble) if !trouble.is_of_the_service() => return Err(trouble),
+            Err(trouble) if trouble.part() == Part::Api => return Err(trouble),
             now => now,
         };
         if let Ok(names) = &now {
@@ -160,11 +165,27 @@ impl ServiceName {
 
 impl<Events: Stream<Item = kube::Result<WatchEvent<Service>>>> Watching<Events> {
     /// Tells of what there is and of each change, until the watch ends.
-    async fn go_on(self, known: &Known, tell: &watch::Sender<Names>) -> Result<(), Trouble> {
+    async fn go_on(
+        self,
+        known: &Known,
+        tell: &watch::Sender<Names>,
+        retry: &mut Retry,
+    ) -> Result<(), Trouble> {
         take(self.now, known, tell);
         let mut events = pin!(self.events);
+        let mut lasts = pin!(sleep(LASTS));
+        let mut has_lasted = false;
         loop {
-            let event = tokio::time::timeout(WATCH + ANSWER, events.try_next()).await;
+            let event = tokio::select! {
+                biased;
+                event = tokio::time::timeout(WATCH + ANSWER, events.try_next()) => event,
+                () = &mut lasts, if !has_lasted => {
+                    has_lasted = true;
+                    known.settle(Part::Api);
+                    retry.reset();
+                    continue;
+                }
+            };
             match event.map_err(|_| Trouble::Silent)?? {
                 Some(WatchEvent::Added(service) | WatchEvent::Modified(service)) => {
                     take(names(&service), known, tell);
@@ -223,11 +244,11 @@ fn names(service: &Service) -> Result<Names, Trouble> {
 }
 
 impl Trouble {
-    /// Whether it can be over without that the API server is asked again: a watch tells of it.
-    fn is_of_the_service(&self) -> bool {
+    /// Whose it is. A watch tells when one of the Service's own is over.
+    fn part(&self) -> Part {
         match self {
-            Self::NoService | Self::NoAddress | Self::OnlyIpv6 => true,
-            Self::NoCluster(_) | Self::Forbidden(_) | Self::Silent | Self::Server(_) => false,
+            Self::NoService | Self::NoAddress | Self::OnlyIpv6 => Part::Service,
+            Self::NoCluster(_) | Self::Forbidden(_) | Self::Silent | Self::Server(_) => Part::Api,
         }
     }
 }
