@@ -17,7 +17,9 @@ WORDS = re.compile(r"^(?:one of )?`[^`]+`(?:, `[^`]+`)*$")
 # As the gateway reads them: several numbers with their units, and one.
 UNITS = "nanos|nsec|ns|usec|us|millis|msec|ms|seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|h|days?|d|weeks?|wks?|w|months?|M|years?|yrs?|y"
 DURATION = rf"( *[0-9]+(\.[0-9]+)? *({UNITS}) *)+"
-SIZE = " *[0-9]+ *([KkMmGgTt][Ii]?)?[Bb]? *"
+SIZE = " *[0-9]+ *(([KkMmGgTt][Ii]?)?[Bb])? *"
+ADDRESS = r"connection|[0-9.]+|dns:[^/]+"
+SERVICE = r"service:[^/]+/[^/]+"
 FILE = {"type": "object", "additionalProperties": False, "properties": {"file": {"type": "string", "minLength": 1}}, "required": ["file"]}
 
 
@@ -78,6 +80,9 @@ def kind(default: str, allowed: str) -> dict:
         return {"enum": re.findall(r"`([^`]+)`", allowed)}
     if "`{ file = " in allowed:
         return {"type": "object", "additionalProperties": {"anyOf": [{"type": ["string", "integer", "boolean", "null"]}, FILE]}}
+    if "`dns:" in allowed:
+        taken = {"type": "string", "pattern": rf"^({ADDRESS}|{SERVICE})$"}
+        return {"type": "object", "additionalProperties": {"type": ["string", "null"], "pattern": rf"^({ADDRESS})$"}} if default.startswith("`{") else taken
     if default.startswith("`{"):
         return {"type": "object", "additionalProperties": {"type": ["string", "null"]}}
     if allowed.startswith("a list of"):

@@ -74,7 +74,7 @@ def now() -> list[dict]:
             "Address",
             f"min(bucketferry_passive_address_known{{{ONE}}} + on (namespace, job, instance, pod, source) bucketferry_passive_address_current{{{ONE}}})",
             "short",
-            "Whether the address is known that PASV tells clients. Stale: it was, but whether it has changed can't be found out.",
+            "Whether the address is known that PASV tells clients. Stale: it was, and now there is none, or it can't be asked for.",
             steps=[("red", None), ("orange", 1), ("green", 2)],
             words={"0": "unknown", "1": "stale", "2": "known"},
         ),

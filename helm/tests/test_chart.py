@@ -97,7 +97,9 @@ class Schema(unittest.TestCase):
                        "tls: {certManager: {duration: 90d}}", "tls: {certManager: {privateKey: {sise: 256}}}",
                        "metrics: {prometheusRule: {disabled: [BucketferryAbsend]}}",
                        "users: {list: [{name: x, password_hash: y, max_size: 10000000}]}", "users: {list: [{name: x, password_hash: y, upload_rate: 5}]}",
-                       "config: {ftp: {idle_timeout: 300}}", "config: {ftp: {idle_timeout: 5 minuets}}", "config: {upload: {max_size: 10 gigs}}",
+                       "config: {ftp: {idle_timeout: 300}}", "config: {ftp: {idle_timeout: 5 minuets}}", "config: {upload: {max_size: 10 gigs}}", "config: {upload: {memory: 100Mi}}", "config: {upload: {memory: 64M}}",
+                       "users: {list: [{name: x, password_hash: y, max_size: 10Mi}]}", "config: {passive: {address: 'service:foo'}}",
+                       "config: {passive: {overrides: {10.0.0.0/8: 'service:a/b'}}}",
                        "config: {store: {options: {x: {fil: y}}}}", "config: {store: {options: {x: [y]}}}", "config: {active: {source_port: low}}"):  # fmt: skip
             with self.subTest(values):
                 self.assertNotEqual(template(values).returncode, 0)

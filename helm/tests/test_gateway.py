@@ -14,7 +14,7 @@ from pathlib import Path
 import yaml
 
 import gateway
-from support import CHART, SCENARIOS, gateway_binary, helm, rendered, template, toml_of
+from support import CHART, SCENARIOS, gateway_binary, helm, of_kind, rendered, template, toml_of
 
 # What Prometheus adds to every series.
 TARGET = {"namespace", "job", "pod", "instance", "le"}
@@ -181,6 +181,32 @@ class Notes(unittest.TestCase):
         found = subprocess.run(["sed", "-n", script], input=text, text=True, capture_output=True, check=True).stdout.split()
         self.assertEqual(len(found), 2, found)
         self.assertRegex(found[0], r"^\w{20}$")
+
+
+class HelmTest(unittest.TestCase):
+    """What `helm test` runs in the cluster, here against a gateway on this machine."""
+
+    def test_it_needs_no_more_than_it_says(self) -> None:
+        for credentials in ({"FTP_USER": "ferry", "FTP_PASSWORD": gateway.PASSWORD}, {}):
+            with self.subTest(credentials), tempfile.TemporaryDirectory() as name:
+                folder = Path(name)
+                gateway.furnish(folder)
+                with (folder / "users.toml").open("a") as users:
+                    users.write('permissions = ["write", "read", "delete"]\n')
+                config = folder / "bucketferry.toml"
+                config.write_text(config.read_text().replace("max_sessions_per_ip = 1", "").replace('upload_rate = "1 KiB"', ""))
+                with gateway.running(folder) as log:
+                    (host, port), _ = gateway.addresses(log)
+                    script = self.script().replace("ferry-bucketferry:21", f"{host}:{port}")
+                    result = subprocess.run(["sh", "-ec", script], env={"PATH": os.environ["PATH"], **credentials}, text=True, capture_output=True, check=False)
+                    self.assertEqual(result.returncode, 0, result.stderr)
+                    self.assertIn("uploaded, read back and deleted" if credentials else "the gateway greets", result.stdout)
+
+    def script(self) -> str:
+        """With TLS, of which it asks no certificate for the Service's name."""
+        manifests = template("{tests: {credentialsSecret: x}, tls: {existingSecret: x}}").stdout
+        (pod,) = of_kind(list(yaml.safe_load_all(manifests)), "Pod")
+        return next(container["args"][0] for container in pod["spec"]["containers"] if container["name"] == "ftp")
 
 
 def listeners(toml: dict) -> dict:

@@ -115,11 +115,12 @@
 {{- if and $known (gt $sum 0.0) (le $sum 2592000.0) }}{{ ceil $sum | int64 }}{{ end }}
 {{- end }}
 
-{{/* MiB, rounded down, of a size as the gateway or Kubernetes writes it; nothing if it is none. */}}
+{{/* MiB, rounded down, of a size as the gateway writes it, in any case, or as Kubernetes does; nothing if it is none. */}}
 {{- define "bucketferry.mebibytes" -}}
-{{- $units := dict "" 1 "B" 1 "KiB" 1024 "Ki" 1024 "MiB" 1048576 "Mi" 1048576 "GiB" 1073741824 "Gi" 1073741824 "TiB" 1099511627776 "Ti" 1099511627776 "KB" 1000 "k" 1000 "MB" 1000000 "M" 1000000 "GB" 1000000000 "G" 1000000000 "TB" 1000000000000 "T" 1000000000000 -}}
-{{- $text := kindIs "string" . | ternary . (printf "%.0f" (float64 .)) -}}
+{{- $units := dict "" 1 "b" 1 "kib" 1024 "Ki" 1024 "mib" 1048576 "Mi" 1048576 "gib" 1073741824 "Gi" 1073741824 "tib" 1099511627776 "Ti" 1099511627776 "kb" 1000 "k" 1000 "mb" 1000000 "M" 1000000 "gb" 1000000000 "G" 1000000000 "tb" 1000000000000 "T" 1000000000000 -}}
+{{- $text := kindIs "string" . | ternary . (printf "%.0f" (float64 .)) | trim -}}
 {{- $unit := regexFind "[A-Za-z]*$" $text -}}
+{{- $unit = hasKey $units $unit | ternary $unit (lower $unit) -}}
 {{- if and (regexMatch "^[0-9.]+ *[A-Za-z]*$" $text) (hasKey $units $unit) -}}
 {{- divf (mulf (regexFind "^[0-9.]+" $text | float64) (get $units $unit)) 1048576 | floor | int64 }}
 {{- end }}

@@ -32,7 +32,7 @@ spec:
   {{- with .Values.topologySpreadConstraints }}
   topologySpreadConstraints:
     {{- range . }}
-    - {{ merge (dict) . (dict "labelSelector" (dict "matchLabels" (include "bucketferry.selector" $ | fromYaml))) | toYaml | nindent 6 | trim }}
+    - {{ hasKey . "labelSelector" | ternary . (merge (dict "labelSelector" (dict "matchLabels" (include "bucketferry.selector" $ | fromYaml))) .) | toYaml | nindent 6 | trim }}
     {{- end }}
   {{- end }}
   containers:

@@ -28,10 +28,9 @@ config.store.options.{{ $name }} would be readable by everybody who may read Con
 {{- if not (include "bucketferry.grace" .) }}
 config.shutdown.grace is {{ dig "shutdown" "grace" "" $config | toString | quote }}, which is no duration from 1ms to 30days. Write it as 30s, 5m or 1h 30m
 {{- end }}
-{{- $source := dig "active" "source_port" 0 $config | int }}
-{{- $root := eq "0" (toString (dig "runAsUser" (dig "runAsUser" "" (.Values.podSecurityContext | default dict)) (.Values.securityContext | default dict))) }}
-{{- if and (gt $source 0) (lt $source 1024) (not $root) (not (contains "net.ipv4.ip_unprivileged_port_start" (toJson .Values.podSecurityContext))) }}
-config.active.source_port is {{ $source }}, and pods that don't run as root may not use ports below 1024. Leave it out; or set podSecurityContext.sysctls to [{name: net.ipv4.ip_unprivileged_port_start, value: "{{ $source }}"}], which the Restricted standard allows
+{{- $source := dig "active" "enabled" false $config | ternary (dig "active" "source_port" 0 $config | int) 0 }}
+{{- if and (gt $source 0) (lt $source 1024) (not (include "bucketferry.mayUseLowPorts" .)) }}
+config.active.source_port is {{ $source }}, and only root with the capability NET_BIND_SERVICE may use ports below 1024. Leave it out; or set podSecurityContext.sysctls to [{name: net.ipv4.ip_unprivileged_port_start, value: "{{ $source }}"}], which the Restricted standard allows
 {{- end }}
 {{- include "bucketferry.problemsOfPaths" . }}
 {{- include "bucketferry.problemsOfSecrets" . }}
@@ -47,12 +46,23 @@ resources.limits.memory is {{ $limit }}, but uploads may take {{ $upload }} MiB,
 {{- end }}
 {{- end }}
 
+{{/* As root, with the capability; or because the kernel asks for none. */}}
+{{- define "bucketferry.mayUseLowPorts" -}}
+{{- $pod := .Values.podSecurityContext | default dict }}
+{{- $container := .Values.securityContext | default dict }}
+{{- $dropped := has "ALL" (dig "capabilities" "drop" list $container) }}
+{{- $added := has "NET_BIND_SERVICE" (dig "capabilities" "add" list $container) }}
+{{- $root := eq "0" (dig "runAsUser" (dig "runAsUser" "" $pod) $container | toString) }}
+{{- if or (contains "net.ipv4.ip_unprivileged_port_start" (toJson $pod)) (and $root (or $added (not $dropped))) }}true{{ end }}
+{{- end }}
+
 {{/* Files that would be written where no volume is: the root of the container is read-only, or ends with the pod. */}}
 {{- define "bucketferry.problemsOfPaths" -}}
 {{- $url := include "bucketferry.storeUrl" . }}
 {{- $folder := regexMatch "^(file:|[./])" $url | ternary (trimPrefix "file://" $url | trimPrefix "." | clean) "" }}
-{{- range $setting, $path := dict "store.url" $folder "log.xferlog" (dig "log" "xferlog" "none" (include "bucketferry.settings" . | fromJson) | toString | replace "none" "") }}
+{{- range $setting, $path := dict "store.url" $folder "log.xferlog" (dig "log" "xferlog" "none" (include "bucketferry.settings" . | fromJson) | toString) }}
 {{- $covered := list }}
+{{- if or (eq $path "none") (regexMatch "^/(dev|proc)/" $path) }}{{ $covered = list $path }}{{ end }}
 {{- range include "bucketferry.mounts" $ | fromYamlArray }}
 {{- if hasPrefix (printf "%s/" (clean .mountPath)) (printf "%s/" (clean $path)) }}{{ $covered = append $covered .mountPath }}{{ end }}
 {{- end }}
@@ -79,7 +89,7 @@ tls.certManager needs an issuer. Set tls.certManager.issuerRef.name
 {{- if and .certManager.enabled (not .certManager.dnsNames) (not .certManager.ipAddresses) }}
 tls.certManager needs the names that clients connect to. Set tls.certManager.dnsNames
 {{- end }}
-{{- if and .certManager.enabled (eq .certManager.privateKey.algorithm "RSA") (lt (int .certManager.privateKey.size) 2048) }}
+{{- if and .certManager.enabled (eq .certManager.privateKey.algorithm "RSA") (not (kindIs "invalid" .certManager.privateKey.size)) (lt (int .certManager.privateKey.size) 2048) }}
 tls.certManager.privateKey.size is {{ .certManager.privateKey.size }}, which is for ECDSA, and the algorithm is RSA. Set it to 2048 or more
 {{- end }}
 {{- if and (ne (dig "tls" "client_auth" "off" $config) "off") (not .clientCA.existingSecret) }}
