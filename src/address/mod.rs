@@ -99,7 +99,8 @@ impl AddressBook {
         }
     }
 
-    /// The address for the 227 of the client at `peer`, whose control connection came to `local`.
+    /// The address for the 227 of the client at `peer`, whose control connection came to `local`. That
+    /// this is one by IPv6 is no reason against a given address: a balancer may have made it of one by IPv4.
     ///
     /// # Errors
     /// When there is no IPv4 address, or not yet.
