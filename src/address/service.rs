@@ -144,8 +144,7 @@ impl ServiceName {
         let seconds = u32::try_from(WATCH.as_secs()).unwrap_or(u32::MAX);
         let only = WatchParams::default()
             .fields(&format!("metadata.name={}", self.name))
-            .timeout(seconds)
-            .disable_bookmarks();
+            .timeout(seconds);
         let events = tokio::time::timeout(ANSWER, api.watch(&only, "")).await;
         let events = events.map_err(|_| Trouble::Silent)??;
         Ok(Watching { now, events })

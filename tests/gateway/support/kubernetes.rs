@@ -1,4 +1,4 @@
-//! An API server of Kubernetes with one Service in it: `get` and `watch`, and all that can be wrong with
+//! An API server of Kubernetes with one Service in it: `get` and `watch` with bookmarks, and all that can be wrong with
 //! them: rights that are missing, too much to do, silence, versions that have expired, connections
 //! that break.
 
@@ -207,7 +207,7 @@ async fn connection(stream: TcpStream, mut state: watch::Receiver<State>, counts
                 None => refuse(&mut stream, 404, "not found").await,
             }
         } else if is_watch {
-            let _ = events(&mut stream, state, &counts).await;
+            let _ = events(&mut stream, query, state, &counts).await;
             return;
         } else {
             counts.others.fetch_add(1, Ordering::SeqCst);
@@ -262,9 +262,10 @@ async fn refuse(stream: &mut BufReader<TcpStream>, code: u16, why: &str) -> std:
     answer(stream, code, &status(code, why)).await
 }
 
-/// A watch from nothing on: what there is, then each change.
+/// A watch from nothing on: what there is, then each change; a bookmark after each, for who takes them.
 async fn events(
     stream: &mut BufReader<TcpStream>,
+    query: &str,
     mut state: watch::Receiver<State>,
     counts: &Counts,
 ) -> std::io::Result<()> {
@@ -277,7 +278,14 @@ async fn events(
     if let Some(object) = before.object() {
         event(stream, "ADDED", &object).await?;
     }
-    while state.changed().await.is_ok() {
+    let bookmarks = query.contains("allowWatchBookmarks=true");
+    loop {
+        if bookmarks {
+            event(stream, "BOOKMARK", &before.bookmark()).await?;
+        }
+        if state.changed().await.is_err() {
+            return Ok(());
+        }
         let now = state.borrow_and_update().clone();
         if now.ending != before.ending {
             return end(stream, now.ending.1).await;
@@ -290,7 +298,6 @@ async fn events(
         }
         before = now;
     }
-    Ok(())
 }
 
 async fn end(stream: &mut BufReader<TcpStream>, ending: Ending) -> std::io::Result<()> {
@@ -316,6 +323,14 @@ fn status(code: u16, message: &str) -> String {
 }
 
 impl State {
+    /// What a bookmark holds: the kind, and how far the watch has come.
+    fn bookmark(&self) -> String {
+        let version = self.version;
+        format!(
+            r#"{{"kind":"Service","apiVersion":"v1","metadata":{{"resourceVersion":"{version}","creationTimestamp":null}},"spec":{{}},"status":{{"loadBalancer":{{}}}}}}"#
+        )
+    }
+
     fn object(&self) -> Option<String> {
         let ingress = self.ingress.as_ref()?;
         let (name, version) = (NAME, self.version);
