@@ -11,7 +11,7 @@ SETTING = re.compile(r"^### `(\w+)\.(\w+)`$")
 SECTION = re.compile(r"^## `\[(\w+)\]`$")
 FACT = re.compile(r"^- (Default|Allowed): (.*)$")
 RANGE = re.compile(r"^a whole number, from (\d+) to (\d+)$")
-NONE = re.compile(r"^`none`, or (.*)$")
+OR_WORD = re.compile(r"^`(\w+)`, or (.*)$")
 WORDS = re.compile(r"^(?:one of )?`[^`]+`(?:, `[^`]+`)*$")
 
 # As the gateway reads them: several numbers with their units, and one.
@@ -63,9 +63,9 @@ def setting(facts: dict[str, str]) -> dict:
 
 
 def kind(default: str, allowed: str) -> dict:
-    """What the words of the page mean; `none` is how the absence of a value is written."""
-    if rest := NONE.match(allowed):
-        return or_none(kind(default, rest[1]))
+    """What the words of the page mean. Some settings also take one word, such as `none`."""
+    if match := OR_WORD.match(allowed):
+        return or_word(match[1], kind(default, match[2]))
     if allowed == "true or false":
         return {"type": "boolean"}
     if match := RANGE.match(allowed):
@@ -92,10 +92,10 @@ def kind(default: str, allowed: str) -> dict:
     return {"type": "string"}
 
 
-def or_none(taken: dict) -> dict:
-    """The same, or the word `none`."""
+def or_word(word: str, taken: dict) -> dict:
+    """The same, or the word."""
     if "pattern" in taken:
-        return {**taken, "pattern": f"^(none|{taken['pattern'][1:-1]})$"}
+        return {**taken, "pattern": f"^({word}|{taken['pattern'][1:-1]})$"}
     if taken["type"] == "string":
         return taken
-    return {**taken, "type": [taken["type"], "string"], "pattern": "^none$"}
+    return {**taken, "type": [taken["type"], "string"], "pattern": f"^{word}$"}

@@ -8,8 +8,8 @@ from itertools import count
 from typing import Any
 
 ONE = 'namespace=~"$namespace", job=~"$job", pod=~"$pod"'
-FAILED = 'outcome!="complete"'
-COLOURS = {"complete": "green", "accepted": "green"}
+FAILED = 'outcome!~"complete|quit_before_reply"'
+COLOURS = {"complete": "green", "quit_before_reply": "green", "accepted": "green"}
 
 
 def render() -> str:

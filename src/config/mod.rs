@@ -30,6 +30,7 @@ mod rule;
 mod secret;
 mod sections;
 mod setting;
+mod settle;
 mod size;
 mod store;
 mod suggest;
@@ -47,6 +48,7 @@ pub use self::reference::reference;
 pub use self::sections::{
     Active, Admin, Config, Download, Ftp, Limits, Log, Passive, Shutdown, Store, Tls, Upload, Users,
 };
+pub use self::settle::Settle;
 pub use self::size::ByteSize;
 pub use self::store::{StoreOptions, StoreUrl};
 pub use self::words::{

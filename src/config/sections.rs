@@ -14,6 +14,7 @@ use ipnet::IpNet;
 use super::advertised::{AddressOverrides, PassiveAddress};
 use super::ports::PortRange;
 use super::rule::{Charset, NotEmpty, OneLine};
+use super::settle::Settle;
 use super::size::ByteSize;
 use super::store::{StoreOptions, StoreUrl};
 use super::words::{
@@ -399,20 +400,25 @@ settings! {
 
         /// What becomes of an upload whose data connection ended well, but whose control connection
         /// closed before the server could confirm it: `discard` stores nothing, `keep` stores the
-        /// file. A client that has said `QUIT` first is not lost.
+        /// file. A client whose `QUIT` came after the end of its data is not lost.
         ///
-        /// Change it when devices hang up without `QUIT` right after their data, and never see the
-        /// confirmation. The price: a client that is killed looks the same, and what it had sent is
-        /// stored as if it were whole.
+        /// Change it when devices hang up right after their data and never see the confirmation: without
+        /// `QUIT`, or with one that overtakes the end of a large file on its way. The price: a client that is killed looks the same, and what it had sent is
+        /// stored as if it were whole. So `upload.settle = "auto"` does not wait then.
         on_control_loss: ControlLoss = ControlLoss::Discard,
 
-        /// How long the server waits, after the data has ended and before the file is stored, for a
-        /// sign that the client died. `0s` does not wait. Without TLS, a broken connection can look
-        /// like the end of a file; a moment later the control connection often breaks too, and
-        /// gives it away.
+        /// How long the server waits, after the data connection has ended and before the file is stored,
+        /// for a sign that the client died. A client that dies closes its data connection first, as at the
+        /// end of a file, and its control connection a moment later. `auto` waits as long as each upload
+        /// needs: not at all where the end is proven (TLS, or `ALLO` with the size that came), 10 ms or a
+        /// round trip where the file ends as files do, 100 ms where it may have been cut off
+        /// ([which is when](operations.md#an-upload-that-ends-cleanly-half-way)). A duration is waited for
+        /// after every upload. `0s` does not wait: of the clients that are killed half-way, a quarter then
+        /// leave a truncated file.
         ///
-        /// Change it when clients without TLS are on bad lines; each upload takes that much longer.
-        settle: Duration where (Duration::ZERO..=Duration::from_mins(1)) = Duration::ZERO,
+        /// Change it when clients die slowly: what `auto` does not catch, `2s` may. Or to `10ms` when many
+        /// files have a size that is a multiple of 512, and 100 ms for each are too much.
+        settle: Settle where (Duration::ZERO..=Duration::from_mins(1)) = Settle::Auto,
     }
 
     /// Files that clients fetch.

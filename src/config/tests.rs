@@ -369,6 +369,7 @@ fn limits_hold_at_both_ends() {
         ("upload.part_size", "5 GiB", "5121 MiB"),
         ("upload.concurrency", "64", "65"),
         ("upload.settle", "0s", "61s"),
+        ("upload.settle", "auto", "never"),
         ("upload.max_size", "none", "0"),
         ("upload.stall_timeout", "1ms", "0s"),
         ("limits.login_failures", "0", "4294967296"),

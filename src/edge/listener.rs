@@ -229,7 +229,7 @@ async fn serve(edge: Arc<Edge>, incoming: Incoming, arrival: Arrival, admitted: 
     let session = Arc::new(session.on_socket(arrival.socket));
     edge.metrics.sessions_total.inc();
     let in_use = InUse::one(&edge.metrics.sessions);
-    let guard = Guard::new(edge, session, stream);
+    let guard = Guard::new(edge, session, stream).behind_proxy(arrival.is_proxied);
     match arrival.greeted {
         Some(then) => guard.greeted(then).run(beginning).await,
         None => guard.run(beginning).await,

@@ -12,6 +12,7 @@ mod connection;
 mod control;
 mod data;
 mod descriptors;
+mod ending;
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzzing;
 mod guard;
@@ -70,6 +71,7 @@ struct Settings {
     auth_ssl: bool,
     check_allo: bool,
     on_control_loss: crate::config::ControlLoss,
+    settle: crate::config::Settle,
     legacy_charset: &'static Encoding,
 }
 
@@ -111,6 +113,7 @@ impl Edge {
                 auth_ssl: config.tls.auth_ssl,
                 check_allo: config.upload.check_allo,
                 on_control_loss: config.upload.on_control_loss,
+                settle: config.upload.settle,
                 legacy_charset: legacy_charset(&config.ftp.fallback_charset),
             },
             ftp: parts.ftp,

@@ -20,7 +20,7 @@ pub use path::{FtpPath, PathError};
 pub use registry::{Admission, Admitted, LoggedIn, Refusal, Registry};
 pub use secured::Secured;
 pub use transfer::{
-    Abort, Client, DataStream, Event, Job, ListFormat, Outcome, Progress, Report, StoreMode,
+    Abort, Client, DataStream, Ended, Event, Grant, Job, ListFormat, Outcome, Report, StoreMode,
     Transfer, TransferKind,
 };
 

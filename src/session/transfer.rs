@@ -17,9 +17,11 @@
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
@@ -166,6 +168,9 @@ pub struct Outcome(pub &'static str);
 impl Outcome {
     /// Everything arrived.
     pub const COMPLETE: Self = Self("complete");
+
+    /// The same, but the client said `QUIT` without waiting for the reply.
+    pub const QUIT_BEFORE_REPLY: Self = Self("quit_before_reply");
 }
 
 /// The end of a transfer as the storage saw it.
@@ -209,9 +214,13 @@ pub enum Event {
         /// The fresh name of a `STOU`.
         unique: Option<FtpPath>,
     },
-    /// All bytes are here: may the object be published? Answered by [`Grant::grant`], refused by
-    /// aborting the transfer.
-    Commit(Grant),
+    /// All bytes are here: may the object be published?
+    Commit {
+        /// How the client's data ended.
+        ended: Ended,
+        /// The answer, if it is yes. Aborting the transfer is no.
+        grant: Grant,
+    },
 }
 
 /// The right to publish an object, to be given once.
@@ -226,15 +235,32 @@ impl Grant {
     }
 }
 
-/// Bytes moved so far, for `STAT` and the live view.
+/// Bytes moved so far.
 #[derive(Debug, Default)]
-pub struct Progress(AtomicU64);
+struct Progress(AtomicU64);
 
 impl Progress {
     /// Bytes that went over the data connection until now.
-    #[must_use]
-    pub fn bytes(&self) -> u64 {
+    fn bytes(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The orderly end of an upload's data, as the storage saw it.
+#[derive(Debug, Clone, Copy)]
+pub struct Ended {
+    /// When it was seen.
+    pub at: Instant,
+    /// How long the data connection had been without a byte before it ended.
+    pub quiet: Duration,
+}
+
+impl Ended {
+    /// An end that is seen now, after so long without a byte.
+    #[must_use]
+    pub fn now(quiet: Duration) -> Self {
+        let at = Instant::now();
+        Self { at, quiet }
     }
 }
 
@@ -417,7 +443,7 @@ impl Job {
     ///
     /// # Errors
     /// When the transfer was aborted, or the bytes received are not those announced.
-    pub async fn commit(&mut self) -> Result<(), Abort> {
+    pub async fn commit(&mut self, ended: Ended) -> Result<(), Abort> {
         if let Some(declared) = self.declared
             && declared != self.progress.bytes()
         {
@@ -425,8 +451,13 @@ impl Job {
             return Err(Abort::SizeMismatch { declared, received });
         }
         let (grant, granted) = oneshot::channel();
-        self.say(Event::Commit(Grant(grant))).await?;
-        granted.await.map_err(|_| self.reason())
+        let grant = Grant(grant);
+        self.say(Event::Commit { ended, grant }).await?;
+        tokio::select! {
+            biased;
+            granted = granted => granted.map_err(|_| self.reason()),
+            abort = self.aborted() => Err(abort),
+        }
     }
 
     /// Resolves when the transfer is given up.
@@ -487,9 +518,9 @@ mod tests {
     #[tokio::test]
     async fn a_granted_commit_is_granted() {
         let (mut transfer, mut job) = upload();
-        let storage = tokio::spawn(async move { job.commit().await });
+        let storage = tokio::spawn(async move { job.commit(Ended::now(Duration::ZERO)).await });
         match transfer.event().await {
-            Some(Event::Commit(grant)) => grant.grant(),
+            Some(Event::Commit { grant, .. }) => grant.grant(),
             other => panic!("expected a commit, got {other:?}"),
         }
         assert_eq!(storage.await.unwrap(), Ok(()));
@@ -498,7 +529,7 @@ mod tests {
     #[tokio::test]
     async fn a_dropped_grant_refuses() {
         let (mut transfer, mut job) = upload();
-        let storage = tokio::spawn(async move { job.commit().await });
+        let storage = tokio::spawn(async move { job.commit(Ended::now(Duration::ZERO)).await });
         let event = transfer.event().await;
         transfer.abort(Abort::ClientAbort);
         drop(event);
@@ -509,7 +540,10 @@ mod tests {
     async fn a_guard_that_goes_away_refuses() {
         let (transfer, mut job) = upload();
         drop(transfer);
-        assert_eq!(job.commit().await, Err(Abort::ControlLost));
+        assert_eq!(
+            job.commit(Ended::now(Duration::ZERO)).await,
+            Err(Abort::ControlLost)
+        );
         assert_eq!(job.aborted().await, Abort::ControlLost);
         assert_eq!(job.open(None).await.err(), Some(Abort::ControlLost));
     }
@@ -531,6 +565,6 @@ mod tests {
             declared: 3,
             received: 2,
         };
-        assert_eq!(job.commit().await, Err(mismatch));
+        assert_eq!(job.commit(Ended::now(Duration::ZERO)).await, Err(mismatch));
     }
 }

@@ -288,7 +288,7 @@ impl Bench {
                     // Whoever does not read to the end has failed, and says so.
                     tokio::spawn(async move { ours.write_all(&bytes).await });
                 }
-                Event::Commit(grant) => grant.grant(),
+                Event::Commit { grant, .. } => grant.grant(),
             }
         }
         storing.await.unwrap();

@@ -82,12 +82,7 @@ impl Sink {
     }
 
     async fn complete(&mut self) -> Result<(), StorageError> {
-        if self.part.length() > 0 {
-            self.send_part().await?;
-        }
-        while !self.parts_in_flight.is_empty() {
-            self.finish_one_part().await?;
-        }
+        self.send_rest().await?;
         self.check_sent()?;
         self.check_condition().await?;
         match self.multipart.begun().await?.complete().await {

@@ -441,6 +441,21 @@ impl Sink {
         Ok(())
     }
 
+    /// Sends the last part up and waits until all parts are there, if there are several. An object of one part
+    /// is there as soon as it is sent, so that one waits for its commit.
+    pub(super) async fn send_rest(&mut self) -> Result<(), StorageError> {
+        if matches!(self.multipart, Multipart::None) {
+            return Ok(());
+        }
+        if self.part.length() > 0 {
+            self.send_part().await?;
+        }
+        while !self.parts_in_flight.is_empty() {
+            self.finish_one_part().await?;
+        }
+        Ok(())
+    }
+
     fn begin(&mut self, base: Option<Base>) {
         let assembly = Arc::clone(&self.assembly);
         let start = Start {

@@ -1,7 +1,7 @@
 //! Uploads: from the client's socket into one object, whole or not at all.
 //!
 //! ```text
-//! prepare ─► open ─► pump (parts go up while bytes come in) ─► commit barrier ─► publish
+//! prepare ─► open ─► pump (parts go up while bytes come in, the last one too) ─► commit barrier ─► publish
 //!                     └── anything goes wrong, anywhere ──► discard ◄──┘
 //! ```
 //!
@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::auth::{Permission, User};
 use crate::config::Overwrite;
-use crate::session::{Abort, DataStream, FtpPath, Job, SessionId, StoreMode, TransferKind};
+use crate::session::{Abort, DataStream, Ended, FtpPath, Job, SessionId, StoreMode, TransferKind};
 
 use super::appending::OnlyAppend;
 use super::assembly::Base;
@@ -221,56 +221,64 @@ impl Storage {
         sink: &mut Sink,
     ) -> Result<(), StorageError> {
         let mut stream = job.open(unique).await?;
-        job.unless_aborted(self.read_all(job, &mut stream, sink))
+        let ended = job
+            .unless_aborted(self.read_all(job, &mut stream, sink))
             .await?;
         drop(stream);
-        self.settle().await;
-        Ok(job.commit().await?)
+        // The guard's wait for a client that dies counts from here: it costs no more than what is left of it
+        // when the last part is up.
+        job.unless_aborted(self.send_rest(sink)).await?;
+        Ok(job.commit(ended).await?)
     }
 
-    /// Waits a moment for a control connection that dies with its data connection. The runtime's
-    /// shortest sleep is a millisecond, which would be most of a small upload.
-    async fn settle(&self) {
-        if !self.upload.settle.is_zero() {
-            tokio::time::sleep(self.upload.settle).await;
+    /// Sends what can be sent before the commit. An upload that may be gone on with is not sent to its end: the
+    /// last byte has to be let go if its client is lost, and a store gives no byte back.
+    async fn send_rest(&self, sink: &mut Sink) -> Result<(), StorageError> {
+        if self.unfinished.is_some() && sink.plan.can_be_resumed() {
+            return Ok(());
         }
+        sink.send_rest().await
     }
 
+    /// Reads to the end.
     async fn read_all(
         &self,
         job: &Job,
         stream: &mut DataStream,
         sink: &mut Sink,
-    ) -> Result<(), StorageError> {
+    ) -> Result<Ended, StorageError> {
         sink.take_base().await?;
         loop {
             sink.open_chunk().await;
-            let more = self.fill(job, stream, sink.intake()).await?;
+            let filled = self.fill(job, stream, sink.intake()).await?;
             sink.close_chunk().await?;
-            if !more {
-                return Ok(());
+            if let Filled::ToTheEnd(ended) = filled {
+                return Ok(ended);
             }
             sink.make_way().await;
         }
     }
 
-    /// Reads until the chunk is full, or enough for now, or the client has ended its data connection,
-    /// which is `false`.
+    /// Reads until the chunk is full, or enough for now, or the client has ended its data connection.
     async fn fill(
         &self,
         job: &Job,
         stream: &mut DataStream,
         mut intake: Intake<'_>,
-    ) -> Result<bool, Abort> {
+    ) -> Result<Filled, Abort> {
         let mut since = Instant::now();
+        let mut quiet_since = since;
         let mut stalled = since + self.upload.stall_timeout;
         while !intake.is_full() {
             let read = tokio::time::timeout_at(stalled, intake.read(stream)).await;
             let now = Instant::now();
             match read {
-                Ok(Some(Ok(0))) => return Ok(false),
+                Ok(Some(Ok(0))) => {
+                    return Ok(Filled::ToTheEnd(Ended::now(now - quiet_since)));
+                }
                 Ok(Some(Ok(bytes))) => {
                     job.count(bytes);
+                    quiet_since = now;
                     stalled = now + self.upload.stall_timeout;
                 }
                 Ok(Some(Err(_))) => return Err(Abort::DataLost),
@@ -282,8 +290,16 @@ impl Storage {
             }
             since = now;
         }
-        Ok(true)
+        Ok(Filled::InPart)
     }
+}
+
+/// What was read.
+enum Filled {
+    /// More may come.
+    InPart,
+    /// All that the client sends.
+    ToTheEnd(Ended),
 }
 
 /// A store that finds nothing has lost what is appended to, or has no bucket.

@@ -48,6 +48,7 @@ pub(super) const TRANSFER: Label = (
     "outcome",
     &[
         "complete",
+        "quit_before_reply",
         "client_abort",
         "control_lost",
         "data_lost",

@@ -37,6 +37,7 @@ mod renames;
 mod replies;
 mod resume;
 mod service;
+mod settle;
 mod slow_store;
 mod tls;
 mod transfers;

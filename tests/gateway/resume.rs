@@ -7,7 +7,7 @@ use crate::support::{Gateway, MIB, Store, eventually, eventually_async, noise};
 
 const WINDOW: (&str, &str) = ("upload.resume_window", "30s");
 
-/// Begins an upload and loses its client after `bytes`: its data connection, or the control connection.
+/// Begins an upload and loses its client after `bytes`: by a reset of its data connection, or by its death.
 async fn cut_off(gateway: &Gateway, command: &str, bytes: &[u8]) {
     lose(gateway, gateway.client().await, command, bytes).await;
 }
@@ -30,9 +30,8 @@ async fn lose(gateway: &Gateway, mut client: Client, command: &str, bytes: &[u8]
         reset(data);
         client.expect_reply(426).await;
     } else {
-        drop(client);
+        client.die(data);
         gateway.wait_for("bucketferry_sessions", 0.0).await;
-        drop(data);
     }
 }
 

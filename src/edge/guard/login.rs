@@ -150,6 +150,7 @@ impl Guard {
         self.epsv_all = false;
         self.restart = 0;
         self.announced = None;
+        self.is_text = true;
         self.rename_from = None;
     }
 

@@ -13,6 +13,7 @@ mod record;
 mod running;
 mod security;
 mod settings;
+mod settle;
 mod transfer;
 
 use std::collections::VecDeque;
@@ -58,6 +59,10 @@ pub(super) struct Guard {
     restart: u64,
     /// `ALLO`: the announced size of the next upload.
     announced: Option<u64>,
+    /// `TYPE A`, which is also what holds before any `TYPE` (RFC 959, section 5.1).
+    is_text: bool,
+    /// The control connection came through a balancer of `ftp.trusted_proxies`.
+    is_behind_proxy: bool,
     rename_from: Option<FtpPath>,
     user_name: Option<String>,
     failed_logins: u32,
@@ -116,6 +121,8 @@ impl Guard {
             epsv_all: false,
             restart: 0,
             announced: None,
+            is_text: true,
+            is_behind_proxy: false,
             rename_from: None,
             user_name: None,
             failed_logins: 0,
@@ -131,6 +138,12 @@ impl Guard {
     pub(super) fn greeted(mut self, then: Instant) -> Self {
         self.login_until = then + self.edge.config.ftp.login_timeout;
         self.greeted = true;
+        self
+    }
+
+    /// For a client whose packets end at a balancer.
+    pub(super) fn behind_proxy(mut self, is_behind_proxy: bool) -> Self {
+        self.is_behind_proxy = is_behind_proxy;
         self
     }
 

@@ -28,7 +28,7 @@ impl Guard {
         let (user, home) = user
             .as_ref()
             .map_or(("", ""), |user| (&user.name, &user.home));
-        let path = running.unique.as_ref().unwrap_or(&running.path);
+        let path = running.target();
         tracing::info!(
             session = %self.session.id(),
             peer = %self.session.peer(),

@@ -3,32 +3,53 @@
 use tokio::time::Instant;
 
 use crate::config::ControlLoss;
-use crate::session::{FtpPath, Report, Transfer};
+use crate::session::{FtpPath, Report, Transfer, TransferKind};
 
 use super::super::command::{Action, Command, EdgeVerb, SessionVerb};
 use super::super::connection::{Line, Lost};
 use super::super::data::Arranged;
+use super::super::ending::{CloseNotify, Ending};
 use super::security::Handshake;
+use super::settle::Settling;
 
 /// A transfer that runs.
 pub(super) struct Running {
     pub(super) transfer: Transfer,
-    pub(super) path: FtpPath,
+    path: FtpPath,
     pub(super) started: Instant,
     pub(super) data: Arranged,
     pub(super) connect_until: Instant,
     pub(super) state: State,
     /// The TLS handshake of the data connection.
     pub(super) handshake: Option<Handshake>,
+    /// The end of an upload's data connection, once there is one.
+    pub(super) ending: Option<Ending>,
+    /// All data of an upload has come.
+    pub(super) has_ended: bool,
+    /// An upload that has all its data and waits for its commit.
+    pub(super) settling: Option<Settling>,
+    /// The size that the client has announced.
+    announced: Option<u64>,
+    /// The data connection has, or will have, TLS.
+    is_encrypted: bool,
     /// The fresh name of a `STOU`.
     pub(super) unique: Option<FtpPath>,
     /// `ABOR`s that came meanwhile; each is answered in the end.
     pub(super) aborts: u32,
-    /// The client has said that it will leave.
-    pub(super) quit: bool,
+    quit: Option<Quit>,
     pub(super) lost: Option<Lost>,
     /// What the storage says of it in the end.
     pub(super) report: Option<Report>,
+}
+
+/// When the client said `QUIT`. If it did so twice, the later one counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Quit {
+    /// While its data was still coming, or ahead of it. That is no word about the data: it may have been sent
+    /// with the `STOR`, by a client that has died since.
+    BeforeTheEnd,
+    /// After its data.
+    AfterTheEnd,
 }
 
 /// How far a transfer has come.
@@ -47,7 +68,13 @@ pub(super) enum State {
 }
 
 impl Running {
-    pub(super) fn new(transfer: Transfer, path: FtpPath, data: Arranged) -> Self {
+    pub(super) fn new(
+        transfer: Transfer,
+        path: FtpPath,
+        data: Arranged,
+        announced: Option<u64>,
+        is_encrypted: bool,
+    ) -> Self {
         Self {
             transfer,
             path,
@@ -56,12 +83,22 @@ impl Running {
             connect_until: Instant::now(),
             state: State::Opening,
             handshake: None,
+            ending: None,
+            has_ended: false,
+            settling: None,
+            announced,
+            is_encrypted,
             unique: None,
             aborts: 0,
-            quit: false,
+            quit: None,
             lost: None,
             report: None,
         }
+    }
+
+    /// The path that is read or written: the one that was named, but for `STOU`.
+    pub(super) fn target(&self) -> &FtpPath {
+        self.unique.as_ref().unwrap_or(&self.path)
     }
 
     /// Whether the client has been told that the transfer begins.
@@ -77,7 +114,61 @@ impl Running {
 
     /// Whether the client went away without a word, and that matters.
     pub(super) fn is_orphaned(&self, on_loss: ControlLoss) -> bool {
-        self.lost.is_some() && !self.quit && on_loss == ControlLoss::Discard
+        self.lost.is_some() && !self.has_left() && on_loss == ControlLoss::Discard
+    }
+
+    /// Notes a `QUIT`.
+    pub(super) fn on_quit(&mut self) {
+        let ended = self.ending.as_ref().is_some_and(Ending::has_come);
+        let quit = if ended {
+            Quit::AfterTheEnd
+        } else {
+            Quit::BeforeTheEnd
+        };
+        self.quit = self.quit.max(Some(quit));
+        if self.has_quit_after_its_data()
+            && let Some(settling) = &mut self.settling
+        {
+            settling.hurry();
+        }
+    }
+
+    /// Whether the client has said `QUIT`, and its data had ended by then.
+    pub(super) fn has_quit_after_its_data(&self) -> bool {
+        self.quit == Some(Quit::AfterTheEnd)
+    }
+
+    /// Whether an upload is complete whose client has said `QUIT` without waiting for the reply.
+    pub(super) fn has_quit_early(&self) -> bool {
+        let uploads = matches!(self.transfer.kind(), TransferKind::Store(_));
+        let left_early = self.lost.is_some() && self.quit.is_some();
+        uploads && (left_early || self.has_quit_after_its_data())
+    }
+
+    /// Whether the client has left in an orderly way: its control connection may close.
+    fn has_left(&self) -> bool {
+        match (self.transfer.kind(), self.quit) {
+            (_, None) => false,
+            (TransferKind::Store(_), Some(Quit::BeforeTheEnd)) => self.may_be_proven(),
+            (_, Some(_)) => true,
+        }
+    }
+
+    /// Whether the end of an upload's data is proven, or may still be when it has come.
+    fn may_be_proven(&self) -> bool {
+        if self.has_ended {
+            self.is_proven()
+        } else {
+            self.announced.is_some() || self.is_encrypted
+        }
+    }
+
+    /// Whether the data that has come is the whole file for certain. Some clients announce 0 when they don't know.
+    pub(super) fn is_proven(&self) -> bool {
+        let bytes = self.transfer.bytes();
+        let as_announced = bytes > 0 && self.announced == Some(bytes);
+        let ending = self.ending.as_ref().map(Ending::close_notify);
+        as_announced || ending.is_some_and(CloseNotify::was_said)
     }
 
     /// The words of the 150.

@@ -8,6 +8,7 @@ use crate::ftp::Reply;
 use crate::session::{Abort, DataStream, TransferKind};
 
 use super::super::connection::Lost;
+use super::super::ending::CloseNotify;
 use super::super::proxy_protocol::DataSocket;
 use super::super::tls::{DataTls, HandshakeError, Purpose, Tls};
 use super::{End, Guard, Next};
@@ -202,13 +203,18 @@ impl Guard {
     }
 
     /// Begins a data connection's handshake.
-    pub(super) fn handshake(&self, kind: TransferKind, stream: DataSocket) -> Option<Handshake> {
+    pub(super) fn handshake(
+        &self,
+        kind: TransferKind,
+        stream: DataSocket,
+        close_notify: CloseNotify,
+    ) -> Option<Handshake> {
         let tls = self.protection.control.clone()?;
         let purpose = match kind {
             TransferKind::Store(_) => Purpose::Upload,
             TransferKind::Retrieve { .. } | TransferKind::List(_) => Purpose::Download,
         };
-        let handshake = tls.accept(stream, purpose);
+        let handshake = tls.accept(stream, purpose, close_notify);
         let within = tokio::time::timeout(self.edge.config.passive.accept_timeout, handshake);
         Some(Box::pin(async move { within.await.ok() }))
     }

@@ -52,7 +52,7 @@ impl Guard {
             EdgeVerb::Site => site(argument),
             EdgeVerb::Stru => structure(argument),
             EdgeVerb::Syst => Reply::new(215, "UNIX Type: L8"),
-            EdgeVerb::Type => representation(argument),
+            EdgeVerb::Type => self.representation(argument),
         };
         self.reply(verb, reply).await
     }
@@ -89,7 +89,8 @@ impl Guard {
         }
     }
 
-    /// `ALLO size [R record]`: what is announced is remembered only where it is to be checked.
+    /// `ALLO size [R record]`: what comes must be what was announced, where that is to be checked. Anywhere else it
+    /// is the proof that a file is whole, if it is.
     fn allo(&mut self, argument: &[u8]) -> Reply {
         let size = argument
             .split(|byte| *byte == b' ')
@@ -98,11 +99,27 @@ impl Guard {
         let Some(size) = number(size) else {
             return Reply::new(501, "ALLO needs a number of bytes");
         };
+        self.announced = Some(size);
         if !self.edge.config.check_allo {
             return Reply::new(202, "No allocation needed");
         }
-        self.announced = Some(size);
         Reply::new(200, format!("The next upload has to have {size} bytes"))
+    }
+
+    /// `TYPE`: text is moved byte for byte as well, as most servers do by default.
+    fn representation(&mut self, argument: &[u8]) -> Reply {
+        match argument.trim_ascii().to_ascii_uppercase().as_slice() {
+            b"A" | b"A N" => {
+                self.is_text = true;
+                Reply::new(200, "ASCII, moved byte for byte")
+            }
+            b"I" | b"L 8" | b"L8" => {
+                self.is_text = false;
+                Reply::new(200, "Binary")
+            }
+            b"E" | b"E N" | b"A T" | b"A C" => Reply::new(504, "Only TYPE A and TYPE I"),
+            _ => Reply::new(501, "TYPE takes A or I"),
+        }
     }
 
     fn opts(&mut self, argument: &[u8]) -> Reply {
@@ -252,16 +269,6 @@ fn help() -> Reply {
     lines.extend(names.chunks(10).map(|row| row.join(" ")));
     lines.push("End".to_owned());
     Reply::multi(214, lines)
-}
-
-/// `TYPE`: text is moved byte for byte as well, as most servers do by default.
-fn representation(argument: &[u8]) -> Reply {
-    match argument.trim_ascii().to_ascii_uppercase().as_slice() {
-        b"A" | b"A N" => Reply::new(200, "ASCII, moved byte for byte"),
-        b"I" | b"L 8" | b"L8" => Reply::new(200, "Binary"),
-        b"E" | b"E N" | b"A T" | b"A C" => Reply::new(504, "Only TYPE A and TYPE I"),
-        _ => Reply::new(501, "TYPE takes A or I"),
-    }
 }
 
 fn site(argument: &[u8]) -> Reply {

@@ -10,21 +10,26 @@ use tokio::time::Instant;
 
 use crate::ftp::{Link, PathVerb, Reply, Request};
 use crate::session::{
-    Abort, DataStream, Event, FtpPath, Report, StoreMode, Transfer, TransferKind,
+    Abort, DataStream, Event, FtpPath, Outcome, Report, StoreMode, Transfer, TransferKind,
 };
 use crate::telemetry::InUse;
 
 use super::super::command::TransferVerb;
 use super::super::connection::{Line, Lost};
 use super::super::data::Expected;
+use super::super::ending::Ending;
 use super::super::proxy_protocol::DataSocket;
 use super::record::last_reply;
 use super::running::{During, Running, State};
 use super::security::{Handshaken, secured};
+use super::settle::Settling;
 use super::{End, Guard, MAX_WAITING, Next};
 
 /// `ABOR`s that a client may send to end one transfer; each is answered.
 const MAX_ABORTS: u32 = 16;
+
+/// Lines that the commit barrier reads; a client that has sent more is no FTP client.
+const MAX_DRAINED: usize = 1000;
 
 /// A storage that has dropped its job has also answered; longer than this it takes only if it has
 /// failed in a way it should not.
@@ -48,6 +53,7 @@ enum Happened {
     Line(Result<Line, Lost>),
     Ended(Reply),
     Cancelled,
+    Settled,
     Silent,
 }
 
@@ -72,9 +78,10 @@ impl Guard {
             return self.reply(verb, reply).await;
         };
         let (transfer, job) = Transfer::new(order.kind, order.path.clone());
+        let announced = announced.filter(|_| matches!(order.kind, TransferKind::Store(_)));
         let job = job
             .called(order.named)
-            .declaring(announced.filter(|_| matches!(order.kind, TransferKind::Store(_))))
+            .declaring(announced.filter(|_| self.edge.config.check_allo))
             .tracked(self.edge.registry.tasks().token());
         self.session.offer(job);
         let request = Request::Path(order.verb, &order.path);
@@ -82,7 +89,9 @@ impl Guard {
 
         let in_flight = &self.edge.metrics.transfers_in_flight;
         let _in_flight = InUse::one_of(in_flight, order.kind.direction());
-        let running = Running::new(transfer, order.path, data);
+        // What is announced of a text may be its size with other line ends.
+        let proof = announced.filter(|_| !self.is_text);
+        let running = Running::new(transfer, order.path, data, proof, self.encrypts_data());
         self.run_transfer(running, verb).await
     }
 
@@ -128,7 +137,10 @@ impl Guard {
         verb: &'static str,
     ) -> Result<Next, End> {
         let mut last_word = self.until_reported(&mut running).await?;
-        let report = self.last_report(&mut running, last_word.as_ref());
+        let mut report = self.last_report(&mut running, last_word.as_ref());
+        if report.failure.is_none() && running.has_quit_early() {
+            report.outcome = Outcome::QUIT_BEFORE_REPLY;
+        }
         let reply = last_reply(&running, &report);
         self.record(&running, &report, verb, &reply);
         self.conclude(&mut running, verb, reply).await?;
@@ -159,6 +171,7 @@ impl Guard {
                 Happened::Connected(stream) => self.on_connected(running, stream).await,
                 Happened::Secured(stream) => self.on_secured(running, stream),
                 Happened::Line(line) => self.on_line(running, line).await,
+                Happened::Settled => self.settle(running).await,
                 Happened::Cancelled => running.transfer.abort(Abort::Shutdown),
             }
             // Lines that are only noted cost no budget of the runtime's: others have to get their turn, the
@@ -192,6 +205,7 @@ impl Guard {
         let may_listen = running.lost.is_none();
         let cancelled = session.cancelled();
         let state = running.state;
+        let settled = running.settling.as_ref().map(Settling::until);
         let handshake = &mut running.handshake;
         let expected = Expected {
             peer: session.peer().ip(),
@@ -205,6 +219,8 @@ impl Guard {
             biased;
             event = running.transfer.event(), if state != State::Done => Happened::Event(event),
             () = cancelled.cancelled(), if !running.transfer.is_aborted() => Happened::Cancelled,
+            // Lines that keep coming can't put it off; those that have come are read before it counts.
+            () = until(settled) => Happened::Settled,
             line = connection.line(), if may_listen => Happened::Line(line),
             stream = running.data.establish(&expected), if state == State::Connecting => {
                 Happened::Connected(stream)
@@ -221,13 +237,8 @@ impl Guard {
                 running.state = State::Connecting;
                 running.connect_until = Instant::now() + self.edge.patience(&running.data);
             }
-            Some(Event::Commit(grant)) => {
-                self.drain_control(running).await;
-                if running.may_commit(self.edge.config.on_control_loss) {
-                    grant.grant();
-                } else {
-                    running.transfer.abort(Abort::ControlLost);
-                }
+            Some(Event::Commit { ended, grant }) => {
+                self.begin_settling(running, ended, grant).await;
             }
             None => {
                 running.state = State::Done;
@@ -237,13 +248,17 @@ impl Guard {
     }
 
     /// The commit barrier's look at the control connection: everything that the kernel holds.
-    async fn drain_control(&mut self, running: &mut Running) {
-        while running.lost.is_none() {
+    pub(super) async fn drain_control(&mut self, running: &mut Running) {
+        for _ in 0..MAX_DRAINED {
+            if running.lost.is_some() {
+                return;
+            }
             let Some(line) = self.connection.arrived() else {
                 return;
             };
             self.on_line(running, line).await;
         }
+        self.on_lost(running, Lost::TooFarAhead);
     }
 
     async fn on_connected(&mut self, running: &mut Running, stream: std::io::Result<DataSocket>) {
@@ -259,14 +274,29 @@ impl Guard {
         };
         // The port is free before the client hears of it.
         drop(way);
+        let stream = match running.transfer.kind() {
+            TransferKind::Store(_) => {
+                let (ending, stream) = Ending::of(stream);
+                running.ending = Some(ending);
+                stream
+            }
+            TransferKind::Retrieve { .. } | TransferKind::List(_) => stream,
+        };
         let opening = Reply::new(150, running.opening());
+        let session = self.session.id();
+        tracing::debug!(%session, path = running.target().as_str(), "transfer begins");
         if let Err(lost) = self.send(&opening).await {
             self.on_lost(running, lost);
         }
         // Clients begin their handshake only after the 150.
         if self.encrypts_data() {
             running.state = State::Securing;
-            running.handshake = self.handshake(running.transfer.kind(), stream);
+            let ending = running.ending.as_ref();
+            let close_notify = ending
+                .map(Ending::close_notify)
+                .cloned()
+                .unwrap_or_default();
+            running.handshake = self.handshake(running.transfer.kind(), stream, close_notify);
         } else {
             self.hand_over(running, Box::new(stream));
         }
@@ -313,7 +343,9 @@ impl Guard {
                 self.send_counted("STAT", status).await
             }
             during if self.waiting.len() < MAX_WAITING => {
-                running.quit |= during == During::Quit;
+                if during == During::Quit {
+                    running.on_quit();
+                }
                 self.waiting.push_back(line);
                 Ok(())
             }
@@ -329,7 +361,7 @@ impl Guard {
         self.send(&reply).await
     }
 
-    /// The control connection is gone: so is the transfer, unless the client had said `QUIT` or
+    /// The control connection is gone: so is the transfer, unless the client had left in an orderly way or
     /// the operator wants such uploads kept.
     fn on_lost(&mut self, running: &mut Running, lost: Lost) {
         tracing::debug!(
@@ -377,6 +409,14 @@ impl Guard {
             self.reply("ABOR", Reply::new(226, "Abort done")).await?;
         }
         Ok(())
+    }
+}
+
+/// The end of a wait, if there is one.
+async fn until(settled: Option<Instant>) {
+    match settled {
+        Some(until) => tokio::time::sleep_until(until).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -1,12 +1,14 @@
 //! A data connection as the storage sees it: whatever header it begins with is not part of the file.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Shutdown};
 use std::pin::Pin;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 
 use ipnet::IpNet;
 use prometheus::IntCounter;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -16,8 +18,16 @@ use super::header::{Header, HeaderError, Reading};
 /// The client's data connection.
 #[derive(Debug)]
 pub(in crate::edge) struct DataSocket {
-    stream: TcpStream,
+    socket: Socket,
     header: Option<Box<(LateHeader, Reading)>>,
+}
+
+/// The socket of a data connection.
+#[derive(Debug)]
+enum Socket {
+    Own(TcpStream),
+    /// The edge can still ask the kernel about it. It is closed all the same when the storage drops its end.
+    Shared(Arc<TcpStream>),
 }
 
 /// A header that has not come yet: the client's first byte brings it along.
@@ -37,7 +47,7 @@ impl DataSocket {
     /// One without a header, or whose header was read.
     pub(in crate::edge) fn new(stream: TcpStream) -> Self {
         Self {
-            stream,
+            socket: Socket::Own(stream),
             header: None,
         }
     }
@@ -45,14 +55,29 @@ impl DataSocket {
     /// One whose header will come with its first byte.
     pub(in crate::edge) fn awaiting_header(stream: TcpStream, header: LateHeader) -> Self {
         Self {
-            stream,
+            socket: Socket::Own(stream),
             header: Some(Box::new((header, Reading::default()))),
         }
     }
 
     /// The socket itself, for its options.
     pub(in crate::edge) fn tcp(&self) -> &TcpStream {
-        &self.stream
+        match &self.socket {
+            Socket::Own(stream) => stream,
+            Socket::Shared(stream) => stream,
+        }
+    }
+
+    /// The same, and a view of the socket that lasts as long as this.
+    pub(in crate::edge) fn share(self) -> (Self, Weak<TcpStream>) {
+        let Self { socket, header } = self;
+        let stream = match socket {
+            Socket::Own(stream) => Arc::new(stream),
+            Socket::Shared(stream) => stream,
+        };
+        let view = Arc::downgrade(&stream);
+        let socket = Socket::Shared(stream);
+        (Self { socket, header }, view)
     }
 
     fn poll_header(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -60,7 +85,11 @@ impl DataSocket {
             return Poll::Ready(Ok(()));
         };
         let (header, reading) = late.as_mut();
-        let says = ready!(reading.poll(&self.stream, context));
+        let stream = match &self.socket {
+            Socket::Own(stream) => stream,
+            Socket::Shared(stream) => stream,
+        };
+        let says = ready!(reading.poll(stream, context));
         header.accepts(says, reading.is_empty())?;
         self.header = None;
         Poll::Ready(Ok(()))
@@ -101,7 +130,7 @@ impl AsyncRead for DataSocket {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         ready!(self.poll_header(context))?;
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        Pin::new(&mut self.socket).poll_read(context, buffer)
     }
 }
 
@@ -111,7 +140,7 @@ impl AsyncWrite for DataSocket {
         context: &mut Context<'_>,
         buffer: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, buffer)
+        Pin::new(&mut self.socket).poll_write(context, buffer)
     }
 
     fn poll_write_vectored(
@@ -119,18 +148,95 @@ impl AsyncWrite for DataSocket {
         context: &mut Context<'_>,
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, buffers)
+        Pin::new(&mut self.socket).poll_write_vectored(context, buffers)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        true
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        Pin::new(&mut self.socket).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        Pin::new(&mut self.socket).poll_shutdown(context)
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let stream = match self.get_mut() {
+            Self::Own(stream) => return Pin::new(stream).poll_read(context, buffer),
+            Self::Shared(stream) => stream,
+        };
+        loop {
+            ready!(stream.poll_read_ready(context))?;
+            match stream.try_read_buf(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                read => return Poll::Ready(read.map(|_| ())),
+            }
+        }
+    }
+}
+
+/// Whoever is read from through a shared socket is written to little: the messages of TLS.
+impl AsyncWrite for Socket {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Own(stream) => Pin::new(stream).poll_write(context, buffer),
+            Self::Shared(stream) => poll_shared(stream, context, |stream| stream.try_write(buffer)),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Own(stream) => Pin::new(stream).poll_write_vectored(context, buffers),
+            Self::Shared(stream) => {
+                poll_shared(stream, context, |stream| stream.try_write_vectored(buffers))
+            }
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    /// A socket of the kernel's holds nothing back.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Own(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Shared(stream) => Poll::Ready(SockRef::from(&**stream).shutdown(Shutdown::Write)),
+        }
+    }
+}
+
+fn poll_shared(
+    stream: &TcpStream,
+    context: &mut Context<'_>,
+    write: impl Fn(&TcpStream) -> io::Result<usize>,
+) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(stream.poll_write_ready(context))?;
+        match write(stream) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            written => return Poll::Ready(written),
+        }
     }
 }

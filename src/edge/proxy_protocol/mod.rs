@@ -76,6 +76,8 @@ pub(super) struct Arrival {
     pub(super) socket: SocketAddr,
     /// When the client was greeted, if it was.
     pub(super) greeted: Option<Instant>,
+    /// The connection ends at a balancer, beyond which the client is.
+    pub(super) is_proxied: bool,
 }
 
 impl Arrival {
@@ -90,6 +92,7 @@ impl Arrival {
             local,
             socket: local,
             greeted: None,
+            is_proxied: false,
         })
     }
 
@@ -101,6 +104,7 @@ impl Arrival {
         {
             self.peer = source;
             self.local = destination;
+            self.is_proxied = true;
         }
         self
     }

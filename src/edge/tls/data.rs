@@ -14,6 +14,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::session::DataStream;
 
+use super::super::ending::CloseNotify;
 use super::super::proxy_protocol::DataSocket;
 use super::binding::Binding;
 use super::material::{Material, Purpose};
@@ -68,6 +69,7 @@ impl DataTls {
         self,
         stream: DataSocket,
         purpose: Purpose,
+        close_notify: CloseNotify,
     ) -> Result<(DataStream, &'static str), HandshakeError> {
         let config = self.material.config(purpose, self.binding);
         let buffer = match purpose {
@@ -81,6 +83,7 @@ impl DataTls {
         let kind = super::kind(connection);
         let encrypted = Encrypted {
             tls,
+            close_notify,
             allow_unclean_close: self.material.allow_unclean_close,
         };
         Ok((Box::new(encrypted), kind))
@@ -108,6 +111,7 @@ impl DataTls {
 #[derive(Debug)]
 struct Encrypted {
     tls: TlsStream<Records<BufReader<DataSocket>>>,
+    close_notify: CloseNotify,
     allow_unclean_close: bool,
 }
 
@@ -137,10 +141,11 @@ impl AsyncRead for Encrypted {
         let read = ready!(Pin::new(&mut self.tls).poll_read(context, buffer));
         match read {
             Ok(()) if buffer.remaining() < before || before == 0 => return Poll::Ready(Ok(())),
+            Ok(()) => self.close_notify.say(),
             Err(error) if !self.forgives(&error) => {
                 return Poll::Ready(Err(error));
             }
-            _ => {}
+            Err(_) => {}
         }
         self.answer_the_end(context);
         Poll::Ready(Ok(()))

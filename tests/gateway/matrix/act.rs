@@ -96,8 +96,10 @@ async fn cut_off(mut client: Client, data: Option<TcpStream>, cut: Cut) -> Heard
     match cut {
         Cut::Killed => {
             let heard = Heard::nothing(&client);
-            client.hang_up();
-            drop(data);
+            match data {
+                Some(data) => client.die(data),
+                None => client.hang_up(),
+            }
             heard
         }
         Cut::Abor => {

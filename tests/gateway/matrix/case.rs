@@ -59,7 +59,7 @@ pub(super) enum Trouble {
 /// How the client fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cut {
-    /// The kernel closes its sockets, the control connection first.
+    /// The kernel closes its sockets, the data connection first.
     Killed,
     Abor,
     TelnetAbor,

@@ -114,7 +114,14 @@ impl Client {
         })
     }
 
-    /// Closes the control connection, as the kernel does for a client that is killed.
+    /// Closes both connections as the kernel does for a client that is killed: the younger one first.
+    pub(crate) fn die(self, data: TcpStream) {
+        let _ = SockRef::from(&data).shutdown(Shutdown::Both);
+        self.hang_up();
+        drop(data);
+    }
+
+    /// Closes the control connection.
     ///
     /// Dropping it may take effect later: while another thread starts a process, that has all our sockets until it
     /// becomes another program. What is done next would then seem to come first.
@@ -172,7 +179,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// `USER` and `PASS`; gives the reply to the latter, which must be 230.
     pub(crate) async fn login(&mut self, user: &str, password: &str) -> Reply {
         self.expect(&format!("USER {user}"), 331).await;
-        self.expect(&format!("PASS {password}"), 230).await
+        let reply = self.expect(&format!("PASS {password}"), 230).await;
+        // As clients do: before any TYPE, text is what holds.
+        self.expect("TYPE I", 200).await;
+        reply
     }
 
     /// Sends one line.

@@ -51,6 +51,7 @@ impl Session {
         match line {
             "USER ferry" => self.say("331 And?").await,
             "PASS secret" => self.say("230 In").await,
+            "TYPE I" => self.say("200 Binary").await,
             "PWD" => self.say("257 \"/a \"\"b\"\"\" is where").await,
             "BYTES" => self
                 .stream
