@@ -47,6 +47,13 @@ advisories: ## Check the dependencies against the RustSec database (fetches it f
 conformance: build conformance-tools ## Try the gateway with six FTP clients, on a folder, S3 and Azure, and by TLS
 	BUCKETFERRY_BIN=$(TARGET)/release/bucketferry $(VENV)/bin/python conformance/run
 
+# Of each client, harm, size and way.
+RUNS ?= 50
+
+.PHONY: test-killed
+test-killed: build ## Kill eight FTP clients half-way, RUNS times in each of 160 ways, and look at what they leave
+	BUCKETFERRY_BIN=$(TARGET)/release/bucketferry $(PYTHON) conformance/killed --runs $(RUNS)
+
 .PHONY: scan
 scan: build ## Let testssl, sslscan, nmap and tcpdump look for weaknesses of its TLS (as root)
 	BUCKETFERRY_BIN=$(TARGET)/release/bucketferry $(PYTHON) conformance/scan
@@ -118,4 +125,4 @@ bench-build:
 	$(CARGO) build --release --locked --workspace
 
 .PHONY: check-all
-check-all: lint test test-network deny fuzz conformance scan test-chart test-image test-rolling-update ## Everything that CI checks
+check-all: lint test test-network deny fuzz conformance test-killed scan test-chart test-image test-rolling-update ## Everything that CI checks

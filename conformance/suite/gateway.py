@@ -79,7 +79,7 @@ class Gateway:
         ours = {"BUCKETFERRY_UPLOAD__RESUME_WINDOW": "1m", "RUST_BACKTRACE": "1"}
         if tls := self.login.tls:
             ours["BUCKETFERRY_FTP__IMPLICIT_TLS_LISTEN"] = f'["{HOST}:{tls.implicit_port}"]'
-        return own | self.settings | ours
+        return own | ours | self.settings
 
     def wait_until_ready(self) -> None:
         deadline = time.monotonic() + READY_WITHIN
