@@ -49,11 +49,12 @@ impl Client {
     pub(crate) async fn connect(
         side: Side,
         address: SocketAddr,
+        delay: Duration,
         tls: Option<Tls>,
     ) -> anyhow::Result<Self> {
         Ok(match side {
             Side::Floor => Self::Floor(address, tls),
-            Side::Gateway => Self::Gateway(Box::new(Ftp::login(address, tls).await?)),
+            Side::Gateway => Self::Gateway(Box::new(Ftp::login(address, delay, tls).await?)),
         })
     }
 

@@ -1,8 +1,9 @@
 //! A light FTP client: passive, binary, one transfer at a time.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
-use crate::net::dial;
+use crate::far::dial;
 use crate::wire::{Tls, Wire};
 use anyhow::{Context, bail};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -17,18 +18,25 @@ pub(crate) struct Ftp {
     control: BufReader<Wire>,
     tls: Option<Tls>,
     host: IpAddr,
+    delay: Duration,
     line: String,
 }
 
 impl Ftp {
-    pub(crate) async fn login(address: SocketAddr, tls: Option<Tls>) -> anyhow::Result<Self> {
-        let stream = dial(address).await?;
+    /// Logs in from so far away.
+    pub(crate) async fn login(
+        address: SocketAddr,
+        delay: Duration,
+        tls: Option<Tls>,
+    ) -> anyhow::Result<Self> {
+        let stream = dial(address, delay).await?;
         stream.set_nodelay(true)?;
         let mut session = Self {
             // Replies are short, and thousands of sessions should not take memory here.
             control: BufReader::with_capacity(512, Wire::Clear(stream)),
             tls: None,
             host: address.ip(),
+            delay,
             line: String::new(),
         };
         session.expect(220).await?;
@@ -67,7 +75,7 @@ impl Ftp {
         let reply = self.command("EPSV", 229).await?;
         let port = passive_port(reply).with_context(|| format!("no port in {reply}"))?;
         self.send(command).await?;
-        let data = dial((self.host, port).into()).await?;
+        let data = dial((self.host, port).into(), self.delay).await?;
         self.expect(150).await.with_context(|| command.to_owned())?;
         match &self.tls {
             None => Ok(Wire::Clear(data)),

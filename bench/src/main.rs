@@ -9,6 +9,7 @@
 //! ended; each scenario is bounded in time.
 
 mod client;
+mod far;
 mod floor;
 mod ftp;
 mod net;

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 
@@ -65,7 +66,12 @@ impl Rig {
     }
 
     pub(crate) async fn client(&self, side: Side) -> anyhow::Result<Client> {
-        Client::connect(side, self.seat(side).address, self.tls.clone()).await
+        self.client_from(side, Duration::ZERO).await
+    }
+
+    /// A client that is so far away, in each direction. The floor's clients are all near.
+    pub(crate) async fn client_from(&self, side: Side, delay: Duration) -> anyhow::Result<Client> {
+        Client::connect(side, self.seat(side).address, delay, self.tls.clone()).await
     }
 
     pub(crate) fn address(&self, side: Side) -> SocketAddr {

@@ -59,7 +59,7 @@ async fn log_in(address: SocketAddr, wanted: usize) -> Vec<Ftp> {
     let mut refused = false;
     loop {
         while begun < wanted && logins.len() < AT_ONCE && !refused {
-            logins.spawn(Ftp::login(address, None));
+            logins.spawn(Ftp::login(address, Duration::ZERO, None));
             begun += 1;
         }
         match logins.join_next().await {

@@ -5,6 +5,7 @@ mod bulk;
 mod idle;
 mod listing;
 mod many;
+mod settle;
 mod small;
 
 use std::path::PathBuf;
@@ -45,6 +46,8 @@ enum Scenario {
     Small1,
     /// Files of 1 KiB in 64 sessions
     Small64,
+    /// Small files with `upload.settle = "auto"` against `0s`, near and far away
+    Settle,
     /// Sessions that have logged in and do nothing
     Idle,
     /// LIST of very many entries
@@ -165,6 +168,7 @@ impl Scenario {
             Self::TlsDownload1 => "tls-download1",
             Self::Small1 => "small1",
             Self::Small64 => "small64",
+            Self::Settle => "settle",
             Self::Idle => "idle",
             Self::List => "list",
             Self::Mlsd => "mlsd",
@@ -217,6 +221,7 @@ impl Bench {
             }
             Scenario::Small1 => small::run(self, name, 1).await,
             Scenario::Small64 => small::run(self, name, 64).await,
+            Scenario::Settle => settle::run(self, name).await,
             Scenario::Idle => idle::run(self, name).await,
             Scenario::List => listing::run(self, name, ListVerb::List).await,
             Scenario::Mlsd => listing::run(self, name, ListVerb::Mlsd).await,
