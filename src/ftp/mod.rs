@@ -5,6 +5,7 @@
 //! [`Session`]. The guard calls it through [`Link`] as if it were a function: a [`Request`] in, a
 //! [`Reply`] out.
 
+mod backend;
 mod bridge;
 mod link;
 mod reply;
@@ -25,8 +26,9 @@ use tokio::sync::Semaphore;
 use crate::auth::Authenticator;
 use crate::config::RequireTls;
 use crate::session::Session;
-use crate::storage::{Backend, Storage};
+use crate::storage::Storage;
 
+use backend::Backend;
 use bridge::{LoginBridge, LoopbackBinder, SessionUser, UserBridge};
 
 /// libunftp's own idle timeout is out of the way: the guard's counts.

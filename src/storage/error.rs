@@ -5,7 +5,6 @@ use std::io;
 
 use object_store::client::{HttpError, HttpErrorKind};
 use thiserror::Error;
-use unftp_core::storage::ErrorKind;
 
 use crate::auth::Permission;
 use crate::config::ByteSize;
@@ -97,14 +96,14 @@ pub enum StorageError {
     Aborted(Abort),
 }
 
-/// One line of the table: the metric's label, the reply, and libunftp's nearest kind.
-struct Row(&'static str, u16, String, ErrorKind);
+/// One line of the table: the metric's label, and the reply.
+struct Row(&'static str, u16, String);
 
 impl StorageError {
     /// What the client is told.
     #[must_use]
     pub fn failure(&self) -> Failure {
-        let Row(_, code, text, _) = self.row();
+        let Row(_, code, text) = self.row();
         Failure::new(code, text)
     }
 
@@ -112,12 +111,6 @@ impl StorageError {
     #[must_use]
     pub fn outcome(&self) -> Outcome {
         Outcome(self.row().0)
-    }
-
-    /// The nearest that libunftp knows.
-    #[must_use]
-    pub fn kind(&self) -> ErrorKind {
-        self.row().3
     }
 
     /// The report of a transfer that ended so.
@@ -146,88 +139,45 @@ impl StorageError {
         )
     }
 
-    #[expect(clippy::too_many_lines, reason = "it is a table")]
     fn row(&self) -> Row {
-        use ErrorKind as K;
-        let row = |label, code, text: &str, kind| Row(label, code, text.to_owned(), kind);
+        let row = |label, code, text: &str| Row(label, code, text.to_owned());
         match self {
-            Self::NotFound => row(
-                "not_found",
-                550,
-                "No such file or directory",
-                K::PermanentFileNotAvailable,
-            ),
-            Self::IsDirectory => row(
-                "name",
-                550,
-                "That is a directory, not a file",
-                K::PermanentFileNotAvailable,
-            ),
-            Self::NotADirectory => row(
-                "name",
-                550,
-                "That is not a directory",
-                K::PermanentDirectoryNotAvailable,
-            ),
-            Self::NotEmpty => row(
-                "not_empty",
-                550,
-                "Directory is not empty",
-                K::PermanentDirectoryNotEmpty,
-            ),
-            Self::Exists => row(
-                "exists",
-                553,
-                "Already exists and may not be replaced",
-                K::FileNameNotAllowedError,
-            ),
-            Self::Occupied => row(
-                "exists",
-                550,
-                "Already exists",
-                K::PermanentFileNotAvailable,
-            ),
+            Self::NotFound => row("not_found", 550, "No such file or directory"),
+            Self::IsDirectory => row("name", 550, "That is a directory, not a file"),
+            Self::NotADirectory => row("name", 550, "That is not a directory"),
+            Self::NotEmpty => row("not_empty", 550, "Directory is not empty"),
+            Self::Exists => row("exists", 553, "Already exists and may not be replaced"),
+            Self::Occupied => row("exists", 550, "Already exists"),
             Self::Conflict => row(
                 "conflict",
                 450,
                 "Changed by another at the same time, try again",
-                K::TransientFileNotAvailable,
             ),
             Self::Renaming => row(
                 "conflict",
                 450,
                 "A rename of this directory is under way, try again later",
-                K::TransientFileNotAvailable,
             ),
             Self::Replaced => row(
                 "replaced",
                 426,
                 "File was replaced or deleted meanwhile, transfer aborted",
-                K::ConnectionClosed,
             ),
             Self::NotPermitted(permission) => Row(
                 "not_permitted",
                 550,
                 format!("Permission denied: you may not {permission} here"),
-                K::PermissionDenied,
             ),
-            Self::Name(reason) => Row(
-                "name",
-                553,
-                format!("Name not allowed: {reason}"),
-                K::FileNameNotAllowedError,
-            ),
+            Self::Name(reason) => Row("name", 553, format!("Name not allowed: {reason}")),
             Self::TooLarge(limit) => Row(
                 "too_large",
                 552,
                 format!("File is larger than the {limit} allowed, nothing was stored"),
-                K::ExceededStorageAllocationError,
             ),
             Self::Restart { asked, size } => Row(
                 "restart",
                 554,
                 format!("Can't restart at {asked}, the file has {size} bytes"),
-                K::PermanentFileNotAvailable,
             ),
             Self::LeftBehind(files) => Row(
                 "exists",
@@ -235,70 +185,45 @@ impl StorageError {
                 format!(
                     "Renamed but for {files}: others are at the new name. Delete one of each two"
                 ),
-                K::FileNameNotAllowedError,
             ),
-            Self::IntoItself => row(
-                "name",
-                553,
-                "A directory can't be moved into itself",
-                K::FileNameNotAllowedError,
-            ),
+            Self::IntoItself => row("name", 553, "A directory can't be moved into itself"),
             Self::Unsupported(what) => Row(
                 "unsupported",
                 502,
                 format!("Not possible on this store: {what}"),
-                K::CommandNotImplemented,
             ),
             Self::StoreDenied(_) => row(
                 "store_denied",
                 550,
                 "The store's permissions do not allow this",
-                K::PermissionDenied,
             ),
             Self::StoreCredentials(_) => row(
                 "store_credentials",
                 451,
                 "The store does not accept the gateway's credentials, tell its operator",
-                K::LocalError,
             ),
             Self::NoBucket => row(
                 "no_bucket",
                 451,
                 "The bucket does not exist, tell the gateway's operator",
-                K::LocalError,
             ),
             Self::StoreUnreachable(_) => row(
                 "store_unreachable",
                 451,
                 "The store can't be reached, try again later",
-                K::LocalError,
             ),
-            Self::StoreFull(_) => row(
-                "store_full",
-                452,
-                "The store has no space left",
-                K::InsufficientStorageSpaceError,
-            ),
+            Self::StoreFull(_) => row("store_full", 452, "The store has no space left"),
             Self::Unresolved(_) => row(
                 "unresolved",
                 451,
                 "The store can't be reached to say whether it has the file, send it again",
-                K::LocalError,
             ),
-            Self::Store(_) | Self::Local(_) => row(
-                "store_error",
-                451,
-                "The store failed, try again later",
-                K::LocalError,
-            ),
+            Self::Store(_) | Self::Local(_) => {
+                row("store_error", 451, "The store failed, try again later")
+            }
             Self::Aborted(abort) => {
                 let failure = abort.failure();
-                Row(
-                    abort.outcome().0,
-                    failure.code,
-                    failure.text,
-                    K::ConnectionClosed,
-                )
+                Row(abort.outcome().0, failure.code, failure.text)
             }
         }
     }

@@ -58,7 +58,7 @@ impl Storage {
 
     /// The lines that answer a `STAT` with a path. They go over the control connection, so they are
     /// collected, and there are at most [`MAX_STAT`]. The last line says whether that is all.
-    pub(super) async fn long_lines(
+    pub async fn long_lines(
         &self,
         user: &User,
         path: &FtpPath,

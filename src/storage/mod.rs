@@ -2,9 +2,8 @@
 //!
 //! The only room that names `object_store`. It promises the sentence that the whole program stands
 //! on: an upload that ends well is in the bucket, whole; any other leaves the bucket as it was.
-//! [`Storage`] speaks in [`FtpPath`]s and [`User`]s; [`Backend`] is its face towards libunftp. The
-//! bytes of a transfer go straight between the client's stream (out of the session's
-//! [`Job`](crate::session::Job)) and the store.
+//! [`Storage`] speaks in [`FtpPath`]s and [`User`]s. The bytes of a transfer go straight between the
+//! client's stream (out of the session's [`Job`](crate::session::Job)) and the store.
 
 mod ahead;
 mod appending;
@@ -13,7 +12,6 @@ mod attributes;
 mod azure_copy;
 mod azure_keys;
 mod azure_upload;
-mod backend;
 mod budget;
 mod chunk;
 mod connector;
@@ -57,9 +55,9 @@ mod unfinished;
 mod upload;
 mod verdict;
 
-pub use backend::Backend;
 pub use error::StorageError;
 pub use open::{OpenError, idle_connections};
+pub use upload::Sender;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -83,7 +81,6 @@ use metered::Metered;
 use parts::PartSizes;
 use renaming::Renaming;
 use unfinished::Unfinished;
-use upload::Sender;
 
 /// This part of the upload memory may hold the ends of uploads whose clients were lost.
 const KEPT: usize = 8;
@@ -178,7 +175,12 @@ impl Storage {
     }
 
     /// Receives a file from the client. How it ended is in the report, which the guard has too.
-    async fn upload(&self, user: &User, sender: Sender, mut job: Job) -> Result<u64, StorageError> {
+    pub async fn upload(
+        &self,
+        user: &User,
+        sender: Sender,
+        mut job: Job,
+    ) -> Result<u64, StorageError> {
         let result = self.receive(user, sender, &mut job).await;
         Self::report(job, result)
     }
@@ -213,7 +215,7 @@ impl Storage {
     }
 
     /// What is safely kept of a file that was cut off, as its sender may see it.
-    pub(super) async fn unfinished_entry(&self, user: &User, path: &FtpPath) -> Option<Entry> {
+    pub async fn unfinished_entry(&self, user: &User, path: &FtpPath) -> Option<Entry> {
         let key = self.file_key(user, path).ok()?;
         Some(Entry {
             name: path.name().to_owned(),

@@ -25,10 +25,11 @@ use super::{Storage, StorageError, attributes, permit};
 
 /// Who sends a file.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Sender {
-    pub(super) session: SessionId,
-    /// The size that it was told of what is kept of this file.
-    pub(super) told: Option<u64>,
+pub struct Sender {
+    /// Its session.
+    pub session: SessionId,
+    /// The size that `SIZE` last reported for this unfinished upload.
+    pub told: Option<u64>,
 }
 
 impl Storage {

@@ -19,21 +19,18 @@ use unftp_core::storage::{
 
 use crate::auth::User;
 use crate::session::{Abort, Entry, Failure, FtpPath, Job, Session};
-
-use super::upload::Sender;
-use super::{Storage, StorageError};
+use crate::storage::{Sender, Storage, StorageError};
 
 /// The storage, on behalf of one session.
 #[derive(Debug)]
-pub struct Backend {
+pub(super) struct Backend {
     storage: Arc<Storage>,
     session: Arc<Session>,
 }
 
 impl Backend {
     /// The storage as this session's libunftp sees it.
-    #[must_use]
-    pub fn new(storage: Arc<Storage>, session: Arc<Session>) -> Self {
+    pub(super) fn new(storage: Arc<Storage>, session: Arc<Session>) -> Self {
         Self { storage, session }
     }
 
@@ -52,8 +49,10 @@ impl Backend {
         if error.is_ours() {
             tracing::warn!(session = %self.session.id(), %error, "store request failed");
         }
-        self.session.fail(error.failure());
-        Error::new(error.kind(), error)
+        let failure = error.failure();
+        let kind = kind(&failure);
+        self.session.fail(failure);
+        Error::new(kind, error)
     }
 
     fn path(&self, path: impl AsRef<Path>) -> Result<FtpPath> {
@@ -213,6 +212,20 @@ impl<U: UserDetail> StorageBackend<U> for Backend {
         let path = self.path(path)?;
         self.run(async |user| self.storage.enter(user, &path).await)
             .await
+    }
+}
+
+/// The nearest to a reply that libunftp knows. The client is told the reply itself.
+fn kind(failure: &Failure) -> ErrorKind {
+    match failure.code {
+        426 => ErrorKind::ConnectionClosed,
+        450 => ErrorKind::TransientFileNotAvailable,
+        452 => ErrorKind::InsufficientStorageSpaceError,
+        502 => ErrorKind::CommandNotImplemented,
+        550 | 554 => ErrorKind::PermanentFileNotAvailable,
+        552 => ErrorKind::ExceededStorageAllocationError,
+        553 => ErrorKind::FileNameNotAllowedError,
+        _ => ErrorKind::LocalError,
     }
 }
 
