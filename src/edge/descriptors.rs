@@ -12,9 +12,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// A session's control connection, and the pair to the FTP session behind.
 const PER_SESSION: usize = 3;
 
-/// What a transfer takes besides, the store not counted: the passive port and the data connection, the
-/// port of the FTP session behind and the pair to it.
-const PER_TRANSFER: usize = 5;
+/// What a transfer takes besides, the store not counted: the passive port and the data connection.
+const PER_TRANSFER: usize = 2;
 
 /// Listeners, logs, name lookups, scrapers, connections that are being refused, the runtime's own.
 const RESERVE: usize = 64;
@@ -170,14 +169,14 @@ mod tests {
         let fit = |limit, wanted| Descriptors::new(limit, wanted, STORE).max_sessions();
         assert_eq!(fit(20_000, 5000), 5000);
         assert_eq!(fit(1024, 2000), 188);
-        assert_eq!(fit(10, 2000), 3);
+        assert_eq!(fit(10, 2000), 2);
         assert_eq!(fit(usize::MAX, 2000), 2000);
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_transfers_have_sessions_can_t_and_the_other_way_round() {
-        // 35 are three transfers, a session, and two to spare.
-        let descriptors = Descriptors::new(RESERVE + 256 + 35, 1000, STORE);
+        // 26 are three transfers, a session, and two to spare.
+        let descriptors = Descriptors::new(RESERVE + 256 + 26, 1000, STORE);
         let session = descriptors.session().unwrap();
         let mut transfers = Vec::new();
         for _ in 0..3 {
@@ -189,7 +188,7 @@ mod tests {
         assert!(descriptors.transfer().await.is_some());
         assert!(descriptors.session().is_some());
         drop((session, transfers));
-        assert_eq!(descriptors.free.available_permits(), 35);
+        assert_eq!(descriptors.free.available_permits(), 26);
     }
 
     #[tokio::test]

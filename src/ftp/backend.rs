@@ -1,11 +1,10 @@
 //! The storage's face towards libunftp.
 //!
-//! libunftp calls it with a path and with its own data connection. Paths are what the guard sent;
-//! its data connection carries nothing and is dropped: the client's stream is in the session's job.
-//! Whatever a libunftp reply can't say is left in the session.
+//! libunftp calls it with the paths that the guard sent, the private command ([`transfer`](super::transfer)) with the
+//! client's stream. What else belongs to a transfer, and when it may be published, is in the session's job. Whatever
+//! a libunftp reply can't say is left in the session.
 
 use std::fmt::Debug;
-use std::io::{self, Cursor};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -68,12 +67,15 @@ impl Backend {
         job.ok_or_else(|| self.fail(Abort::Internal.into()))
     }
 
-    /// Every listing format ends here: the job says which.
-    async fn send_listing(&self) -> Result<()> {
+    /// Writes a listing as it comes; libunftp's own way would collect it first.
+    pub(super) async fn list_into(
+        &self,
+        output: &mut (impl AsyncWrite + Send + Unpin),
+    ) -> Result<()> {
         let job = self.job()?;
         let encode = |text: &str| self.session.encode(text).into_owned();
         let facts = self.session.facts();
-        self.run(async |user| self.storage.list(user, facts, job, encode).await)
+        self.run(async |user| self.storage.list(user, facts, job, output, encode).await)
             .await?;
         Ok(())
     }
@@ -112,32 +114,13 @@ impl<U: UserDetail> StorageBackend<U> for Backend {
         Ok(entry)
     }
 
-    /// Only `MLSD` asks for this; what it is given to format is nothing.
+    /// Nothing calls this: see [`Backend::list_into`].
     async fn list<P: AsRef<Path> + Send + Debug>(
         &self,
         _: &U,
         _: P,
     ) -> Result<Vec<Fileinfo<PathBuf, Entry>>> {
-        self.send_listing().await?;
-        Ok(Vec::new())
-    }
-
-    async fn list_fmt<P: AsRef<Path> + Send + Debug>(
-        &self,
-        _: &U,
-        _: P,
-    ) -> Result<Cursor<Vec<u8>>> {
-        self.send_listing().await?;
-        Ok(Cursor::default())
-    }
-
-    async fn nlst<P: AsRef<Path> + Send + Debug>(
-        &self,
-        _: &U,
-        _: P,
-    ) -> io::Result<Cursor<Vec<u8>>> {
-        self.send_listing().await.map_err(io::Error::other)?;
-        Ok(Cursor::default())
+        Err(Error::from(ErrorKind::CommandNotImplemented))
     }
 
     /// `STAT` with a path: libunftp would answer 200, so the lines go through the session.
@@ -150,13 +133,13 @@ impl<U: UserDetail> StorageBackend<U> for Backend {
         Ok(Vec::new())
     }
 
-    async fn get_into<'a, P, W>(&self, _: &U, _: P, _: u64, _: &'a mut W) -> Result<u64>
+    async fn get_into<'a, P, W>(&self, _: &U, _: P, _: u64, output: &'a mut W) -> Result<u64>
     where
         W: AsyncWrite + Unpin + Sync + Send + ?Sized,
         P: AsRef<Path> + Send + Debug,
     {
         let job = self.job()?;
-        self.run(async |user| self.storage.download(user, job).await)
+        self.run(async |user| self.storage.download(user, job, output).await)
             .await
     }
 
@@ -170,7 +153,7 @@ impl<U: UserDetail> StorageBackend<U> for Backend {
         Err(Error::from(ErrorKind::CommandNotImplemented))
     }
 
-    async fn put<P, R>(&self, _: &U, _: R, _: P, _: u64) -> Result<u64>
+    async fn put<P, R>(&self, _: &U, input: R, _: P, _: u64) -> Result<u64>
     where
         P: AsRef<Path> + Send + Debug,
         R: AsyncRead + Send + Sync + Unpin + 'static,
@@ -180,7 +163,7 @@ impl<U: UserDetail> StorageBackend<U> for Backend {
             session: self.session.id(),
             told: self.session.take_unfinished(job.path()),
         };
-        self.run(async |user| self.storage.upload(user, sender, job).await)
+        self.run(async |user| self.storage.upload(user, sender, job, input).await)
             .await
     }
 

@@ -1,13 +1,9 @@
-//! What libunftp calls: login, user details, and where its private data port is bound.
+//! What libunftp calls to log a client in.
 
 use std::fmt;
-use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tokio::net::TcpSocket;
 use unftp_core::auth::{
     AuthenticationError, Credentials, Principal, UserDetail, UserDetailError, UserDetailProvider,
 };
@@ -86,19 +82,5 @@ impl UserDetailProvider for UserBridge {
 
     async fn provide_user_detail(&self, login: &Principal) -> Result<SessionUser, UserDetailError> {
         Ok(SessionUser(login.username.clone()))
-    }
-}
-
-/// Binds libunftp's private data port to the session's loopback address, whatever port is free.
-#[derive(Debug)]
-pub(super) struct LoopbackBinder;
-
-#[async_trait]
-impl libunftp::options::Binder for LoopbackBinder {
-    async fn bind(&mut self, address: IpAddr, _: RangeInclusive<u16>) -> io::Result<TcpSocket> {
-        let socket = TcpSocket::new_v4()?;
-        socket.set_reuseaddr(true)?;
-        socket.bind(SocketAddr::new(address, 0))?;
-        Ok(socket)
     }
 }

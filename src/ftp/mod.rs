@@ -10,6 +10,7 @@ mod bridge;
 mod link;
 mod reply;
 mod request;
+mod transfer;
 
 pub use link::{Link, LinkError};
 pub use reply::Reply;
@@ -29,7 +30,8 @@ use crate::session::Session;
 use crate::storage::Storage;
 
 use backend::Backend;
-use bridge::{LoginBridge, LoopbackBinder, SessionUser, UserBridge};
+use bridge::{LoginBridge, SessionUser, UserBridge};
+use transfer::{Command, TransferHandler};
 
 /// libunftp's own idle timeout is out of the way: the guard's counts.
 const NEVER: Duration = Duration::from_hours(10 * 365 * 24);
@@ -44,6 +46,7 @@ pub struct Ftp {
     storage: Arc<Storage>,
     logger: slog::Logger,
     opening: Semaphore,
+    transfer_command: Command,
 }
 
 impl Ftp {
@@ -55,6 +58,7 @@ impl Ftp {
             storage,
             logger,
             opening: Semaphore::new(OPENED_AT_ONCE),
+            transfer_command: Command::random(),
         }
     }
 
@@ -89,7 +93,7 @@ impl Ftp {
         let server = self.server(session).map_err(io::Error::other)?;
         // The server ends when its end of the pair is closed, that is, with the link.
         tokio::spawn(server.service(theirs));
-        Link::greeted(ours, address).await
+        Link::greeted(ours, self.transfer_command.clone()).await
     }
 
     fn server(
@@ -97,6 +101,7 @@ impl Ftp {
         session: Arc<Session>,
     ) -> Result<Server<Backend, SessionUser>, libunftp::ServerError> {
         let login = LoginBridge::new(Arc::clone(&self.authenticator), Arc::clone(&session));
+        let transfers = TransferHandler::new(Arc::clone(&session));
         let storage = Arc::clone(&self.storage);
         let backend = Box::new(move || Backend::new(Arc::clone(&storage), Arc::clone(&session)));
         ServerBuilder::<Backend, SessionUser>::with_user_detail_provider(
@@ -104,15 +109,14 @@ impl Ftp {
             Arc::new(UserBridge),
         )
         .authenticator(Arc::new(login))
-        .binder(LoopbackBinder)
+        .site_command(self.transfer_command.to_string(), transfers)
         .idle_session_timeout(NEVER.as_secs())
         .logger(self.logger.clone())
         .build()
     }
 }
 
-/// A random address for one session's private sockets: libunftp insists that control and data come
-/// from one address, which keeps other local processes from guessing in.
+/// A random address for one session's private sockets, so that no one of them runs out of ports.
 fn random_loopback() -> Ipv4Addr {
     let [a, b, c]: [u8; 3] = rand::random();
     // Neither 127.0.0.x, where others live, nor a broadcast address.

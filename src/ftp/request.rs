@@ -14,10 +14,6 @@ pub enum Request<'a> {
     User(&'a str),
     /// `PASS password`; neither does the password.
     Pass(&'a str),
-    /// `PASV`, for libunftp's private data connection.
-    Pasv,
-    /// `REST n`.
-    Rest(u64),
     /// A verb with a path.
     Path(PathVerb, &'a FtpPath),
 }
@@ -28,19 +24,14 @@ pub enum Request<'a> {
 pub enum PathVerb {
     Cwd,
     Dele,
-    List,
     Mdtm,
     Mkd,
-    Mlsd,
     Mlst,
-    Nlst,
-    Retr,
     Rmd,
     Rnfr,
     Rnto,
     Size,
     Stat,
-    Stor,
 }
 
 impl fmt::Display for Request<'_> {
@@ -48,8 +39,6 @@ impl fmt::Display for Request<'_> {
         match self {
             Self::User(name) => write!(f, "USER {name}\r\n"),
             Self::Pass(password) => write!(f, "PASS {password}\r\n"),
-            Self::Pasv => f.write_str("PASV\r\n"),
-            Self::Rest(offset) => write!(f, "REST {offset}\r\n"),
             Self::Path(verb, path) => write!(f, "{} {path}\r\n", verb.name()),
         }
     }
@@ -60,19 +49,14 @@ impl PathVerb {
         match self {
             Self::Cwd => "CWD",
             Self::Dele => "DELE",
-            Self::List => "LIST",
             Self::Mdtm => "MDTM",
             Self::Mkd => "MKD",
-            Self::Mlsd => "MLSD",
             Self::Mlst => "MLST",
-            Self::Nlst => "NLST",
-            Self::Retr => "RETR",
             Self::Rmd => "RMD",
             Self::Rnfr => "RNFR",
             Self::Rnto => "RNTO",
             Self::Size => "SIZE",
             Self::Stat => "STAT",
-            Self::Stor => "STOR",
         }
     }
 }

@@ -5,6 +5,7 @@
 //! lines of an `MLST`, come back through it. It holds no socket and speaks no protocol.
 
 mod answer;
+mod client_stream;
 mod facts;
 mod frequency;
 mod id;
@@ -14,6 +15,7 @@ mod secured;
 mod transfer;
 
 pub use answer::{Entry, EntryKind, Failure, LoginOutcome};
+pub use client_stream::ClientStream;
 pub use facts::{Fact, Facts};
 pub use id::SessionId;
 pub use path::{FtpPath, PathError};
@@ -31,6 +33,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use encoding_rs::Encoding;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::auth::User;
 
@@ -53,11 +56,26 @@ struct State {
     secured: Option<Arc<Secured>>,
     user: Option<Arc<User>>,
     login: Option<LoginOutcome>,
-    job: Option<Job>,
+    /// A transfer that nobody has taken, and its number.
+    job: Option<(u64, Job)>,
+    jobs: u64,
     failure: Option<Failure>,
     found: Option<(Entry, String)>,
     lines: Option<Vec<String>>,
     told_unfinished: Option<(FtpPath, u64)>,
+}
+
+/// A transfer's client, and what is to be done for it.
+#[derive(Debug)]
+pub struct ClientOf {
+    /// What is transferred.
+    pub kind: TransferKind,
+    /// The path that the client named.
+    pub path: FtpPath,
+    /// Its end.
+    pub stream: ClientStream,
+    /// For work that outlives the transfer, and that the gateway has to wait for as well.
+    pub running: Option<TaskTrackerToken>,
 }
 
 impl Session {
@@ -177,16 +195,35 @@ impl Session {
         self.facts.store(Facts::all().bits(), Ordering::Relaxed);
     }
 
-    /// Leaves a transfer for the storage to take.
-    pub fn offer(&self, job: Job) {
+    /// Leaves a transfer for the storage to take, under the number that this returns.
+    pub fn offer(&self, job: Job) -> u64 {
         let mut state = self.state();
         state.failure = None;
-        state.job = Some(job);
+        state.jobs += 1;
+        let number = state.jobs;
+        state.job = Some((number, job));
+        number
+    }
+
+    /// What the transfer of this number is, and its client's end; `None` when it is not there, or no more. The
+    /// transfer stays for the storage to take.
+    pub fn take_client(&self, number: u64) -> Option<ClientOf> {
+        let mut state = self.state();
+        let (_, job) = state
+            .job
+            .as_mut()
+            .filter(|(offered, _)| *offered == number)?;
+        Some(ClientOf {
+            kind: job.kind(),
+            path: job.path().clone(),
+            stream: job.take_stream()?,
+            running: job.running(),
+        })
     }
 
     /// Takes the transfer that the guard left; `None` when there is none.
     pub fn take_job(&self) -> Option<Job> {
-        self.state().job.take()
+        self.state().job.take().map(|(_, job)| job)
     }
 
     /// Says what the client is to be told instead of libunftp's own words.
@@ -313,8 +350,11 @@ mod tests {
         let session = session();
         session.fail(Failure::new(550, "old news"));
         let (_transfer, job) = Transfer::new(TransferKind::Retrieve { offset: 0 }, FtpPath::root());
-        session.offer(job);
+        let number = session.offer(job);
         assert!(session.take_failure().is_none());
+        assert!(session.take_client(number + 1).is_none());
+        assert!(session.take_client(number).is_some());
+        assert!(session.take_client(number).is_none());
         assert!(session.take_job().is_some());
         assert!(session.take_job().is_none());
     }

@@ -5,7 +5,7 @@
 //!    puts the job into the session  ──►   takes it, opens the object
 //!    ◄── Event::Opened ───────────────    open()
 //!    readies the data connection, 150
-//!    connect(stream) ─────────────────►   ... moves the bytes ...
+//!    connect(stream) ─────────────────►   ... moves the bytes, through the job's ClientStream ...
 //!    ◄── Event::Commit ───────────────    commit(): may the object be published?
 //!    grants or aborts ────────────────►   publishes, or discards
 //!    ◄── report ──────────────────────    finish(report)
@@ -25,7 +25,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::{Failure, FtpPath};
+use super::{ClientStream, Failure, FtpPath};
 
 /// The client's data connection. A read of zero bytes is its orderly end: in clear text a FIN, under
 /// TLS a `close_notify`; anything else is an error.
@@ -275,7 +275,7 @@ struct Cancel {
 pub struct Transfer {
     kind: TransferKind,
     events: mpsc::Receiver<Event>,
-    stream: Option<oneshot::Sender<DataStream>>,
+    stream: Option<(oneshot::Sender<DataStream>, oneshot::Sender<()>)>,
     cancel: Arc<Cancel>,
     progress: Arc<Progress>,
     report: oneshot::Receiver<Report>,
@@ -290,7 +290,8 @@ pub struct Job {
     declared: Option<u64>,
     running: Option<TaskTrackerToken>,
     events: mpsc::Sender<Event>,
-    stream: Option<oneshot::Receiver<DataStream>>,
+    stream: Option<ClientStream>,
+    connected: Option<oneshot::Receiver<()>>,
     cancel: Arc<Cancel>,
     progress: Arc<Progress>,
     report: oneshot::Sender<Report>,
@@ -302,13 +303,14 @@ impl Transfer {
     pub fn new(kind: TransferKind, path: FtpPath) -> (Self, Job) {
         let (event_sender, events) = mpsc::channel(1);
         let (stream_sender, stream) = oneshot::channel();
+        let (connected_sender, connected) = oneshot::channel();
         let (report_sender, report) = oneshot::channel();
         let cancel = Arc::new(Cancel::default());
         let progress = Arc::new(Progress::default());
         let transfer = Self {
             kind,
             events,
-            stream: Some(stream_sender),
+            stream: Some((stream_sender, connected_sender)),
             cancel: Arc::clone(&cancel),
             progress: Arc::clone(&progress),
             report,
@@ -320,7 +322,8 @@ impl Transfer {
             declared: None,
             running: None,
             events: event_sender,
-            stream: Some(stream),
+            stream: Some(ClientStream::awaited(stream)),
+            connected: Some(connected),
             cancel,
             progress,
             report: report_sender,
@@ -341,9 +344,10 @@ impl Transfer {
 
     /// Hands the client's data connection over.
     pub fn connect(&mut self, stream: DataStream) {
-        if let Some(sender) = self.stream.take() {
+        if let Some((sender, connected)) = self.stream.take() {
             // A storage that has gone meanwhile drops the stream, which closes it.
             let _ = sender.send(stream);
+            let _ = connected.send(());
         }
     }
 
@@ -425,17 +429,22 @@ impl Job {
         &self.path
     }
 
+    /// The client's end of it, to be taken once.
+    pub(crate) fn take_stream(&mut self) -> Option<ClientStream> {
+        self.stream.take()
+    }
+
     /// Says that the object is open and waits for the client's data connection.
     ///
     /// # Errors
     /// When the transfer is aborted, as it is when no data connection comes.
-    pub async fn open(&mut self, unique: Option<FtpPath>) -> Result<DataStream, Abort> {
-        let stream = self.stream.take().ok_or(Abort::Internal)?;
+    pub async fn open(&mut self, unique: Option<FtpPath>) -> Result<(), Abort> {
+        let connected = self.connected.take().ok_or(Abort::Internal)?;
         self.say(Event::Opened { unique }).await?;
         tokio::select! {
             biased;
             abort = self.aborted() => Err(abort),
-            stream = stream => stream.map_err(|_| self.reason()),
+            connected = connected => connected.map_err(|_| self.reason()),
         }
     }
 

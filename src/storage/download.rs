@@ -11,10 +11,10 @@ use object_store::client::HttpError;
 use object_store::path::Path;
 use object_store::{GetOptions, GetRange, GetResult, GetResultPayload, ObjectStoreExt};
 use tokio::fs::File;
-use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWrite, AsyncWriteExt};
 
 use crate::auth::{Permission, User};
-use crate::session::{Abort, DataStream, Job, TransferKind};
+use crate::session::{Abort, Job, TransferKind};
 
 use super::ahead::{Reader, is_strong};
 use super::error::find;
@@ -23,20 +23,16 @@ use super::{Storage, StorageError, permit};
 /// One read of a local file.
 const FILE_CHUNK: usize = 256 * 1024;
 
-/// What is read of a client that should only read, before its connection is closed.
-const MOST_SKIPPED: u64 = 64 * 1024;
-
-/// How long such a client may take to end its own side.
-const LINGER: Duration = Duration::from_secs(5);
-
 impl Storage {
-    pub(super) async fn send(&self, user: &User, job: &mut Job) -> Result<(), StorageError> {
+    pub(super) async fn send(
+        &self,
+        user: &User,
+        job: &mut Job,
+        output: &mut (impl AsyncWrite + Send + Unpin + ?Sized),
+    ) -> Result<(), StorageError> {
         let object = job.unless_aborted(self.open_object(user, job)).await?;
-        let mut stream = job.open(None).await?;
-        job.unless_aborted(self.send_all(job, object, &mut stream))
-            .await?;
-        see_off(job, stream);
-        Ok(())
+        job.open(None).await?;
+        job.unless_aborted(self.send_all(job, object, output)).await
     }
 
     /// The object from the asked-for offset on; `None` when nothing lies behind it. Its first part is
@@ -86,10 +82,10 @@ impl Storage {
     }
 
     /// The client's end of a transfer.
-    pub(super) fn out<'a>(&self, job: &'a Job, stream: &'a mut DataStream) -> Out<'a> {
+    pub(super) fn out<'a, W: ?Sized>(&self, job: &'a Job, output: &'a mut W) -> Out<'a, W> {
         Out {
             job,
-            stream,
+            output,
             stall_timeout: self.download.stall_timeout,
         }
     }
@@ -98,9 +94,9 @@ impl Storage {
         &self,
         job: &Job,
         object: Option<GetResult>,
-        stream: &mut DataStream,
+        output: &mut (impl AsyncWrite + Send + Unpin + ?Sized),
     ) -> Result<(), StorageError> {
-        let mut out = self.out(job, stream);
+        let mut out = self.out(job, output);
         if let Some(object) = object {
             let range = object.range.clone();
             if let GetResultPayload::File(file, _) = object.payload {
@@ -118,13 +114,13 @@ impl Storage {
 }
 
 /// The client's end of what is sent to it.
-pub(super) struct Out<'a> {
+pub(super) struct Out<'a, W: ?Sized> {
     job: &'a Job,
-    stream: &'a mut DataStream,
+    output: &'a mut W,
     stall_timeout: Duration,
 }
 
-impl Out<'_> {
+impl<W: AsyncWrite + Unpin + ?Sized> Out<'_, W> {
     async fn send_file(
         &mut self,
         mut file: File,
@@ -147,7 +143,7 @@ impl Out<'_> {
     /// Writes piece by piece, so that a slow client is not taken for one that has stalled.
     pub(super) async fn write(&mut self, mut chunk: &[u8]) -> Result<(), Abort> {
         while !chunk.is_empty() {
-            let write = self.stream.write(chunk);
+            let write = self.output.write(chunk);
             match tokio::time::timeout(self.stall_timeout, write).await {
                 Ok(Ok(0) | Err(_)) => return Err(Abort::DataLost),
                 Ok(Ok(written)) => {
@@ -161,26 +157,12 @@ impl Out<'_> {
     }
 
     pub(super) async fn finish(self) -> Result<(), Abort> {
-        match tokio::time::timeout(self.stall_timeout, self.stream.shutdown()).await {
+        match tokio::time::timeout(self.stall_timeout, self.output.shutdown()).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(Abort::DataLost),
             Err(_) => Err(Abort::Stalled),
         }
     }
-}
-
-/// Waits for the client to end its own side, after it was sent all and meanwhile told so. What it says at its end,
-/// as it does under TLS, resets a connection that nobody reads from any more, and what is still on its way
-/// would be lost.
-pub(super) fn see_off(job: &Job, stream: DataStream) {
-    let running = job.running();
-    tokio::spawn(async move {
-        let mut unread = stream.take(MOST_SKIPPED);
-        // Whatever comes of it, the connection ends now.
-        let _ = tokio::time::timeout(LINGER, tokio::io::copy(&mut unread, &mut tokio::io::sink()))
-            .await;
-        drop(running);
-    });
 }
 
 /// Whether it is all that there is from the offset on.

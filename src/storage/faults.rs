@@ -307,7 +307,7 @@ impl Bench {
     }
 }
 
-async fn receive(storage: Arc<Storage>, job: Job) {
+async fn receive(storage: Arc<Storage>, mut job: Job) {
     let user = User {
         name: "ferry".to_owned(),
         home: "/".to_owned(),
@@ -323,7 +323,8 @@ async fn receive(storage: Arc<Storage>, job: Job) {
         told: None,
     };
     // How it ended is in the report.
-    let _ = storage.upload(&user, sender, job).await;
+    let client = job.take_stream().unwrap();
+    let _ = storage.upload(&user, sender, job, client).await;
 }
 
 fn bytes(length: usize, seed: u8) -> Bytes {

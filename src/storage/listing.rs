@@ -6,11 +6,11 @@
 use std::time::SystemTime;
 
 use futures::StreamExt;
+use tokio::io::AsyncWrite;
 
 use crate::auth::{Permission, User};
 use crate::session::{Abort, Entry, EntryKind, Facts, FtpPath, Job, ListFormat, TransferKind};
 
-use super::download::see_off;
 use super::format::{FactsOf, Lines, long_line};
 use super::pages::{Page, Pages};
 use super::pattern::Pattern;
@@ -34,6 +34,7 @@ impl Storage {
         user: &User,
         facts: Facts,
         job: &mut Job,
+        output: &mut (impl AsyncWrite + Send + Unpin),
         encode: impl Fn(&str) -> Vec<u8> + Send,
     ) -> Result<(), StorageError> {
         let TransferKind::List(format) = job.kind() else {
@@ -49,8 +50,8 @@ impl Storage {
             facts: FactsOf::new(facts, user.permissions, &user.home, &directory),
             now: SystemTime::now(),
         };
-        let stream = job.open(None).await?;
-        job.unless_aborted(self.send_pages(job, stream, listing, |entries| {
+        job.open(None).await?;
+        job.unless_aborted(self.send_pages(job, output, listing, |entries| {
             encode(&lines.write(entries))
         }))
         .await
@@ -85,11 +86,11 @@ impl Storage {
     async fn send_pages(
         &self,
         job: &Job,
-        mut stream: crate::session::DataStream,
+        output: &mut (impl AsyncWrite + Send + Unpin),
         mut listing: Listing<'_>,
         render: impl Fn(&[Entry]) -> Vec<u8>,
     ) -> Result<(), StorageError> {
-        let mut out = self.out(job, &mut stream);
+        let mut out = self.out(job, output);
         let mut entries = listing.first;
         loop {
             let text = render(&entries);
@@ -100,9 +101,7 @@ impl Storage {
                 None => break,
             }
         }
-        out.finish().await?;
-        see_off(job, stream);
-        Ok(())
+        Ok(out.finish().await?)
     }
 
     /// A directory lists what is in it, a file itself, and a pattern what it matches. RFC 3659 has

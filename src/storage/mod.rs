@@ -3,7 +3,7 @@
 //! The only room that names `object_store`. It promises the sentence that the whole program stands
 //! on: an upload that ends well is in the bucket, whole; any other leaves the bucket as it was.
 //! [`Storage`] speaks in [`FtpPath`]s and [`User`]s. The bytes of a transfer go straight between the
-//! client's stream (out of the session's [`Job`](crate::session::Job)) and the store.
+//! client's stream and the store; when, is agreed on through the session's [`Job`](crate::session::Job).
 
 mod ahead;
 mod appending;
@@ -63,6 +63,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use object_store::ObjectStore;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::auth::{Permission, User};
 use crate::config;
@@ -180,14 +181,20 @@ impl Storage {
         user: &User,
         sender: Sender,
         mut job: Job,
+        input: impl AsyncRead + Send + Unpin,
     ) -> Result<u64, StorageError> {
-        let result = self.receive(user, sender, &mut job).await;
+        let result = self.receive(user, sender, &mut job, input).await;
         Self::report(job, result)
     }
 
     /// Sends a file to the client.
-    pub async fn download(&self, user: &User, mut job: Job) -> Result<u64, StorageError> {
-        let result = self.send(user, &mut job).await;
+    pub async fn download(
+        &self,
+        user: &User,
+        mut job: Job,
+        output: &mut (impl AsyncWrite + Send + Unpin + ?Sized),
+    ) -> Result<u64, StorageError> {
+        let result = self.send(user, &mut job, output).await;
         Self::report(job, result)
     }
 
@@ -197,9 +204,12 @@ impl Storage {
         user: &User,
         facts: Facts,
         mut job: Job,
+        output: &mut (impl AsyncWrite + Send + Unpin),
         encode: impl Fn(&str) -> Vec<u8> + Send,
     ) -> Result<u64, StorageError> {
-        let result = self.send_listing(user, facts, &mut job, encode).await;
+        let result = self
+            .send_listing(user, facts, &mut job, output, encode)
+            .await;
         Self::report(job, result)
     }
 

@@ -13,12 +13,12 @@ use futures::StreamExt;
 use object_store::path::Path;
 use object_store::{Attributes, GetOptions, ObjectStore, UpdateVersion};
 use prometheus::IntGauge;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::task::JoinSet;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::config::ByteSize;
-use crate::session::{Abort, DataStream, FtpPath};
+use crate::session::{Abort, FtpPath};
 
 use super::appending::OnlyAppend;
 use super::assembly::{Assembly, Base, Start};
@@ -145,7 +145,10 @@ impl Intake<'_> {
 
     /// Reads into the open chunk; 0 is the end. `None` if it is time to count how long the client has
     /// been waited for. Safe to cancel.
-    pub(super) async fn read(&mut self, stream: &mut DataStream) -> Option<io::Result<usize>> {
+    pub(super) async fn read(
+        &mut self,
+        input: &mut (impl AsyncRead + Unpin),
+    ) -> Option<io::Result<usize>> {
         let next_look = async {
             match self.spill.directory {
                 Some(_) => tokio::time::sleep(BETWEEN_LOOKS).await,
@@ -154,7 +157,7 @@ impl Intake<'_> {
         };
         tokio::select! {
             biased;
-            read = stream.read_buf(self.part.chunk()) => Some(read),
+            read = input.read_buf(self.part.chunk()) => Some(read),
             () = next_look => None,
         }
     }

@@ -11,11 +11,12 @@
 
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
+use tokio::io::AsyncRead;
 use tokio::time::Instant;
 
 use crate::auth::{Permission, User};
 use crate::config::Overwrite;
-use crate::session::{Abort, DataStream, Ended, FtpPath, Job, SessionId, StoreMode, TransferKind};
+use crate::session::{Abort, Ended, FtpPath, Job, SessionId, StoreMode, TransferKind};
 
 use super::appending::OnlyAppend;
 use super::assembly::Base;
@@ -38,6 +39,7 @@ impl Storage {
         user: &User,
         sender: Sender,
         job: &mut Job,
+        input: impl AsyncRead + Send + Unpin,
     ) -> Result<(), StorageError> {
         let prepare = self.prepare(user, sender.told, job);
         let (plan, kept) = job.unless_aborted(prepare).await?;
@@ -49,7 +51,7 @@ impl Storage {
             }
             None => self.sink(user, sender.session, plan, job),
         };
-        match self.pump(job, unique, &mut sink).await {
+        match self.pump(job, unique, input, &mut sink).await {
             Ok(()) => sink.publish().await,
             Err(error) => {
                 let error = blame(error, &sink.plan);
@@ -219,13 +221,14 @@ impl Storage {
         &self,
         job: &mut Job,
         unique: Option<FtpPath>,
+        mut input: impl AsyncRead + Send + Unpin,
         sink: &mut Sink,
     ) -> Result<(), StorageError> {
-        let mut stream = job.open(unique).await?;
+        job.open(unique).await?;
         let ended = job
-            .unless_aborted(self.read_all(job, &mut stream, sink))
+            .unless_aborted(self.read_all(job, &mut input, sink))
             .await?;
-        drop(stream);
+        drop(input);
         // The guard's wait for a client that dies counts from here: it costs no more than what is left of it
         // when the last part is up.
         job.unless_aborted(self.send_rest(sink)).await?;
@@ -245,13 +248,13 @@ impl Storage {
     async fn read_all(
         &self,
         job: &Job,
-        stream: &mut DataStream,
+        input: &mut (impl AsyncRead + Send + Unpin),
         sink: &mut Sink,
     ) -> Result<Ended, StorageError> {
         sink.take_base().await?;
         loop {
             sink.open_chunk().await;
-            let filled = self.fill(job, stream, sink.intake()).await?;
+            let filled = self.fill(job, input, sink.intake()).await?;
             sink.close_chunk().await?;
             if let Filled::ToTheEnd(ended) = filled {
                 return Ok(ended);
@@ -264,14 +267,14 @@ impl Storage {
     async fn fill(
         &self,
         job: &Job,
-        stream: &mut DataStream,
+        input: &mut (impl AsyncRead + Send + Unpin),
         mut intake: Intake<'_>,
     ) -> Result<Filled, Abort> {
         let mut since = Instant::now();
         let mut quiet_since = since;
         let mut stalled = since + self.upload.stall_timeout;
         while !intake.is_full() {
-            let read = tokio::time::timeout_at(stalled, intake.read(stream)).await;
+            let read = tokio::time::timeout_at(stalled, intake.read(input)).await;
             let now = Instant::now();
             match read {
                 Ok(Some(Ok(0))) => {

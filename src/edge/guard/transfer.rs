@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::ftp::{Link, PathVerb, Reply, Request};
+use crate::ftp::{Link, Reply};
 use crate::session::{
     Abort, DataStream, Event, FtpPath, Outcome, Report, StoreMode, Transfer, TransferKind,
 };
@@ -38,11 +38,9 @@ const LAST_WORD: Duration = Duration::from_secs(10);
 /// What a transfer verb asks for.
 struct Order {
     kind: TransferKind,
-    verb: PathVerb,
     path: FtpPath,
     /// The path in the client's own words.
     named: String,
-    offset: u64,
 }
 
 /// What happened next.
@@ -83,9 +81,8 @@ impl Guard {
             .called(order.named)
             .declaring(announced.filter(|_| self.edge.config.check_allo))
             .tracked(self.edge.registry.tasks().token());
-        self.session.offer(job);
-        let request = Request::Path(order.verb, &order.path);
-        self.link()?.start_transfer(request, order.offset).await?;
+        let number = self.session.offer(job);
+        self.link()?.start_transfer(number).await?;
 
         let in_flight = &self.edge.metrics.transfers_in_flight;
         let _in_flight = InUse::one_of(in_flight, order.kind.direction());
@@ -96,22 +93,13 @@ impl Guard {
     }
 
     fn order(&self, transfer: TransferVerb, argument: &[u8], restart: u64) -> Result<Order, Reply> {
-        let (kind, verb, offset) = match transfer {
-            TransferVerb::Retr => (
-                TransferKind::Retrieve { offset: restart },
-                PathVerb::Retr,
-                restart,
-            ),
-            TransferVerb::Stor if restart > 0 => (
-                TransferKind::Store(StoreMode::RestartAt(restart)),
-                PathVerb::Stor,
-                restart,
-            ),
-            TransferVerb::Stor => (TransferKind::Store(StoreMode::Replace), PathVerb::Stor, 0),
-            TransferVerb::Stou => (TransferKind::Store(StoreMode::Unique), PathVerb::Stor, 0),
-            // libunftp's APPE would ask for the size first, where no ABOR is heard.
-            TransferVerb::Appe => (TransferKind::Store(StoreMode::Append), PathVerb::Stor, 0),
-            TransferVerb::List(format) => (TransferKind::List(format), list_verb(format), 0),
+        let kind = match transfer {
+            TransferVerb::Retr => TransferKind::Retrieve { offset: restart },
+            TransferVerb::Stor if restart > 0 => TransferKind::Store(StoreMode::RestartAt(restart)),
+            TransferVerb::Stor => TransferKind::Store(StoreMode::Replace),
+            TransferVerb::Stou => TransferKind::Store(StoreMode::Unique),
+            TransferVerb::Appe => TransferKind::Store(StoreMode::Append),
+            TransferVerb::List(format) => TransferKind::List(format),
         };
         let argument = match transfer {
             TransferVerb::List(_) => without_options(argument),
@@ -120,14 +108,12 @@ impl Guard {
         };
         Ok(Order {
             kind,
-            verb,
             path: self.path(argument)?,
             named: self
                 .session
                 .decode(argument)
                 .unwrap_or_default()
                 .into_owned(),
-            offset,
         })
     }
 
@@ -149,16 +135,13 @@ impl Guard {
             last_word = self.last_word().await?;
         }
         match last_word {
-            Some(_) => self.link()?.end_transfer().await?,
+            Some(_) => Ok(Next::Command),
             // The storage has said all, libunftp nothing: the line between them is out of step.
-            None => {
-                return Err(End::Said(Reply::new(
-                    421,
-                    "Internal error, please log in again",
-                )));
-            }
+            None => Err(End::Said(Reply::new(
+                421,
+                "Internal error, please log in again",
+            ))),
         }
-        Ok(Next::Command)
     }
 
     /// Until the storage has reported; or else up to libunftp's last word, which is then returned.
@@ -429,15 +412,6 @@ async fn last_word(link: &mut Link, state: State) -> Result<Happened, End> {
     match tokio::time::timeout(LAST_WORD, reply).await {
         Ok(reply) => Ok(Happened::Ended(reply?)),
         Err(_) => Ok(Happened::Silent),
-    }
-}
-
-fn list_verb(format: crate::session::ListFormat) -> PathVerb {
-    use crate::session::ListFormat;
-    match format {
-        ListFormat::Long => PathVerb::List,
-        ListFormat::Names => PathVerb::Nlst,
-        ListFormat::Facts => PathVerb::Mlsd,
     }
 }
 
