@@ -403,8 +403,9 @@ settings! {
         /// file. A client whose `QUIT` came after the end of its data is not lost.
         ///
         /// Change it when devices hang up right after their data and never see the confirmation: without
-        /// `QUIT`, or with one that overtakes the end of a large file on its way. The price: a client that is killed looks the same, and what it had sent is
-        /// stored as if it were whole. So `upload.settle = "auto"` does not wait then.
+        /// `QUIT`, or with one that overtakes the end of a large file on its way. The price: a client that
+        /// is killed looks the same, and what it had sent is stored as if it were whole. So
+        /// `upload.settle = "auto"` does not wait then.
         on_control_loss: ControlLoss = ControlLoss::Discard,
 
         /// How long the server waits, after the data connection has ended and before the file is stored,

@@ -41,7 +41,11 @@ def scan(target: Target, report: Path, *where: str) -> Outcome:
         f"{entry['severity']} {entry['id']}: {entry['finding']}" for entry in bad])
 
 
+ALLOWED = {
+    "engine_problem": "of the openssl beside testssl, which has no GOST engine; rustls has no such ciphers",
+}
+
 SCANS = [
-    Scan("testssl, AUTH TLS", scan_control, {}),
-    Scan("testssl, implicit TLS", scan_implicit, {}),
+    Scan("testssl, AUTH TLS", scan_control, ALLOWED),
+    Scan("testssl, implicit TLS", scan_implicit, ALLOWED),
 ]
