@@ -43,7 +43,13 @@ class Transcript:
         return None
 
     def read_on(self) -> None:
-        while line := self.log.readline():
+        while True:
+            start = self.log.tell()
+            line = self.log.readline()
+            if not line.endswith("\n"):
+                # The rest of it is still being written.
+                self.log.seek(start)
+                return
             if '"message":"transfer begins"' in line:
                 self.begun.add(json.loads(line)["path"])
             elif '"message":"transfer"' in line:
