@@ -45,7 +45,7 @@ async fn assert_discarded(gateway: &Gateway, times: f64) {
 async fn an_exception_in_the_sender_publishes_nothing() {
     for store in Store::of_every_kind() {
         let gateway = Gateway::on(store);
-        // Whole blocks, of those that clients write; nothing at all; and a block that broke off after a while.
+        // Whole blocks of either size, no data, and a part of a block followed by a pause.
         for (round, (size, pause)) in [
             (8 * 512, Duration::ZERO),
             (3 * 8190, Duration::ZERO),
