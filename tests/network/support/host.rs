@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 /// Names begin so, then comes the process' number: what a killed test run left behind is found by it.
 const PREFIX: &str = "ferry";
@@ -137,6 +138,29 @@ impl Host {
         self.ip(&["link", "set", interface, "up"]);
     }
 
+    /// Waits until neighbours are answered. The kernel does so only once it has checked its link-local address
+    /// (RFC 4862), one to two seconds after the cable; until then a `SYN` is lost now and then, and a passive port
+    /// may be closed before the next.
+    fn wait_for_ipv6(&self, interface: &str, address: &str) {
+        if !address.contains(':') {
+            return;
+        }
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !self.has_link_local_route(interface) {
+            assert!(Instant::now() < deadline, "{interface} has no IPv6");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn has_link_local_route(&self, interface: &str) -> bool {
+        let routes = Command::new("ip")
+            .args(["-n", &self.namespace, "-6", "route", "show"])
+            .args(["table", "local", "dev", interface])
+            .output()
+            .expect("ip");
+        String::from_utf8_lossy(&routes.stdout).contains("local fe80:")
+    }
+
     fn next_interface(&self) -> String {
         let links = Command::new("ip")
             .args(["-n", &self.namespace, "-brief", "link"])
@@ -167,6 +191,8 @@ pub(crate) fn join((one, address): (&Host, &str), (other, others): (&Host, &str)
     ]);
     one.take_address(&near, address);
     other.take_address(&far, others);
+    one.wait_for_ipv6(&near, address);
+    other.wait_for_ipv6(&far, others);
 }
 
 impl Drop for Running {
