@@ -52,9 +52,10 @@ RUN sh /usr/local/bin/cross-env "${TARGETARCH:-$(dpkg --print-architecture)}" in
 # The dependencies, in a layer that only these files can make stale: with an empty program in place of ours.
 COPY Cargo.toml Cargo.lock ./
 COPY bench/Cargo.toml bench/
-RUN mkdir -p src bench/src \
-    && echo 'fn main() {}' | tee src/main.rs > bench/src/main.rs && touch src/lib.rs \
-    && sh /usr/local/bin/cross-env "${TARGETARCH:-$(dpkg --print-architecture)}" cargo build --release --locked \
+COPY doubles/Cargo.toml doubles/
+RUN mkdir -p src bench/src doubles/src \
+    && echo 'fn main() {}' | tee src/main.rs > bench/src/main.rs && touch src/lib.rs doubles/src/lib.rs \
+    && sh /usr/local/bin/cross-env "${TARGETARCH:-$(dpkg --print-architecture)}" cargo build --release --locked --bin bucketferry \
     && rm -r src
 COPY src src
 # Newer than the empty one, whatever the time of the files.

@@ -16,7 +16,7 @@ help: ## Show this list
 
 .PHONY: build
 build: ## Build the release binary
-	$(CARGO) build --release --locked
+	$(CARGO) build --release --locked --bin bucketferry
 
 .PHONY: test
 test: ## Run the tests
@@ -33,7 +33,7 @@ test-network: ## Try the gateway behind NAT, firewalls and haproxy, on hosts of 
 .PHONY: lint
 lint: ## Check the formatting, and clippy without a warning
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --all-targets --locked -- -D warnings
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 
 .PHONY: deny
 deny: ## Check licences, bans and sources of the dependencies (needs cargo-deny)

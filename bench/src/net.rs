@@ -87,18 +87,6 @@ impl Skipper {
         Ok(skipped as u64)
     }
 
-    /// Throws away exactly this much.
-    pub(crate) async fn exactly(&mut self, stream: &TcpStream, bytes: u64) -> io::Result<()> {
-        let mut rest = bytes;
-        while rest > 0 {
-            match self.some_clear(stream, rest).await? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                skipped => rest -= skipped,
-            }
-        }
-        Ok(())
-    }
-
     /// Throws away all that comes, and counts it.
     pub(crate) async fn all(&mut self, stream: &mut Wire) -> io::Result<u64> {
         let mut total = 0;

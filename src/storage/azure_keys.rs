@@ -93,7 +93,6 @@ impl AzureKeys {
     ) -> Result<()> {
         let mut ask = self.about(Method::PUT, key);
         ask.url = with_query(ask.url, &[("comp", "blocklist")]);
-        let mut ask = ask.with("content-length", &blocks.len().to_string());
         ask.body = blocks.into();
         if let Some(e_tag) = e_tag {
             ask = only_if(ask, "if-match", e_tag)?;
@@ -294,11 +293,9 @@ impl Raw for AzureKeys {
     }
 
     async fn put(&self, key: &str, body: Bytes, create: bool) -> Result<()> {
-        let length = body.len().to_string();
         let mut ask = self
             .about(Method::PUT, key)
-            .with("x-ms-blob-type", "BlockBlob")
-            .with("content-length", &length);
+            .with("x-ms-blob-type", "BlockBlob");
         ask.body = body;
         if create {
             ask = ask.with("if-none-match", "*");

@@ -19,17 +19,13 @@ use object_store::{
     ObjectMeta, ObjectStore, ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload,
     PutResult, RenameOptions, Result, UploadPart,
 };
-use tokio::io::AsyncWriteExt;
 
 use super::Storage;
 use super::assembly::{Assembly, Means};
+use super::harness::{Client, bytes};
 use super::metered::Metered;
-use super::upload::Sender;
-use crate::auth::{Allowance, Permissions, User};
 use crate::config::{Config, Sources};
-use crate::session::{
-    Event, FtpPath, Job, Outcome, Report, SessionId, StoreMode, Transfer, TransferKind,
-};
+use crate::session::{Outcome, Report, StoreMode};
 use crate::telemetry::Metrics;
 
 /// What a store is asked for.
@@ -274,25 +270,9 @@ impl Bench {
             .unwrap();
     }
 
-    /// Plays the guard to an upload that nothing is wrong with.
     async fn upload(&self, mode: StoreMode, name: &str, bytes: &Bytes) -> Report {
-        let path = FtpPath::root().resolve(name).unwrap();
-        let (mut transfer, job) = Transfer::new(TransferKind::Store(mode), path);
-        let storing = tokio::spawn(receive(Arc::clone(&self.storage), job));
-        while let Some(event) = transfer.event().await {
-            match event {
-                Event::Opened { .. } => {
-                    let (mut ours, theirs) = tokio::io::duplex(1 << 16);
-                    transfer.connect(Box::new(theirs));
-                    let bytes = bytes.clone();
-                    // Whoever does not read to the end has failed, and says so.
-                    tokio::spawn(async move { ours.write_all(&bytes).await });
-                }
-                Event::Commit { grant, .. } => grant.grant(),
-            }
-        }
-        storing.await.unwrap();
-        transfer.take_report().unwrap()
+        let client = Client::of(&self.storage);
+        client.upload(mode, name, bytes).await.report
     }
 
     fn assert_no_leftovers(&self) {
@@ -305,31 +285,6 @@ impl Bench {
         let used = self.storage.metrics.upload_memory_used.get();
         assert_eq!(used, 0, "memory that nobody gave back");
     }
-}
-
-async fn receive(storage: Arc<Storage>, mut job: Job) {
-    let user = User {
-        name: "ferry".to_owned(),
-        home: "/".to_owned(),
-        permissions: Permissions::all(),
-        overwrite: None,
-        max_size: None,
-        require_tls: None,
-        certificate: None,
-        allowance: Allowance::default(),
-    };
-    let sender = Sender {
-        session: SessionId::random(),
-        told: None,
-    };
-    // How it ended is in the report.
-    let client = job.take_stream().unwrap();
-    let _ = storage.upload(&user, sender, job, client).await;
-}
-
-fn bytes(length: usize, seed: u8) -> Bytes {
-    let pattern = (0..=250).map(|byte: u8| byte ^ seed);
-    pattern.cycle().take(length).collect()
 }
 
 const NAME: &str = "a.bin";

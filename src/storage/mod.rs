@@ -25,6 +25,8 @@ mod format;
 pub(crate) mod fuzzing;
 mod gcs_keys;
 mod gcs_upload;
+#[cfg(test)]
+mod harness;
 mod key;
 mod listing;
 mod local_append;
@@ -49,6 +51,8 @@ mod s3_listing;
 mod s3_upload;
 mod signed;
 mod sink;
+#[cfg(test)]
+mod suite;
 mod sweep;
 mod tree;
 mod unfinished;

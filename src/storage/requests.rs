@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode};
 use object_store::client::{
     ClientOptions, HttpClient, HttpConnector, HttpRequest, HttpRequestBody,
@@ -118,7 +119,12 @@ impl Sender {
             .uri(ask.url.as_str())
             .body(HttpRequestBody::from(ask.body.clone()))
             .map_err(|error| self.generic(error))?;
-        request.headers_mut().extend(ask.headers.clone());
+        let headers = request.headers_mut();
+        headers.extend(ask.headers.clone());
+        if matches!(ask.method, Method::PUT | Method::POST) {
+            // An empty body would go out without one, which Google refuses (411).
+            headers.insert(CONTENT_LENGTH, ask.body.len().into());
+        }
         signer.sign(&mut request).await?;
         let answer = self.client.execute(request).await;
         let (parts, body) = answer.map_err(|error| self.generic(error))?.into_parts();

@@ -1,21 +1,20 @@
 //! What the operator sees: probes that tell the truth, metrics, one line of help from the command.
 
+use doubles::{Protocol, Server};
+
 use crate::support::process::{Process, bucketferry, get, run};
-use crate::support::s3::S3Server;
-use crate::support::{Gateway, Store, eventually_async};
+use crate::support::{Gateway, Store, Target, eventually_async};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bucket_that_does_not_answer_is_said_and_heals() {
-    let server = S3Server::start();
+    let server = Server::start(Protocol::S3);
     server.go_offline();
     let settings = [
         ("store.retry_timeout", "500ms"),
         ("store.probe_interval", "200ms"),
     ];
-    let gateway = Gateway::with(Store::S3(server), &settings);
-    let Store::S3(server) = &gateway.store else {
-        unreachable!()
-    };
+    let gateway = Gateway::with(Store::from(server), &settings);
+    let server = gateway.store.server();
     let admin = gateway.inner.admin_address();
     eventually_async("a reason", async || {
         let (status, body) = get(admin, "/readyz").await;
@@ -71,9 +70,7 @@ async fn a_missing_bucket_and_wrong_credentials_are_not_ready() {
 #[tokio::test(flavor = "multi_thread")]
 async fn credentials_that_may_only_write_are_ready() {
     let gateway = Gateway::with(Store::s3(), &[("store.probe_interval", "100ms")]);
-    let Store::S3(server) = &gateway.store else {
-        unreachable!()
-    };
+    let server = gateway.store.server();
     server.fail_next("ListObjectsV2", usize::MAX, 403);
     server.fail_next("HeadObject", usize::MAX, 403);
     server.fail_next("GetObject", usize::MAX, 403);
@@ -293,9 +290,9 @@ async fn check_says_all_that_is_wrong_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn check_tries_the_bucket_unless_told_not_to() {
-    let server = S3Server::start();
+    let server = Server::start(Protocol::S3);
     let url = "s3://no-such-bucket";
-    let store = Store::S3(server);
+    let store = Store::from(server);
     let check = |arguments: &[&str]| {
         let mut command = bucketferry();
         command.arg("check").args(arguments);
@@ -364,7 +361,7 @@ async fn unknown_store_options_and_users_are_reported_together() {
 /// The variables that the cloud's own tools read, those of the HTTP client among them.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_clouds_own_variables_count() {
-    let server = S3Server::start();
+    let server = Server::start(Protocol::S3);
     let mut command = bucketferry();
     command.args(["check", "--store", &server.url()]);
     for (name, value) in server.options() {

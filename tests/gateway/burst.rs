@@ -5,11 +5,11 @@ use std::time::Instant;
 use tokio::task::JoinSet;
 
 use crate::support::ftp::Client;
-use crate::support::{Gateway, Store};
+use crate::support::{Gateway, Memory};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_small_uploads_in_one_session() {
-    let gateway = Gateway::on(Store::Memory);
+    let gateway = Gateway::on(Memory);
     let mut client = gateway.client().await;
     let bytes = [7; 1024];
     let started = Instant::now();
@@ -29,7 +29,7 @@ async fn a_thousand_small_uploads_in_one_session() {
 #[tokio::test(flavor = "multi_thread")]
 async fn five_hundred_sessions_at_once() {
     let settings = [("limits.max_sessions_per_ip", "500")];
-    let gateway = Gateway::with(Store::Memory, &settings);
+    let gateway = Gateway::with(Memory, &settings);
     let address = gateway.address();
     let mut sessions = JoinSet::new();
     for index in 0..500 {

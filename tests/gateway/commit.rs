@@ -271,9 +271,7 @@ async fn a_store_that_fails_leaves_nothing_and_says_so() {
         ];
         let gateway = Gateway::with(Store::s3(), &settings);
         gateway.store.put("old.bin", b"the old object");
-        let Store::S3(server) = &gateway.store else {
-            unreachable!()
-        };
+        let server = gateway.store.server();
         let mut client = gateway.client().await;
         server.fail_next(operation, 1000, 503);
         let reply = client.store("old.bin", &noise(size)).await;
@@ -296,9 +294,7 @@ async fn an_answer_lost_after_the_commit_is_made_up_for_by_looking() {
                 ("store.retry_timeout", retry_timeout),
             ];
             let gateway = Gateway::with(Store::s3(), &settings);
-            let Store::S3(server) = &gateway.store else {
-                unreachable!()
-            };
+            let server = gateway.store.server();
             let mut client = gateway.client().await;
             let (mut expected, bytes) = (Vec::new(), noise(size));
             for command in ["STOR a.bin", "APPE a.bin", "APPE a.bin"] {
@@ -328,9 +324,7 @@ async fn an_answer_lost_after_the_commit_is_made_up_for_by_looking() {
 async fn what_can_not_be_told_is_no_success() {
     let settings = [("store.retry_timeout", "1ms")];
     let gateway = Gateway::with(Store::s3(), &settings);
-    let Store::S3(server) = &gateway.store else {
-        unreachable!()
-    };
+    let server = gateway.store.server();
     let mut client = gateway.client().await;
     server.lose_next_answer("PutObject", 1000);
     server.fail_next("HeadObject", 1000, 500);
@@ -350,9 +344,7 @@ async fn what_can_not_be_told_is_no_success() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_hiccups_is_tried_again() {
     let gateway = Gateway::with(Store::s3(), &[("store.retry_timeout", "10s")]);
-    let Store::S3(server) = &gateway.store else {
-        unreachable!()
-    };
+    let server = gateway.store.server();
     let mut client = gateway.client().await;
     server.fail_next("PutObject", 2, 503);
     assert_eq!(client.store("a.bin", b"in the end").await.code, 226);
@@ -362,7 +354,7 @@ async fn a_store_that_hiccups_is_tried_again() {
 /// What a killed gateway left behind goes, by age, and nothing else does.
 #[tokio::test(flavor = "multi_thread")]
 async fn leftovers_of_a_killed_gateway_are_swept() {
-    let server = crate::support::s3::S3Server::start();
+    let server = doubles::Server::start(doubles::Protocol::S3);
     server.leave_upload("landing/old.bin", noise(100));
     server.leave_upload("elsewhere/old.bin", noise(100));
     server.age(Duration::from_hours(3));
@@ -370,13 +362,11 @@ async fn leftovers_of_a_killed_gateway_are_swept() {
     server.put("landing/kept.bin", b"kept".to_vec());
     let url = format!("{}/landing", server.url());
     let settings = [("store.url", url.as_str()), ("upload.sweep_after", "2h")];
-    let gateway = Gateway::with(Store::S3(server), &settings);
+    let gateway = Gateway::with(Store::from(server), &settings);
     gateway
         .wait_for("bucketferry_uploads_swept_total", 1.0)
         .await;
-    let Store::S3(server) = &gateway.store else {
-        unreachable!()
-    };
+    let server = gateway.store.server();
     let mut left: Vec<_> = server
         .open_uploads()
         .into_iter()

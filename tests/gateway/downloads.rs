@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use doubles::Server;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
-use crate::support::s3::S3Server;
 use crate::support::{Gateway, MIB, Store, noise};
 
 /// Parts of 1 MiB, so that a small file has many.
@@ -218,11 +218,8 @@ async fn idle_downloads_do_not_hold_uploads_up() {
     assert_eq!(client.store("b.bin", &noise(LARGE)).await.code, 226);
 }
 
-fn server(gateway: &Gateway) -> &S3Server {
-    match &gateway.store {
-        Store::S3(server) | Store::Google(server) => server,
-        _ => unreachable!(),
-    }
+fn server(gateway: &Gateway) -> &Server {
+    gateway.store.server()
 }
 
 /// Up to `most` bytes, fewer if the connection ends before.

@@ -105,9 +105,7 @@ async fn a_running_rename_finishes() {
     for index in 0..20 {
         gateway.store.put(&format!("old/{index}"), &noise(index));
     }
-    let Store::S3(server) = &gateway.store else {
-        unreachable!()
-    };
+    let server = gateway.store.server();
     server.stall("CopyObject", Duration::from_millis(300));
     let mut client = gateway.client().await;
     client.expect("RNFR old", 350).await;

@@ -13,7 +13,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use crate::support::ftp::{Client, active_command};
 use crate::support::process::{Process, bucketferry};
 use crate::support::tls::{Authority, Hello};
-use crate::support::{Gateway, MIB, PATIENCE, Store, noise};
+use crate::support::{Gateway, MIB, Memory, PATIENCE, Store, noise};
 
 /// Whatever was done, everybody else is served, and nothing is left of it.
 async fn assert_unharmed(gateway: &Gateway) {
@@ -272,7 +272,7 @@ async fn slowloris() {
 /// 10,000 connections from one address: others get in, and it costs no memory.
 #[tokio::test(flavor = "multi_thread")]
 async fn connection_flood() {
-    let gateway = Process::serve(&Store::Memory, &[]).await;
+    let gateway = Process::serve(&Memory, &[]).await;
     let before = gateway.anonymous_memory();
     let mut held = Vec::new();
     for round in 0..100 {

@@ -110,7 +110,7 @@ async fn many_pages_are_one_listing() {
         let expected: Vec<_> = (0..2500).map(|index| format!("d/{index:04}")).collect();
         assert_eq!(names, expected);
         assert_eq!(client.list("MLSD", "d").await.0.lines().count(), 2500);
-        if let Store::S3(server) = &gateway.store {
+        if let Store::Bucket(server) = &gateway.store {
             server.forget_requests();
             client.list("LIST", "d").await;
             assert_eq!(

@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use doubles::Server;
+
 use crate::support::ftp::Client;
 use crate::support::process::Process;
-use crate::support::s3::S3Server;
 use crate::support::{Gateway, MIB, Store, noise};
 
 /// More than two pages.
@@ -48,9 +49,7 @@ async fn a_rename_that_failed_is_taken_up_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rename_that_was_killed_is_taken_up_again() {
     let store = Store::s3();
-    let Store::S3(server) = &store else {
-        unreachable!()
-    };
+    let server = store.server();
     fill(server, "old");
     for _ in 0..2 {
         server.forget_requests();
@@ -330,7 +329,7 @@ fn name(index: usize) -> String {
 }
 
 /// Files whose content is their name.
-fn fill(server: &S3Server, directory: &str) {
+fn fill(server: &Server, directory: &str) {
     for index in 0..MANY {
         server.put(
             &format!("{directory}/{}", name(index)),
@@ -339,7 +338,7 @@ fn fill(server: &S3Server, directory: &str) {
     }
 }
 
-fn each_is_somewhere(server: &S3Server, old: &str, new: &str) {
+fn each_is_somewhere(server: &Server, old: &str, new: &str) {
     for index in 0..MANY {
         let at = |directory| server.object(&format!("{directory}/{}", name(index)));
         let found = at(old).or_else(|| at(new)).expect("it is lost");
@@ -347,7 +346,7 @@ fn each_is_somewhere(server: &S3Server, old: &str, new: &str) {
     }
 }
 
-fn is_moved(server: &S3Server, old: &str, new: &str) {
+fn is_moved(server: &Server, old: &str, new: &str) {
     for index in 0..MANY {
         let at = |directory| server.object(&format!("{directory}/{}", name(index)));
         assert_eq!(at(new).expect("it is lost"), name(index));
@@ -355,11 +354,8 @@ fn is_moved(server: &S3Server, old: &str, new: &str) {
     }
 }
 
-fn server(gateway: &Gateway) -> &S3Server {
-    match &gateway.store {
-        Store::S3(server) | Store::Google(server) => server,
-        _ => unreachable!(),
-    }
+fn server(gateway: &Gateway) -> &Server {
+    gateway.store.server()
 }
 
 async fn rename(client: &mut Client, from: &str, to: &str, code: u16) -> String {

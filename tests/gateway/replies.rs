@@ -138,9 +138,7 @@ async fn every_abor_is_answered() {
 #[tokio::test(flavor = "multi_thread")]
 async fn abor_is_heard_while_the_store_is_silent() {
     let gateway = Gateway::on(Store::s3());
-    let Store::S3(server) = &gateway.store else {
-        unreachable!()
-    };
+    let server = gateway.store.server();
     for command in ["RETR a", "LIST", "APPE a"] {
         server.stall("*", Duration::from_mins(1));
         let mut client = gateway.client().await;
@@ -169,9 +167,7 @@ async fn pipelined_commands_are_answered_in_turn() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_that_the_store_refuses_is_one_reply() {
     let gateway = Gateway::with(Store::s3(), &[]);
-    let Store::S3(server) = &gateway.store else {
-        unreachable!()
-    };
+    let server = gateway.store.server();
     let mut client = gateway.client().await;
     server.fail_next("PutObject", 1, 403);
     let reply = client.store("a.txt", b"x").await;

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use crate::support::ftp::Client;
 use crate::support::kubernetes::{ApiServer, Ending, Fault};
 use crate::support::process::{Process, bucketferry, get, run, to_serve};
-use crate::support::{Store, eventually, eventually_async};
+use crate::support::{Memory, eventually, eventually_async};
 
 const ONE: &str = r#"[{"ip":"203.0.113.1"}]"#;
 const OTHER: &str = r#"[{"ip":"203.0.113.2"},{"ip":"2001:db8::2"}]"#;
@@ -29,7 +29,7 @@ struct Watcher {
 impl Watcher {
     async fn start(server: &ApiServer) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut command = to_serve(bucketferry(), &Store::Memory, &SETTINGS);
+        let mut command = to_serve(bucketferry(), &Memory, &SETTINGS);
         command.env("KUBECONFIG", server.kubeconfig());
         let log = File::create(folder.path().join("log")).unwrap();
         let gateway = Process::started_with(command, Stdio::from(log)).await;

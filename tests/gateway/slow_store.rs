@@ -14,9 +14,7 @@ fn gateway() -> Gateway {
 }
 
 fn limit_bandwidth(gateway: &Gateway, bytes_per_second: usize) {
-    let Store::S3(server) = &gateway.store else {
-        unreachable!("it is S3");
-    };
+    let server = gateway.store.server();
     server.limit_bandwidth(bytes_per_second as u64);
 }
 
@@ -45,9 +43,7 @@ async fn a_part_may_take_longer_than_the_request_timeout() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_stops_reading_is_given_up() {
     let gateway = gateway();
-    let Store::S3(server) = &gateway.store else {
-        unreachable!("it is S3");
-    };
+    let server = gateway.store.server();
     server.stall("UploadPart", Duration::from_mins(10));
     let mut client = gateway.client().await;
     let started = Instant::now();

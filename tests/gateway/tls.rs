@@ -9,7 +9,7 @@ use tokio_rustls::client::TlsStream;
 use crate::support::ftp::Client;
 use crate::support::process::{bucketferry, run};
 use crate::support::tls::{Authority, Hello, TLS12, handshake};
-use crate::support::{Gateway, MIB, Store, noise, variable};
+use crate::support::{Gateway, MIB, Memory, Store, noise, variable};
 
 /// The password is `x`.
 const HASH: &str = "$2b$04$sIBg3lTA25HUz2R.Crw2pehzVO9tDkyvIUcl0ybpRV5MCd.mClZ0m";
@@ -91,13 +91,13 @@ async fn files_and_lists_cross_encrypted_in_both_versions() {
 #[tokio::test]
 async fn the_features_say_what_is_on() {
     let authority = Authority::new();
-    let plain = Gateway::on(Store::Memory);
+    let plain = Gateway::on(Memory);
     let (mut client, _) = Client::connect(plain.address()).await;
     let features = client.expect("FEAT", 211).await.text();
     assert!(!features.contains("AUTH"), "{features}");
     client.expect("AUTH TLS", 502).await;
 
-    let gateway = Gateway::encrypted(Store::Memory, &authority, &[]);
+    let gateway = Gateway::encrypted(Memory, &authority, &[]);
     let (mut client, _) = Client::connect(gateway.address()).await;
     let features = client.expect("FEAT", 211).await.lines;
     for feature in [" AUTH TLS", " PBSZ", " PROT"] {
@@ -110,7 +110,7 @@ async fn the_features_say_what_is_on() {
 #[tokio::test]
 async fn the_verbs_of_tls_come_in_their_order() {
     let authority = Authority::new();
-    let gateway = Gateway::encrypted(Store::Memory, &authority, &[]);
+    let gateway = Gateway::encrypted(Memory, &authority, &[]);
     let connector = authority.connector(Hello::default());
     let (mut client, _) = Client::connect(gateway.address()).await;
     client.expect("PBSZ 0", 503).await;
@@ -133,7 +133,7 @@ async fn the_verbs_of_tls_come_in_their_order() {
 #[tokio::test]
 async fn auth_ssl_where_it_is_allowed_encrypts_data_too() {
     let authority = Authority::new();
-    let gateway = Gateway::encrypted(Store::Memory, &authority, &[("tls.auth_ssl", "true")]);
+    let gateway = Gateway::encrypted(Memory, &authority, &[("tls.auth_ssl", "true")]);
     let connector = authority.connector(TLS12);
     let (mut client, _) = Client::connect(gateway.address()).await;
     client.expect("AUTH SSL", 234).await;
@@ -161,7 +161,7 @@ async fn implicit_tls_begins_with_the_handshake() {
 #[tokio::test]
 async fn who_has_logged_in_in_clear_has_to_do_so_again() {
     let authority = Authority::new();
-    let gateway = Gateway::encrypted(Store::Memory, &authority, &[]);
+    let gateway = Gateway::encrypted(Memory, &authority, &[]);
     let client = gateway.client().await;
     let mut client = client.secure(&authority.connector(Hello::default())).await;
     client.expect("CWD /", 530).await;
@@ -174,7 +174,7 @@ async fn a_password_is_not_asked_for_in_clear_where_tls_is_required() {
     let authority = Authority::new();
     for require in ["control", "all"] {
         let settings = [("tls.require", require)];
-        let gateway = Gateway::encrypted(Store::Memory, &authority, &settings);
+        let gateway = Gateway::encrypted(Memory, &authority, &settings);
         let (mut client, _) = Client::connect(gateway.address()).await;
         client.expect("USER ferry", 530).await;
         client.expect("USER nobody", 530).await;
@@ -191,7 +191,7 @@ async fn a_user_can_be_stricter_than_the_gateway() {
         "{}\n[[user]]\nname = \"bert\"\npassword_hash = \"{HASH}\"\n",
         with_password("require_tls = \"all\"")
     );
-    let gateway = Gateway::encrypted_for_users(Store::Memory, &file, &authority, &[]);
+    let gateway = Gateway::encrypted_for_users(Memory, &file, &authority, &[]);
     let (mut client, _) = Client::connect(gateway.address()).await;
     client.expect("USER anna", 530).await;
     client.login("bert", "x").await;
@@ -305,7 +305,7 @@ async fn who_has_become_stricter_since_user_is_refused_at_pass() {
         .iter()
         .map(|(key, value)| (key.as_str(), value.as_str()))
         .collect();
-    let gateway = Gateway::start(Store::Memory, users, &settings);
+    let gateway = Gateway::start(Memory, users, &settings);
     let (mut client, _) = Client::connect(gateway.address()).await;
     client.expect("USER anna", 331).await;
     std::fs::write(&path, with_password("require_tls = \"control\"")).unwrap();
@@ -419,7 +419,7 @@ async fn a_certificate_and_a_password_are_both_needed_where_both_are_set() {
     let authority = Authority::new();
     let file = with_password("certificate = \"scanner-3\"");
     let settings = [("tls.client_auth", "require")];
-    let gateway = Gateway::encrypted_for_users(Store::Memory, &file, &authority, &settings);
+    let gateway = Gateway::encrypted_for_users(Memory, &file, &authority, &settings);
     for (name, password, code) in [
         ("scanner-3", "x", 230),
         ("scanner-3", "y", 530),
@@ -506,7 +506,7 @@ fn certificate_of(stream: &TlsStream<TcpStream>) -> Vec<u8> {
 #[tokio::test]
 async fn a_broken_pair_keeps_the_old_one_and_says_so() {
     let authority = Authority::new();
-    let gateway = Gateway::encrypted(Store::Memory, &authority, &[]);
+    let gateway = Gateway::encrypted(Memory, &authority, &[]);
     let broken = "bucketferry_tls_files_broken";
     let key = std::fs::read_to_string(authority.path("key.pem")).unwrap();
     let (_, foreign) = authority.client("somebody");
@@ -528,7 +528,7 @@ async fn a_broken_pair_keeps_the_old_one_and_says_so() {
 #[tokio::test]
 async fn a_client_that_wants_another_protocol_inside_is_refused() {
     let authority = Authority::new();
-    let gateway = Gateway::encrypted(Store::Memory, &authority, &[]);
+    let gateway = Gateway::encrypted(Memory, &authority, &[]);
     let connector = |alpn| {
         authority.connector(Hello {
             alpn,
@@ -588,7 +588,7 @@ async fn a_handshake_on_the_control_connection_that_never_ends_is_given_up() {
         ("ftp.login_timeout", "300ms"),
         ("ftp.implicit_tls_listen", "127.0.0.1:0"),
     ];
-    let gateway = Gateway::encrypted(Store::Memory, &authority, &settings);
+    let gateway = Gateway::encrypted(Memory, &authority, &settings);
     let mut implicit = TcpStream::connect(gateway.inner.addresses()[1])
         .await
         .unwrap();
@@ -605,7 +605,7 @@ async fn a_handshake_on_the_control_connection_that_never_ends_is_given_up() {
 #[tokio::test]
 async fn the_shutdown_does_not_wait_for_handshakes() {
     let authority = Authority::new();
-    let gateway = Gateway::encrypted(Store::Memory, &authority, &[]);
+    let gateway = Gateway::encrypted(Memory, &authority, &[]);
     let (mut client, _) = Client::connect(gateway.address()).await;
     client.expect("AUTH TLS", 234).await;
     tokio::time::timeout(Duration::from_secs(5), gateway.stop())

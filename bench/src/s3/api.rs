@@ -4,31 +4,26 @@ use std::fmt::Write;
 use std::io;
 use std::ops::Range;
 
+use doubles::http::Body;
+use hyper::header::{ACCEPT_RANGES, CONTENT_RANGE, ETAG, HeaderName, HeaderValue, LAST_MODIFIED};
+use hyper::{Method, Response, StatusCode};
+
 use super::bucket::{Bucket, Condition, Object, Refused, quoted};
-use super::http::{Body, Connection, Request, Response, decode};
 use super::listing::{self, escape};
+use super::request::{Request, announced, blank, decode, empty, error, kept, xml};
 
 /// When every object was last changed.
 const MODIFIED: &str = "Thu, 01 Jan 2026 00:00:00 GMT";
 
-pub(super) async fn answer(
-    bucket: &Bucket,
-    connection: &mut Connection,
-    request: &Request,
-) -> io::Result<Response> {
-    let answer = match request.method.as_str() {
-        "PUT" => put(bucket, connection, request).await?,
-        "POST" => post(bucket, connection, request).await?,
-        method => {
-            connection.skip(request.length).await?;
-            match method {
-                "GET" | "HEAD" if request.key.is_empty() => Ok(look(bucket, request)),
-                "GET" => get(bucket, request, true),
-                "HEAD" => get(bucket, request, false),
-                "DELETE" => delete(bucket, request),
-                _ => Ok(Response::error(405, "MethodNotAllowed")),
-            }
-        }
+pub(super) async fn answer(bucket: &Bucket, mut request: Request) -> io::Result<Response<Body>> {
+    let answer = match request.method {
+        Method::PUT => put(bucket, &mut request).await?,
+        Method::POST => post(bucket, &mut request).await?,
+        Method::GET | Method::HEAD if request.key.is_empty() => Ok(look(bucket, &request)),
+        Method::GET => get(bucket, &request, true),
+        Method::HEAD => get(bucket, &request, false),
+        Method::DELETE => delete(bucket, &request),
+        _ => Ok(error(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed")),
     };
     Ok(answer.unwrap_or_else(refuse))
 }
@@ -36,21 +31,17 @@ pub(super) async fn answer(
 /// `PutObject`, `UploadPart`, and both of them from a copy.
 async fn put(
     bucket: &Bucket,
-    connection: &mut Connection,
-    request: &Request,
-) -> io::Result<Result<Response, Refused>> {
+    request: &mut Request,
+) -> io::Result<Result<Response<Body>, Refused>> {
     let object = match request.header("x-amz-copy-source") {
-        None => Ok(take(bucket, connection, request.length).await?),
-        Some(source) => {
-            connection.skip(request.length).await?;
-            copy(bucket, source, request.header("x-amz-copy-source-range"))
-        }
+        None => Ok(take(bucket, request).await?),
+        Some(source) => copy(bucket, source, request.header("x-amz-copy-source-range")),
     };
     Ok(object.and_then(|object| place(bucket, request, object)))
 }
 
 /// Puts an object where the request wants it: in the bucket, or among the parts of an upload.
-fn place(bucket: &Bucket, request: &Request, object: Object) -> Result<Response, Refused> {
+fn place(bucket: &Bucket, request: &Request, object: Object) -> Result<Response<Body>, Refused> {
     let tag = object.quoted_tag();
     let number = request.parameter("partNumber");
     let what = if let Some(number) = number.and_then(|number| number.parse().ok()) {
@@ -62,23 +53,24 @@ fn place(bucket: &Bucket, request: &Request, object: Object) -> Result<Response,
         "Object"
     };
     if request.header("x-amz-copy-source").is_none() {
-        return Ok(Response::empty(200).with("etag", tag));
+        return Ok(with(empty(StatusCode::OK), ETAG, &tag));
     }
     let tag = escape(&tag);
-    Ok(Response::text(format!(
+    Ok(xml(format!(
         "<Copy{what}Result><LastModified>2026-01-01T00:00:00.000Z</LastModified>\
          <ETag>{tag}</ETag></Copy{what}Result>"
     )))
 }
 
 /// The body of a request as an object.
-async fn take(bucket: &Bucket, connection: &mut Connection, length: u64) -> io::Result<Object> {
-    if bucket.keep {
-        let bytes = connection.body(length).await?;
-        return Ok(bucket.object(length, vec![bytes]));
+async fn take(bucket: &Bucket, request: &mut Request) -> io::Result<Object> {
+    if !bucket.keep {
+        let length = request.skip().await?;
+        return Ok(bucket.object(length, Vec::new()));
     }
-    connection.skip(length).await?;
-    Ok(bucket.object(length, Vec::new()))
+    let chunks = request.body().await?;
+    let length = chunks.iter().map(|chunk| chunk.len() as u64).sum();
+    Ok(bucket.object(length, chunks))
 }
 
 /// What another object has, in the range `bytes=FIRST-LAST`.
@@ -94,10 +86,9 @@ fn copy(bucket: &Bucket, source: &str, range: Option<&str>) -> Result<Object, Re
 /// What is posted: the begin and the end of a multipart upload, and many deletions at once.
 async fn post(
     bucket: &Bucket,
-    connection: &mut Connection,
-    request: &Request,
-) -> io::Result<Result<Response, Refused>> {
-    let body = connection.body(request.length).await?;
+    request: &mut Request,
+) -> io::Result<Result<Response<Body>, Refused>> {
+    let body = request.body().await?.concat();
     let key = escape(&request.key);
     if request.parameter("delete").is_some() {
         let text = String::from_utf8_lossy(&body);
@@ -105,17 +96,17 @@ async fn post(
     }
     if request.parameter("uploads").is_some() {
         let id = bucket.begin(&request.key);
-        return Ok(Ok(Response::text(format!(
+        return Ok(Ok(xml(format!(
             "<InitiateMultipartUploadResult><Bucket>bench</Bucket><Key>{key}</Key>\
              <UploadId>{id}</UploadId></InitiateMultipartUploadResult>"
         ))));
     }
     let Some(id) = request.parameter("uploadId") else {
-        return Ok(Ok(Response::error(501, "NotImplemented")));
+        return Ok(Ok(error(StatusCode::NOT_IMPLEMENTED, "NotImplemented")));
     };
     let completed = bucket.complete(id, &condition(request));
     Ok(completed.map(|tag| {
-        Response::text(format!(
+        xml(format!(
             "<CompleteMultipartUploadResult><Bucket>bench</Bucket><Key>{key}</Key>\
              <ETag>{}</ETag></CompleteMultipartUploadResult>",
             escape(&quoted(tag))
@@ -124,12 +115,12 @@ async fn post(
 }
 
 /// Questions to the bucket itself: what is in it, and what is on its way into it.
-fn look(bucket: &Bucket, request: &Request) -> Response {
-    if request.method == "HEAD" {
-        return Response::empty(200);
+fn look(bucket: &Bucket, request: &Request) -> Response<Body> {
+    if request.method == Method::HEAD {
+        return empty(StatusCode::OK);
     }
     if request.parameter("uploads").is_none() {
-        return Response::text(listing::list(bucket, request));
+        return xml(listing::list(bucket, request));
     }
     let mut text = "<ListMultipartUploadsResult><IsTruncated>false</IsTruncated>".to_owned();
     for (key, id) in bucket.unfinished() {
@@ -142,10 +133,10 @@ fn look(bucket: &Bucket, request: &Request) -> Response {
         );
     }
     text.push_str("</ListMultipartUploadsResult>");
-    Response::text(text)
+    xml(text)
 }
 
-fn get(bucket: &Bucket, request: &Request, with_body: bool) -> Result<Response, Refused> {
+fn get(bucket: &Bucket, request: &Request, with_body: bool) -> Result<Response<Body>, Refused> {
     let object = bucket.get(&request.key)?;
     let tag = object.quoted_tag();
     if request.header("if-match").is_some_and(|asked| asked != tag) {
@@ -153,24 +144,37 @@ fn get(bucket: &Bucket, request: &Request, with_body: bool) -> Result<Response, 
     }
     let range = request.header("range");
     let Some(Range { start, end }) = wanted(range, object.size) else {
-        return Ok(Response::error(416, "InvalidRange"));
+        return Ok(error(StatusCode::RANGE_NOT_SATISFIABLE, "InvalidRange"));
     };
-    let body = match (with_body, object.chunks.is_empty()) {
-        (false, _) => Body::Announced(end - start),
-        (true, true) => Body::Blank(end - start),
-        (true, false) => Body::Kept(object.slice(start, end)),
+    let status = match range {
+        Some(_) => StatusCode::PARTIAL_CONTENT,
+        None => StatusCode::OK,
     };
-    let response = Response::new(if range.is_some() { 206 } else { 200 }, body)
-        .with("etag", tag)
-        .with("last-modified", MODIFIED)
-        .with("accept-ranges", "bytes");
+    let response = match (with_body, object.chunks.is_empty()) {
+        (false, _) => announced(status, end - start),
+        (true, true) => blank(status, end - start),
+        (true, false) => kept(status, object.slice(start, end)),
+    };
+    let response = with(response, ETAG, &tag);
+    let response = with(response, LAST_MODIFIED, MODIFIED);
+    let response = with(response, ACCEPT_RANGES, "bytes");
+    let last = end.saturating_sub(1);
     Ok(match range {
         None => response,
-        Some(_) => response.with(
-            "content-range",
-            format!("bytes {start}-{}/{}", end.saturating_sub(1), object.size),
+        Some(_) => with(
+            response,
+            CONTENT_RANGE,
+            &format!("bytes {start}-{last}/{}", object.size),
         ),
     })
+}
+
+fn with(mut response: Response<Body>, name: HeaderName, value: &str) -> Response<Body> {
+    // What we make up ourselves, a header can hold.
+    if let Ok(value) = HeaderValue::from_str(value) {
+        response.headers_mut().insert(name, value);
+    }
+    response
 }
 
 /// The bytes that a `Range` header asks for; `None` if there are none such.
@@ -188,15 +192,15 @@ fn wanted(header: Option<&str>, size: u64) -> Option<Range<u64>> {
     (!range.is_empty()).then_some(range)
 }
 
-fn delete(bucket: &Bucket, request: &Request) -> Result<Response, Refused> {
+fn delete(bucket: &Bucket, request: &Request) -> Result<Response<Body>, Refused> {
     match request.parameter("uploadId") {
         Some(id) => bucket.abort(id)?,
         None => bucket.delete(&request.key),
     }
-    Ok(Response::empty(204))
+    Ok(empty(StatusCode::NO_CONTENT))
 }
 
-fn delete_many(bucket: &Bucket, order: &str) -> Response {
+fn delete_many(bucket: &Bucket, order: &str) -> Response<Body> {
     let mut text = "<DeleteResult>".to_owned();
     for rest in order.split("<Key>").skip(1) {
         let Some((key, _)) = rest.split_once("</Key>") else {
@@ -207,7 +211,7 @@ fn delete_many(bucket: &Bucket, order: &str) -> Response {
         let _ = write!(text, "<Deleted><Key>{key}</Key></Deleted>");
     }
     text.push_str("</DeleteResult>");
-    Response::text(text)
+    xml(text)
 }
 
 fn unescape(text: &str) -> String {
@@ -223,11 +227,11 @@ fn condition(request: &Request) -> Condition {
     }
 }
 
-fn refuse(refused: Refused) -> Response {
+fn refuse(refused: Refused) -> Response<Body> {
     match refused {
-        Refused::NoSuchKey => Response::error(404, "NoSuchKey"),
-        Refused::NoSuchUpload => Response::error(404, "NoSuchUpload"),
-        Refused::Precondition => Response::error(412, "PreconditionFailed"),
+        Refused::NoSuchKey => error(StatusCode::NOT_FOUND, "NoSuchKey"),
+        Refused::NoSuchUpload => error(StatusCode::NOT_FOUND, "NoSuchUpload"),
+        Refused::Precondition => error(StatusCode::PRECONDITION_FAILED, "PreconditionFailed"),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::bucket::Bucket;
-use super::http::Request;
+use super::request::Request;
 use super::synthetic::Many;
 
 /// S3 puts no more on a page.

@@ -5,44 +5,40 @@
 //! no upload: `blank-SIZE` is an object of that many blank bytes, and `keys-COUNT/` holds that many
 //! objects.
 //!
-//! Promises: less work per byte and per request than any client of it can have. Must not: be taken
-//! for a place to keep anything.
+//! It stands behind the HTTP server of the tests' stores, and does less work per byte than they: it checks neither
+//! signatures nor checksums. It must not be taken for a place to keep anything.
 
 mod api;
 mod bucket;
-mod http;
 mod listing;
+mod request;
 mod synthetic;
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::net::TcpStream;
+use doubles::http::{self, Body, Service};
+use hyper::Response;
 
 use crate::net;
 
 use bucket::Bucket;
-use http::Connection;
+use request::Request;
 
 /// Serves until the process ends.
 pub(crate) async fn serve(address: SocketAddr, keep: bool) -> anyhow::Result<()> {
     let listener = net::listen(address).await?;
-    let bucket = Arc::new(Bucket::new(keep));
-    loop {
-        let (stream, _) = listener.accept().await?;
-        let bucket = Arc::clone(&bucket);
-        tokio::spawn(async move {
-            // A client that hangs up half-way, as one does that gives an upload up, is its own end.
-            let _ = answer_all(&bucket, stream).await;
-        });
-    }
+    let s3 = S3(Arc::new(Bucket::new(keep)));
+    http::serve(listener, s3, Arc::default()).await;
+    Ok(())
 }
 
-async fn answer_all(bucket: &Bucket, stream: TcpStream) -> std::io::Result<()> {
-    let mut connection = Connection::new(stream)?;
-    while let Some(request) = connection.request().await? {
-        let response = api::answer(bucket, &mut connection, &request).await?;
-        connection.respond(response).await?;
+#[derive(Clone)]
+struct S3(Arc<Bucket>);
+
+impl Service for S3 {
+    async fn answer(&self, request: hyper::Request<Body>) -> io::Result<Response<Body>> {
+        api::answer(&self.0, Request::new(request)).await
     }
-    Ok(())
 }

@@ -1,8 +1,7 @@
 //! What has to hold after a run.
 
 use bytes::Bytes;
-
-use crate::support::s3::S3Server;
+use doubles::Server;
 
 use super::act::Heard;
 use super::case::{Case, Cut, Fault, Moment, Step, Trouble};
@@ -19,7 +18,7 @@ pub(super) struct Before {
 type Tag = (String, Option<String>, Option<String>);
 
 impl Before {
-    pub(super) fn of(server: &S3Server, name: &str) -> Self {
+    pub(super) fn of(server: &Server, name: &str) -> Self {
         Self {
             name: name.to_owned(),
             object: server.object(name),
@@ -32,12 +31,12 @@ impl Before {
     }
 
     /// Not a byte has changed, and not a tag: not even the same bytes were written again.
-    fn holds(&self, server: &S3Server) -> bool {
+    fn holds(&self, server: &Server) -> bool {
         server.object(&self.name) == self.object && tags(server) == self.tags
     }
 
     /// The object is whole, and there is nothing else that was not there before.
-    fn holds_but_for(&self, server: &S3Server, whole: &[u8]) -> bool {
+    fn holds_but_for(&self, server: &Server, whole: &[u8]) -> bool {
         let (theirs, ours): (Vec<_>, Vec<_>) = tags(server)
             .into_iter()
             .partition(|(key, ..)| *key != self.name);
@@ -48,7 +47,7 @@ impl Before {
     }
 }
 
-fn tags(server: &S3Server) -> Vec<Tag> {
+fn tags(server: &Server) -> Vec<Tag> {
     let tag = |key: String| {
         let (tag, mark) = (server.etag(&key), server.metadata(&key, "ferryupload"));
         (key, tag, mark)
@@ -58,7 +57,7 @@ fn tags(server: &S3Server) -> Vec<Tag> {
 
 /// 226 if and only if the object is whole; otherwise the bucket is as before. Whether it is whole.
 pub(super) fn sentence(
-    server: &S3Server,
+    server: &Server,
     before: &Before,
     whole: &[u8],
     outcome: &str,
@@ -88,7 +87,7 @@ pub(super) fn sentence(
 }
 
 /// Nothing between the two.
-pub(super) fn before_or_whole(server: &S3Server, before: &Before, whole: &[u8]) -> bool {
+pub(super) fn before_or_whole(server: &Server, before: &Before, whole: &[u8]) -> bool {
     let is_whole = before.holds_but_for(server, whole);
     assert!(
         is_whole || before.holds(server),
@@ -99,12 +98,7 @@ pub(super) fn before_or_whole(server: &S3Server, before: &Before, whole: &[u8]) 
 }
 
 /// A gateway that is killed between storing and saying so has stored. It has not said so without.
-pub(super) fn after_a_kill(
-    server: &S3Server,
-    before: &Before,
-    whole: &[u8],
-    heard: &Heard,
-) -> bool {
+pub(super) fn after_a_kill(server: &Server, before: &Before, whole: &[u8], heard: &Heard) -> bool {
     let is_whole = before_or_whole(server, before, whole);
     if heard.code() == Some(226) {
         assert!(is_whole, "226, but as before\n{}", heard.transcript);
@@ -112,7 +106,7 @@ pub(super) fn after_a_kill(
     is_whole
 }
 
-fn found(server: &S3Server, before: &Before, whole: &[u8]) -> String {
+fn found(server: &Server, before: &Before, whole: &[u8]) -> String {
     let is = server
         .object(&before.name)
         .map_or("missing".to_owned(), |object| match &*object {

@@ -62,7 +62,7 @@ pub(super) async fn sweep(store: &Store, why: Left) -> usize {
     if left > 0 {
         server.age(LONGER_THAN_ANY_UPLOAD);
         // A gateway sweeps when it starts.
-        let sweeper = Gateway::on(Store::Anothers(store.settings()));
+        let sweeper = Gateway::on(store.clone());
         eventually("what was left is swept away", || {
             server.open_uploads().is_empty()
         })

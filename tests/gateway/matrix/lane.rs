@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
+use doubles::Server;
 use prometheus::proto::MetricFamily;
 use rustix::process::Signal;
 
 use crate::support::ftp::Client;
 use crate::support::process::Process;
-use crate::support::s3::S3Server;
 use crate::support::{Gateway, MIB, Store, eventually, noise};
 
 use super::act::{self, Heard};
@@ -209,7 +209,7 @@ impl Lane {
         self.left.iter().map(|(what, times)| (*what, *times))
     }
 
-    pub(super) fn server(&self) -> &S3Server {
+    pub(super) fn server(&self) -> &Server {
         self.store().server()
     }
 

@@ -4,118 +4,132 @@ pub(crate) mod calm;
 pub(crate) mod ftp;
 pub(crate) mod kubernetes;
 pub(crate) mod process;
-pub(crate) mod s3;
 pub(crate) mod tls;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bucketferry::auth::{UserTable, Users};
 use bucketferry::config::{Config, Flag, Sources};
 use bucketferry::gateway;
 use bucketferry::shutdown::Shutdown;
+use doubles::{Protocol, Server};
 use tempfile::TempDir;
 
 use calm::Calm;
 use ftp::Client;
-use s3::S3Server;
 use tls::Authority;
 
 /// How long a test waits for something that has to happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A gateway inside this process, and the store behind it.
-pub(crate) struct Gateway {
+pub(crate) struct Gateway<S = Store> {
     pub(crate) inner: gateway::Gateway,
-    pub(crate) store: Store,
+    pub(crate) store: S,
     pub(crate) shutdown: Shutdown,
     _calm: Calm,
 }
 
-/// The stores that tests look into.
-pub(crate) enum Store {
-    Memory,
-    Folder(TempDir),
-    S3(S3Server),
-    /// The one of another gateway: these settings lead to it.
-    Anothers(Vec<(String, String)>),
-    Google(S3Server),
+/// What a gateway can store in.
+pub(crate) trait Target {
+    /// The settings that lead there.
+    fn settings(&self) -> Vec<(String, String)>;
 }
 
-impl Store {
-    /// One of each kind that can be looked into, for promises that hold on all.
-    pub(crate) fn each() -> Vec<Self> {
-        vec![Self::folder(), Self::s3()]
-    }
+/// `memory://`, which nobody can look into but the gateway itself.
+pub(crate) struct Memory;
 
-    /// The same, and Google's: for what the gateway does by requests of its own.
-    pub(crate) fn of_every_kind() -> Vec<Self> {
-        vec![Self::folder(), Self::s3(), Self::google()]
+impl Target for Memory {
+    fn settings(&self) -> Vec<(String, String)> {
+        vec![("store.url".to_owned(), "memory://".to_owned())]
     }
+}
 
-    pub(crate) fn google() -> Self {
-        Self::Google(S3Server::start_google())
+/// A store that a test looks into; clones are the same store.
+#[derive(Clone)]
+pub(crate) enum Store {
+    Folder(Arc<TempDir>),
+    Bucket(Arc<Server>),
+}
+
+impl From<Server> for Store {
+    fn from(server: Server) -> Self {
+        Self::Bucket(Arc::new(server))
     }
+}
 
-    pub(crate) fn folder() -> Self {
-        Self::Folder(tempfile::tempdir().expect("a folder"))
-    }
-
-    pub(crate) fn s3() -> Self {
-        Self::S3(S3Server::start())
-    }
-
-    /// The S3 server behind it.
-    pub(crate) fn server(&self) -> &S3Server {
+impl Target for Store {
+    fn settings(&self) -> Vec<(String, String)> {
         match self {
-            Self::S3(server) | Self::Google(server) => server,
-            _ => panic!("not on S3"),
-        }
-    }
-
-    /// The settings that lead to this store.
-    pub(crate) fn settings(&self) -> Vec<(String, String)> {
-        match self {
-            Self::Memory => vec![("store.url".to_owned(), "memory://".to_owned())],
-            Self::Anothers(settings) => settings.clone(),
             Self::Folder(folder) => {
                 let url = format!("file://{}", folder.path().display());
                 vec![("store.url".to_owned(), url)]
             }
-            Self::S3(server) => {
+            Self::Bucket(server) => {
                 let url = ("store.url".to_owned(), server.url());
-                options(server.options()).chain([url]).collect()
+                let options = server.options().into_iter();
+                let options = options.map(|(name, value)| (format!("store.options.{name}"), value));
+                options.chain([url]).collect()
             }
-            Self::Google(server) => {
-                let url = server.url().replace("s3://", "gs://");
-                let url = ("store.url".to_owned(), url);
-                options(server.google_options()).chain([url]).collect()
-            }
+        }
+    }
+}
+
+impl Store {
+    /// A folder and a bucket, for promises that do not depend on the protocol.
+    pub(crate) fn each() -> Vec<Self> {
+        vec![Self::folder(), Self::s3()]
+    }
+
+    /// One of every kind: for what the gateway does by requests of its own.
+    pub(crate) fn of_every_kind() -> Vec<Self> {
+        vec![Self::folder(), Self::s3(), Self::google(), Self::azure()]
+    }
+
+    pub(crate) fn folder() -> Self {
+        Self::Folder(Arc::new(tempfile::tempdir().expect("a folder")))
+    }
+
+    pub(crate) fn s3() -> Self {
+        Server::start(Protocol::S3).into()
+    }
+
+    pub(crate) fn google() -> Self {
+        Server::start(Protocol::Google).into()
+    }
+
+    pub(crate) fn azure() -> Self {
+        Server::start(Protocol::Azure).into()
+    }
+
+    /// The server of a bucket.
+    pub(crate) fn server(&self) -> &Server {
+        match self {
+            Self::Bucket(server) => server,
+            Self::Folder(_) => panic!("a folder has no server"),
         }
     }
 
     /// What lies at a key.
     pub(crate) fn object(&self, key: &str) -> Option<Vec<u8>> {
         match self {
-            Self::Memory | Self::Anothers(_) => panic!("it can't be looked into"),
             Self::Folder(folder) => std::fs::read(folder.path().join(key)).ok(),
-            Self::S3(server) | Self::Google(server) => {
-                server.object(key).map(|bytes| bytes.to_vec())
-            }
+            Self::Bucket(server) => server.object(key).map(|bytes| bytes.to_vec()),
         }
     }
 
     /// Puts an object there, past the gateway.
     pub(crate) fn put(&self, key: &str, bytes: &[u8]) {
         match self {
-            Self::Memory | Self::Anothers(_) => panic!("it can't be looked into"),
             Self::Folder(folder) => {
                 let path = folder.path().join(key);
                 std::fs::create_dir_all(path.parent().expect("a parent")).expect("directories");
                 std::fs::write(path, bytes).expect("a file");
             }
-            Self::S3(server) | Self::Google(server) => server.put(key, bytes.to_vec()),
+            Self::Bucket(server) => server.put(key, bytes.to_vec()),
         }
     }
 
@@ -123,34 +137,27 @@ impl Store {
     /// ends with a slash.
     pub(crate) fn keys(&self) -> Vec<String> {
         match self {
-            Self::Memory | Self::Anothers(_) => panic!("it can't be looked into"),
             Self::Folder(folder) => {
                 let mut keys = Vec::new();
                 walk(folder.path().to_owned(), "", &mut keys);
                 keys.sort();
                 keys
             }
-            Self::S3(server) | Self::Google(server) => server.keys(),
+            Self::Bucket(server) => server.keys(),
         }
     }
 
     /// Nothing is left of uploads that were given up.
     pub(crate) fn assert_no_leftovers(&self) {
         match self {
-            Self::S3(server) | Self::Google(server) => assert_eq!(server.open_uploads(), []),
+            Self::Bucket(server) => assert_eq!(server.open_uploads(), []),
             Self::Folder(_) => {
                 let keys = self.keys();
                 let staged = keys.iter().filter(|key| key.contains('#'));
                 assert_eq!(staged.collect::<Vec<_>>(), Vec::<&String>::new());
             }
-            Self::Memory | Self::Anothers(_) => {}
         }
     }
-}
-
-fn options(of_store: Vec<(String, String)>) -> impl Iterator<Item = (String, String)> {
-    let options = of_store.into_iter();
-    options.map(|(name, value)| (format!("store.options.{name}"), value))
 }
 
 fn walk(folder: PathBuf, prefix: &str, keys: &mut Vec<String>) {
@@ -171,35 +178,38 @@ fn walk(folder: PathBuf, prefix: &str, keys: &mut Vec<String>) {
 }
 
 impl Gateway {
+    /// Another gateway on the same store.
+    pub(crate) fn beside(&self) -> Self {
+        Self::on(self.store.clone())
+    }
+}
+
+impl<S: Target> Gateway<S> {
     /// A gateway on `store` with default settings and the user `ferry`, password `secret`.
-    pub(crate) fn on(store: Store) -> Self {
+    pub(crate) fn on(store: S) -> Self {
         Self::with(store, &[])
     }
 
     /// The same with some settings changed.
-    pub(crate) fn with(store: Store, settings: &[(&str, &str)]) -> Self {
+    pub(crate) fn with(store: S, settings: &[(&str, &str)]) -> Self {
         let users = UserTable::from_plain(vec![("ferry".to_owned(), "secret".to_owned())]);
         Self::start(store, users.expect("users").into(), settings)
     }
 
     /// The same with the users of a users file.
-    pub(crate) fn for_users(store: Store, file: &str, settings: &[(&str, &str)]) -> Self {
+    pub(crate) fn for_users(store: S, file: &str, settings: &[(&str, &str)]) -> Self {
         let users = UserTable::parse(file).expect("a users file");
         Self::start(store, users.into(), settings)
     }
 
     /// The same with a certificate.
-    pub(crate) fn encrypted(
-        store: Store,
-        authority: &Authority,
-        settings: &[(&str, &str)],
-    ) -> Self {
+    pub(crate) fn encrypted(store: S, authority: &Authority, settings: &[(&str, &str)]) -> Self {
         Self::with(store, &borrowed(&authority.settings(settings)))
     }
 
     /// The same for the users of a users file.
     pub(crate) fn encrypted_for_users(
-        store: Store,
+        store: S,
         file: &str,
         authority: &Authority,
         settings: &[(&str, &str)],
@@ -207,7 +217,7 @@ impl Gateway {
         Self::for_users(store, file, &borrowed(&authority.settings(settings)))
     }
 
-    pub(crate) fn start(store: Store, users: Users, settings: &[(&str, &str)]) -> Self {
+    pub(crate) fn start(store: S, users: Users, settings: &[(&str, &str)]) -> Self {
         let config = config(&store, settings);
         let shutdown = Shutdown::new();
         let inner = gateway::Gateway::start(&config, users, shutdown.clone()).expect("a gateway");
@@ -217,11 +227,6 @@ impl Gateway {
             shutdown,
             _calm: Calm::watch(),
         }
-    }
-
-    /// Another gateway on the same store.
-    pub(crate) fn beside(&self) -> Self {
-        Self::on(Store::Anothers(self.store.settings()))
     }
 
     /// Ends it, as SIGTERM does.
@@ -263,7 +268,7 @@ fn borrowed(settings: &[(String, String)]) -> Vec<(&str, &str)> {
         .collect()
 }
 
-fn config(store: &Store, settings: &[(&str, &str)]) -> Config {
+fn config(store: &impl Target, settings: &[(&str, &str)]) -> Config {
     let defaults = [
         ("ftp.listen", "127.0.0.1:0"),
         ("admin.listen", "127.0.0.1:0"),

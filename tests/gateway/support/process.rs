@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
-use super::{PATIENCE, Store, variable};
+use super::{PATIENCE, Target, variable};
 
 /// A running `bucketferry serve`. It is killed with the test.
 pub(crate) struct Process {
@@ -37,7 +37,11 @@ fn undisturbed(mut command: Command) -> Command {
 }
 
 /// The command, to serve `store` with the user `ferry`, password `secret`.
-pub(crate) fn to_serve(mut command: Command, store: &Store, settings: &[(&str, &str)]) -> Command {
+pub(crate) fn to_serve(
+    mut command: Command,
+    store: &impl Target,
+    settings: &[(&str, &str)],
+) -> Command {
     command.args(["serve", "--user", "ferry:secret", "--passive-ports", "0"]);
     command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
     let given = settings
@@ -63,13 +67,13 @@ pub(crate) async fn run(command: &mut Command, input: &str) -> Output {
 
 impl Process {
     /// Starts a gateway on `store` with the user `ferry`, password `secret`.
-    pub(crate) async fn serve(store: &Store, settings: &[(&str, &str)]) -> Self {
+    pub(crate) async fn serve(store: &impl Target, settings: &[(&str, &str)]) -> Self {
         Self::serve_by(bucketferry(), store, settings).await
     }
 
     /// The same, with so many open files at most.
     pub(crate) async fn serve_with_open_files(
-        store: &Store,
+        store: &impl Target,
         settings: &[(&str, &str)],
         open_files: usize,
     ) -> Self {
@@ -81,7 +85,7 @@ impl Process {
 
     /// The same, with an `/etc/hosts` of its own. Only root can do that.
     pub(crate) async fn serve_with_hosts(
-        store: &Store,
+        store: &impl Target,
         settings: &[(&str, &str)],
         hosts: &Path,
     ) -> Self {
@@ -95,7 +99,7 @@ impl Process {
 
     pub(crate) async fn serve_by(
         command: Command,
-        store: &Store,
+        store: &impl Target,
         settings: &[(&str, &str)],
     ) -> Self {
         Self::started(to_serve(command, store, settings)).await

@@ -12,15 +12,15 @@ use futures::stream;
 use s3s::dto::*;
 use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
 
-use super::bucket::{
-    Attributes, Bucket, Conditions, Content, Object as Stored, Part as StoredPart, Query,
-    precondition_failed,
-};
 use super::request::{
     Claims, Preconditions, Span, check_part_number, conditions_in, copy_range, named_parts,
     read_token, receive,
 };
 use super::spelling::Spelling;
+use crate::bucket::{
+    Attributes, Bucket, Conditions, Content, Object as Stored, Part as StoredPart, Query,
+    precondition_failed,
+};
 
 /// What one request copies at most.
 const LARGEST_COPY: u64 = 5 << 30;
@@ -29,9 +29,9 @@ const LARGEST_COPY: u64 = 5 << 30;
 const PAGE: i32 = 1000;
 
 /// The service, with its one bucket.
-pub(super) struct Api {
-    pub(super) name: &'static str,
-    pub(super) bucket: Arc<Mutex<Bucket>>,
+pub(crate) struct Api {
+    pub(crate) name: &'static str,
+    pub(crate) bucket: Arc<Mutex<Bucket>>,
 }
 
 #[async_trait::async_trait]

@@ -6,21 +6,21 @@ use s3s::dto::{
     CommonPrefix, EncodingType, MultipartUpload, Object, ObjectStorageClass, StorageClass,
 };
 
-use super::bucket::Object as Stored;
+use crate::bucket::Object as Stored;
 
 /// How keys are written in a listing: as they are, or percent-encoded where the request asks for it.
-pub(super) struct Spelling {
+pub(crate) struct Spelling {
     encode: bool,
 }
 
 impl Spelling {
-    pub(super) fn new(encoding: Option<&EncodingType>) -> Self {
+    pub(crate) fn new(encoding: Option<&EncodingType>) -> Self {
         Self {
             encode: encoding.is_some_and(|encoding| encoding.as_str() == EncodingType::URL),
         }
     }
 
-    pub(super) fn key(&self, key: &str) -> String {
+    pub(crate) fn key(&self, key: &str) -> String {
         if self.encode {
             key.bytes().map(url_encoded).collect()
         } else {
@@ -28,13 +28,13 @@ impl Spelling {
         }
     }
 
-    pub(super) fn prefix(&self, prefix: &str) -> CommonPrefix {
+    pub(crate) fn prefix(&self, prefix: &str) -> CommonPrefix {
         CommonPrefix {
             prefix: Some(self.key(prefix)),
         }
     }
 
-    pub(super) fn object(&self, key: &str, object: &Stored) -> Object {
+    pub(crate) fn object(&self, key: &str, object: &Stored) -> Object {
         Object {
             key: Some(self.key(key)),
             e_tag: Some(object.etag()),
@@ -47,7 +47,7 @@ impl Spelling {
         }
     }
 
-    pub(super) fn upload(&self, key: &str, id: &str, begun: SystemTime) -> MultipartUpload {
+    pub(crate) fn upload(&self, key: &str, id: &str, begun: SystemTime) -> MultipartUpload {
         MultipartUpload {
             key: Some(self.key(key)),
             upload_id: Some(id.to_owned()),

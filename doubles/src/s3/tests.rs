@@ -9,21 +9,23 @@ use object_store::path::Path;
 use object_store::{ObjectStoreExt, RetryConfig};
 use s3s::dto::{ETag, ETagCondition};
 
-use super::S3Server;
-use super::bucket::{Attributes, Bucket, Conditions, MIN_PART, Part, Query};
+use crate::bucket::{Attributes, Bucket, Conditions, Content, MIN_PART, Part, Query};
+use crate::{Protocol, Server};
 
-fn client(server: &S3Server) -> AmazonS3 {
-    client_with_secret(server, server.secret_key())
+use super::SECRET_KEY;
+
+fn client(server: &Server) -> AmazonS3 {
+    client_with_secret(server, SECRET_KEY)
 }
 
 /// A client that doesn't retry, so that each fault shows.
-fn client_with_secret(server: &S3Server, secret: &str) -> AmazonS3 {
+fn client_with_secret(server: &Server, secret: &str) -> AmazonS3 {
     let retry = RetryConfig {
         max_retries: 0,
         ..RetryConfig::default()
     };
     let builder = AmazonS3Builder::new()
-        .with_bucket_name(server.bucket())
+        .with_url(server.url())
         .with_retry(retry);
     let options = server.options().into_iter();
     let builder = options.fold(builder, |builder, (name, value)| {
@@ -40,8 +42,8 @@ fn path(key: &str) -> Path {
 }
 
 #[tokio::test]
-async fn s3_keeps_what_is_put() {
-    let server = S3Server::start();
+async fn keeps_what_is_put() {
+    let server = Server::start(Protocol::S3);
     let store = client(&server);
     store
         .put(&path("a/b c+d~é"), "hello".into())
@@ -62,8 +64,8 @@ async fn s3_keeps_what_is_put() {
 }
 
 #[tokio::test]
-async fn s3_rejects_a_wrong_signature() {
-    let server = S3Server::start();
+async fn rejects_a_wrong_signature() {
+    let server = Server::start(Protocol::S3);
     let stranger = client_with_secret(&server, "guess");
     stranger
         .put(&path("a"), "hello".into())
@@ -74,8 +76,8 @@ async fn s3_rejects_a_wrong_signature() {
 }
 
 #[tokio::test]
-async fn s3_refuses_as_planned_and_heals() {
-    let server = S3Server::start();
+async fn refuses_as_planned_and_heals() {
+    let server = Server::start(Protocol::S3);
     let store = client(&server);
     server.fail_next("PutObject", 1, 503);
     let error = store
@@ -98,8 +100,8 @@ async fn s3_refuses_as_planned_and_heals() {
 }
 
 #[tokio::test]
-async fn s3_loses_and_breaks_answers() {
-    let server = S3Server::start();
+async fn loses_and_breaks_answers() {
+    let server = Server::start(Protocol::S3);
     let store = client(&server);
     server.lose_next_answer("PutObject", 1);
     store
@@ -116,8 +118,8 @@ async fn s3_loses_and_breaks_answers() {
 }
 
 #[tokio::test]
-async fn s3_stalls_until_healed() {
-    let server = S3Server::start();
+async fn stalls_until_healed() {
+    let server = Server::start(Protocol::S3);
     let store = client(&server);
     server.stall("PutObject", Duration::from_hours(1));
     let put = tokio::spawn(async move { store.put(&path("a"), "hello".into()).await });
@@ -129,13 +131,13 @@ async fn s3_stalls_until_healed() {
 }
 
 #[tokio::test]
-async fn s3_goes_offline_and_comes_back_with_its_objects() {
-    let address = S3Server::reserve_address();
+async fn goes_offline_and_comes_back_with_its_objects() {
+    let address = Server::reserve_address();
     let refused = tokio::net::TcpStream::connect(address)
         .await
         .expect_err("nothing listens");
     assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
-    let server = S3Server::start_at(address);
+    let server = Server::start_at(address, Protocol::S3);
     let store = client(&server);
     store.put(&path("a"), "hello".into()).await.expect("a put");
     server.go_offline();
@@ -145,8 +147,8 @@ async fn s3_goes_offline_and_comes_back_with_its_objects() {
 }
 
 #[tokio::test]
-async fn s3_makes_one_object_of_parts() {
-    let server = S3Server::start();
+async fn makes_one_object_of_parts() {
+    let server = Server::start(Protocol::S3);
     let store = client(&server);
     let id = store
         .create_multipart(&path("big"))
@@ -173,8 +175,8 @@ async fn s3_makes_one_object_of_parts() {
 }
 
 #[tokio::test]
-async fn s3_lets_others_finish_a_left_upload() {
-    let server = S3Server::start();
+async fn lets_others_finish_a_left_upload() {
+    let server = Server::start(Protocol::S3);
     let store = client(&server);
     let id = server.leave_upload("left", "bytes");
     let etag = "4b3a6218bb3e3a7303e8a171a60fcf92".to_owned();
@@ -195,7 +197,7 @@ async fn s3_lets_others_finish_a_left_upload() {
 
 fn part(len: u64) -> Part {
     let bytes = Bytes::from(vec![7; usize::try_from(len).expect("a size")]);
-    Part::new(super::Content::new(vec![bytes]), super::Checksum::default())
+    Part::new(Content::new(vec![bytes]), s3s::dto::Checksum::default())
 }
 
 /// Completes an upload of parts of these sizes, named in this order.
@@ -218,7 +220,7 @@ fn complete(sizes: &[u64], order: &[i32], conditions: &Conditions) -> Result<usi
 }
 
 #[test]
-fn s3_checks_the_parts_of_an_upload() {
+fn checks_the_parts_of_an_upload() {
     let any = Conditions::default();
     let code = |code: &str| Err(code.to_owned());
     assert_eq!(
@@ -273,8 +275,8 @@ fn list(bucket: &Bucket, prefix: &str, delimiter: Option<&str>, limit: usize) ->
 }
 
 #[test]
-fn s3_lists_every_entry_once_whatever_the_page() {
-    let server = S3Server::start();
+fn lists_every_entry_once_whatever_the_page() {
+    let server = Server::start(Protocol::S3);
     for key in [
         "a", "a/", "a/1", "a/2", "a//b", "a0", "b/x/y", "ü/1", "/lead",
     ] {

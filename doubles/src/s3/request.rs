@@ -8,17 +8,17 @@ use s3s::checksum::ChecksumHasher;
 use s3s::dto::{Checksum, CompletedMultipartUpload, ETag, ETagCondition, StreamingBlob, Timestamp};
 use s3s::{S3Error, S3Result, TrailingHeaders, s3_error};
 
-use super::bucket::{Conditions, Content, Object, precondition_failed};
+use crate::bucket::{Conditions, Content, Object, precondition_failed};
 
 /// What a request says about its body.
-pub(super) struct Claims {
-    pub(super) md5: Option<String>,
-    pub(super) checksum: Checksum,
-    pub(super) trailers: Option<TrailingHeaders>,
+pub(crate) struct Claims {
+    pub(crate) md5: Option<String>,
+    pub(crate) checksum: Checksum,
+    pub(crate) trailers: Option<TrailingHeaders>,
 }
 
 /// Reads a body and holds it against what was said about it.
-pub(super) async fn receive(
+pub(crate) async fn receive(
     body: Option<StreamingBlob>,
     claims: Claims,
 ) -> S3Result<(Content, Checksum)> {
@@ -101,15 +101,15 @@ fn like<H: Default>(claimed: Option<&String>) -> Option<H> {
 
 /// What a reader wants to hold of an object. A tag says more than a time, and wins over it.
 #[allow(clippy::struct_field_names, reason = "the headers' own names")]
-pub(super) struct Preconditions<'a> {
-    pub(super) if_match: Option<&'a ETagCondition>,
-    pub(super) if_none_match: Option<&'a ETagCondition>,
-    pub(super) if_modified_since: Option<&'a Timestamp>,
-    pub(super) if_unmodified_since: Option<&'a Timestamp>,
+pub(crate) struct Preconditions<'a> {
+    pub(crate) if_match: Option<&'a ETagCondition>,
+    pub(crate) if_none_match: Option<&'a ETagCondition>,
+    pub(crate) if_modified_since: Option<&'a Timestamp>,
+    pub(crate) if_unmodified_since: Option<&'a Timestamp>,
 }
 
 impl Preconditions<'_> {
-    pub(super) fn check(&self, object: &Object) -> S3Result<()> {
+    pub(crate) fn check(&self, object: &Object) -> S3Result<()> {
         if !self.is_wanted(object) {
             return Err(precondition_failed());
         }
@@ -120,7 +120,7 @@ impl Preconditions<'_> {
     }
 
     /// A copy has no reader who could have it already: both kinds fail alike.
-    pub(super) fn check_source(&self, object: &Object) -> S3Result<()> {
+    pub(crate) fn check_source(&self, object: &Object) -> S3Result<()> {
         if self.is_wanted(object) && self.is_news(object) {
             Ok(())
         } else {
@@ -146,13 +146,13 @@ impl Preconditions<'_> {
 }
 
 /// The bytes that a read is about, and how `Content-Range` says so.
-pub(super) struct Span {
-    pub(super) range: Range<u64>,
-    pub(super) header: Option<String>,
+pub(crate) struct Span {
+    pub(crate) range: Range<u64>,
+    pub(crate) header: Option<String>,
 }
 
 impl Span {
-    pub(super) fn new(range: Option<s3s::dto::Range>, len: u64) -> S3Result<Self> {
+    pub(crate) fn new(range: Option<s3s::dto::Range>, len: u64) -> S3Result<Self> {
         let Some(range) = range else {
             return Ok(Self {
                 range: 0..len,
@@ -168,7 +168,7 @@ impl Span {
     }
 }
 
-pub(super) fn read_token(token: &str) -> S3Result<String> {
+pub(crate) fn read_token(token: &str) -> S3Result<String> {
     let invalid = || {
         s3_error!(
             InvalidArgument,
@@ -179,7 +179,7 @@ pub(super) fn read_token(token: &str) -> S3Result<String> {
     String::from_utf8(bytes).map_err(|_| invalid())
 }
 
-pub(super) fn check_part_number(number: i32) -> S3Result<()> {
+pub(crate) fn check_part_number(number: i32) -> S3Result<()> {
     let invalid = || {
         s3_error!(
             InvalidArgument,
@@ -192,7 +192,7 @@ pub(super) fn check_part_number(number: i32) -> S3Result<()> {
         .ok_or_else(invalid)
 }
 
-pub(super) fn named_parts(upload: Option<CompletedMultipartUpload>) -> S3Result<Vec<(i32, ETag)>> {
+pub(crate) fn named_parts(upload: Option<CompletedMultipartUpload>) -> S3Result<Vec<(i32, ETag)>> {
     let malformed = || s3_error!(MalformedXML, "Each part needs its number and its ETag.");
     let parts = upload.and_then(|upload| upload.parts).unwrap_or_default();
     parts
@@ -202,7 +202,7 @@ pub(super) fn named_parts(upload: Option<CompletedMultipartUpload>) -> S3Result<
 }
 
 /// `bytes=first-last`, both given and both within the source: S3 takes no other form here.
-pub(super) fn copy_range(range: Option<&str>, len: u64) -> S3Result<Range<u64>> {
+pub(crate) fn copy_range(range: Option<&str>, len: u64) -> S3Result<Range<u64>> {
     let Some(range) = range else {
         return Ok(0..len);
     };
@@ -220,7 +220,7 @@ pub(super) fn copy_range(range: Option<&str>, len: u64) -> S3Result<Range<u64>> 
 }
 
 /// The conditions that `CopyObject` has on its destination, which the request type doesn't know yet.
-pub(super) fn conditions_in(headers: &hyper::HeaderMap) -> S3Result<Conditions> {
+pub(crate) fn conditions_in(headers: &hyper::HeaderMap) -> S3Result<Conditions> {
     let read = |name| {
         let value = headers
             .get(name)

@@ -1,72 +1,49 @@
-//! A bucket for tests: a real S3 server over HTTP inside the test process, its objects in memory.
+//! A bucket behind a protocol, on a port of its own.
 //!
-//! It checks signatures and answers as S3 does: conditions on writes, ranges, listings by page, multipart uploads
-//! with their rules. It runs on a thread of its own, so any test can use it, whatever its runtime.
-//! A test looks into the bucket directly, and tells the server what to do wrong.
-
-#![allow(
-    dead_code,
-    reason = "a toolbox: not every test binary needs every tool"
-)]
-#![allow(
-    clippy::cast_possible_truncation,
-    clippy::cast_possible_wrap,
-    clippy::cast_precision_loss,
-    clippy::cast_sign_loss,
-    reason = "S3's types are signed, and memory is smaller than any of them"
-)]
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test that can't be set up has failed"
-)]
-#![allow(clippy::unused_self, reason = "a test asks the server, not its type")]
-
-#[macro_use]
-mod fields;
-
-mod api;
-mod bucket;
-mod faults;
-mod google;
-mod http;
-mod request;
-mod spelling;
-#[cfg(test)]
-mod tests;
+//! It runs on a thread of its own, so any test can use it, whatever its runtime.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use s3s::auth::SimpleAuth;
 use s3s::dto::Checksum;
-use s3s::service::{S3Service, S3ServiceBuilder};
 use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
-use api::Api;
-use bucket::{Attributes, Bucket, Conditions, Content, Object, Part};
-use faults::{Fault, Faults, Gate};
+use crate::azure::Azure;
+use crate::bucket::{Attributes, Bucket, Conditions, Content, Object, Part};
+use crate::faults::{Fault, Faults};
+use crate::faulty::Faulty;
+use crate::google::Google;
+use crate::http::{self, Service};
+use crate::s3::S3;
 
 const BUCKET: &str = "ferry-bucket";
-const ACCESS_KEY: &str = "FERRYACCESSKEY";
-const SECRET_KEY: &str = "ferry/secret+key";
-const REGION: &str = "us-east-1";
+
+/// What a bucket speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// Amazon S3.
+    S3,
+    /// The XML API of Google Cloud Storage.
+    Google,
+    /// Azure Blob Storage.
+    Azure,
+}
 
 /// How long a test waits for the server to see what it should see.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The server with its one bucket. It stops when dropped.
-pub(crate) struct S3Server {
+pub struct Server {
     address: SocketAddr,
     bucket: Arc<Mutex<Bucket>>,
+    protocol: Protocol,
     faults: Arc<Faults>,
     running: Mutex<Option<Running>>,
 }
@@ -77,32 +54,14 @@ struct Running {
     thread: JoinHandle<()>,
 }
 
-impl S3Server {
-    /// Starts on a free port of 127.0.0.1.
-    pub(crate) fn start() -> Self {
-        Self::start_at(Self::reserve_address())
-    }
-
-    /// Starts as a bucket of Google Cloud Storage, whose XML API is S3's in other headers.
-    pub(crate) fn start_google() -> Self {
-        let server = Self::start();
-        let _ = server.faults.google.set(Arc::clone(&server.bucket));
-        server
-    }
-
-    /// What `object_store` needs to take this server for Google's.
-    pub(crate) fn google_options(&self) -> Vec<(String, String)> {
-        [
-            ("google_base_url", self.endpoint()),
-            ("google_bearer_token", google::TOKEN.to_owned()),
-            ("google_allow_http", "true".to_owned()),
-        ]
-        .map(|(name, value)| (name.to_owned(), value))
-        .to_vec()
+impl Server {
+    /// Starts on a free port of 127.0.0.1, an empty bucket in it.
+    pub fn start(protocol: Protocol) -> Self {
+        Self::start_at(Self::reserve_address(), protocol)
     }
 
     /// An address where nothing listens, and which nothing else gets: for a bucket that can't be reached yet.
-    pub(crate) fn reserve_address() -> SocketAddr {
+    pub fn reserve_address() -> SocketAddr {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         // Lets the server bind here too. Held without listening, so connections are refused until it does.
         socket.set_reuse_address(true).expect("an address to share");
@@ -121,11 +80,12 @@ impl S3Server {
         address
     }
 
-    /// Starts at `address`, an empty bucket in it.
-    pub(crate) fn start_at(address: SocketAddr) -> Self {
+    /// Starts at `address`.
+    pub fn start_at(address: SocketAddr, protocol: Protocol) -> Self {
         let server = Self {
             address,
             bucket: Arc::default(),
+            protocol,
             faults: Arc::default(),
             running: Mutex::default(),
         };
@@ -134,7 +94,7 @@ impl S3Server {
     }
 
     /// Closes the port and every connection. The bucket keeps what is in it.
-    pub(crate) fn go_offline(&self) {
+    pub fn go_offline(&self) {
         let running = self.running.lock().expect("the server's state").take();
         let Some(Running { stop, thread }) = running else {
             return;
@@ -144,81 +104,80 @@ impl S3Server {
     }
 
     /// Serves at the same address again.
-    pub(crate) fn go_online(&self) {
+    pub fn go_online(&self) {
         let mut running = self.running.lock().expect("the server's state");
-        running.get_or_insert_with(|| {
-            Running::start(self.address, self.service(), Arc::clone(&self.faults))
-        });
+        running.get_or_insert_with(|| self.serve());
     }
 
-    pub(crate) fn address(&self) -> SocketAddr {
+    fn serve(&self) -> Running {
+        let (bucket, faults) = (Arc::clone(&self.bucket), Arc::clone(&self.faults));
+        match self.protocol {
+            Protocol::S3 => self.serve_as(S3::new(BUCKET, bucket, faults)),
+            Protocol::Google => self.serve_as(Google::new(BUCKET, bucket, faults)),
+            Protocol::Azure => self.serve_as(Azure::new(BUCKET, bucket, faults)),
+        }
+    }
+
+    fn serve_as(&self, service: impl Service) -> Running {
+        let service = Faulty::new(service, Arc::clone(&self.faults));
+        Running::start(self.address, service, Arc::clone(&self.faults.received))
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    pub(crate) fn endpoint(&self) -> String {
-        format!("http://{}", self.address)
-    }
-
-    pub(crate) fn bucket(&self) -> &'static str {
-        BUCKET
-    }
-
-    pub(crate) fn access_key(&self) -> &'static str {
-        ACCESS_KEY
-    }
-
-    pub(crate) fn secret_key(&self) -> &'static str {
-        SECRET_KEY
+    /// The address that its requests go to.
+    pub fn endpoint(&self) -> String {
+        endpoint(self.address)
     }
 
     /// `s3://bucket`, as `store.url` has it.
-    pub(crate) fn url(&self) -> String {
-        format!("s3://{BUCKET}")
+    pub fn url(&self) -> String {
+        let scheme = match self.protocol {
+            Protocol::S3 => "s3",
+            Protocol::Google => "gs",
+            Protocol::Azure => "az",
+        };
+        format!("{scheme}://{BUCKET}")
     }
 
     /// What `object_store` needs to reach this server, by its own option names.
-    pub(crate) fn options(&self) -> Vec<(String, String)> {
-        Self::options_at(self.address)
+    pub fn options(&self) -> Vec<(String, String)> {
+        Self::options_at(self.address, self.protocol)
     }
 
     /// The options of a server that isn't started yet.
-    pub(crate) fn options_at(address: SocketAddr) -> Vec<(String, String)> {
-        let endpoint = format!("http://{address}");
-        let options = [
-            ("aws_endpoint", endpoint.as_str()),
-            ("aws_access_key_id", ACCESS_KEY),
-            ("aws_secret_access_key", SECRET_KEY),
-            ("aws_region", REGION),
-            ("aws_allow_http", "true"),
-            ("aws_virtual_hosted_style_request", "false"),
-        ];
+    pub fn options_at(address: SocketAddr, protocol: Protocol) -> Vec<(String, String)> {
+        let options = match protocol {
+            Protocol::S3 => S3::options(&endpoint(address)),
+            Protocol::Google => Google::options(&endpoint(address)),
+            Protocol::Azure => Azure::options(&endpoint(address)),
+        };
+        let options = options.into_iter();
         options
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .to_vec()
-    }
-
-    fn service(&self) -> S3Service {
-        let mut builder = S3ServiceBuilder::new(Api {
-            name: BUCKET,
-            bucket: Arc::clone(&self.bucket),
-        });
-        builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
-        builder.set_access(Gate(Arc::clone(&self.faults)));
-        builder.build()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect()
     }
 }
 
+fn endpoint(address: SocketAddr) -> String {
+    format!("http://{address}")
+}
+
 /// Looks into the bucket, and things put there by others.
-impl S3Server {
+impl Server {
     /// The bytes at `key`.
-    pub(crate) fn object(&self, key: &str) -> Option<Bytes> {
+    pub fn object(&self, key: &str) -> Option<Bytes> {
         self.state()
             .objects
             .get(key)
             .map(|object| object.content.joined())
     }
 
-    pub(crate) fn size(&self, key: &str) -> Option<u64> {
+    /// How many bytes are at `key`.
+    pub fn size(&self, key: &str) -> Option<u64> {
         self.state()
             .objects
             .get(key)
@@ -226,14 +185,15 @@ impl S3Server {
     }
 
     /// The `ETag` at `key`, without quotes.
-    pub(crate) fn etag(&self, key: &str) -> Option<String> {
+    pub fn etag(&self, key: &str) -> Option<String> {
         self.state()
             .objects
             .get(key)
             .map(|object| object.etag.clone())
     }
 
-    pub(crate) fn content_type(&self, key: &str) -> Option<String> {
+    /// The content type of the object at `key`.
+    pub fn content_type(&self, key: &str) -> Option<String> {
         self.state()
             .objects
             .get(key)?
@@ -243,7 +203,7 @@ impl S3Server {
     }
 
     /// A header `x-amz-meta-…` of the object at `key`.
-    pub(crate) fn metadata(&self, key: &str, name: &str) -> Option<String> {
+    pub fn metadata(&self, key: &str, name: &str) -> Option<String> {
         self.state()
             .objects
             .get(key)?
@@ -255,12 +215,12 @@ impl S3Server {
     }
 
     /// All keys, in S3's order.
-    pub(crate) fn keys(&self) -> Vec<String> {
+    pub fn keys(&self) -> Vec<String> {
         self.state().objects.keys().cloned().collect()
     }
 
     /// Puts an object there as another client would, under any key.
-    pub(crate) fn put(&self, key: &str, bytes: impl Into<Bytes>) {
+    pub fn put(&self, key: &str, bytes: impl Into<Bytes>) {
         let content = Content::new(vec![bytes.into()]);
         let object = Object::new(content, Attributes::default(), Checksum::default());
         self.state()
@@ -269,12 +229,12 @@ impl S3Server {
     }
 
     /// From now on deletes are done whatever their conditions, as most stores do.
-    pub(crate) fn delete_anyway(&self) {
+    pub fn delete_anyway(&self) {
         self.state().deletes_anyway = true;
     }
 
     /// Puts an object that is `bytes` many times over, in the memory of once.
-    pub(crate) fn put_repeated(&self, key: &str, bytes: Bytes, times: usize, kind: &str) {
+    pub fn put_repeated(&self, key: &str, bytes: Bytes, times: usize, kind: &str) {
         let content = Content::new(vec![bytes; times]);
         let attributes = Attributes {
             content_type: Some(kind.to_owned()),
@@ -282,19 +242,21 @@ impl S3Server {
         };
         let ends = Object::new(content.ends(), attributes, Checksum::default());
         let object = Object { content, ..ends };
-        self.state().objects.insert(key.to_owned(), object);
+        self.state().store(key, object);
     }
 
-    pub(crate) fn delete(&self, key: &str) {
+    /// Deletes the object at `key`, as another client would.
+    pub fn delete(&self, key: &str) {
         self.state().objects.remove(key);
     }
 
     /// Multipart uploads that were neither completed nor aborted: key and upload id.
-    pub(crate) fn open_uploads(&self) -> Vec<(String, String)> {
+    pub fn open_uploads(&self) -> Vec<(String, String)> {
         self.state().uploads.keys().cloned().collect()
     }
+
     /// The sizes of the parts that an open upload has, by part number.
-    pub(crate) fn parts(&self, key: &str, upload_id: &str) -> Vec<(i32, u64)> {
+    pub fn parts(&self, key: &str, upload_id: &str) -> Vec<(i32, u64)> {
         let mut state = self.state();
         let upload = state.upload(key, upload_id).expect("an open upload");
         upload
@@ -305,7 +267,7 @@ impl S3Server {
     }
 
     /// Leaves a multipart upload with one part behind, as a killed process does. Gives its id.
-    pub(crate) fn leave_upload(&self, key: &str, part: impl Into<Bytes>) -> String {
+    pub fn leave_upload(&self, key: &str, part: impl Into<Bytes>) -> String {
         let mut state = self.state();
         let id = state.begin(key, Attributes::default());
         let part = Part::new(Content::new(vec![part.into()]), Checksum::default());
@@ -318,7 +280,7 @@ impl S3Server {
     }
 
     /// Makes everything in the bucket look older.
-    pub(crate) fn age(&self, by: Duration) {
+    pub fn age(&self, by: Duration) {
         let mut state = self.state();
         state
             .objects
@@ -330,36 +292,37 @@ impl S3Server {
             .for_each(|upload| upload.begun -= by);
     }
 
-    fn state(&self) -> MutexGuard<'_, Bucket> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, Bucket> {
         self.bucket.lock().expect("the bucket")
     }
 }
 
 /// The log of requests.
-impl S3Server {
+impl Server {
     /// Each request in the order of arrival, as `Operation key?query`, or `Rejected METHOD uri` without a right
     /// signature.
-    pub(crate) fn requests(&self) -> Vec<String> {
+    pub fn requests(&self) -> Vec<String> {
         self.faults.logged()
     }
 
     /// How many requests asked for `operation`.
-    pub(crate) fn count(&self, operation: &str) -> usize {
+    pub fn count(&self, operation: &str) -> usize {
         let is_of = |line: &String| line.split(' ').next() == Some(operation);
         self.requests().iter().filter(|line| is_of(line)).count()
     }
 
-    pub(crate) fn forget_requests(&self) {
+    /// Begins the log anew.
+    pub fn forget_requests(&self) {
         self.faults.forget_log();
     }
 
     /// Bytes of all requests so far, heads and bodies.
-    pub(crate) fn received(&self) -> u64 {
+    pub fn received(&self) -> u64 {
         self.faults.received.load(Ordering::SeqCst)
     }
 
     /// Waits until `operation` has been asked for so many times.
-    pub(crate) async fn wait_for(&self, operation: &str, times: usize) {
+    pub async fn wait_for(&self, operation: &str, times: usize) {
         let deadline = Instant::now() + PATIENCE;
         while self.count(operation) < times {
             assert!(
@@ -373,9 +336,9 @@ impl S3Server {
 }
 
 /// The end of what was asked.
-impl S3Server {
+impl Server {
     /// Waits until no request is being answered, those included whose client has given up.
-    pub(crate) async fn wait_until_idle(&self) {
+    pub async fn wait_until_idle(&self) {
         wait_until("no request is being answered", || {
             self.faults.in_hand() == 0
         })
@@ -383,7 +346,7 @@ impl S3Server {
     }
 
     /// Waits until all clients, which are dead, have had everything that they asked for.
-    pub(crate) async fn wait_until_abandoned(&self) {
+    pub async fn wait_until_abandoned(&self) {
         // Its answer comes after those are accepted that wait.
         let mut last = TcpStream::connect(self.address).await.expect("the server");
         let request = b"GET / HTTP/1.1\r\nHost: last\r\nConnection: close\r\n\r\n";
@@ -403,69 +366,88 @@ async fn wait_until(what: &str, holds: impl Fn() -> bool) {
 }
 
 /// What goes wrong. An operation is named as S3 names it: `"UploadPart"`, or `"*"` for each.
-impl S3Server {
+impl Server {
     /// Refuses the next `times` requests with `status` (`usize::MAX`: until healed). 503 is S3's `SlowDown`,
     /// 403 `AccessDenied`; 200 is an error in the body of a success, as `CompleteMultipartUpload` may send it.
-    pub(crate) fn fail_next(&self, operation: &str, times: usize, status: u16) {
+    pub fn fail_next(&self, operation: &str, times: usize, status: u16) {
         self.faults.plan(operation, Fault::Refuse(status), times);
     }
 
     /// Tells the next `times` requests of every kind to slow down.
-    pub(crate) fn slow_down(&self, times: usize) {
+    pub fn slow_down(&self, times: usize) {
         self.fail_next("*", times, 503);
     }
 
     /// Does what the next `times` requests ask, but closes their connections instead of answering.
-    pub(crate) fn lose_next_answer(&self, operation: &str, times: usize) {
+    pub fn lose_next_answer(&self, operation: &str, times: usize) {
         self.faults.plan(operation, Fault::LoseAnswer, times);
     }
 
     /// Breaks the bodies of the next `times` answers off after so many bytes.
-    pub(crate) fn break_next_answer(&self, operation: &str, times: usize, after: u64) {
+    pub fn break_next_answer(&self, operation: &str, times: usize, after: u64) {
         self.faults
             .plan(operation, Fault::BreakAnswer(after), times);
     }
 
     /// Lets every request wait for `by` before its body is read, or until healed.
-    pub(crate) fn stall(&self, operation: &str, by: Duration) {
+    pub fn stall(&self, operation: &str, by: Duration) {
         self.faults.stall(operation, by);
     }
 
+    /// From now on this many looks (HEAD or GET) find a copy pending on Azure, which copies in the background; the
+    /// next finds that it has ended as `"success"`, `"failed"` or `"aborted"`.
+    pub fn copy_in_background(&self, looks: usize, ends: &'static str) {
+        self.state().azure.copy_in_background(looks, ends);
+    }
+
     /// Reads the bodies of requests that come from now on no faster than this, each for itself.
-    pub(crate) fn limit_bandwidth(&self, bytes_per_second: u64) {
+    pub fn limit_bandwidth(&self, bytes_per_second: u64) {
         self.faults.limit_bandwidth(bytes_per_second);
     }
 
     /// Sends the body of each answer from now on no faster than this, each for itself: what a store far away
     /// gives one stream.
-    pub(crate) fn limit_answers(&self, bytes_per_second: u64) {
+    pub fn limit_answers(&self, bytes_per_second: u64) {
         self.faults.limit_answers(bytes_per_second);
     }
 
     /// Takes all faults back. Stalled requests go on at once.
-    pub(crate) fn heal(&self) {
+    pub fn heal(&self) {
         self.faults.heal();
     }
 }
 
-impl Drop for S3Server {
+impl Drop for Server {
     fn drop(&mut self) {
         self.go_offline();
     }
 }
 
 impl Running {
-    fn start(address: SocketAddr, service: S3Service, faults: Arc<Faults>) -> Self {
+    fn start(address: SocketAddr, service: impl Service, received: Arc<AtomicU64>) -> Self {
         // Bound before the thread starts: whoever has the server can connect.
         let listener = TcpListener::bind(address).expect("the server's address");
         let (stop, stopped) = oneshot::channel();
-        let serve = move || run(http::serve(listener, service, faults), stopped);
+        let serve = move || run(serve(listener, service, received), stopped);
         let thread = std::thread::Builder::new()
-            .name("s3".to_owned())
+            .name("store".to_owned())
             .spawn(serve)
             .expect("a thread");
         Self { stop, thread }
     }
+}
+
+async fn serve(listener: TcpListener, service: impl Service, received: Arc<AtomicU64>) {
+    listener
+        .set_nonblocking(true)
+        .expect("a listener that doesn't block");
+    let listener = tokio::net::TcpListener::from_std(listener);
+    http::serve(
+        listener.expect("a listener in the runtime"),
+        service,
+        received,
+    )
+    .await;
 }
 
 /// Runs `serve` until `stopped`; the connections end with the runtime.

@@ -1,4 +1,4 @@
-//! One bucket in memory, as S3 keeps it: objects by key in byte order, and the multipart uploads that are open.
+//! One bucket in memory: objects by key in byte order, and what was uploaded in parts and is not an object yet.
 //!
 //! Nothing here knows of HTTP. Every change happens under one lock, so conditions are exact. The bytes stay in
 //! the chunks in which they arrived: copies, ranges and completed parts share them.
@@ -12,108 +12,140 @@ use s3s::crypto::{Checksum as _, Md5};
 use s3s::dto::{Checksum, ETag, ETagCondition, Metadata, Timestamp};
 use s3s::{S3Result, s3_error};
 
+use crate::azure::Ledger;
+
 /// S3 takes no smaller part, unless it is the last.
-pub(super) const MIN_PART: u64 = 5 * 1024 * 1024;
+pub(crate) const MIN_PART: u64 = 5 * 1024 * 1024;
+
+const FIRST_GENERATION: u64 = 1_760_000_000_000_000;
 
 /// The bucket's whole state.
 #[derive(Default)]
-pub(super) struct Bucket {
-    pub(super) objects: BTreeMap<String, Object>,
+pub(crate) struct Bucket {
+    pub(crate) objects: BTreeMap<String, Object>,
     /// By key and upload id: the order in which they are listed.
-    pub(super) uploads: BTreeMap<(String, String), Upload>,
+    pub(crate) uploads: BTreeMap<(String, String), Upload>,
     uploads_begun: u64,
+    /// Azure's blocks that belong to no blob yet, by key and block id.
+    pub(crate) staged: BTreeMap<(String, String), Content>,
+    /// How many objects were written.
+    writes: u64,
     /// Deletes are done whatever their conditions, as most stores do.
-    pub(super) deletes_anyway: bool,
+    pub(crate) deletes_anyway: bool,
+    /// What Azure keeps of blobs besides, and how it makes copies.
+    pub(crate) azure: Ledger,
 }
 
 /// Bytes in the chunks in which they came.
 #[derive(Clone, Default)]
-pub(super) struct Content {
+pub(crate) struct Content {
     chunks: Vec<Bytes>,
-    pub(super) len: u64,
+    pub(crate) len: u64,
 }
 
 /// What a request says about an object besides its bytes.
 #[derive(Clone, Default)]
-pub(super) struct Attributes {
-    pub(super) cache_control: Option<String>,
-    pub(super) content_disposition: Option<String>,
-    pub(super) content_encoding: Option<String>,
-    pub(super) content_language: Option<String>,
-    pub(super) content_type: Option<String>,
-    pub(super) expires: Option<Timestamp>,
-    pub(super) metadata: Option<Metadata>,
+pub(crate) struct Attributes {
+    pub(crate) cache_control: Option<String>,
+    pub(crate) content_disposition: Option<String>,
+    pub(crate) content_encoding: Option<String>,
+    pub(crate) content_language: Option<String>,
+    pub(crate) content_type: Option<String>,
+    pub(crate) expires: Option<Timestamp>,
+    pub(crate) metadata: Option<Metadata>,
 }
 
 #[derive(Clone)]
-pub(super) struct Object {
-    pub(super) content: Content,
-    pub(super) etag: String,
-    pub(super) modified: SystemTime,
-    pub(super) attributes: Attributes,
-    pub(super) checksum: Checksum,
+pub(crate) struct Object {
+    pub(crate) content: Content,
+    pub(crate) etag: String,
+    /// The number of the write that made it: Google's generation, and what Azure makes its tags of.
+    pub(crate) generation: u64,
+    pub(crate) modified: SystemTime,
+    pub(crate) attributes: Attributes,
+    pub(crate) checksum: Checksum,
+    /// What an Azure blob was made of, if it was made of blocks.
+    pub(crate) blocks: Vec<Block>,
 }
 
-pub(super) struct Upload {
-    pub(super) begun: SystemTime,
-    pub(super) parts: BTreeMap<i32, Part>,
+/// A block of an Azure blob.
+#[derive(Clone)]
+pub(crate) struct Block {
+    /// In base64, as requests have it.
+    pub(crate) id: String,
+    pub(crate) content: Content,
+}
+
+pub(crate) struct Upload {
+    pub(crate) begun: SystemTime,
+    pub(crate) parts: BTreeMap<i32, Part>,
     attributes: Attributes,
 }
 
 #[derive(Clone)]
-pub(super) struct Part {
-    pub(super) content: Content,
-    pub(super) md5: [u8; 16],
-    pub(super) modified: SystemTime,
-    pub(super) checksum: Checksum,
+pub(crate) struct Part {
+    pub(crate) content: Content,
+    pub(crate) md5: [u8; 16],
+    pub(crate) modified: SystemTime,
+    pub(crate) checksum: Checksum,
 }
 
 /// What must hold of the object that a write replaces.
 #[derive(Default)]
-pub(super) struct Conditions {
-    pub(super) if_match: Option<ETagCondition>,
-    pub(super) if_none_match: Option<ETagCondition>,
+pub(crate) struct Conditions {
+    pub(crate) if_match: Option<ETagCondition>,
+    pub(crate) if_none_match: Option<ETagCondition>,
 }
 
 /// Which objects a listing wants.
-pub(super) struct Query<'a> {
-    pub(super) prefix: &'a str,
-    pub(super) delimiter: Option<&'a str>,
+pub(crate) struct Query<'a> {
+    pub(crate) prefix: &'a str,
+    pub(crate) delimiter: Option<&'a str>,
     /// Keys up to and including this one are left out.
-    pub(super) start_after: &'a str,
+    pub(crate) start_after: &'a str,
     /// The last entry of the page before, if there was one.
-    pub(super) resume_after: Option<&'a str>,
-    pub(super) limit: usize,
+    pub(crate) resume_after: Option<&'a str>,
+    pub(crate) limit: usize,
 }
 
 /// One page of a listing.
 #[derive(Default)]
-pub(super) struct Page {
-    pub(super) objects: Vec<(String, Object)>,
-    pub(super) prefixes: Vec<String>,
+pub(crate) struct Page {
+    pub(crate) objects: Vec<(String, Object)>,
+    pub(crate) prefixes: Vec<String>,
     /// The last entry of this page, if there are more.
-    pub(super) resume_after: Option<String>,
+    pub(crate) resume_after: Option<String>,
 }
 
 impl Bucket {
-    pub(super) fn object(&self, key: &str) -> S3Result<&Object> {
+    pub(crate) fn object(&self, key: &str) -> S3Result<&Object> {
         let missing = || s3_error!(NoSuchKey, "The specified key does not exist.");
         self.objects.get(key).ok_or_else(missing)
     }
 
     /// Puts `object` at `key` if `conditions` allow it.
-    pub(super) fn put(
+    pub(crate) fn put(
         &mut self,
         key: &str,
         object: Object,
         conditions: &Conditions,
     ) -> S3Result<()> {
         conditions.check(self.objects.get(key))?;
-        self.objects.insert(key.to_owned(), object);
+        self.store(key, object);
         Ok(())
     }
 
-    pub(super) fn begin(&mut self, key: &str, attributes: Attributes) -> String {
+    /// Puts `object` at `key`, whatever is there. Gives its generation.
+    pub(crate) fn store(&mut self, key: &str, mut object: Object) -> u64 {
+        self.writes += 1;
+        // Google's generations are times in microseconds, of a higher order than any size.
+        object.generation = FIRST_GENERATION + self.writes;
+        let generation = object.generation;
+        self.objects.insert(key.to_owned(), object);
+        generation
+    }
+
+    pub(crate) fn begin(&mut self, key: &str, attributes: Attributes) -> String {
         self.uploads_begun += 1;
         // Padded, so that the order of ids is the order of their beginning.
         let id = format!("upload-{:08}", self.uploads_begun);
@@ -126,19 +158,19 @@ impl Bucket {
         id
     }
 
-    pub(super) fn upload(&mut self, key: &str, id: &str) -> S3Result<&mut Upload> {
+    pub(crate) fn upload(&mut self, key: &str, id: &str) -> S3Result<&mut Upload> {
         self.uploads
             .get_mut(&(key.to_owned(), id.to_owned()))
             .ok_or_else(no_such_upload)
     }
 
-    pub(super) fn abort(&mut self, key: &str, id: &str) -> S3Result<()> {
+    pub(crate) fn abort(&mut self, key: &str, id: &str) -> S3Result<()> {
         let upload = self.uploads.remove(&(key.to_owned(), id.to_owned()));
         upload.map(drop).ok_or_else(no_such_upload)
     }
 
     /// Makes one object of the parts named. An upload that can't be completed stays open, as on S3.
-    pub(super) fn complete(
+    pub(crate) fn complete(
         &mut self,
         key: &str,
         id: &str,
@@ -153,7 +185,7 @@ impl Bucket {
     }
 
     /// One page: each entry a key, or the common prefix that stands for several.
-    pub(super) fn list(&self, query: &Query<'_>) -> Page {
+    pub(crate) fn list(&self, query: &Query<'_>) -> Page {
         let mut page = Page::default();
         let mut last = query.resume_after.map(str::to_owned);
         let mut from = query.first_bound();
@@ -225,22 +257,24 @@ impl Conditions {
 }
 
 impl Object {
-    pub(super) fn new(content: Content, attributes: Attributes, checksum: Checksum) -> Self {
+    pub(crate) fn new(content: Content, attributes: Attributes, checksum: Checksum) -> Self {
         let etag = hex(&content.md5());
         Self {
             content,
             etag,
+            generation: 0,
             modified: now(),
             attributes,
             checksum,
+            blocks: Vec::new(),
         }
     }
 
-    pub(super) fn etag(&self) -> ETag {
+    pub(crate) fn etag(&self) -> ETag {
         ETag::Strong(self.etag.clone())
     }
 
-    pub(super) fn matches(&self, condition: &ETagCondition) -> bool {
+    pub(crate) fn matches(&self, condition: &ETagCondition) -> bool {
         condition
             .as_etag()
             .is_none_or(|etag| etag.value() == self.etag)
@@ -248,7 +282,7 @@ impl Object {
 }
 
 impl Part {
-    pub(super) fn new(content: Content, checksum: Checksum) -> Self {
+    pub(crate) fn new(content: Content, checksum: Checksum) -> Self {
         let md5 = content.md5();
         Self {
             content,
@@ -259,7 +293,7 @@ impl Part {
     }
 
     /// A part that is a copy: nobody has its MD5 to compare, so that of its ends will do.
-    pub(super) fn copied(content: Content) -> Self {
+    pub(crate) fn copied(content: Content) -> Self {
         let md5 = content.ends().md5();
         Self {
             content,
@@ -269,7 +303,7 @@ impl Part {
         }
     }
 
-    pub(super) fn etag(&self) -> ETag {
+    pub(crate) fn etag(&self) -> ETag {
         ETag::Strong(hex(&self.md5))
     }
 }
@@ -315,17 +349,17 @@ impl Upload {
 }
 
 impl Content {
-    pub(super) fn new(chunks: Vec<Bytes>) -> Self {
+    pub(crate) fn new(chunks: Vec<Bytes>) -> Self {
         let len = chunks.iter().map(|chunk| chunk.len() as u64).sum();
         Self { chunks, len }
     }
 
-    pub(super) fn chunks(&self) -> &[Bytes] {
+    pub(crate) fn chunks(&self) -> &[Bytes] {
         &self.chunks
     }
 
     /// The bytes in `range`, still in the same memory.
-    pub(super) fn slice(&self, range: &Range<u64>) -> Self {
+    pub(crate) fn slice(&self, range: &Range<u64>) -> Self {
         let mut start = 0;
         let mut chunks = Vec::new();
         for chunk in &self.chunks {
@@ -340,20 +374,20 @@ impl Content {
     }
 
     /// Its first and last bytes.
-    pub(super) fn ends(&self) -> Self {
+    pub(crate) fn ends(&self) -> Self {
         let first = self.slice(&(0..self.len.min(1024)));
         let last = self.slice(&(self.len.saturating_sub(1024)..self.len));
         Self::new([first.chunks, last.chunks].concat())
     }
 
-    pub(super) fn joined(&self) -> Bytes {
+    pub(crate) fn joined(&self) -> Bytes {
         match self.chunks.as_slice() {
             [only] => only.clone(),
             chunks => chunks.concat().into(),
         }
     }
 
-    pub(super) fn md5(&self) -> [u8; 16] {
+    pub(crate) fn md5(&self) -> [u8; 16] {
         let mut md5 = Md5::new();
         for chunk in &self.chunks {
             md5.update(chunk);
@@ -363,20 +397,20 @@ impl Content {
 }
 
 /// S3 tells times to the second.
-pub(super) fn now() -> SystemTime {
+pub(crate) fn now() -> SystemTime {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .expect("a clock after 1970");
     UNIX_EPOCH + Duration::from_secs(since.as_secs())
 }
 
-pub(super) fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).expect("a nibble");
     let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
     digits.map(digit).collect()
 }
 
-pub(super) fn precondition_failed() -> s3s::S3Error {
+pub(crate) fn precondition_failed() -> s3s::S3Error {
     s3_error!(
         PreconditionFailed,
         "At least one of the pre-conditions you specified did not hold"
@@ -403,9 +437,11 @@ fn assemble(parts: &[Part], attributes: Attributes) -> Object {
     Object {
         content: Content::new(chunks),
         etag: format!("{}-{}", hex(&md5.finalize()), parts.len()),
+        generation: 0,
         modified: now(),
         attributes,
         checksum: Checksum::default(),
+        blocks: Vec::new(),
     }
 }
 

@@ -1,0 +1,100 @@
+//! The protocol of S3, by `s3s`, which reads requests and checks their signatures.
+
+#[macro_use]
+mod fields;
+
+mod api;
+mod request;
+mod spelling;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use hyper::{Request, Response};
+use s3s::access::{S3Access, S3AccessContext};
+use s3s::auth::SimpleAuth;
+use s3s::service::{S3Service, S3ServiceBuilder};
+use s3s::{Body, S3Error, S3ErrorCode, S3Result, s3_error};
+
+use crate::bucket::Bucket;
+use crate::faults::{Faults, Gate, Visit};
+use crate::http::Service;
+
+use api::Api;
+
+const ACCESS_KEY: &str = "FERRYACCESSKEY";
+const SECRET_KEY: &str = "ferry/secret+key";
+const REGION: &str = "us-east-1";
+
+/// S3 with its one bucket.
+#[derive(Clone)]
+pub(crate) struct S3(S3Service);
+
+impl S3 {
+    pub(crate) fn new(name: &'static str, bucket: Arc<Mutex<Bucket>>, faults: Arc<Faults>) -> Self {
+        let mut builder = S3ServiceBuilder::new(Api { name, bucket });
+        builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
+        builder.set_access(Door(Gate::new(faults)));
+        Self(builder.build())
+    }
+
+    /// What `object_store` needs to reach a server at this endpoint, by its own option names.
+    pub(crate) fn options(endpoint: &str) -> Vec<(&'static str, String)> {
+        vec![
+            ("aws_endpoint", endpoint.to_owned()),
+            ("aws_access_key_id", ACCESS_KEY.to_owned()),
+            ("aws_secret_access_key", SECRET_KEY.to_owned()),
+            ("aws_region", REGION.to_owned()),
+            ("aws_allow_http", "true".to_owned()),
+            ("aws_virtual_hosted_style_request", "false".to_owned()),
+        ]
+    }
+}
+
+impl Service for S3 {
+    async fn answer(&self, request: Request<Body>) -> io::Result<Response<Body>> {
+        let answer = self.0.call(request).await;
+        answer.map_err(|error| io::Error::other(format!("{error:?}")))
+    }
+}
+
+/// Every signed request passes it, once it is known which operation it asks for.
+struct Door(Gate);
+
+#[async_trait::async_trait]
+impl S3Access for Door {
+    async fn check(&self, context: &mut S3AccessContext<'_>) -> S3Result<()> {
+        if context.credentials().is_none() {
+            return Err(s3_error!(AccessDenied, "Signature is required"));
+        }
+        let asked = describe(context);
+        let operation = context.s3_op().name().to_owned();
+        let visit = context.extensions_mut().get::<Visit>().cloned();
+        let visit = visit.expect("every request is a visit");
+        let refused = self.0.pass(&visit, &operation, &asked).await;
+        refused.map_err(error_of)
+    }
+}
+
+/// `big.bin?partNumber=1&uploadId=upload-00000001`
+fn describe(context: &S3AccessContext<'_>) -> String {
+    let key = context.s3_path().get_object_key().unwrap_or_default();
+    let query = context.uri().query().map(|query| format!("?{query}"));
+    format!("{key}{}", query.unwrap_or_default())
+}
+
+/// The error that S3 sends with `status`. The status itself is set on the answer.
+fn error_of(status: u16) -> S3Error {
+    let code = match status {
+        400 => S3ErrorCode::RequestTimeout,
+        403 => S3ErrorCode::AccessDenied,
+        404 => S3ErrorCode::NoSuchKey,
+        409 => S3ErrorCode::ConditionalRequestConflict,
+        412 => S3ErrorCode::PreconditionFailed,
+        503 => S3ErrorCode::SlowDown,
+        _ => S3ErrorCode::InternalError,
+    };
+    S3Error::with_message(code, "Planned by the test.")
+}

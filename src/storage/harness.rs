@@ -1,0 +1,217 @@
+//! A session without sockets: what tests of the storage use in place of a client and the guard.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::task::JoinHandle;
+
+use super::upload::Sender;
+use super::{Storage, StorageError};
+use crate::auth::{Allowance, Permissions, User};
+use crate::config::Overwrite;
+use crate::session::{
+    Abort, Entry, Event, Facts, FtpPath, Job, ListFormat, Outcome, Report, SessionId, StoreMode,
+    Transfer, TransferKind,
+};
+
+/// Bytes that may be on the way between the two ends of a transfer.
+const PIPE: usize = 1 << 16;
+
+/// A client that is logged in.
+#[derive(Debug, Clone)]
+pub(super) struct Client {
+    storage: Arc<Storage>,
+    user: User,
+}
+
+/// How an upload ended, and the name that the gateway has found for a `STOU`.
+#[derive(Debug)]
+pub(super) struct Uploaded {
+    pub(super) report: Report,
+    pub(super) unique: Option<FtpPath>,
+}
+
+/// How the client behaves when its last byte is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Waits,
+    Dies,
+}
+
+impl Client {
+    pub(super) fn of(storage: &Arc<Storage>) -> Self {
+        let user = User {
+            name: "ferry".to_owned(),
+            home: "/".to_owned(),
+            permissions: Permissions::all(),
+            overwrite: None,
+            max_size: None,
+            require_tls: None,
+            certificate: None,
+            allowance: Allowance::default(),
+        };
+        let storage = Arc::clone(storage);
+        Self { storage, user }
+    }
+
+    /// The same client, who may not replace what is there.
+    pub(super) fn who_may_not_overwrite(&self) -> Self {
+        let mut client = self.clone();
+        client.user.overwrite = Some(Overwrite::Deny);
+        client
+    }
+
+    /// Uploads a file as a client that nothing is wrong with.
+    pub(super) async fn upload(&self, mode: StoreMode, name: &str, bytes: &Bytes) -> Uploaded {
+        self.send(mode, name, bytes, End::Waits).await
+    }
+
+    /// Uploads a file and dies before the guard grants the commit.
+    pub(super) async fn upload_and_die(&self, mode: StoreMode, name: &str, bytes: &Bytes) {
+        let uploaded = self.send(mode, name, bytes, End::Dies).await;
+        assert_ne!(uploaded.report.outcome, Outcome::COMPLETE);
+    }
+
+    /// `STOR` that has to succeed.
+    pub(super) async fn store(&self, name: &str, bytes: &Bytes) {
+        let report = self.upload(StoreMode::Replace, name, bytes).await.report;
+        assert_eq!(report.outcome, Outcome::COMPLETE, "{name}: {report:?}");
+    }
+
+    /// `RETR` from an offset on: how it ended, and what has arrived.
+    pub(super) async fn download(&self, name: &str, offset: u64) -> (Report, Bytes) {
+        let kind = TransferKind::Retrieve { offset };
+        self.receive(kind, name).await
+    }
+
+    /// The whole file; `None` if there is none.
+    pub(super) async fn read(&self, name: &str) -> Option<Bytes> {
+        match self.download(name, 0).await {
+            (report, bytes) if report.outcome == Outcome::COMPLETE => Some(bytes),
+            (report, _) if report.outcome.0 == "not_found" => None,
+            (report, _) => panic!("{name}: {report:?}"),
+        }
+    }
+
+    /// `NLST` of a directory, in order.
+    pub(super) async fn names(&self, directory: &str) -> Vec<String> {
+        self.list(ListFormat::Names, directory).await
+    }
+
+    /// A listing that has to succeed, line by line, in order.
+    pub(super) async fn list(&self, format: ListFormat, directory: &str) -> Vec<String> {
+        let (report, text) = self.receive(TransferKind::List(format), directory).await;
+        assert_eq!(report.outcome, Outcome::COMPLETE, "{directory}: {report:?}");
+        let text = String::from_utf8(text.to_vec()).unwrap();
+        let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    }
+
+    pub(super) async fn stat(&self, name: &str) -> Result<Entry, StorageError> {
+        self.storage.stat(&self.user, &path(name)).await
+    }
+
+    pub(super) async fn make_directory(&self, name: &str) -> Result<(), StorageError> {
+        self.storage.make_directory(&self.user, &path(name)).await
+    }
+
+    pub(super) async fn remove_directory(&self, name: &str) -> Result<(), StorageError> {
+        self.storage.remove_directory(&self.user, &path(name)).await
+    }
+
+    pub(super) async fn delete(&self, name: &str) -> Result<(), StorageError> {
+        self.storage.delete(&self.user, &path(name)).await
+    }
+
+    pub(super) async fn rename(&self, from: &str, to: &str) -> Result<(), StorageError> {
+        let (from, to) = (path(from), path(to));
+        self.storage.rename(&self.user, &from, &to).await
+    }
+
+    async fn send(&self, mode: StoreMode, name: &str, bytes: &Bytes, end: End) -> Uploaded {
+        let (mut transfer, job) = Transfer::new(TransferKind::Store(mode), path(name));
+        let storing = tokio::spawn(self.clone().run_upload(job));
+        let mut unique_name = None;
+        while let Some(event) = transfer.event().await {
+            match event {
+                Event::Opened { unique } => {
+                    unique_name = unique;
+                    let mut ours = connect(&mut transfer);
+                    let bytes = bytes.clone();
+                    // A storage that does not read to the end has failed, and says so.
+                    tokio::spawn(async move { ours.write_all(&bytes).await });
+                }
+                Event::Commit { .. } if end == End::Dies => transfer.abort(Abort::ControlLost),
+                Event::Commit { grant, .. } => grant.grant(),
+            }
+        }
+        storing.await.unwrap();
+        Uploaded {
+            report: transfer.take_report().unwrap(),
+            unique: unique_name,
+        }
+    }
+
+    async fn receive(&self, kind: TransferKind, name: &str) -> (Report, Bytes) {
+        let (mut transfer, job) = Transfer::new(kind, path(name));
+        let sending = tokio::spawn(self.clone().run_download(job));
+        let mut received: Option<JoinHandle<Vec<u8>>> = None;
+        while let Some(event) = transfer.event().await {
+            assert!(matches!(event, Event::Opened { .. }), "{event:?}");
+            let mut ours = connect(&mut transfer);
+            received = Some(tokio::spawn(async move {
+                let mut bytes = Vec::new();
+                ours.read_to_end(&mut bytes).await.unwrap();
+                bytes
+            }));
+        }
+        sending.await.unwrap();
+        let bytes = match received {
+            Some(reading) => reading.await.unwrap(),
+            None => Vec::new(),
+        };
+        (transfer.take_report().unwrap(), bytes.into())
+    }
+
+    /// The storage's end of an upload. How it ended is in the report.
+    async fn run_upload(self, mut job: Job) {
+        let sender = Sender {
+            session: SessionId::random(),
+            told: None,
+        };
+        let stream = job.take_stream().unwrap();
+        let _ = self.storage.upload(&self.user, sender, job, stream).await;
+    }
+
+    /// The same of a download or a listing.
+    async fn run_download(self, mut job: Job) {
+        let mut stream = job.take_stream().unwrap();
+        let (storage, user) = (&self.storage, &self.user);
+        if let TransferKind::List(_) = job.kind() {
+            let encode = |text: &str| text.as_bytes().to_vec();
+            let _ = storage
+                .list(user, Facts::all(), job, &mut stream, encode)
+                .await;
+        } else {
+            let _ = storage.download(user, job, &mut stream).await;
+        }
+    }
+}
+
+fn connect(transfer: &mut Transfer) -> DuplexStream {
+    let (ours, theirs) = tokio::io::duplex(PIPE);
+    transfer.connect(Box::new(theirs));
+    ours
+}
+
+fn path(name: &str) -> FtpPath {
+    FtpPath::root().resolve(name).unwrap()
+}
+
+/// Bytes that no shortcut gets right by chance; another seed gives others.
+pub(super) fn bytes(length: usize, seed: u8) -> Bytes {
+    let pattern = (0..=250).map(|byte: u8| byte ^ seed);
+    pattern.cycle().take(length).collect()
+}

@@ -1,0 +1,544 @@
+//! What every kind of store does the same, tried on each: one test for each behaviour and store.
+//!
+//! The buckets are doubles that speak the protocols over HTTP (`doubles`), so that all of the way from FTP's verbs
+//! to the requests is tried. A behaviour that differs by design is not here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use doubles::{Protocol, Server};
+use tempfile::TempDir;
+
+use super::harness::{Client, bytes};
+use super::{Storage, StorageError};
+use crate::config::{Config, Sources};
+use crate::session::{ListFormat, Outcome, StoreMode};
+use crate::telemetry::Metrics;
+
+/// The size of a part, and the least that every store takes.
+const PART: usize = 5 << 20;
+
+/// An open store, and what it lies in.
+struct Store {
+    storage: Arc<Storage>,
+    _folder: Option<TempDir>,
+    server: Option<Server>,
+}
+
+impl Store {
+    fn memory() -> Self {
+        Self::open("memory://", Vec::new(), None, None)
+    }
+
+    fn local() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("file://{}", folder.path().display());
+        Self::open(&url, Vec::new(), Some(folder), None)
+    }
+
+    fn s3() -> Self {
+        Self::bucket(Protocol::S3)
+    }
+
+    fn google() -> Self {
+        Self::bucket(Protocol::Google)
+    }
+
+    fn azure() -> Self {
+        Self::bucket(Protocol::Azure)
+    }
+
+    fn bucket(protocol: Protocol) -> Self {
+        let server = Server::start(protocol);
+        let url = format!("{}/some/prefix", server.url());
+        let options = server.options().into_iter();
+        let options =
+            options.map(|(name, value)| (format!("BUCKETFERRY_STORE__OPTIONS__{name}"), value));
+        Self::open(&url, options.collect(), None, Some(server))
+    }
+
+    fn open(
+        url: &str,
+        mut environment: Vec<(String, String)>,
+        folder: Option<TempDir>,
+        server: Option<Server>,
+    ) -> Self {
+        let settings = [
+            ("STORE__URL", url),
+            ("STORE__RETRY_TIMEOUT", "2s"),
+            ("UPLOAD__PART_SIZE", "5 MiB"),
+            ("DOWNLOAD__PART_SIZE", "1 MiB"),
+        ];
+        let settings =
+            settings.map(|(name, value)| (format!("BUCKETFERRY_{name}"), value.to_owned()));
+        environment.extend(settings);
+        let sources = Sources {
+            environment,
+            flags: Vec::new(),
+            file: None,
+        };
+        let config = Config::load(&sources).unwrap();
+        let storage = Storage::open(&config, Arc::new(Metrics::new().unwrap())).unwrap();
+        Self {
+            storage: Arc::new(storage),
+            _folder: folder,
+            server,
+        }
+    }
+
+    fn client(&self) -> Client {
+        Client::of(&self.storage)
+    }
+
+    /// No memory is held, and no upload is left open.
+    fn assert_no_leftovers(&self) {
+        assert_eq!(self.storage.metrics.upload_memory_used.get(), 0);
+        assert_eq!(self.storage.metrics.download_memory_used.get(), 0);
+        let open = self.server.as_ref().map(Server::open_uploads);
+        assert_eq!(open.unwrap_or_default(), []);
+    }
+}
+
+/// Makes a test of each behaviour for each store.
+macro_rules! suite {
+    ($($behaviour:ident)*) => {
+        suite!(@on memory: $($behaviour)*);
+        suite!(@on local: $($behaviour)*);
+        suite!(@on s3: $($behaviour)*);
+        suite!(@on google: $($behaviour)*);
+        suite!(@on azure: $($behaviour)*);
+    };
+    (@on $store:ident: $($behaviour:ident)*) => {
+        mod $store {
+            use super::Store;
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $behaviour() {
+                    super::$behaviour(Store::$store()).await;
+                }
+            )*
+        }
+    };
+}
+
+suite! {
+    an_upload_is_there_whole
+    an_upload_replaces_what_is_there
+    an_upload_that_dies_changes_nothing
+    what_exists_is_not_replaced_where_that_is_denied
+    unique_names_are_unique
+    an_append_comes_after_what_is_there
+    an_append_to_nothing_is_an_upload
+    an_append_that_dies_changes_nothing
+    a_restart_goes_on_at_the_size
+    downloads_begin_anywhere
+    downloads_of_nothing_say_so
+    odd_names_are_kept
+    directories_are_made_and_removed
+    a_directory_in_use_is_not_removed
+    a_directory_outlives_its_last_file
+    files_and_directories_are_told_apart
+    listings_have_every_name
+    sizes_and_times_are_known
+    a_deleted_file_is_gone
+    a_renamed_file_is_the_same_file
+    a_rename_replaces_only_where_that_is_allowed
+    a_rename_of_nothing_says_so
+    a_renamed_directory_takes_all_with_it
+    a_directory_is_not_renamed_onto_another
+    the_store_answers
+    a_sweep_spares_what_is_young
+}
+
+async fn an_upload_is_there_whole(store: Store) {
+    let client = store.client();
+    for size in [0, 1, 70_000, PART - 1, PART, PART + 1, 3 * PART + 7] {
+        let file = bytes(size, 1);
+        client.store("in/a.bin", &file).await;
+        assert!(client.read("in/a.bin").await.unwrap() == file, "{size}");
+    }
+    store.assert_no_leftovers();
+}
+
+async fn an_upload_replaces_what_is_there(store: Store) {
+    let client = store.client();
+    for (before, after) in [(10, 20), (PART + 1, 20), (20, PART + 1), (20, 0)] {
+        client.store("a.bin", &bytes(before, 1)).await;
+        client.store("a.bin", &bytes(after, 2)).await;
+        let found = client.read("a.bin").await.unwrap();
+        assert!(found == bytes(after, 2), "{before} {after}");
+    }
+}
+
+async fn an_upload_that_dies_changes_nothing(store: Store) {
+    let client = store.client();
+    for size in [0, 100, PART + 1] {
+        let file = bytes(size, 2);
+        client
+            .upload_and_die(StoreMode::Replace, "new.bin", &file)
+            .await;
+        assert!(client.read("new.bin").await.is_none(), "{size}");
+        client.store("old.bin", &bytes(50, 1)).await;
+        client
+            .upload_and_die(StoreMode::Replace, "old.bin", &file)
+            .await;
+        let found = client.read("old.bin").await.unwrap();
+        assert!(found == bytes(50, 1), "{size}");
+    }
+    assert_eq!(client.names("/").await, ["old.bin"]);
+    store.assert_no_leftovers();
+}
+
+async fn what_exists_is_not_replaced_where_that_is_denied(store: Store) {
+    let client = store.client().who_may_not_overwrite();
+    for size in [100, PART + 1] {
+        let name = format!("{size}.bin");
+        client.store(&name, &bytes(size, 1)).await;
+        let again = client
+            .upload(StoreMode::Replace, &name, &bytes(size, 2))
+            .await;
+        assert_eq!(again.report.outcome.0, "exists");
+        assert!(client.read(&name).await.unwrap() == bytes(size, 1));
+    }
+    store.assert_no_leftovers();
+}
+
+async fn unique_names_are_unique(store: Store) {
+    let client = store.client();
+    let mut names = Vec::new();
+    for seed in 0..3 {
+        let uploaded = client
+            .upload(StoreMode::Unique, "in/scan.pdf", &bytes(100, seed))
+            .await;
+        assert_eq!(uploaded.report.outcome, Outcome::COMPLETE);
+        names.push(uploaded.unique.unwrap().as_str().to_owned());
+    }
+    for (seed, name) in (0..).zip(&names) {
+        assert!(
+            client.read(name).await.unwrap() == bytes(100, seed),
+            "{name}"
+        );
+    }
+    assert_eq!(client.names("in").await.len(), 3, "{names:?}");
+}
+
+async fn an_append_comes_after_what_is_there(store: Store) {
+    let client = store.client();
+    for (before, more) in [
+        (10, 5),
+        (0, 5),
+        (10, 0),
+        (10, PART + 1),
+        (PART + 3, 5),
+        (2 * PART, PART),
+    ] {
+        let (base, tail) = (bytes(before, 1), bytes(more, 2));
+        client.store("log.txt", &base).await;
+        append(&client, "log.txt", &tail).await;
+        append(&client, "log.txt", &tail).await;
+        let whole = [&base[..], &tail[..], &tail[..]].concat();
+        let found = client.read("log.txt").await.unwrap();
+        assert!(found == whole, "{before} {more}: {}", found.len());
+    }
+    assert_eq!(client.names("/").await, ["log.txt"]);
+    store.assert_no_leftovers();
+}
+
+async fn append(client: &Client, name: &str, tail: &Bytes) {
+    let report = client.upload(StoreMode::Append, name, tail).await.report;
+    assert_eq!(report.outcome, Outcome::COMPLETE, "{report:?}");
+}
+
+async fn an_append_to_nothing_is_an_upload(store: Store) {
+    let client = store.client();
+    for size in [0, 5, PART + 1] {
+        let name = format!("{size}.log");
+        append(&client, &name, &bytes(size, 1)).await;
+        assert!(
+            client.read(&name).await.unwrap() == bytes(size, 1),
+            "{size}"
+        );
+    }
+}
+
+async fn an_append_that_dies_changes_nothing(store: Store) {
+    let client = store.client();
+    for (before, more) in [(10, 5), (PART + 3, 5), (PART + 3, PART + 1)] {
+        let base = bytes(before, 1);
+        client.store("log.txt", &base).await;
+        client
+            .upload_and_die(StoreMode::Append, "log.txt", &bytes(more, 2))
+            .await;
+        let found = client.read("log.txt").await.unwrap();
+        assert!(found == base, "{before} {more}");
+    }
+    assert_eq!(client.names("/").await, ["log.txt"]);
+    store.assert_no_leftovers();
+}
+
+async fn a_restart_goes_on_at_the_size(store: Store) {
+    let client = store.client();
+    for size in [10, PART + 3] {
+        let whole = bytes(size + 100, 1);
+        client.store("a.bin", &whole.slice(..size)).await;
+        let here = StoreMode::RestartAt(size as u64);
+        let report = client
+            .upload(here, "a.bin", &whole.slice(size..))
+            .await
+            .report;
+        assert_eq!(report.outcome, Outcome::COMPLETE, "{report:?}");
+        assert!(client.read("a.bin").await.unwrap() == whole);
+        let report = client.upload(here, "a.bin", &bytes(5, 2)).await.report;
+        assert_eq!(report.outcome.0, "restart");
+        assert!(client.read("a.bin").await.unwrap() == whole);
+    }
+}
+
+async fn downloads_begin_anywhere(store: Store) {
+    let client = store.client();
+    let file = bytes(3 * PART + 7, 1);
+    client.store("a.bin", &file).await;
+    for offset in [0, 1, PART, 3 * PART + 6, 3 * PART + 7] {
+        let (report, tail) = client.download("a.bin", offset as u64).await;
+        assert_eq!(report.outcome, Outcome::COMPLETE, "{offset}: {report:?}");
+        assert!(tail == file[offset..], "{offset}");
+    }
+    let (report, _) = client.download("a.bin", 3 * PART as u64 + 8).await;
+    assert_eq!(report.outcome.0, "restart");
+    store.assert_no_leftovers();
+}
+
+async fn downloads_of_nothing_say_so(store: Store) {
+    let client = store.client();
+    client.make_directory("d").await.unwrap();
+    let (report, _) = client.download("none", 0).await;
+    assert_eq!(report.failure.unwrap().code, 550);
+    let (report, _) = client.download("d", 0).await;
+    assert_eq!(report.failure.unwrap().code, 550);
+}
+
+/// Names that addresses, XML, patterns or shells take for something else.
+const ODD: [&str; 11] = [
+    "a b.txt",
+    "50%.txt",
+    "a+b.txt",
+    "a&b;c.txt",
+    "<x>.txt",
+    "quo'te\"s.txt",
+    "ü-é-漢.txt",
+    "~tilde^.txt",
+    "a#b.txt",
+    "que?stion.txt",
+    "%41.txt",
+];
+
+async fn odd_names_are_kept(store: Store) {
+    let client = store.client();
+    for (seed, name) in (0..).zip(ODD) {
+        client.store(&format!("in/{name}"), &bytes(100, seed)).await;
+    }
+    let mut expected = ODD;
+    expected.sort_unstable();
+    assert_eq!(client.names("in").await, expected);
+    for (seed, name) in (0..).zip(ODD) {
+        let found = client.read(&format!("in/{name}")).await.unwrap();
+        assert!(found == bytes(100, seed), "{name}");
+        client
+            .rename(&format!("in/{name}"), &format!("out/{name}"))
+            .await
+            .unwrap();
+        append(&client, &format!("out/{name}"), &bytes(1, seed)).await;
+        client.delete(&format!("out/{name}")).await.unwrap();
+    }
+    assert_eq!(client.names("out").await, Vec::<String>::new());
+}
+
+async fn directories_are_made_and_removed(store: Store) {
+    let client = store.client();
+    client.make_directory("d").await.unwrap();
+    client.make_directory("d/e").await.unwrap();
+    assert_eq!(client.names("/").await, ["d"]);
+    assert_eq!(client.names("d").await, ["e"]);
+    assert!(client.stat("d/e").await.unwrap().is_directory());
+    let again = client.make_directory("d").await.unwrap_err();
+    assert!(matches!(again, StorageError::Occupied), "{again}");
+    client.remove_directory("d/e").await.unwrap();
+    client.remove_directory("d").await.unwrap();
+    assert_eq!(client.names("/").await, Vec::<String>::new());
+    let gone = client.remove_directory("d").await.unwrap_err();
+    assert!(matches!(gone, StorageError::NotFound), "{gone}");
+}
+
+async fn a_directory_in_use_is_not_removed(store: Store) {
+    let client = store.client();
+    client.store("d/e/a.txt", &bytes(1, 1)).await;
+    for directory in ["d", "d/e", "/"] {
+        let kept = client.remove_directory(directory).await.unwrap_err();
+        assert!(
+            matches!(kept, StorageError::NotEmpty),
+            "{directory}: {kept}"
+        );
+    }
+    assert!(client.read("d/e/a.txt").await.is_some());
+}
+
+async fn a_directory_outlives_its_last_file(store: Store) {
+    let client = store.client();
+    client.store("d/a.txt", &bytes(1, 1)).await;
+    client.delete("d/a.txt").await.unwrap();
+    assert!(client.stat("d").await.unwrap().is_directory());
+    client.store("d/a.txt", &bytes(1, 1)).await;
+    client.rename("d/a.txt", "a.txt").await.unwrap();
+    assert!(client.stat("d").await.unwrap().is_directory());
+    client.remove_directory("d").await.unwrap();
+}
+
+async fn files_and_directories_are_told_apart(store: Store) {
+    let client = store.client();
+    client.store("file", &bytes(1, 1)).await;
+    client.make_directory("d").await.unwrap();
+    let refused = client.delete("d").await.unwrap_err();
+    assert_eq!(refused.failure().code, 550);
+    let refused = client.remove_directory("file").await.unwrap_err();
+    assert_eq!(refused.failure().code, 550);
+    let refused = client.make_directory("file").await.unwrap_err();
+    assert!(matches!(refused, StorageError::Occupied), "{refused}");
+    assert!(client.read("file").await.is_some());
+    assert!(client.stat("d").await.unwrap().is_directory());
+}
+
+async fn listings_have_every_name(store: Store) {
+    let client = store.client();
+    for name in ["b.txt", "a.txt", "d/c.txt", "d/e/f.txt", "d.txt"] {
+        client.store(&format!("in/{name}"), &bytes(3, 1)).await;
+    }
+    client.make_directory("in/empty").await.unwrap();
+    assert_eq!(
+        client.names("in").await,
+        ["a.txt", "b.txt", "d", "d.txt", "empty"]
+    );
+    let facts = client.list(ListFormat::Facts, "in").await;
+    let directories = facts
+        .iter()
+        .filter(|line| line.to_lowercase().contains("type=dir"));
+    assert_eq!(directories.count(), 2, "{facts:?}");
+    assert_eq!(client.list(ListFormat::Long, "in").await.len(), 5);
+    assert_eq!(client.names("in/*.txt").await, ["a.txt", "b.txt", "d.txt"]);
+    assert_eq!(client.names("in/empty").await, Vec::<String>::new());
+}
+
+async fn sizes_and_times_are_known(store: Store) {
+    let client = store.client();
+    let before = std::time::SystemTime::now();
+    for size in [0, 1234, PART + 1] {
+        client.store("a.bin", &bytes(size, 1)).await;
+        let entry = client.stat("a.bin").await.unwrap();
+        assert_eq!((entry.name.as_str(), entry.size), ("a.bin", size as u64));
+        // Stores tell times to the second.
+        let modified = entry.modified.unwrap() + Duration::from_secs(2);
+        assert!(modified > before, "{modified:?} {before:?}");
+    }
+    let none = client.stat("none").await.unwrap_err();
+    assert!(matches!(none, StorageError::NotFound), "{none}");
+}
+
+async fn a_deleted_file_is_gone(store: Store) {
+    let client = store.client();
+    for size in [0, 100, PART + 1] {
+        client.store("d/a.bin", &bytes(size, 1)).await;
+        client.delete("d/a.bin").await.unwrap();
+        assert!(client.read("d/a.bin").await.is_none());
+        assert_eq!(client.names("d").await, Vec::<String>::new());
+        let gone = client.delete("d/a.bin").await.unwrap_err();
+        assert!(matches!(gone, StorageError::NotFound), "{gone}");
+    }
+}
+
+async fn a_renamed_file_is_the_same_file(store: Store) {
+    let client = store.client();
+    for size in [0, 100, PART + 1] {
+        let file = bytes(size, 1);
+        client.store("in/a.bin", &file).await;
+        client.rename("in/a.bin", "done/b.bin").await.unwrap();
+        assert!(client.read("done/b.bin").await.unwrap() == file);
+        assert!(client.read("in/a.bin").await.is_none());
+        // A copy that shares its bytes with the original would change here.
+        client.store("in/a.bin", &file).await;
+        append(&client, "in/a.bin", &bytes(1, 2)).await;
+        assert!(client.read("done/b.bin").await.unwrap() == file);
+        client.delete("in/a.bin").await.unwrap();
+    }
+}
+
+async fn a_rename_replaces_only_where_that_is_allowed(store: Store) {
+    let client = store.client();
+    client.store("a", &bytes(10, 1)).await;
+    client.store("b", &bytes(20, 2)).await;
+    let refused = client
+        .who_may_not_overwrite()
+        .rename("a", "b")
+        .await
+        .unwrap_err();
+    assert!(matches!(refused, StorageError::Exists), "{refused}");
+    assert!(client.read("b").await.unwrap() == bytes(20, 2));
+    client.rename("a", "b").await.unwrap();
+    assert!(client.read("b").await.unwrap() == bytes(10, 1));
+    assert!(client.read("a").await.is_none());
+    client.rename("b", "b").await.unwrap();
+    assert!(client.read("b").await.unwrap() == bytes(10, 1));
+}
+
+async fn a_rename_of_nothing_says_so(store: Store) {
+    let client = store.client();
+    let none = client.rename("none", "b").await.unwrap_err();
+    assert!(matches!(none, StorageError::NotFound), "{none}");
+    client.make_directory("d").await.unwrap();
+    let inside = client.rename("d", "d/e").await.unwrap_err();
+    assert!(matches!(inside, StorageError::IntoItself), "{inside}");
+}
+
+async fn a_renamed_directory_takes_all_with_it(store: Store) {
+    let client = store.client();
+    let files = ["a.txt", "sub/b.txt", "sub/deeper/c.txt"];
+    for (seed, name) in (0..).zip(files) {
+        client.store(&format!("in/{name}"), &bytes(100, seed)).await;
+    }
+    client.make_directory("in/empty").await.unwrap();
+    client.rename("in", "out").await.unwrap();
+    for (seed, name) in (0..).zip(files) {
+        let found = client.read(&format!("out/{name}")).await.unwrap();
+        assert!(found == bytes(100, seed), "{name}");
+    }
+    assert_eq!(client.names("out").await, ["a.txt", "empty", "sub"]);
+    assert_eq!(client.names("/").await, ["out"]);
+}
+
+async fn a_directory_is_not_renamed_onto_another(store: Store) {
+    let client = store.client();
+    client.store("a/x", &bytes(1, 1)).await;
+    client.store("b/y", &bytes(1, 2)).await;
+    client.store("c", &bytes(1, 3)).await;
+    for target in ["b", "c"] {
+        let refused = client.rename("a", target).await.unwrap_err();
+        assert!(
+            matches!(refused, StorageError::Exists),
+            "{target}: {refused}"
+        );
+    }
+    assert!(client.read("a/x").await.is_some());
+    assert!(client.read("b/y").await.is_some());
+    assert!(client.read("c").await.unwrap() == bytes(1, 3));
+}
+
+async fn the_store_answers(store: Store) {
+    store.storage.probe().await.unwrap();
+}
+
+async fn a_sweep_spares_what_is_young(store: Store) {
+    let client = store.client();
+    client.store("a.bin", &bytes(10, 1)).await;
+    let swept = store.storage.sweep(Duration::from_hours(1)).await.unwrap();
+    assert_eq!(swept, 0);
+    assert!(client.read("a.bin").await.is_some());
+}
