@@ -340,14 +340,14 @@ fn speaks_of_credentials(error: &(dyn StdError + 'static)) -> bool {
 
 /// The status of a refusal that has no kind of its own, as those of listings have not. The type
 /// behind is private; its text is all there is.
-pub(super) fn refused_with(error: &object_store::Error) -> Option<u16> {
+pub(crate) fn refused_with(error: &object_store::Error) -> Option<u16> {
     let text = error.to_string();
     let (_, status) = text.split_once("non-2xx status code: ")?;
     status.get(..3)?.parse().ok()
 }
 
 /// The first error of type `T` in the chain of causes.
-pub(super) fn find<'a, T: StdError + 'static>(
+pub(crate) fn find<'a, T: StdError + 'static>(
     error: &'a (dyn StdError + 'static),
 ) -> Option<&'a T> {
     let mut next = Some(error);

@@ -20,12 +20,12 @@ use object_store::{
     PutResult, RenameOptions, Result, UploadPart,
 };
 
-use super::Storage;
-use super::assembly::{Assembly, Means};
-use super::harness::{Client, bytes};
-use super::metered::Metered;
 use crate::config::{Config, Sources};
 use crate::session::{Outcome, Report, StoreMode};
+use crate::storage::Storage;
+use crate::storage::harness::{Client, bytes};
+use crate::storage::store::assembly::{Assembly, Means};
+use crate::storage::store::metered::Metered;
 use crate::telemetry::Metrics;
 
 /// What a store is asked for.

@@ -6,8 +6,8 @@ use crate::auth::User;
 use crate::ftp::{PathVerb, Request};
 use crate::session::FtpPath;
 
-use super::key::KeySpace;
-use super::pattern::Pattern;
+use crate::storage::key::KeySpace;
+use crate::storage::verbs::pattern::Pattern;
 
 /// Reads two lines as names, the second below the first, and makes keys of both.
 ///

@@ -6,30 +6,30 @@ use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::task::JoinHandle;
 
-use super::upload::Sender;
-use super::{Storage, StorageError};
 use crate::auth::{Allowance, Permissions, User};
 use crate::config::Overwrite;
 use crate::session::{
     Abort, Entry, Event, Facts, FtpPath, Job, ListFormat, Outcome, Report, SessionId, StoreMode,
     Transfer, TransferKind,
 };
+use crate::storage::verbs::upload::Sender;
+use crate::storage::{Storage, StorageError};
 
 /// Bytes that may be on the way between the two ends of a transfer.
 const PIPE: usize = 1 << 16;
 
 /// A client that is logged in.
 #[derive(Debug, Clone)]
-pub(super) struct Client {
+pub(crate) struct Client {
     storage: Arc<Storage>,
     user: User,
 }
 
 /// How an upload ended, and the name that the gateway has found for a `STOU`.
 #[derive(Debug)]
-pub(super) struct Uploaded {
-    pub(super) report: Report,
-    pub(super) unique: Option<FtpPath>,
+pub(crate) struct Uploaded {
+    pub(crate) report: Report,
+    pub(crate) unique: Option<FtpPath>,
 }
 
 /// How the client behaves when its last byte is sent.
@@ -40,7 +40,7 @@ enum End {
 }
 
 impl Client {
-    pub(super) fn of(storage: &Arc<Storage>) -> Self {
+    pub(crate) fn of(storage: &Arc<Storage>) -> Self {
         let user = User {
             name: "ferry".to_owned(),
             home: "/".to_owned(),
@@ -56,37 +56,37 @@ impl Client {
     }
 
     /// The same client, who may not replace what is there.
-    pub(super) fn who_may_not_overwrite(&self) -> Self {
+    pub(crate) fn who_may_not_overwrite(&self) -> Self {
         let mut client = self.clone();
         client.user.overwrite = Some(Overwrite::Deny);
         client
     }
 
     /// Uploads a file as a client that nothing is wrong with.
-    pub(super) async fn upload(&self, mode: StoreMode, name: &str, bytes: &Bytes) -> Uploaded {
+    pub(crate) async fn upload(&self, mode: StoreMode, name: &str, bytes: &Bytes) -> Uploaded {
         self.send(mode, name, bytes, End::Waits).await
     }
 
     /// Uploads a file and dies before the guard grants the commit.
-    pub(super) async fn upload_and_die(&self, mode: StoreMode, name: &str, bytes: &Bytes) {
+    pub(crate) async fn upload_and_die(&self, mode: StoreMode, name: &str, bytes: &Bytes) {
         let uploaded = self.send(mode, name, bytes, End::Dies).await;
         assert_ne!(uploaded.report.outcome, Outcome::COMPLETE);
     }
 
     /// `STOR` that has to succeed.
-    pub(super) async fn store(&self, name: &str, bytes: &Bytes) {
+    pub(crate) async fn store(&self, name: &str, bytes: &Bytes) {
         let report = self.upload(StoreMode::Replace, name, bytes).await.report;
         assert_eq!(report.outcome, Outcome::COMPLETE, "{name}: {report:?}");
     }
 
     /// `RETR` from an offset on: how it ended, and what has arrived.
-    pub(super) async fn download(&self, name: &str, offset: u64) -> (Report, Bytes) {
+    pub(crate) async fn download(&self, name: &str, offset: u64) -> (Report, Bytes) {
         let kind = TransferKind::Retrieve { offset };
         self.receive(kind, name).await
     }
 
     /// The whole file; `None` if there is none.
-    pub(super) async fn read(&self, name: &str) -> Option<Bytes> {
+    pub(crate) async fn read(&self, name: &str) -> Option<Bytes> {
         match self.download(name, 0).await {
             (report, bytes) if report.outcome == Outcome::COMPLETE => Some(bytes),
             (report, _) if report.outcome.0 == "not_found" => None,
@@ -95,12 +95,12 @@ impl Client {
     }
 
     /// `NLST` of a directory, in order.
-    pub(super) async fn names(&self, directory: &str) -> Vec<String> {
+    pub(crate) async fn names(&self, directory: &str) -> Vec<String> {
         self.list(ListFormat::Names, directory).await
     }
 
     /// A listing that has to succeed, line by line, in order.
-    pub(super) async fn list(&self, format: ListFormat, directory: &str) -> Vec<String> {
+    pub(crate) async fn list(&self, format: ListFormat, directory: &str) -> Vec<String> {
         let (report, text) = self.receive(TransferKind::List(format), directory).await;
         assert_eq!(report.outcome, Outcome::COMPLETE, "{directory}: {report:?}");
         let text = String::from_utf8(text.to_vec()).unwrap();
@@ -109,23 +109,23 @@ impl Client {
         lines
     }
 
-    pub(super) async fn stat(&self, name: &str) -> Result<Entry, StorageError> {
+    pub(crate) async fn stat(&self, name: &str) -> Result<Entry, StorageError> {
         self.storage.stat(&self.user, &path(name)).await
     }
 
-    pub(super) async fn make_directory(&self, name: &str) -> Result<(), StorageError> {
+    pub(crate) async fn make_directory(&self, name: &str) -> Result<(), StorageError> {
         self.storage.make_directory(&self.user, &path(name)).await
     }
 
-    pub(super) async fn remove_directory(&self, name: &str) -> Result<(), StorageError> {
+    pub(crate) async fn remove_directory(&self, name: &str) -> Result<(), StorageError> {
         self.storage.remove_directory(&self.user, &path(name)).await
     }
 
-    pub(super) async fn delete(&self, name: &str) -> Result<(), StorageError> {
+    pub(crate) async fn delete(&self, name: &str) -> Result<(), StorageError> {
         self.storage.delete(&self.user, &path(name)).await
     }
 
-    pub(super) async fn rename(&self, from: &str, to: &str) -> Result<(), StorageError> {
+    pub(crate) async fn rename(&self, from: &str, to: &str) -> Result<(), StorageError> {
         let (from, to) = (path(from), path(to));
         self.storage.rename(&self.user, &from, &to).await
     }
@@ -211,7 +211,7 @@ fn path(name: &str) -> FtpPath {
 }
 
 /// Bytes that no shortcut gets right by chance; another seed gives others.
-pub(super) fn bytes(length: usize, seed: u8) -> Bytes {
+pub(crate) fn bytes(length: usize, seed: u8) -> Bytes {
     let pattern = (0..=250).map(|byte: u8| byte ^ seed);
     pattern.cycle().take(length).collect()
 }

@@ -8,14 +8,14 @@ use object_store::path::Path;
 use crate::auth::User;
 use crate::session::FtpPath;
 
-use super::StorageError;
+use crate::storage::StorageError;
 
 /// Longest segment that a local file system takes, in bytes.
 const MAX_LOCAL_SEGMENT: usize = 255;
 
 /// Where in the bucket everything lies, and what its keys may look like.
 #[derive(Debug, Clone)]
-pub(super) struct KeySpace {
+pub(crate) struct KeySpace {
     prefix: Path,
     local: bool,
     /// A directory right under the prefix that is no client's.
@@ -24,7 +24,7 @@ pub(super) struct KeySpace {
 
 impl KeySpace {
     /// Keys under `prefix`; `local` if they are names of files as well.
-    pub(super) fn new(prefix: Path, local: bool) -> Self {
+    pub(crate) fn new(prefix: Path, local: bool) -> Self {
         Self {
             prefix,
             local,
@@ -33,23 +33,23 @@ impl KeySpace {
     }
 
     /// The same, but for a directory right under the prefix that is no client's.
-    pub(super) fn but_for(mut self, own: &'static str) -> Self {
+    pub(crate) fn but_for(mut self, own: &'static str) -> Self {
         self.own = Some(own);
         self
     }
 
     /// Whether keys are names of files as well.
-    pub(super) fn is_local(&self) -> bool {
+    pub(crate) fn is_local(&self) -> bool {
         self.local
     }
 
     /// The prefix that all keys share.
-    pub(super) fn prefix(&self) -> &Path {
+    pub(crate) fn prefix(&self) -> &Path {
         &self.prefix
     }
 
     /// The key of a file.
-    pub(super) fn file(&self, user: &User, path: &FtpPath) -> Result<Path, StorageError> {
+    pub(crate) fn file(&self, user: &User, path: &FtpPath) -> Result<Path, StorageError> {
         let key = self.directory(user, path)?;
         if self.local {
             not_in_the_making(path.name())?;
@@ -58,7 +58,7 @@ impl KeySpace {
     }
 
     /// The key of a directory, without a trailing slash; the empty path for the bucket's root.
-    pub(super) fn directory(&self, user: &User, path: &FtpPath) -> Result<Path, StorageError> {
+    pub(crate) fn directory(&self, user: &User, path: &FtpPath) -> Result<Path, StorageError> {
         let key = format!("{}/{}/{}", self.prefix, user.home, path);
         // `Path::parse` refuses empty segments; ours are empty only where parts meet.
         let segments: Vec<_> = key
@@ -101,7 +101,7 @@ fn not_in_the_making(name: &str) -> Result<(), StorageError> {
 }
 
 /// Whether this is what the local store calls a file in the making.
-pub(super) fn is_in_the_making(name: &str) -> bool {
+pub(crate) fn is_in_the_making(name: &str) -> bool {
     match name.split_once('#') {
         Some((_, digits)) => !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()),
         None => false,

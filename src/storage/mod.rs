@@ -5,63 +5,24 @@
 //! [`Storage`] speaks in [`FtpPath`]s and [`User`]s. The bytes of a transfer go straight between the
 //! client's stream and the store; when, is agreed on through the session's [`Job`](crate::session::Job).
 
-mod ahead;
-mod appending;
-mod assembly;
-mod attributes;
-mod azure_copy;
-mod azure_keys;
-mod azure_upload;
-mod budget;
-mod chunk;
-mod connector;
-mod directories;
-mod download;
 mod error;
 #[cfg(test)]
 mod faults;
-mod format;
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzzing;
-mod gcs_keys;
-mod gcs_upload;
 #[cfg(test)]
 mod harness;
 mod key;
-mod listing;
-mod local_append;
-mod memory_keys;
-mod metered;
-mod multipart;
-mod note;
-mod open;
-mod pages;
-mod part;
-mod parts;
-mod patience;
-mod pattern;
-mod probe;
-mod publish;
-mod raw;
-mod rename;
-mod renaming;
-mod requests;
-mod s3_keys;
-mod s3_listing;
-mod s3_upload;
-mod signed;
-mod sink;
+mod read;
+mod store;
 #[cfg(test)]
 mod suite;
-mod sweep;
-mod tree;
-mod unfinished;
-mod upload;
-mod verdict;
+mod verbs;
+mod write;
 
 pub use error::StorageError;
-pub use open::{OpenError, idle_connections};
-pub use upload::Sender;
+pub use store::open::{OpenError, idle_connections};
+pub use verbs::upload::Sender;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -74,22 +35,22 @@ use crate::config;
 use crate::session::{Entry, EntryKind, Facts, FtpPath, Job, Report};
 use crate::telemetry::Metrics;
 
-use ahead::ReadAhead;
-use appending::Appending;
-use assembly::Assembly;
-use attributes::Names;
-use budget::Budget;
-use directories::Directories;
-use format::FactsOf;
 use key::KeySpace;
-use metered::Metered;
-use parts::PartSizes;
-use renaming::Renaming;
-use unfinished::Unfinished;
+use read::ahead::ReadAhead;
+use store::assembly::Assembly;
+use store::attributes::Names;
+use store::directories::Directories;
+use store::metered::Metered;
+use verbs::format::FactsOf;
+use verbs::renaming::Renaming;
+use verbs::unfinished::Unfinished;
+use write::appending::Appending;
+use write::budget::Budget;
+use write::parts::PartSizes;
 
 /// This part of the upload memory may hold the ends of uploads whose clients were lost.
 const KEPT: usize = 8;
-use raw::Raw;
+use store::raw::Raw;
 
 /// A bucket, as FTP sees it.
 #[derive(Debug)]
@@ -125,7 +86,7 @@ impl Storage {
     /// # Errors
     /// When an option is unknown or contradicts another, or the local folder can't be created.
     pub fn open(config: &config::Config, metrics: Arc<Metrics>) -> Result<Self, OpenError> {
-        let opened = open::open(&config.store, &metrics)?;
+        let opened = store::open::open(&config.store, &metrics)?;
         let sizes = PartSizes::new(&config.upload, opened.keys.is_local());
         let memory = usize::try_from(config.upload.memory.0).unwrap_or(usize::MAX);
         if sizes.largest() > memory / 4 {
@@ -141,7 +102,7 @@ impl Storage {
             return Err(OpenError::ResumeWindow { window, sweep });
         }
         if let Some(path) = &config.upload.spill_dir {
-            part::try_to_spill(path).map_err(|source| OpenError::SpillDir {
+            write::part::try_to_spill(path).map_err(|source| OpenError::SpillDir {
                 path: path.clone(),
                 source,
             })?;
@@ -242,7 +203,7 @@ impl Storage {
     /// How many files may be kept open for uploads whose clients were lost.
     #[must_use]
     pub fn kept_files(upload: &config::Upload) -> usize {
-        upload.resume_window.map_or(0, |_| unfinished::MOST)
+        upload.resume_window.map_or(0, |_| verbs::unfinished::MOST)
     }
 
     /// Discards what is kept for clients that may come back: the process ends.

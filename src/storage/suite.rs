@@ -10,10 +10,10 @@ use bytes::Bytes;
 use doubles::{Protocol, Server};
 use tempfile::TempDir;
 
-use super::harness::{Client, bytes};
-use super::{Storage, StorageError};
 use crate::config::{Config, Sources};
 use crate::session::{ListFormat, Outcome, StoreMode};
+use crate::storage::harness::{Client, bytes};
+use crate::storage::{Storage, StorageError};
 use crate::telemetry::Metrics;
 
 /// The size of a part, and the least that every store takes.

@@ -1,0 +1,3 @@
+//! A download on its way out of the store.
+
+pub(crate) mod ahead;

@@ -1,0 +1,175 @@
+//! Appends on Azure: the blocks of what is there stay, and new ones come after them.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use object_store::multipart::{MultipartStore, PartId};
+use object_store::path::Path;
+use object_store::{
+    Attributes, Error, MultipartId, MultipartUpload, PutPayload, PutResult, Result, UploadPart,
+};
+
+use crate::storage::store::assembly::{Base, Start};
+use crate::storage::store::azure::keys::{AzureKeys, Committed};
+use crate::storage::write::parts::MAX_PARTS;
+
+/// The length of the names that `object_store` gives to blocks; all of a blob have to have the same.
+const NAME_LENGTH: usize = 32;
+
+/// As many blocks as a blob can have.
+const MOST_BLOCKS: usize = 50_000;
+
+/// A blob that grows.
+#[derive(Debug)]
+pub(crate) struct AzureUpload {
+    azure: Arc<AzureKeys>,
+    key: Path,
+    attributes: Attributes,
+    /// The tag that the blob has to have yet.
+    e_tag: Option<String>,
+    /// The names of its blocks, as Azure writes them.
+    kept: Vec<String>,
+    next: usize,
+    parts: Arc<Mutex<BTreeMap<usize, PartId>>>,
+}
+
+impl AzureUpload {
+    /// Begins an append.
+    ///
+    /// # Errors
+    /// [`Error::NotSupported`] if the blob has no blocks, or others than ours.
+    pub(crate) async fn begin(azure: Arc<AzureKeys>, start: Start, base: &Base) -> Result<Self> {
+        let blocks = azure.blocks(base.key.as_ref()).await;
+        let blocks = blocks.map_err(|error| match error {
+            // 409: it is no block blob.
+            Error::AlreadyExists { source, .. } => Error::NotSupported { source },
+            error => error,
+        })?;
+        if blocks.e_tag.is_none() || blocks.e_tag != base.version.e_tag {
+            return Err(Error::Precondition {
+                path: base.key.to_string(),
+                source: "the blob was changed meanwhile".into(),
+            });
+        }
+        check(&blocks, base.size)?;
+        Ok(Self {
+            azure,
+            key: start.key,
+            attributes: start.attributes,
+            e_tag: blocks.e_tag,
+            kept: blocks.names,
+            next: 0,
+            parts: Arc::default(),
+        })
+    }
+
+    fn list_of_blocks(&self) -> Result<String> {
+        let parts = lock(&self.parts);
+        if parts.len() != self.next {
+            return Err(Error::Generic {
+                store: "MicrosoftAzure",
+                source: format!("{} of {} blocks are there", parts.len(), self.next).into(),
+            });
+        }
+        let mut list = String::from("<?xml version=\"1.0\" encoding=\"utf-8\"?><BlockList>");
+        for name in &self.kept {
+            // Writing into a string can't fail.
+            let _ = write!(list, "<Committed>{name}</Committed>");
+        }
+        for part in parts.values() {
+            let name = BASE64.encode(&part.content_id);
+            let _ = write!(list, "<Uncommitted>{name}</Uncommitted>");
+        }
+        list.push_str("</BlockList>");
+        Ok(list)
+    }
+}
+
+/// Whether more blocks of ours can follow those.
+fn check(blocks: &Committed, size: u64) -> Result<()> {
+    if blocks.size != size {
+        return Err(unsupported("the blob is not all blocks"));
+    }
+    if blocks.names.len() + MAX_PARTS > MOST_BLOCKS {
+        return Err(unsupported("the blob has no room for blocks"));
+    }
+    let is_ours = |name: &String| {
+        let name = BASE64.decode(name);
+        name.is_ok_and(|name| name.len() == NAME_LENGTH)
+    };
+    if !blocks.names.iter().all(is_ours) {
+        return Err(unsupported("another program has made its blocks"));
+    }
+    Ok(())
+}
+
+fn unsupported(what: &'static str) -> Error {
+    Error::NotSupported {
+        source: what.into(),
+    }
+}
+
+#[async_trait]
+impl MultipartUpload for AzureUpload {
+    fn put_part(&mut self, data: PutPayload) -> UploadPart {
+        let index = self.next;
+        self.next += 1;
+        let (azure, parts) = (Arc::clone(&self.azure), Arc::clone(&self.parts));
+        let key = self.key.clone();
+        Box::pin(async move {
+            let (store, id) = (azure.store(), MultipartId::new());
+            let part = store.put_part(&key, &id, index, data).await?;
+            lock(&parts).insert(index, part);
+            Ok(())
+        })
+    }
+
+    async fn complete(&mut self) -> Result<PutResult> {
+        let (blocks, e_tag) = (self.list_of_blocks()?, self.e_tag.as_deref());
+        let key = self.key.as_ref();
+        self.azure
+            .put_blocks(key, blocks, &self.attributes, e_tag)
+            .await?;
+        Ok(PutResult {
+            e_tag: None,
+            version: None,
+            extensions: http::Extensions::default(),
+        })
+    }
+
+    /// Azure forgets blocks that are in no blob after a week; it can't be told to do so before.
+    async fn abort(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn blocks(names: &[&str], size: u64) -> Committed {
+        Committed {
+            e_tag: None,
+            names: names.iter().map(|name| BASE64.encode(name)).collect(),
+            size,
+        }
+    }
+
+    #[test]
+    fn only_blocks_of_ours_can_be_added_to() {
+        let ours = "0123456789abcdef0123456789abcdef";
+        assert!(check(&blocks(&[ours, ours], 20), 20).is_ok());
+        for (names, size) in [(&[ours] as &[_], 19), (&[ours, "short"], 20), (&[], 0)] {
+            let refused = check(&blocks(names, size), 20);
+            assert!(matches!(refused, Err(Error::NotSupported { .. })));
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Requests of our own to a store, for what `object_store` has no words for.
+
+pub(crate) mod connector;
+pub(crate) mod patience;
+pub(crate) mod requests;

@@ -1,0 +1,252 @@
+//! Requests of our own to stores: sent, tried again, and their refusals told apart.
+
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode};
+use object_store::client::{
+    ClientOptions, HttpClient, HttpConnector, HttpRequest, HttpRequestBody,
+};
+use object_store::{Error, Result};
+use url::Url;
+
+use crate::storage::store::http::connector::PatientConnector;
+
+/// The wait before the second attempt; doubled each time, up to [`MAX_BACKOFF`].
+const BACKOFF: Duration = Duration::from_millis(100);
+
+/// The longest wait between two attempts.
+const MAX_BACKOFF: Duration = Duration::from_secs(3);
+
+/// What is asked.
+#[derive(Debug, Clone)]
+pub(crate) struct Ask {
+    pub(crate) method: Method,
+    pub(crate) url: Url,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+    /// For errors.
+    pub(crate) key: String,
+    /// A header that can't be said.
+    impossible: Option<String>,
+}
+
+impl Ask {
+    pub(crate) fn new(method: Method, url: Url, key: &str) -> Self {
+        Self {
+            method,
+            url,
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+            key: key.to_owned(),
+            impossible: None,
+        }
+    }
+
+    /// With a header. What no header can hold fails when it is sent: it may be a condition.
+    pub(crate) fn with(self, name: &'static str, value: &str) -> Self {
+        self.with_named(name, value)
+    }
+
+    /// The same with a name that was made up.
+    pub(crate) fn with_named(mut self, name: &str, value: &str) -> Self {
+        match (name.parse::<HeaderName>(), value.parse()) {
+            (Ok(name), Ok(value)) => drop(self.headers.insert(name, value)),
+            _ => self.impossible = Some(name.to_owned()),
+        }
+        self
+    }
+}
+
+/// Gives a request its credentials, which change with time.
+#[async_trait]
+pub(crate) trait Sign: Send + Sync {
+    async fn sign(&self, request: &mut HttpRequest) -> Result<()>;
+}
+
+/// Sends requests until there is an answer that trying again would not change, or time is over.
+#[derive(Debug)]
+pub(crate) struct Sender {
+    client: HttpClient,
+    retry_timeout: Duration,
+    store: &'static str,
+}
+
+impl Sender {
+    pub(crate) fn new(
+        options: &ClientOptions,
+        retry_timeout: Duration,
+        store: &'static str,
+    ) -> Result<Self> {
+        Ok(Self {
+            client: PatientConnector.connect(options)?,
+            retry_timeout,
+            store,
+        })
+    }
+
+    /// The answer to a request that is signed anew for each try.
+    pub(crate) async fn send(&self, ask: &Ask, signer: &dyn Sign) -> Result<Response<Bytes>> {
+        if let Some(header) = &ask.impossible {
+            let source = format!("{header} can't hold what it should say of {}", ask.key).into();
+            return Err(Error::Generic {
+                store: self.store,
+                source,
+            });
+        }
+        let give_up = Instant::now() + self.retry_timeout;
+        let mut wait = BACKOFF;
+        loop {
+            let (error, again) = match self.attempt(ask, signer).await {
+                Ok(answer) if answer.status().is_success() => return Ok(answer),
+                Ok(answer) => (self.refusal(&answer, &ask.key), is_passing(answer.status())),
+                Err(error) => (error, true),
+            };
+            if !again || Instant::now() + wait > give_up {
+                return Err(error);
+            }
+            tracing::debug!(%error, "store request failed, trying again");
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(MAX_BACKOFF);
+        }
+    }
+
+    async fn attempt(&self, ask: &Ask, signer: &dyn Sign) -> Result<Response<Bytes>> {
+        let mut request = Request::builder()
+            .method(ask.method.clone())
+            .uri(ask.url.as_str())
+            .body(HttpRequestBody::from(ask.body.clone()))
+            .map_err(|error| self.generic(error))?;
+        let headers = request.headers_mut();
+        headers.extend(ask.headers.clone());
+        if matches!(ask.method, Method::PUT | Method::POST) {
+            // An empty body would go out without one, which Google refuses (411).
+            headers.insert(CONTENT_LENGTH, ask.body.len().into());
+        }
+        signer.sign(&mut request).await?;
+        let answer = self.client.execute(request).await;
+        let (parts, body) = answer.map_err(|error| self.generic(error))?.into_parts();
+        let body = body.bytes().await.map_err(|error| self.generic(error))?;
+        let mut answer = Response::from_parts(parts, body);
+        if let Some(status) = told_late(&answer) {
+            *answer.status_mut() = status;
+        }
+        Ok(answer)
+    }
+
+    /// The error that `object_store` would have given for the same answer.
+    fn refusal(&self, answer: &Response<Bytes>, key: &str) -> Error {
+        let (path, status) = (key.to_owned(), answer.status());
+        let text = String::from_utf8_lossy(answer.body());
+        let source = format!("Server returned non-2xx status code: {status}: {text}").into();
+        match status {
+            StatusCode::NOT_FOUND => Error::NotFound { path, source },
+            StatusCode::FORBIDDEN => Error::PermissionDenied { path, source },
+            StatusCode::UNAUTHORIZED => Error::Unauthenticated { path, source },
+            StatusCode::PRECONDITION_FAILED => Error::Precondition { path, source },
+            StatusCode::CONFLICT => Error::AlreadyExists { path, source },
+            StatusCode::NOT_IMPLEMENTED => Error::NotSupported { source },
+            _ => Error::Generic {
+                store: self.store,
+                source,
+            },
+        }
+    }
+
+    /// An answer that can't be read, or a request that can't be made.
+    pub(crate) fn generic(&self, error: impl std::error::Error + Send + Sync + 'static) -> Error {
+        Error::Generic {
+            store: self.store,
+            source: Box::new(error),
+        }
+    }
+}
+
+/// S3 says 200 before it has copied or put together what may take long. If that fails, the answer is an
+/// error all the same.
+fn told_late(answer: &Response<Bytes>) -> Option<StatusCode> {
+    let body = std::str::from_utf8(answer.body()).ok()?;
+    let body = match body.split_once("?>") {
+        Some((head, body)) if head.trim_start().starts_with("<?xml") => body,
+        _ => body,
+    };
+    let error = body.trim_start().strip_prefix("<Error>")?;
+    if !answer.status().is_success() {
+        return None;
+    }
+    let (_, code) = error.split_once("<Code>")?;
+    Some(match code.split_once("</Code>")?.0 {
+        "AccessDenied" => StatusCode::FORBIDDEN,
+        "NoSuchKey" | "NoSuchUpload" => StatusCode::NOT_FOUND,
+        "PreconditionFailed" => StatusCode::PRECONDITION_FAILED,
+        "ConditionalRequestConflict" => StatusCode::CONFLICT,
+        "NotImplemented" => StatusCode::NOT_IMPLEMENTED,
+        "EntityTooSmall" | "InvalidPart" | "InvalidPartOrder" | "InvalidRequest" => {
+            StatusCode::BAD_REQUEST
+        }
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    })
+}
+
+fn is_passing(status: StatusCode) -> bool {
+    (status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED)
+        || status == StatusCode::TOO_MANY_REQUESTS
+}
+
+/// The address of a key: each byte that is not plain is escaped, slashes are not.
+pub(crate) fn url_of(base: &Url, key: &str) -> Url {
+    let mut url = base.clone();
+    let base = base.path().trim_end_matches('/');
+    url.set_path(&format!("{base}/{}", encoded(key)));
+    url
+}
+
+/// A key as paths of addresses have it.
+pub(crate) fn encoded(key: &str) -> impl std::fmt::Display {
+    percent_encoding::utf8_percent_encode(key, ESCAPED)
+}
+
+/// All but what RFC 3986 calls unreserved, and slashes.
+const ESCAPED: &percent_encoding::AsciiSet = &percent_encoding::NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b'/');
+
+/// Adds a query with spaces as `%20`, as signatures want them; forms write `+`.
+pub(crate) fn with_query(mut url: Url, query: &[(&str, &str)]) -> Url {
+    url.query_pairs_mut().extend_pairs(query);
+    let escaped = url.query().map(|query| query.replace('+', "%20"));
+    url.set_query(escaped.as_deref());
+    url
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_one_also_when_it_is_told_late() {
+        let told = |status, body: &'static str| {
+            let mut answer = Response::new(Bytes::from_static(body.as_bytes()));
+            *answer.status_mut() = status;
+            told_late(&answer)
+        };
+        let error = "<?xml version=\"1.0\"?>\n  <Error><Code>SlowDown</Code></Error>";
+        assert_eq!(
+            told(StatusCode::OK, error),
+            Some(StatusCode::INTERNAL_SERVER_ERROR)
+        );
+        let condition = "  <Error><Code>PreconditionFailed</Code></Error>";
+        assert_eq!(
+            told(StatusCode::OK, condition),
+            Some(StatusCode::PRECONDITION_FAILED)
+        );
+        assert_eq!(told(StatusCode::NOT_FOUND, condition), None);
+        let deleted = "<DeleteResult><Error><Code>AccessDenied</Code></Error></DeleteResult>";
+        assert_eq!(told(StatusCode::OK, deleted), None);
+    }
+}

@@ -1,0 +1,3 @@
+//! A folder on this machine.
+
+pub(crate) mod append;

@@ -1,0 +1,214 @@
+//! Counts and times every request to the store, whatever store it is.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Instant;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
+};
+
+use crate::telemetry::Metrics;
+
+/// A store whose requests are measured.
+#[derive(Debug)]
+pub(crate) struct Metered {
+    inner: Arc<dyn ObjectStore>,
+    metrics: Arc<Metrics>,
+}
+
+impl Metered {
+    pub(crate) fn new(inner: Arc<dyn ObjectStore>, metrics: Arc<Metrics>) -> Self {
+        Self { inner, metrics }
+    }
+
+    /// Awaits a request that was made past the store, and counts it.
+    pub(crate) async fn measure<T>(
+        &self,
+        operation: &str,
+        request: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        measure(&self.metrics, operation, request).await
+    }
+
+    /// Counts the requests of an upload that was begun past the store.
+    pub(crate) fn measured(&self, inner: Box<dyn MultipartUpload>) -> Box<dyn MultipartUpload> {
+        let metrics = Arc::clone(&self.metrics);
+        Box::new(MeteredUpload { inner, metrics })
+    }
+}
+
+/// Awaits a request and counts it.
+pub(crate) async fn measure<T>(
+    metrics: &Metrics,
+    operation: &str,
+    request: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let started = Instant::now();
+    let result = request.await;
+    count(metrics, operation, result.as_ref().err());
+    metrics
+        .store_request_seconds
+        .with_label_values(&[operation])
+        .observe(started.elapsed().as_secs_f64());
+    result
+}
+
+fn count(metrics: &Metrics, operation: &str, error: Option<&object_store::Error>) {
+    metrics
+        .store_requests
+        .with_label_values(&[operation, error.map_or("ok", label)])
+        .inc();
+}
+
+fn label(error: &object_store::Error) -> &'static str {
+    use object_store::Error as E;
+    match error {
+        E::NotFound { .. } => "not_found",
+        E::AlreadyExists { .. } => "exists",
+        E::Precondition { .. } | E::NotModified { .. } => "precondition",
+        E::PermissionDenied { .. } | E::Unauthenticated { .. } => "denied",
+        E::NotSupported { .. } | E::NotImplemented { .. } => "unsupported",
+        _ => "error",
+    }
+}
+
+impl fmt::Display for Metered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl ObjectStore for Metered {
+    async fn put_opts(
+        &self,
+        key: &Path,
+        payload: PutPayload,
+        opts: PutOptions,
+    ) -> Result<PutResult> {
+        measure(
+            &self.metrics,
+            "put",
+            self.inner.put_opts(key, payload, opts),
+        )
+        .await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        key: &Path,
+        opts: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        let request = self.inner.put_multipart_opts(key, opts);
+        let inner = measure(&self.metrics, "create_multipart", request).await?;
+        Ok(self.measured(inner))
+    }
+
+    async fn get_opts(&self, key: &Path, options: GetOptions) -> Result<GetResult> {
+        let operation = if options.head { "head" } else { "get" };
+        measure(&self.metrics, operation, self.inner.get_opts(key, options)).await
+    }
+
+    async fn get_ranges(&self, key: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        measure(&self.metrics, "get", self.inner.get_ranges(key, ranges)).await
+    }
+
+    fn delete_stream(
+        &self,
+        keys: BoxStream<'static, Result<Path>>,
+    ) -> BoxStream<'static, Result<Path>> {
+        let metrics = Arc::clone(&self.metrics);
+        self.inner
+            .delete_stream(keys)
+            .inspect(move |result| count(&metrics, "delete", result.as_ref().err()))
+            .boxed()
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        counted(&self.metrics, self.inner.list(prefix))
+    }
+
+    fn list_with_offset(
+        &self,
+        prefix: Option<&Path>,
+        offset: &Path,
+    ) -> BoxStream<'static, Result<ObjectMeta>> {
+        counted(&self.metrics, self.inner.list_with_offset(prefix, offset))
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        measure(
+            &self.metrics,
+            "list",
+            self.inner.list_with_delimiter(prefix),
+        )
+        .await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        measure(
+            &self.metrics,
+            "copy",
+            self.inner.copy_opts(from, to, options),
+        )
+        .await
+    }
+
+    async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
+        measure(
+            &self.metrics,
+            "rename",
+            self.inner.rename_opts(from, to, options),
+        )
+        .await
+    }
+}
+
+/// The pages behind a streamed listing can't be seen from here, so it counts as one, by its first entry.
+/// Only a folder is listed so, whose listings have no pages; a bucket counts its own
+/// ([`raw`](super::raw)).
+fn counted(
+    metrics: &Arc<Metrics>,
+    mut list: BoxStream<'static, Result<ObjectMeta>>,
+) -> BoxStream<'static, Result<ObjectMeta>> {
+    let metrics = Arc::clone(metrics);
+    let entries = async move {
+        let first = async { list.next().await.transpose() };
+        let first = measure(&metrics, "list", first).await;
+        stream::iter(first.transpose()).chain(list)
+    };
+    stream::once(entries).flatten().boxed()
+}
+
+#[derive(Debug)]
+struct MeteredUpload {
+    inner: Box<dyn MultipartUpload>,
+    metrics: Arc<Metrics>,
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl MultipartUpload for MeteredUpload {
+    fn put_part(&mut self, data: PutPayload) -> UploadPart {
+        let part = self.inner.put_part(data);
+        let metrics = Arc::clone(&self.metrics);
+        Box::pin(async move { measure(&metrics, "put_part", part).await })
+    }
+
+    async fn complete(&mut self) -> Result<PutResult> {
+        measure(&self.metrics, "complete_multipart", self.inner.complete()).await
+    }
+
+    async fn abort(&mut self) -> Result<()> {
+        measure(&self.metrics, "abort_multipart", self.inner.abort()).await
+    }
+}

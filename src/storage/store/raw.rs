@@ -1,0 +1,163 @@
+//! Keys as the store has them, beyond what `object_store`'s paths can say.
+//!
+//! Real buckets hold keys that end with a slash (the markers of directories), keys with empty segments,
+//! and keys with control characters. These few requests take and give them all, on every kind of
+//! bucket: they are signed with `object_store`'s own credentials, and counted as its requests are.
+
+use std::fmt;
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream::{self, StreamExt};
+use http::HeaderValue;
+use object_store::{Error, ObjectMeta, Result};
+
+use crate::storage::error::refused_with;
+use crate::storage::store::http::requests::Ask;
+
+/// Requests of one operation that are under way at once.
+pub(crate) const PARALLEL: usize = 16;
+
+/// What a small object has at most. Our notes, with two keys in them, are smaller.
+pub(crate) const SMALL: usize = 8192;
+
+/// The value of `Range` for so much.
+pub(crate) const SMALL_RANGE: &str = "bytes=0-8191";
+
+/// What a listing is asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Query<'a> {
+    /// What all keys begin with.
+    pub(crate) prefix: &'a str,
+    /// Whether keys with a further slash are told by what comes up to it.
+    pub(crate) grouped: bool,
+    /// Where the page before has ended.
+    pub(crate) token: Option<&'a str>,
+    /// How many entries are enough.
+    pub(crate) limit: usize,
+}
+
+/// One page of keys, in order.
+#[derive(Debug, Default)]
+pub(crate) struct RawPage {
+    pub(crate) objects: Vec<RawObject>,
+    /// What grouped keys begin with, each with its slash.
+    pub(crate) prefixes: Vec<String>,
+    /// Where the next page begins, if there is one.
+    pub(crate) next: Option<String>,
+}
+
+/// One object of a listing.
+#[derive(Debug, Clone)]
+pub(crate) struct RawObject {
+    pub(crate) key: String,
+    pub(crate) size: u64,
+    pub(crate) modified: SystemTime,
+    /// Without quotes.
+    pub(crate) e_tag: Option<String>,
+    /// What Google tells versions by.
+    pub(crate) generation: Option<String>,
+}
+
+impl From<&ObjectMeta> for RawObject {
+    fn from(meta: &ObjectMeta) -> Self {
+        Self {
+            key: meta.location.to_string(),
+            size: meta.size,
+            modified: meta.last_modified.into(),
+            e_tag: meta.e_tag.as_deref().map(|e_tag| bare(e_tag).to_owned()),
+            generation: meta.version.clone(),
+        }
+    }
+}
+
+/// A bucket by its keys.
+#[async_trait]
+pub(crate) trait Raw: fmt::Debug + Send + Sync {
+    /// One page of a listing.
+    async fn list(&self, query: Query<'_>) -> Result<RawPage>;
+
+    /// Writes a small object. With `create`, only where there is none, on stores that have conditions.
+    async fn put(&self, key: &str, body: Bytes, create: bool) -> Result<()>;
+
+    /// Reads the first [`SMALL`] bytes of an object.
+    async fn get(&self, key: &str) -> Result<Bytes>;
+
+    /// Deletes an object. It is no error if there was none.
+    async fn delete(&self, key: &str) -> Result<()>;
+
+    /// Deletes objects that are still as they were listed. How many are not, and stay: on stores that
+    /// don't know such a condition, none.
+    async fn delete_unchanged(&self, objects: &[RawObject]) -> Result<usize>;
+
+    /// Whether it is certain that [`Self::delete_unchanged`] keeps this object if it has changed.
+    fn deletes_only(&self, object: &RawObject) -> bool;
+
+    /// Waits until a copy that the store has accepted is there.
+    async fn settle_copy(&self, _key: &str) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// A request with a condition. One that no header can hold is an error: without it, more would be done
+/// than was meant.
+pub(crate) fn only_if(mut ask: Ask, name: &'static str, value: &str) -> Result<Ask> {
+    let value: HeaderValue = value.parse().map_err(|_| Error::Generic {
+        store: "store",
+        source: format!(
+            "{}: no request can hold the condition {name}: {value:?}",
+            ask.key
+        )
+        .into(),
+    })?;
+    ask.headers.insert(name, value);
+    Ok(ask)
+}
+
+/// What a request for [`SMALL_RANGE`] gives. Stores refuse any range of an empty object.
+pub(crate) fn small(answer: Result<Bytes>) -> Result<Bytes> {
+    match answer {
+        Ok(body) => Ok(body.slice(..body.len().min(SMALL))),
+        Err(error) if refused_with(&error) == Some(416) => Ok(Bytes::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// An `ETag` as listings and headers both give it.
+pub(crate) fn bare(e_tag: &str) -> &str {
+    e_tag.trim_matches('"')
+}
+
+/// Deletes on stores that take one key at a time. How many have stayed because they have changed.
+pub(crate) async fn one_by_one<'a>(
+    deletes: impl Iterator<Item = BoxFuture<'a, Result<()>>> + Send,
+) -> Result<usize> {
+    let mut deletes = stream::iter(deletes).buffer_unordered(PARALLEL);
+    let mut left = 0;
+    while let Some(deleted) = deletes.next().await {
+        match deleted {
+            Ok(()) | Err(Error::NotFound { .. }) => {}
+            Err(Error::Precondition { .. }) => left += 1,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(left)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+
+    use super::*;
+
+    #[test]
+    fn a_condition_is_never_left_out() {
+        let ask = || Ask::new(Method::DELETE, "http://store/a".parse().unwrap(), "a");
+        let only = only_if(ask(), "if-match", "\"ab\"").unwrap();
+        assert_eq!(only.headers["if-match"], "\"ab\"");
+        let error = only_if(ask(), "if-match", "\"a\nb\"").unwrap_err();
+        assert!(error.to_string().contains("if-match"), "{error}");
+    }
+}

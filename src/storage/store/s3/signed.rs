@@ -1,0 +1,181 @@
+//! Requests to S3 of our own making, for what `object_store` can't say.
+//!
+//! Keys that end with a slash (directory markers) and keys with empty segments or control characters
+//! exist in real buckets; a part can be a copy of what the bucket has; an upload can be completed on a
+//! condition. These requests are signed with `object_store`'s own credentials and authorizer.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::Method;
+use object_store::aws::{AmazonS3, AwsAuthorizer};
+use object_store::client::{ClientOptions, HttpRequest};
+use object_store::path::Path;
+use object_store::signer::Signer;
+use object_store::{Error, Result};
+use tokio::sync::OnceCell;
+use url::Url;
+
+use crate::telemetry::Metrics;
+
+use crate::storage::store::http::requests::{Ask, Sender, Sign, encoded, url_of, with_query};
+use crate::storage::store::metered::measure;
+
+/// Sends signed requests to one bucket.
+pub(crate) struct SignedS3 {
+    s3: Arc<AmazonS3>,
+    signing: Signing,
+    sender: Sender,
+    bucket: OnceCell<Url>,
+    metrics: Arc<Metrics>,
+}
+
+/// How requests are signed.
+pub(crate) struct Signing {
+    /// The bucket's name.
+    pub(crate) bucket: String,
+    pub(crate) region: String,
+    pub(crate) unsigned: bool,
+}
+
+/// A range of an object that becomes a part.
+pub(crate) struct CopiedPart<'a> {
+    pub(crate) from: &'a Path,
+    /// The tag that the object has to have.
+    pub(crate) e_tag: Option<&'a str>,
+    pub(crate) range: Range<u64>,
+    pub(crate) to: &'a Path,
+    pub(crate) upload_id: &'a str,
+    /// From 0 on.
+    pub(crate) index: usize,
+}
+
+impl SignedS3 {
+    pub(crate) fn new(
+        s3: Arc<AmazonS3>,
+        signing: Signing,
+        options: &ClientOptions,
+        retry_timeout: Duration,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self> {
+        Ok(Self {
+            s3,
+            signing,
+            sender: Sender::new(options, retry_timeout, "S3")?,
+            bucket: OnceCell::new(),
+            metrics,
+        })
+    }
+
+    /// The store, for what it can say itself.
+    pub(crate) fn store(&self) -> &AmazonS3 {
+        &self.s3
+    }
+
+    /// A request about the whole bucket.
+    pub(crate) async fn about_all(&self, method: Method, query: &[(&str, &str)]) -> Result<Ask> {
+        let url = with_query(self.bucket().await?.clone(), query);
+        Ok(Ask::new(method, url, ""))
+    }
+
+    /// A request about any key.
+    pub(crate) async fn about(&self, method: Method, key: &str) -> Result<Ask> {
+        Ok(Ask::new(method, url_of(self.bucket().await?, key), key))
+    }
+
+    /// The answer, counted and timed.
+    pub(crate) async fn send(&self, operation: &str, ask: Ask) -> Result<Bytes> {
+        measure(&self.metrics, operation, self.answer(ask)).await
+    }
+
+    /// Has the store forget a multipart upload.
+    pub(crate) async fn abort(&self, key: &Path, upload_id: &str) -> Result<()> {
+        let mut ask = self.about(Method::DELETE, key.as_ref()).await?;
+        ask.url = with_query(ask.url, &[("uploadId", upload_id)]);
+        self.send("abort_multipart", ask).await?;
+        Ok(())
+    }
+
+    /// Makes a range of an object a part of a multipart upload, if the object still has this tag.
+    /// The answer is XML.
+    pub(crate) async fn copy_part(&self, part: &CopiedPart<'_>) -> Result<Bytes> {
+        let mut ask = self.about(Method::PUT, part.to.as_ref()).await?;
+        let number = (part.index + 1).to_string();
+        let query = [("partNumber", &*number), ("uploadId", part.upload_id)];
+        ask.url = with_query(ask.url, &query);
+        let (bucket, from) = (&self.signing.bucket, encoded(part.from.as_ref()));
+        let range = format!("bytes={}-{}", part.range.start, part.range.end - 1);
+        let mut ask = ask
+            .with("x-amz-copy-source", &format!("{bucket}/{from}"))
+            .with("x-amz-copy-source-range", &range);
+        if let Some(e_tag) = part.e_tag {
+            ask = ask.with("x-amz-copy-source-if-match", e_tag);
+        }
+        self.send("copy_part", ask).await
+    }
+
+    /// Makes an object of a multipart upload's parts, which are listed as XML, if `condition` (a
+    /// header and its value) holds. The answer is XML. It is for the caller to count.
+    pub(crate) async fn complete(
+        &self,
+        key: &Path,
+        upload_id: &str,
+        parts: String,
+        condition: Option<(&'static str, &str)>,
+    ) -> Result<Bytes> {
+        let mut ask = self.about(Method::POST, key.as_ref()).await?;
+        ask.url = with_query(ask.url, &[("uploadId", upload_id)]);
+        ask.body = parts.into();
+        if let Some((name, value)) = condition {
+            ask = ask.with(name, value);
+        }
+        self.answer(ask).await
+    }
+
+    /// An answer that can't be read.
+    pub(crate) fn unreadable(
+        &self,
+        error: impl std::error::Error + Send + Sync + 'static,
+    ) -> Error {
+        self.sender.generic(error)
+    }
+
+    async fn answer(&self, ask: Ask) -> Result<Bytes> {
+        Ok(self.sender.send(&ask, self).await?.into_body())
+    }
+
+    /// Where the bucket lies. The signer knows endpoint, bucket and style of addressing; its signature
+    /// is thrown away.
+    async fn bucket(&self) -> Result<&Url> {
+        let ask = async || {
+            let (key, validity) = (Path::from("x"), Duration::from_mins(1));
+            let mut url = self.s3.signed_url(Method::GET, &key, validity).await?;
+            let bucket = url.path().trim_end_matches('x').to_owned();
+            url.set_query(None);
+            url.set_path(&bucket);
+            Ok(url)
+        };
+        self.bucket.get_or_try_init(ask).await
+    }
+}
+
+#[async_trait]
+impl Sign for SignedS3 {
+    async fn sign(&self, request: &mut HttpRequest) -> Result<()> {
+        if self.signing.unsigned {
+            return Ok(());
+        }
+        let credential = self.s3.credentials().get_credential().await?;
+        AwsAuthorizer::new(&credential, "s3", &self.signing.region).try_authorize(request, None)
+    }
+}
+
+impl fmt::Debug for SignedS3 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SignedS3({})", self.s3)
+    }
+}

@@ -1,0 +1,353 @@
+//! Multipart uploads on S3 as `object_store` can't make them: begun with a copy of what the bucket
+//! has, and completed on a condition.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::{self, StreamExt, TryStreamExt};
+use object_store::multipart::{MultipartStore, PartId};
+use object_store::path::Path;
+use object_store::{
+    Attributes, Error, MultipartId, MultipartUpload, PutPayload, PutResult, Result, UploadPart,
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::storage::store::assembly::{Base, Start};
+use crate::storage::store::s3::signed::{CopiedPart, SignedS3};
+use crate::storage::write::sink::{Condition, Terms};
+
+/// Ranges are copied in steps of this many bytes, if there are not too many of them: S3 copies faster
+/// side by side, and an answer that takes long looks like none.
+const STEP: u64 = 128 << 20;
+
+/// At most so many parts are copies: the store takes ten thousand.
+const MOST_COPIES: u64 = 2000;
+
+/// Copies under way at the same time: no more connections than an upload has.
+const CONCURRENCY: usize = 4;
+
+/// A multipart upload.
+#[derive(Debug)]
+pub(crate) struct S3Upload {
+    s3: Arc<SignedS3>,
+    key: Path,
+    id: MultipartId,
+    terms: Terms,
+    next: usize,
+    parts: Arc<Mutex<BTreeMap<usize, PartId>>>,
+}
+
+/// What a copied part is, and the checksums that the completion names again.
+#[derive(Debug, Serialize, Deserialize)]
+struct PartMetadata {
+    e_tag: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checksum_sha256: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checksum_crc64nvme: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct CopyPartResult {
+    #[serde(rename = "ETag")]
+    e_tag: String,
+    #[serde(rename = "ChecksumSHA256")]
+    checksum_sha256: Option<String>,
+    #[serde(rename = "ChecksumCRC64NVME")]
+    checksum_crc64nvme: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct CompleteMultipartUpload {
+    #[serde(rename = "Part")]
+    parts: Vec<NamedPart>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct NamedPart {
+    #[serde(rename = "ETag")]
+    e_tag: String,
+    part_number: usize,
+    #[serde(rename = "ChecksumSHA256", skip_serializing_if = "Option::is_none")]
+    checksum_sha256: Option<String>,
+    #[serde(rename = "ChecksumCRC64NVME", skip_serializing_if = "Option::is_none")]
+    checksum_crc64nvme: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct CompleteMultipartUploadResult {
+    #[serde(rename = "ETag")]
+    e_tag: String,
+}
+
+impl S3Upload {
+    /// Begins an upload, with what is kept of another object first.
+    pub(crate) async fn begin(s3: Arc<SignedS3>, start: Start) -> Result<Self> {
+        let options = start.attributes.into();
+        let id = s3
+            .store()
+            .create_multipart_opts(&start.key, options)
+            .await?;
+        let mut upload = Self {
+            s3,
+            key: start.key,
+            id,
+            terms: start.terms,
+            next: 0,
+            parts: Arc::default(),
+        };
+        if let Some(base) = start.base
+            && let Err(error) = upload.copy(&base).await
+        {
+            if let Err(error) = upload.abort().await {
+                tracing::warn!(key = %upload.key, %error, "can't discard an unfinished upload");
+            }
+            return Err(error);
+        }
+        Ok(upload)
+    }
+
+    /// Copies an object, however large: one request of S3's copies 5 GiB at most.
+    pub(crate) async fn copy_object(
+        s3: Arc<SignedS3>,
+        base: Base,
+        to: Path,
+        attributes: Attributes,
+    ) -> Result<()> {
+        let start = Start {
+            key: to,
+            attributes,
+            terms: Terms::new(Condition::None),
+            base: Some(base),
+        };
+        let mut upload = Self::begin(s3, start).await?;
+        let Err(error) = upload.complete().await else {
+            return Ok(());
+        };
+        if let Err(error) = upload.abort().await {
+            tracing::warn!(key = %upload.key, %error, "can't discard an unfinished copy");
+        }
+        // What was not found is the upload: its source was there to be copied.
+        Err(match error {
+            Error::NotFound { source, .. } => Error::Generic {
+                store: "S3",
+                source,
+            },
+            error => error,
+        })
+    }
+
+    /// How many parts an object of this size becomes.
+    pub(crate) fn parts_of(size: u64) -> usize {
+        ranges(size).count()
+    }
+
+    async fn copy(&mut self, base: &Base) -> Result<()> {
+        let this = &*self;
+        let copies = ranges(base.size).enumerate();
+        let copies = copies.map(|(index, range)| this.copy_part(base, index, range));
+        let parts: Vec<_> = stream::iter(copies)
+            .buffer_unordered(CONCURRENCY)
+            .try_collect()
+            .await?;
+        self.next = parts.len();
+        *lock(&self.parts) = parts.into_iter().collect();
+        Ok(())
+    }
+
+    async fn copy_part(
+        &self,
+        base: &Base,
+        index: usize,
+        range: Range<u64>,
+    ) -> Result<(usize, PartId)> {
+        let part = CopiedPart {
+            from: &base.key,
+            e_tag: base.version.e_tag.as_deref(),
+            range,
+            to: &self.key,
+            upload_id: &self.id,
+            index,
+        };
+        let answer: CopyPartResult = read(&self.s3.copy_part(&part).await?)?;
+        let metadata = PartMetadata {
+            e_tag: answer.e_tag,
+            checksum_sha256: answer.checksum_sha256,
+            checksum_crc64nvme: answer.checksum_crc64nvme,
+        };
+        let content_id = quick_xml::se::to_string(&metadata).map_err(generic)?;
+        Ok((index, PartId { content_id }))
+    }
+
+    async fn complete_on(&self, condition: Option<(&'static str, &str)>) -> Result<PutResult> {
+        let parts = self.list_of_parts()?;
+        let answer = self.s3.complete(&self.key, &self.id, parts, condition);
+        let answer: CompleteMultipartUploadResult = read(&answer.await?)?;
+        Ok(PutResult {
+            e_tag: Some(answer.e_tag),
+            version: None,
+            extensions: http::Extensions::default(),
+        })
+    }
+
+    fn list_of_parts(&self) -> Result<String> {
+        let parts = lock(&self.parts);
+        if parts.len() != self.next {
+            return Err(Error::Generic {
+                store: "S3",
+                source: format!("{} of {} parts are there", parts.len(), self.next).into(),
+            });
+        }
+        let parts = parts.iter().map(|(index, part)| named(*index, part));
+        let list = CompleteMultipartUpload {
+            parts: parts.collect(),
+        };
+        quick_xml::se::to_string(&list).map_err(generic)
+    }
+}
+
+#[async_trait]
+impl MultipartUpload for S3Upload {
+    fn put_part(&mut self, data: PutPayload) -> UploadPart {
+        let index = self.next;
+        self.next += 1;
+        let (s3, parts) = (Arc::clone(&self.s3), Arc::clone(&self.parts));
+        let (key, id) = (self.key.clone(), self.id.clone());
+        Box::pin(async move {
+            let part = s3.store().put_part(&key, &id, index, data).await?;
+            lock(&parts).insert(index, part);
+            Ok(())
+        })
+    }
+
+    async fn complete(&mut self) -> Result<PutResult> {
+        let terms = self.terms.get();
+        let condition = header(&terms);
+        match self.complete_on(condition).await {
+            // The caller has looked whether it holds, a moment ago.
+            Err(Error::NotSupported { .. }) if condition.is_some() => self.complete_on(None).await,
+            Err(Error::Precondition { path, source }) if is_absence(&terms) => {
+                Err(Error::AlreadyExists { path, source })
+            }
+            // Another has written meanwhile: 409.
+            Err(Error::AlreadyExists { path, source }) if !is_absence(&terms) => {
+                Err(Error::Precondition { path, source })
+            }
+            Err(Error::NotFound { path, source }) if is_missing_key(source.as_ref()) => {
+                Err(Error::Precondition { path, source })
+            }
+            completed => completed,
+        }
+    }
+
+    async fn abort(&mut self) -> Result<()> {
+        self.s3.store().abort_multipart(&self.key, &self.id).await
+    }
+}
+
+/// The ranges that an object is copied in. Each is large enough for a part.
+fn ranges(size: u64) -> impl Iterator<Item = Range<u64>> {
+    let count = (size / STEP).clamp(1, MOST_COPIES);
+    let bound = move |index: u64| size / count * index + (size % count) * index / count;
+    (0..count).map(move |index| bound(index)..bound(index + 1))
+}
+
+fn named(index: usize, part: &PartId) -> NamedPart {
+    let metadata = quick_xml::de::from_str(&part.content_id);
+    // Where the store is not asked for checksums, a part is known by its tag alone.
+    let metadata = metadata.unwrap_or_else(|_| PartMetadata {
+        e_tag: part.content_id.clone(),
+        checksum_sha256: None,
+        checksum_crc64nvme: None,
+    });
+    NamedPart {
+        e_tag: metadata.e_tag,
+        part_number: index + 1,
+        checksum_sha256: metadata.checksum_sha256,
+        checksum_crc64nvme: metadata.checksum_crc64nvme,
+    }
+}
+
+fn header(condition: &Condition) -> Option<(&'static str, &str)> {
+    match condition {
+        Condition::None => None,
+        Condition::Absent | Condition::StillAbsent => Some(("if-none-match", "*")),
+        Condition::Unchanged(version) => Some(("if-match", version.e_tag.as_deref()?)),
+    }
+}
+
+fn is_absence(condition: &Condition) -> bool {
+    matches!(condition, Condition::Absent | Condition::StillAbsent)
+}
+
+/// An object that had to be there is not; an upload that is missing has another code.
+fn is_missing_key(error: &(dyn std::error::Error + 'static)) -> bool {
+    error.to_string().contains("NoSuchKey")
+}
+
+fn read<T: DeserializeOwned>(answer: &Bytes) -> Result<T> {
+    quick_xml::de::from_reader(answer.as_ref()).map_err(generic)
+}
+
+fn generic(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::Generic {
+        store: "S3",
+        source: Box::new(error),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::write::parts::LEAST_PART;
+
+    #[test]
+    fn ranges_cover_an_object_and_are_all_large_enough() {
+        for size in [
+            LEAST_PART as u64,
+            STEP - 1,
+            STEP,
+            2 * STEP - 1,
+            3 * STEP + 7,
+            (5 << 40) + 13,
+        ] {
+            let all: Vec<_> = ranges(size).collect();
+            assert_eq!(all.first().map(|range| range.start), Some(0));
+            assert_eq!(all.last().map(|range| range.end), Some(size));
+            assert!(all.windows(2).all(|pair| pair[0].end == pair[1].start));
+            let large_enough = |range: &Range<u64>| range.end - range.start >= LEAST_PART as u64;
+            assert!(all.iter().all(large_enough), "{size}");
+            let small_enough = |range: &Range<u64>| range.end - range.start <= 5 << 30;
+            assert!(all.iter().all(small_enough), "{size}");
+        }
+    }
+
+    #[test]
+    fn parts_are_named_with_their_checksums() {
+        let metadata = "<PartMetadata><e_tag>\"a\"</e_tag>\
+                        <checksum_crc64nvme>AAA=</checksum_crc64nvme></PartMetadata>";
+        let parts = [metadata, "\"b\""].map(|id| PartId {
+            content_id: id.to_owned(),
+        });
+        let parts = parts.iter().enumerate().map(|(at, part)| named(at, part));
+        let list = CompleteMultipartUpload {
+            parts: parts.collect(),
+        };
+        assert_eq!(
+            quick_xml::se::to_string(&list).unwrap(),
+            "<CompleteMultipartUpload>\
+             <Part><ETag>\"a\"</ETag><PartNumber>1</PartNumber>\
+             <ChecksumCRC64NVME>AAA=</ChecksumCRC64NVME></Part>\
+             <Part><ETag>\"b\"</ETag><PartNumber>2</PartNumber></Part>\
+             </CompleteMultipartUpload>"
+        );
+    }
+}

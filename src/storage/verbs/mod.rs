@@ -1,0 +1,15 @@
+//! FTP's verbs on objects: what each asks of the store, and in what order.
+
+pub(crate) mod download;
+pub(crate) mod format;
+pub(crate) mod listing;
+pub(crate) mod note;
+pub(crate) mod pages;
+pub(crate) mod pattern;
+pub(crate) mod probe;
+pub(crate) mod rename;
+pub(crate) mod renaming;
+pub(crate) mod sweep;
+pub(crate) mod tree;
+pub(crate) mod unfinished;
+pub(crate) mod upload;

@@ -1,0 +1,378 @@
+//! The rename of a directory in a bucket: page by page, copies, then deletes.
+//!
+//! Memory is for one page, however many files there are. Whatever dies, each file is under the old name,
+//! the new one, or both. So that the same rename can be taken up again, and only that, two notes lie in
+//! the bucket while it runs, in the place of the markers of both directories: they name each other and
+//! share a number that no other rename has. Only if both are there, the new name may exist already.
+//!
+//! ```text
+//! survey ─► notes ─► for each page: copy, look again, delete what has not changed ─► clear the notes
+//! ```
+//!
+//! A file that is written under the old name meanwhile is never deleted: it stays there.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::{self, TryStreamExt};
+use object_store::path::Path;
+use object_store::{GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt};
+
+use crate::storage::store::directories::marker;
+use crate::storage::store::raw::{PARALLEL, Query, Raw, RawObject, RawPage, bare};
+use crate::storage::verbs::note::{self, Note};
+use crate::storage::verbs::pages::PAGE;
+use crate::storage::write::verdict;
+use crate::storage::{Storage, StorageError};
+
+/// Why a directory can't be renamed.
+const HIDDEN: &str = "there is a key in it that FTP can't show";
+
+/// The same, in the case that looks like a directory.
+const SLASH: &str = "there is an object with content in it whose key ends with a slash";
+
+/// How often the log tells how far a rename is.
+const PROGRESS: Duration = Duration::from_secs(10);
+
+/// What has become of one file.
+enum Copied {
+    /// It is at the new name, and may go from the old one.
+    There(RawObject),
+    /// Somebody has deleted it meanwhile.
+    Gone,
+    /// Another has taken the new name; it stays where it is.
+    InTheWay(String),
+}
+
+/// One rename that runs.
+struct Rename<'a> {
+    storage: &'a Storage,
+    raw: &'a dyn Raw,
+    from: String,
+    to: String,
+    /// It was begun before, so files may be at the new name already.
+    resumed: bool,
+    total: usize,
+    done: usize,
+    /// Files that stay under the old name, because they were written meanwhile.
+    left: usize,
+    /// Files that stay there because others are at the new name.
+    in_the_way: usize,
+    told: Instant,
+}
+
+impl Storage {
+    /// The note of a rename from one directory to the other that was begun and has not ended.
+    pub(crate) async fn unfinished_rename(
+        &self,
+        from: &Path,
+        to: &Path,
+    ) -> Result<Option<Note>, StorageError> {
+        let Some(raw) = self.raw() else {
+            return Ok(None);
+        };
+        let (old, new) = (Note::at(raw, from).await?, Note::at(raw, to).await?);
+        let this = |note: &Note| note.from == from.as_ref() && note.to == to.as_ref();
+        Ok(old.filter(|old| new.as_ref() == Some(old) && this(old)))
+    }
+
+    /// Renames a directory of a bucket; `begun` is the note of a rename that is to be taken up again.
+    pub(crate) async fn move_directory(
+        &self,
+        raw: &dyn Raw,
+        from: &Path,
+        to: &Path,
+        begun: Option<Note>,
+    ) -> Result<(), StorageError> {
+        let mut rename = Rename {
+            storage: self,
+            raw,
+            from: marker(from),
+            to: marker(to),
+            resumed: begun.is_some(),
+            total: 0,
+            done: 0,
+            left: 0,
+            in_the_way: 0,
+            told: Instant::now(),
+        };
+        let kept = rename.survey().await?;
+        let note = match begun {
+            Some(note) => note,
+            None => rename.begin(Note::new(from, to, kept)).await?,
+        };
+        let moved = rename.move_all().await;
+        rename.tell("a rename of a directory has ended");
+        moved?;
+        rename.end(&note).await
+    }
+}
+
+impl Rename<'_> {
+    /// Looks at all keys before anything changes. What can't be named can't be moved, and must not be
+    /// left behind; what takes the place of a marker would be lost. Whether there is a marker.
+    async fn survey(&mut self) -> Result<bool, StorageError> {
+        let (mut kept, mut token) = (false, None);
+        loop {
+            let page = self.page(token.as_deref()).await?;
+            for object in &page.objects {
+                kept |= object.key == self.from;
+                self.target(&object.key)?;
+                self.check_marker(object).await?;
+            }
+            self.total += page.objects.len();
+            match page.next {
+                Some(next) => token = Some(next),
+                None => return Ok(kept),
+            }
+        }
+    }
+
+    /// Markers are made anew, not copied: one with content that is not ours must stay.
+    async fn check_marker(&self, object: &RawObject) -> Result<(), StorageError> {
+        if !note::is_foreign(self.raw, object).await? {
+            return Ok(());
+        }
+        tracing::warn!(key = object.key, "{SLASH}, it can't be renamed");
+        Err(StorageError::Name(SLASH.to_owned()))
+    }
+
+    /// The old name's note comes first: alone it allows nothing.
+    async fn begin(&self, note: Note) -> Result<Note, StorageError> {
+        self.raw.put(&self.from, note.write(), false).await?;
+        self.raw.put(&self.to, note.write(), true).await?;
+        Ok(note)
+    }
+
+    async fn move_all(&mut self) -> Result<(), StorageError> {
+        let mut token = None;
+        loop {
+            let mut page = self.page(token.as_deref()).await?;
+            page.objects.retain(|object| object.key != self.from);
+            let copied = self.copy_page(page.objects).await?;
+            let left = self.delete_page(&copied, token.as_deref()).await?;
+            self.left += left;
+            self.done += copied.len() - left;
+            if self.told.elapsed() > PROGRESS {
+                self.tell("renaming a directory");
+            }
+            match page.next {
+                Some(next) => token = Some(next),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Once the old name's note is gone, the new name's means nothing.
+    async fn end(&self, note: &Note) -> Result<(), StorageError> {
+        if self.in_the_way > 0 {
+            return Err(StorageError::LeftBehind(self.in_the_way));
+        }
+        self.raw.delete(&self.from).await?;
+        if note.kept || self.done == 0 {
+            Ok(self.raw.put(&self.to, Bytes::new(), false).await?)
+        } else {
+            Ok(self.raw.delete(&self.to).await?)
+        }
+    }
+
+    async fn page(&self, token: Option<&str>) -> Result<RawPage, StorageError> {
+        let query = Query {
+            prefix: &self.from,
+            grouped: false,
+            token,
+            limit: PAGE,
+        };
+        Ok(self.raw.list(query).await?)
+    }
+
+    /// Copies a page's files. Those that are there now, and may go from where they were.
+    async fn copy_page(&mut self, objects: Vec<RawObject>) -> Result<Vec<RawObject>, StorageError> {
+        let this = &*self;
+        let copies = stream::iter(objects).map(async |object| this.copy(object).await);
+        let all: Vec<_> = copies.buffer_unordered(PARALLEL).try_collect().await?;
+        let mut copied = Vec::with_capacity(all.len());
+        for one in all {
+            match one {
+                Copied::There(object) => copied.push(object),
+                Copied::Gone => {}
+                Copied::InTheWay(key) => {
+                    tracing::warn!(key, "another file is at the new name, this one stays");
+                    self.in_the_way += 1;
+                }
+            }
+        }
+        Ok(copied)
+    }
+
+    async fn copy(&self, object: RawObject) -> Result<Copied, StorageError> {
+        let target = self.target(&object.key)?;
+        if object.key.ends_with('/') {
+            self.check_marker(&object).await?;
+            self.raw.put(&target, Bytes::new(), false).await?;
+            return Ok(Copied::There(object));
+        }
+        let (source, target) = (meta(&object)?, path(&target)?);
+        if self.resumed
+            && let Some(there) = self.storage.meta(&target).await?
+        {
+            let copied = self.is_copy(&object, &source.location, &there).await?;
+            return Ok(if copied {
+                Copied::There(object)
+            } else {
+                Copied::InTheWay(object.key)
+            });
+        }
+        match self.storage.copy_object(&source, &target).await {
+            Ok(()) => Ok(Copied::There(object)),
+            Err(StorageError::NotFound) => Ok(Copied::Gone),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether what is at the new name is a copy of what is at the old one, and nobody's upload.
+    async fn is_copy(
+        &self,
+        object: &RawObject,
+        source: &Path,
+        there: &ObjectMeta,
+    ) -> Result<bool, StorageError> {
+        if object.size != there.size {
+            return Ok(false);
+        }
+        let e_tag = there.e_tag.as_deref().map(bare);
+        if e_tag.is_some() && e_tag == object.e_tag.as_deref() {
+            return Ok(true);
+        }
+        let store = self.storage.store.as_ref();
+        let (old, new) = (
+            mark(store, source).await?,
+            mark(store, &there.location).await?,
+        );
+        if old.is_some() || new.is_some() {
+            return Ok(old == new);
+        }
+        self.have_same_bytes(source, &there.location).await
+    }
+
+    /// What others wrote carries no mark of ours, and its tag may change with a copy.
+    async fn have_same_bytes(&self, one: &Path, other: &Path) -> Result<bool, StorageError> {
+        let store = &self.storage.store;
+        let mut one = store.get(one).await?.into_stream();
+        let mut other = store.get(other).await?.into_stream();
+        let (mut a, mut b) = (Bytes::new(), Bytes::new());
+        loop {
+            while a.is_empty() {
+                match one.next().await.transpose()? {
+                    Some(chunk) => a = chunk,
+                    None => break,
+                }
+            }
+            while b.is_empty() {
+                match other.next().await.transpose()? {
+                    Some(chunk) => b = chunk,
+                    None => break,
+                }
+            }
+            let both = a.len().min(b.len());
+            if both == 0 {
+                return Ok(a.is_empty() && b.is_empty());
+            }
+            if a.split_to(both) != b.split_to(both) {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Deletes what has been copied, unless it has changed since it was listed. How many have.
+    async fn delete_page(
+        &self,
+        copied: &[RawObject],
+        token: Option<&str>,
+    ) -> Result<usize, StorageError> {
+        let Some(last) = copied.iter().map(|object| &object.key).max() else {
+            return Ok(0);
+        };
+        if copied.iter().all(|object| self.raw.deletes_only(object)) {
+            return Ok(self.raw.delete_unchanged(copied).await?);
+        }
+        let now = self.listed_until(last, token).await?;
+        let (same, changed): (Vec<_>, Vec<_>) = copied.iter().cloned().partition(|object| {
+            now.get(&object.key)
+                .is_none_or(|e_tag| *e_tag == object.e_tag)
+        });
+        Ok(changed.len() + self.raw.delete_unchanged(&same).await?)
+    }
+
+    /// What is there at this moment, of the pages from `token` on, up to a key.
+    async fn listed_until(
+        &self,
+        last: &str,
+        token: Option<&str>,
+    ) -> Result<HashMap<String, Option<String>>, StorageError> {
+        let mut now = HashMap::new();
+        let mut token = token.map(str::to_owned);
+        loop {
+            let page = self.page(token.as_deref()).await?;
+            let beyond = page
+                .objects
+                .last()
+                .is_some_and(|end| end.key.as_str() >= last);
+            now.extend(page.objects.into_iter().map(|one| (one.key, one.e_tag)));
+            match page.next {
+                Some(next) if !beyond => token = Some(next),
+                _ => return Ok(now),
+            }
+        }
+    }
+
+    /// Where a key goes.
+    fn target(&self, key: &str) -> Result<String, StorageError> {
+        let hidden = || StorageError::Name(HIDDEN.to_owned());
+        let rest = key.strip_prefix(&self.from).ok_or_else(hidden)?;
+        let target = format!("{}{rest}", self.to);
+        let named = rest.is_empty() || path(rest.strip_suffix('/').unwrap_or(rest)).is_ok();
+        named.then_some(target).ok_or_else(hidden)
+    }
+
+    fn tell(&mut self, what: &str) {
+        self.told = Instant::now();
+        let Self {
+            from,
+            to,
+            done,
+            total,
+            left,
+            ..
+        } = self;
+        if *total >= PAGE || *left > 0 {
+            tracing::info!(from, to, done, total, left, "{what}");
+        }
+    }
+}
+
+/// The mark of the upload that an object comes from. Copies have it too.
+async fn mark(store: &dyn ObjectStore, key: &Path) -> Result<Option<String>, StorageError> {
+    let head = GetOptions {
+        head: true,
+        ..GetOptions::default()
+    };
+    let object = store.get_opts(key, head).await?;
+    Ok(verdict::mark_of(&object.attributes).map(str::to_owned))
+}
+
+fn meta(object: &RawObject) -> Result<ObjectMeta, StorageError> {
+    Ok(ObjectMeta {
+        location: path(&object.key)?,
+        last_modified: object.modified.into(),
+        size: object.size,
+        e_tag: object.e_tag.as_ref().map(|e_tag| format!("\"{e_tag}\"")),
+        version: None,
+    })
+}
+
+fn path(key: &str) -> Result<Path, StorageError> {
+    Ok(Path::parse(key).map_err(object_store::Error::from)?)
+}

@@ -1,0 +1,339 @@
+//! Uploads: from the client's socket into one object, whole or not at all.
+//!
+//! ```text
+//! prepare ─► open ─► pump (parts go up while bytes come in, the last one too) ─► commit barrier ─► publish
+//!                     └── anything goes wrong, anywhere ──► discard ◄──┘
+//! ```
+//!
+//! Up to `publish` nothing that a reader could see has changed. `publish` is reached only through
+//! [`Job::commit`], which the guard grants. Where the store's answer to it is lost, the store is asked
+//! again ([`verdict`](crate::storage::write::verdict)).
+
+use object_store::ObjectStoreExt;
+use object_store::path::Path;
+use tokio::io::AsyncRead;
+use tokio::time::Instant;
+
+use crate::auth::{Permission, User};
+use crate::config::Overwrite;
+use crate::session::{Abort, Ended, FtpPath, Job, SessionId, StoreMode, TransferKind};
+
+use crate::storage::store::assembly::Base;
+use crate::storage::store::attributes;
+use crate::storage::write::appending::OnlyAppend;
+use crate::storage::write::publish::without_bucket;
+use crate::storage::write::sink::{Condition, Intake, Plan, Sink};
+use crate::storage::{Storage, StorageError, permit};
+
+/// Who sends a file.
+#[derive(Debug, Clone, Copy)]
+pub struct Sender {
+    /// Its session.
+    pub session: SessionId,
+    /// The size that `SIZE` last reported for this unfinished upload.
+    pub told: Option<u64>,
+}
+
+impl Storage {
+    pub(crate) async fn receive(
+        &self,
+        user: &User,
+        sender: Sender,
+        job: &mut Job,
+        input: impl AsyncRead + Send + Unpin,
+    ) -> Result<(), StorageError> {
+        let prepare = self.prepare(user, sender.told, job);
+        let (plan, kept) = job.unless_aborted(prepare).await?;
+        let unique = plan.unique.clone();
+        let mut sink = match kept {
+            Some(mut kept) => {
+                kept.go_on(plan, job.running());
+                kept
+            }
+            None => self.sink(user, sender.session, plan, job),
+        };
+        match self.pump(job, unique, input, &mut sink).await {
+            Ok(()) => sink.publish().await,
+            Err(error) => {
+                let error = blame(error, &sink.plan);
+                self.give_up(user, sink, &error).await;
+                Err(error)
+            }
+        }
+    }
+
+    fn sink(&self, user: &User, session: SessionId, plan: Plan, job: &Job) -> Sink {
+        let attributes = match self.metadata {
+            Some(names) => attributes::of(names, user, session, &plan.key),
+            None => object_store::Attributes::new(),
+        };
+        Sink::new(self, plan, attributes, job.running())
+    }
+
+    /// Discards what was taken, or keeps it for a client that may come back.
+    async fn give_up(&self, user: &User, mut sink: Sink, error: &StorageError) {
+        match &self.unfinished {
+            Some(unfinished) if is_loss(error) && sink.plan.can_be_resumed() => {
+                unfinished.keep(&user.name, sink);
+            }
+            _ => {
+                sink.discard().await;
+            }
+        }
+    }
+
+    /// Everything that can be refused before the client sends a byte.
+    async fn prepare(
+        &self,
+        user: &User,
+        told: Option<u64>,
+        job: &Job,
+    ) -> Result<(Plan, Option<Sink>), StorageError> {
+        permit(user, Permission::Write)?;
+        let TransferKind::Store(mode) = job.kind() else {
+            return Err(Abort::Internal.into());
+        };
+        let unique = (mode == StoreMode::Unique).then(|| fresh_name(job.path()));
+        let path = unique.as_ref().unwrap_or(job.path());
+        let key = self.file_key(user, path)?;
+        let only = match mode {
+            StoreMode::Append | StoreMode::RestartAt(_) => Some(self.only_append(&key)?),
+            StoreMode::Replace | StoreMode::Unique => None,
+        };
+        let mut kept = None;
+        let (base, condition) = match mode {
+            StoreMode::Replace => {
+                let condition = self.check_replace(user, &key).await?;
+                if let Some(unfinished) = &self.unfinished {
+                    unfinished.forget(&user.name, &key).await;
+                }
+                (None, condition)
+            }
+            StoreMode::Unique => (None, Condition::Absent),
+            StoreMode::Append => {
+                let found = self.base(user, &key, None).await?;
+                if found.0.is_none() {
+                    kept = self.resume_append(user, &key, told).await?;
+                }
+                found
+            }
+            StoreMode::RestartAt(offset) => {
+                let found = self.base(user, &key, Some(offset)).await?;
+                if found.0.is_none() {
+                    kept = self.resume_at(user, &key, offset).await?;
+                }
+                found
+            }
+        };
+        let plan = Plan {
+            key,
+            unique,
+            base,
+            condition,
+            only,
+            max_size: user.max_size.or(self.upload.max_size),
+        };
+        Ok((plan, kept))
+    }
+
+    /// Whether a plain `STOR` may go to this key, and on what condition it is published.
+    async fn check_replace(&self, user: &User, key: &Path) -> Result<Condition, StorageError> {
+        match self.overwrite(user) {
+            Overwrite::Allow => Ok(Condition::None),
+            Overwrite::Deny => match self.store.head(key).await {
+                Ok(_) => Err(StorageError::Exists),
+                Err(object_store::Error::NotFound { .. }) => Ok(Condition::Absent),
+                Err(error) => Err(error.into()),
+            },
+        }
+    }
+
+    /// Keeps other appends to this object away, which could only spoil each other's.
+    fn only_append(&self, key: &Path) -> Result<OnlyAppend, StorageError> {
+        self.appending.begin(key).ok_or(StorageError::Conflict)
+    }
+
+    /// What is already there, which the client's bytes come after. What may not be replaced may not
+    /// be added to either: it was delivered once.
+    async fn base(
+        &self,
+        user: &User,
+        key: &Path,
+        offset: Option<u64>,
+    ) -> Result<(Option<Base>, Condition), StorageError> {
+        match self.store.head(key).await {
+            Ok(_) if self.overwrite(user) == Overwrite::Deny => Err(StorageError::Exists),
+            Ok(meta) => {
+                let size = meta.size;
+                if let Some(asked) = offset.filter(|offset| *offset != size) {
+                    return Err(StorageError::Restart { asked, size });
+                }
+                let base = Base::of(&meta);
+                let version = base.version.clone();
+                Ok((Some(base), Condition::Unchanged(version)))
+            }
+            Err(object_store::Error::NotFound { .. }) => Ok((None, Condition::StillAbsent)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// What is kept of an upload that was cut off, if the client goes on where that ends.
+    async fn resume_at(
+        &self,
+        user: &User,
+        key: &Path,
+        asked: u64,
+    ) -> Result<Option<Sink>, StorageError> {
+        let size = self.unfinished_size(user, key).await.unwrap_or(0);
+        match self.take_unfinished(user, key, asked) {
+            None if asked > 0 => Err(StorageError::Restart { asked, size }),
+            kept => Ok(kept),
+        }
+    }
+
+    /// The same for `APPE`, which names no offset: it goes on with what it was told of, and nothing else.
+    async fn resume_append(
+        &self,
+        user: &User,
+        key: &Path,
+        told: Option<u64>,
+    ) -> Result<Option<Sink>, StorageError> {
+        let Some(told) = told else {
+            if let Some(unfinished) = &self.unfinished {
+                unfinished.forget(&user.name, key).await;
+            }
+            return Ok(None);
+        };
+        let kept = self.take_unfinished(user, key, told);
+        kept.map(Some).ok_or(StorageError::Conflict)
+    }
+
+    fn take_unfinished(&self, user: &User, key: &Path, size: u64) -> Option<Sink> {
+        self.unfinished.as_ref()?.take(&user.name, key, size)
+    }
+
+    /// How much is kept of an upload of this user's that was cut off.
+    pub(crate) async fn unfinished_size(&self, user: &User, key: &Path) -> Option<u64> {
+        self.unfinished.as_ref()?.size(&user.name, key).await
+    }
+
+    /// Moves everything into the sink and asks for the commit.
+    async fn pump(
+        &self,
+        job: &mut Job,
+        unique: Option<FtpPath>,
+        mut input: impl AsyncRead + Send + Unpin,
+        sink: &mut Sink,
+    ) -> Result<(), StorageError> {
+        job.open(unique).await?;
+        let ended = job
+            .unless_aborted(self.read_all(job, &mut input, sink))
+            .await?;
+        drop(input);
+        // The guard's wait for a client that dies counts from here: it costs no more than what is left of it
+        // when the last part is up.
+        job.unless_aborted(self.send_rest(sink)).await?;
+        Ok(job.commit(ended).await?)
+    }
+
+    /// Sends what can be sent before the commit. An upload that may be gone on with is not sent to its end: the
+    /// last byte has to be let go if its client is lost, and a store gives no byte back.
+    async fn send_rest(&self, sink: &mut Sink) -> Result<(), StorageError> {
+        if self.unfinished.is_some() && sink.plan.can_be_resumed() {
+            return Ok(());
+        }
+        sink.send_rest().await
+    }
+
+    /// Reads to the end.
+    async fn read_all(
+        &self,
+        job: &Job,
+        input: &mut (impl AsyncRead + Send + Unpin),
+        sink: &mut Sink,
+    ) -> Result<Ended, StorageError> {
+        sink.take_base().await?;
+        loop {
+            sink.open_chunk().await;
+            let filled = self.fill(job, input, sink.intake()).await?;
+            sink.close_chunk().await?;
+            if let Filled::ToTheEnd(ended) = filled {
+                return Ok(ended);
+            }
+            sink.make_way().await;
+        }
+    }
+
+    /// Reads until the chunk is full, or enough for now, or the client has ended its data connection.
+    async fn fill(
+        &self,
+        job: &Job,
+        input: &mut (impl AsyncRead + Send + Unpin),
+        mut intake: Intake<'_>,
+    ) -> Result<Filled, Abort> {
+        let mut since = Instant::now();
+        let mut quiet_since = since;
+        let mut stalled = since + self.upload.stall_timeout;
+        while !intake.is_full() {
+            let read = tokio::time::timeout_at(stalled, intake.read(input)).await;
+            let now = Instant::now();
+            match read {
+                Ok(Some(Ok(0))) => {
+                    return Ok(Filled::ToTheEnd(Ended::now(now - quiet_since)));
+                }
+                Ok(Some(Ok(bytes))) => {
+                    job.count(bytes);
+                    quiet_since = now;
+                    stalled = now + self.upload.stall_timeout;
+                }
+                Ok(Some(Err(_))) => return Err(Abort::DataLost),
+                Ok(None) => {}
+                Err(_) => return Err(Abort::Stalled),
+            }
+            if intake.waited(now - since) {
+                break;
+            }
+            since = now;
+        }
+        Ok(Filled::InPart)
+    }
+}
+
+/// What was read.
+enum Filled {
+    /// More may come.
+    InPart,
+    /// All that the client sends.
+    ToTheEnd(Ended),
+}
+
+/// A store that finds nothing has lost what is appended to, or has no bucket.
+fn blame(error: StorageError, plan: &Plan) -> StorageError {
+    match error {
+        StorageError::NotFound if plan.base.is_some() => StorageError::Conflict,
+        error => without_bucket(error),
+    }
+}
+
+/// Whether the client was lost, rather than refused or of another mind.
+fn is_loss(error: &StorageError) -> bool {
+    use Abort::{ControlLost, DataLost, NoDataConnection, Stalled};
+    matches!(
+        error,
+        StorageError::Aborted(ControlLost | DataLost | NoDataConnection | Stalled)
+    )
+}
+
+/// A name that no object has: the one asked for, and 64 random bits.
+fn fresh_name(path: &FtpPath) -> FtpPath {
+    let suffix: u64 = rand::random();
+    let name = if path.is_root() {
+        format!("ftp-{suffix:016x}")
+    } else {
+        format!("{}.{suffix:016x}", path.name())
+    };
+    // Too long a name is left as it is; its conditional create then fails, if it exists.
+    path.parent()
+        .resolve(&name)
+        .unwrap_or_else(|_| path.clone())
+}

@@ -1,0 +1,11 @@
+//! An upload on its way into the store: parts, the memory they take, and the commit.
+
+pub(crate) mod appending;
+pub(crate) mod budget;
+pub(crate) mod chunk;
+pub(crate) mod multipart;
+pub(crate) mod part;
+pub(crate) mod parts;
+pub(crate) mod publish;
+pub(crate) mod sink;
+pub(crate) mod verdict;

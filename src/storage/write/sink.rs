@@ -1,0 +1,493 @@
+//! Where the bytes of an upload go: into parts, up to the store, and in the end into sight.
+//!
+//! Up to [`Sink::publish`] nothing that a reader could see has changed.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use object_store::path::Path;
+use object_store::{Attributes, GetOptions, ObjectStore, UpdateVersion};
+use prometheus::IntGauge;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::task::JoinSet;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use crate::config::ByteSize;
+use crate::session::{Abort, FtpPath};
+
+use crate::storage::store::assembly::{Assembly, Base, Start};
+use crate::storage::write::appending::OnlyAppend;
+use crate::storage::write::budget::Budget;
+use crate::storage::write::multipart::Multipart;
+use crate::storage::write::part::{FullPart, HeldBack, PartInTheMaking};
+use crate::storage::write::parts::{LEAST_PART, PartSizes};
+use crate::storage::write::verdict::Mark;
+use crate::storage::{Storage, StorageError};
+
+/// With fewer bytes, a part is not moved to disk.
+const WORTH_SPILLING: usize = 16 * 1024;
+
+/// How often it is looked whether memory has become short.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
+
+/// Where an upload goes and what has to hold when it is published.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) key: Path,
+    pub(crate) unique: Option<FtpPath>,
+    /// What the client's bytes come after.
+    pub(crate) base: Option<Base>,
+    /// Keeps other appends away.
+    pub(crate) only: Option<OnlyAppend>,
+    pub(crate) condition: Condition,
+    pub(crate) max_size: Option<ByteSize>,
+}
+
+impl Plan {
+    /// Whether what it has taken is the beginning of a new object, and of no other.
+    pub(crate) fn can_be_resumed(&self) -> bool {
+        self.base.is_none() && self.unique.is_none()
+    }
+}
+
+/// What has to hold at the key for the object to be published.
+#[derive(Debug, Clone)]
+pub(crate) enum Condition {
+    /// Nothing: whatever is there is replaced.
+    None,
+    /// There is no object, and if one comes meanwhile, its name is taken.
+    Absent,
+    /// There is no object yet, and if one comes meanwhile, trying again will add to it.
+    StillAbsent,
+    /// The object is still the one that was read.
+    Unchanged(UpdateVersion),
+}
+
+/// The condition of an upload, which may change while its client is away; clones share it.
+#[derive(Debug, Clone)]
+pub(crate) struct Terms(Arc<Mutex<Condition>>);
+
+impl Terms {
+    pub(crate) fn new(condition: Condition) -> Self {
+        Self(Arc::new(Mutex::new(condition)))
+    }
+
+    pub(crate) fn get(&self) -> Condition {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn set(&self, condition: Condition) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = condition;
+    }
+}
+
+/// Takes bytes, sends full parts up, and publishes or discards them all.
+#[derive(Debug)]
+pub(crate) struct Sink {
+    pub(crate) store: Arc<dyn ObjectStore>,
+    assembly: Arc<Assembly>,
+    pub(crate) plan: Plan,
+    /// The plan's condition, as the store will be told it.
+    terms: Terms,
+    pub(crate) attributes: Attributes,
+    /// By which the object is known again; `None` on stores whose answers are not lost.
+    pub(crate) mark: Option<Mark>,
+    budget: Budget,
+    spill: Spill,
+    sizes: PartSizes,
+    concurrency: usize,
+    /// Bytes taken in all.
+    size: u64,
+    /// Of them, those that were in the bucket before.
+    base_size: u64,
+    /// How many the client was told of, when it came back.
+    told: Option<u64>,
+    /// Bytes that the store was given, or had.
+    sent: u64,
+    /// Parts sent up so far.
+    parts: usize,
+    pub(crate) part: PartInTheMaking,
+    pub(crate) multipart: Multipart,
+    pub(crate) parts_in_flight: JoinSet<object_store::Result<()>>,
+    /// Holds the gateway's end up.
+    pub(crate) running: Option<TaskTrackerToken>,
+}
+
+/// Where parts go when memory is short, if anywhere.
+#[derive(Debug)]
+struct Spill {
+    directory: Option<PathBuf>,
+    on_disk: IntGauge,
+    /// It did not work the last time, and the log has said so.
+    fails: Arc<AtomicBool>,
+    budget: Budget,
+}
+
+/// Where the client's bytes are read into, and whether others wait for that memory.
+pub(crate) struct Intake<'a> {
+    part: &'a mut PartInTheMaking,
+    spill: &'a Spill,
+}
+
+impl Intake<'_> {
+    pub(crate) fn is_full(&mut self) -> bool {
+        let chunk = self.part.chunk();
+        chunk.len() >= chunk.capacity()
+    }
+
+    /// Reads into the open chunk; 0 is the end. `None` if it is time to count how long the client has
+    /// been waited for. Safe to cancel.
+    pub(crate) async fn read(
+        &mut self,
+        input: &mut (impl AsyncRead + Unpin),
+    ) -> Option<io::Result<usize>> {
+        let next_look = async {
+            match self.spill.directory {
+                Some(_) => tokio::time::sleep(BETWEEN_LOOKS).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            read = input.read_buf(self.part.chunk()) => Some(read),
+            () = next_look => None,
+        }
+    }
+
+    /// Counts time in which the client was waited for. Whether memory is short meanwhile, and the part
+    /// would hold its memory for long.
+    pub(crate) fn waited(&mut self, time: Duration) -> bool {
+        self.part.wait(time);
+        let unwritten = self.part.chunk().len();
+        self.spill.is_for(self.part, unwritten)
+    }
+}
+
+impl Spill {
+    /// Moves the part to disk. Whether it could.
+    async fn take(&self, part: &mut PartInTheMaking) -> bool {
+        let Some(directory) = &self.directory else {
+            return false;
+        };
+        let Err(error) = part.spill(directory, &self.on_disk).await else {
+            self.fails.store(false, Ordering::Relaxed);
+            return true;
+        };
+        part.stay();
+        if !self.fails.swap(true, Ordering::Relaxed) {
+            let directory = directory.display();
+            tracing::warn!(%directory, %error, "can't use upload.spill_dir, slow uploads stay in memory");
+        }
+        false
+    }
+
+    /// Whether the part should move to disk.
+    fn is_for(&self, part: &PartInTheMaking, unwritten: usize) -> bool {
+        self.directory.is_some()
+            && part.in_memory() + unwritten >= WORTH_SPILLING
+            && part.is_slow()
+            && self.budget.is_short()
+    }
+}
+
+impl Sink {
+    pub(crate) fn new(
+        storage: &Storage,
+        plan: Plan,
+        attributes: Attributes,
+        running: Option<TaskTrackerToken>,
+    ) -> Self {
+        let mark = storage.metadata.is_some().then(Mark::new);
+        let mut attributes = attributes;
+        if let Some(mark) = &mark {
+            mark.put_on(&mut attributes);
+        }
+        let sizes = storage.sizes;
+        Self {
+            store: Arc::clone(&storage.store),
+            assembly: Arc::clone(&storage.assembly),
+            terms: Terms::new(plan.condition.clone()),
+            plan,
+            attributes,
+            mark,
+            part: PartInTheMaking::new(&storage.budget, sizes.size(0).unwrap_or(0)),
+            budget: storage.budget.clone(),
+            spill: Spill {
+                directory: storage.upload.spill_dir.clone(),
+                on_disk: storage.metrics.upload_spilled.clone(),
+                fails: Arc::clone(&storage.spill_fails),
+                budget: storage.budget.clone(),
+            },
+            sizes,
+            concurrency: storage.upload.concurrency,
+            size: 0,
+            base_size: 0,
+            told: None,
+            sent: 0,
+            parts: 0,
+            multipart: Multipart::None,
+            parts_in_flight: JoinSet::new(),
+            running,
+        }
+    }
+
+    /// Opens a chunk to read into, as soon as there is memory for it.
+    pub(crate) async fn open_chunk(&mut self) {
+        self.part.open().await;
+    }
+
+    /// Takes what was read into the open chunk.
+    pub(crate) async fn close_chunk(&mut self) -> Result<(), StorageError> {
+        let chunk = self.part.close();
+        self.write(chunk).await
+    }
+
+    /// Where the client's bytes are read into.
+    pub(crate) fn intake(&mut self) -> Intake<'_> {
+        Intake {
+            part: &mut self.part,
+            spill: &self.spill,
+        }
+    }
+
+    /// Makes room for others, if this upload is in their way.
+    pub(crate) async fn make_way(&mut self) {
+        if self.spill.is_for(&self.part, 0) {
+            self.spill.take(&mut self.part).await;
+        }
+    }
+
+    /// Lets what the client's bytes are to be added to become the beginning of the object.
+    pub(crate) async fn take_base(&mut self) -> Result<(), StorageError> {
+        let Some(base) = self.plan.base.clone() else {
+            return Ok(());
+        };
+        self.take(base).await.map_err(|error| match error {
+            // It was there a moment ago.
+            StorageError::NotFound => StorageError::Conflict,
+            error => error,
+        })
+    }
+
+    async fn take(&mut self, base: Base) -> Result<(), StorageError> {
+        if self.keeps(&base) {
+            let may_refuse = self.assembly.may_refuse();
+            self.begin(Some(base.clone()));
+            self.size = base.size;
+            self.base_size = base.size;
+            self.sent = base.size;
+            if !may_refuse {
+                self.count_base(&base);
+                return Ok(());
+            }
+            match self.multipart.begun().await {
+                Err(StorageError::Unsupported(_)) => (self.size, self.sent) = (0, 0),
+                Err(error) => return Err(error),
+                Ok(_) => {
+                    self.count_base(&base);
+                    return Ok(());
+                }
+            }
+        }
+        self.rewrite(&base).await?;
+        self.base_size = base.size;
+        Ok(())
+    }
+
+    /// The store takes only so many parts, those of the base among them.
+    fn count_base(&mut self, base: &Base) {
+        self.parts = self.assembly.parts_of(base.size);
+        self.part = self.next_part();
+    }
+
+    fn next_part(&self) -> PartInTheMaking {
+        // A store that takes no more parts is told so only if there is more to store.
+        let size = self.sizes.size(self.parts).unwrap_or(0);
+        PartInTheMaking::new(&self.budget, size)
+    }
+
+    /// Whether the base stays in the store, or else goes through the gateway.
+    fn keeps(&self, base: &Base) -> bool {
+        !self.sizes.are_uniform() && self.assembly.keeps(base.size)
+    }
+
+    async fn rewrite(&mut self, base: &Base) -> Result<(), StorageError> {
+        let options = GetOptions::new().with_if_match(base.version.e_tag.clone());
+        let mut stream = self.store.get_opts(&base.key, options).await?.into_stream();
+        while let Some(bytes) = stream.next().await {
+            let mut bytes = bytes?;
+            while !bytes.is_empty() {
+                let chunk = bytes.split_to(self.part.room().clamp(1, bytes.len()));
+                self.part.make_room(chunk.len()).await;
+                self.write(chunk).await?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn write(&mut self, chunk: Bytes) -> Result<(), StorageError> {
+        if chunk.is_empty() {
+            return Ok(());
+        }
+        self.size += chunk.len() as u64;
+        if let Some(limit) = self.exceeded() {
+            return Err(StorageError::TooLarge(limit));
+        }
+        self.part.push(chunk);
+        if self.part.room() == 0 {
+            self.send_part().await?;
+        }
+        Ok(())
+    }
+
+    /// The limit that the object is beyond.
+    fn exceeded(&self) -> Option<ByteSize> {
+        let most = self.sizes.largest_object();
+        if self.part.is_beyond_the_last() {
+            return most;
+        }
+        let limits = self.plan.max_size.into_iter().chain(most);
+        limits.min().filter(|limit| self.size > limit.0)
+    }
+
+    /// Whether nothing was taken or read.
+    pub(crate) fn is_empty(&mut self) -> bool {
+        self.size == 0 && self.part.chunk().is_empty()
+    }
+
+    /// That every byte that was taken was sent, or is in the part in the making.
+    pub(crate) fn check_sent(&self) -> Result<(), StorageError> {
+        if self.sent + self.part.length() as u64 == self.size {
+            return Ok(());
+        }
+        let (key, taken, sent) = (&self.plan.key, self.size, self.sent);
+        tracing::error!(%key, taken, sent, "a defect: bytes of an upload are missing, it is discarded");
+        Err(Abort::Internal.into())
+    }
+
+    /// Bytes taken in all.
+    pub(crate) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Brings what was taken into safety, while its client is away: up to the store, or into at most
+    /// `memory` bytes, or to disk. What does not fit is let go, from the end. So is the last byte: the
+    /// client may believe that it has sent all, and has to send something for us to publish. Whether
+    /// there is anything to keep.
+    pub(crate) async fn settle(&mut self, memory: usize) -> Result<bool, StorageError> {
+        // A client that was told so much, and has sent nothing more, knows that there is more to send.
+        let is_known = self.part.chunk().is_empty() && self.told == Some(self.size);
+        if !is_known {
+            match self.part.hold_back() {
+                // The store has it, and gives no byte back.
+                None => return Ok(false),
+                Some(HeldBack::Taken) => self.size -= 1,
+                Some(HeldBack::Unread) => {}
+            }
+        }
+        self.close_chunk().await?;
+        if self.part.length() >= LEAST_PART && !self.sizes.are_uniform() {
+            self.send_part().await?;
+        }
+        while !self.parts_in_flight.is_empty() {
+            self.finish_one_part().await?;
+        }
+        let fits = self.part.in_memory() <= memory && self.part.compact();
+        if !fits && !self.spill.take(&mut self.part).await {
+            self.size -= self.part.length() as u64;
+            self.part = self.next_part();
+        }
+        self.check_sent()?;
+        self.told = Some(self.size);
+        Ok(self.size > 0)
+    }
+
+    /// Goes on with what was settled, for a client that has come back.
+    pub(crate) fn go_on(&mut self, plan: Plan, running: Option<TaskTrackerToken>) {
+        self.terms.set(plan.condition.clone());
+        self.plan = plan;
+        self.running = running;
+    }
+
+    /// Whether the client has brought nothing that an object would have to be changed for.
+    pub(crate) fn adds_nothing(&self) -> bool {
+        self.plan.base.is_some() && self.size == self.base_size
+    }
+
+    /// Sends the part up in the background, once there is room for it.
+    pub(crate) async fn send_part(&mut self) -> Result<(), StorageError> {
+        while self.parts_in_flight.len() >= self.concurrency {
+            self.finish_one_part().await?;
+        }
+        if matches!(self.multipart, Multipart::None) {
+            self.begin(None);
+        }
+        // Whoever gives up while it begins has the part still.
+        self.multipart.begun().await?;
+        self.part.fetch().await.map_err(StorageError::Local)?;
+        let FullPart { payload, claim } = self.take_part();
+        self.sent += payload.content_length() as u64;
+        let part = self.multipart.begun().await?.put_part(payload);
+        self.parts_in_flight.spawn(async move {
+            let sent = part.await;
+            drop(claim);
+            sent
+        });
+        Ok(())
+    }
+
+    /// Sends the last part up and waits until all parts are there, if there are several. An object of one part
+    /// is there as soon as it is sent, so that one waits for its commit.
+    pub(crate) async fn send_rest(&mut self) -> Result<(), StorageError> {
+        if matches!(self.multipart, Multipart::None) {
+            return Ok(());
+        }
+        if self.part.length() > 0 {
+            self.send_part().await?;
+        }
+        while !self.parts_in_flight.is_empty() {
+            self.finish_one_part().await?;
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, base: Option<Base>) {
+        let assembly = Arc::clone(&self.assembly);
+        let start = Start {
+            key: self.plan.key.clone(),
+            attributes: self.attributes.clone(),
+            terms: self.terms.clone(),
+            base,
+        };
+        let begin = async move { assembly.begin(start).await };
+        self.multipart = Multipart::Beginning(tokio::spawn(begin));
+    }
+
+    pub(crate) async fn finish_one_part(&mut self) -> Result<(), StorageError> {
+        match self.parts_in_flight.join_next().await {
+            None | Some(Ok(Ok(()))) => Ok(()),
+            Some(Ok(Err(error))) => Err(error.into()),
+            Some(Err(_)) => Err(Abort::Internal.into()),
+        }
+    }
+
+    /// The part as it goes up, with the memory it holds, once it is fetched; the next one begins.
+    pub(crate) fn take_part(&mut self) -> FullPart {
+        self.parts += 1;
+        let next = self.next_part();
+        std::mem::replace(&mut self.part, next).finish()
+    }
+
+    /// Whether the store, once it has been told, will not publish this any more.
+    pub(crate) fn can_be_forgotten(&self) -> bool {
+        self.assembly.forgets(self.plan.base.is_some())
+    }
+}
