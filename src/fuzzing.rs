@@ -7,7 +7,22 @@
 pub use crate::auth::fuzzing::users;
 pub use crate::config::fuzzing::config;
 pub use crate::edge::fuzzing::{command, proxy};
-pub use crate::storage::fuzzing::{path, pattern};
+pub use crate::storage::fuzzing::pattern;
+
+use crate::ftp::{PathVerb, Request};
+
+/// Reads two lines as names, the second below the first.
+///
+/// # Panics
+/// When a promise is broken.
+pub fn path(data: &[u8]) {
+    for path in crate::storage::fuzzing::path(data) {
+        // What libunftp gets is one line, whatever the client has named.
+        let line = Request::Path(PathVerb::Size, &path).to_string();
+        assert_eq!(line, format!("SIZE {path}\r\n"));
+        assert_eq!(line.matches(char::is_control).count(), 2);
+    }
+}
 
 #[cfg(test)]
 mod tests {

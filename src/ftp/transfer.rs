@@ -122,10 +122,8 @@ mod tests {
     use super::super::{Ftp, Link, PathVerb, Request};
     use super::*;
     use crate::auth::{Authenticator, LockoutPolicy, UserTable};
-    use crate::config::{Config, Flag, Sources};
     use crate::session::{Event, FtpPath, Transfer};
-    use crate::storage::Storage;
-    use crate::telemetry::Metrics;
+    use crate::storage::harness;
 
     const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -138,18 +136,7 @@ mod tests {
 
     impl Guarded {
         async fn new() -> Self {
-            let flag = Flag {
-                flag: "--store",
-                key: "store.url",
-                value: "memory://".to_owned(),
-            };
-            let sources = Sources {
-                flags: vec![flag],
-                ..Sources::default()
-            };
-            let config = Config::load(&sources).unwrap();
-            let metrics = Arc::new(Metrics::new().unwrap());
-            let storage = Arc::new(Storage::open(&config, metrics).unwrap());
+            let storage = Arc::new(harness::storage(&[("STORE__URL", "memory://")]));
             let users = vec![("ferry".to_owned(), "secret".to_owned())];
             let users = UserTable::from_plain(users).unwrap();
             let policy = LockoutPolicy {

@@ -9,6 +9,7 @@ use thiserror::Error;
 use crate::auth::Permission;
 use crate::config::ByteSize;
 use crate::session::{Abort, Failure, Outcome, Report};
+use crate::storage::store::causes::{find, refused_with};
 
 /// Why an operation did not happen. Unless it says otherwise, the bucket is as it was before.
 #[derive(Debug, Error)]
@@ -269,6 +270,7 @@ impl StorageError {
                 KnownIo::Denied => Self::StoreDenied(error),
                 KnownIo::IsDirectory => Self::IsDirectory,
                 KnownIo::NotADirectory => Self::NotADirectory,
+                KnownIo::NotEmpty => Self::NotEmpty,
                 KnownIo::LongName => Self::Name("name too long".to_owned()),
             };
         }
@@ -296,7 +298,7 @@ impl From<io::Error> for StorageError {
         match (error.kind(), known_io(&error)) {
             (io::ErrorKind::NotFound, _) => Self::NotFound,
             (io::ErrorKind::AlreadyExists, _) => Self::Exists,
-            (io::ErrorKind::DirectoryNotEmpty, _) => Self::NotEmpty,
+            (_, Some(KnownIo::NotEmpty)) => Self::NotEmpty,
             (_, Some(KnownIo::IsDirectory)) => Self::IsDirectory,
             (_, Some(KnownIo::NotADirectory)) => Self::NotADirectory,
             (_, Some(KnownIo::LongName)) => Self::Name("name too long".to_owned()),
@@ -310,6 +312,7 @@ enum KnownIo {
     Denied,
     IsDirectory,
     NotADirectory,
+    NotEmpty,
     LongName,
 }
 
@@ -320,6 +323,7 @@ fn known_io(error: &io::Error) -> Option<KnownIo> {
         K::PermissionDenied | K::ReadOnlyFilesystem => Some(KnownIo::Denied),
         K::IsADirectory => Some(KnownIo::IsDirectory),
         K::NotADirectory => Some(KnownIo::NotADirectory),
+        K::DirectoryNotEmpty => Some(KnownIo::NotEmpty),
         K::InvalidFilename => Some(KnownIo::LongName),
         _ => None,
     }
@@ -336,28 +340,6 @@ fn speaks_of_credentials(error: &(dyn StdError + 'static)) -> bool {
     ]
     .iter()
     .any(|code| text.contains(code))
-}
-
-/// The status of a refusal that has no kind of its own, as those of listings have not. The type
-/// behind is private; its text is all there is.
-pub(crate) fn refused_with(error: &object_store::Error) -> Option<u16> {
-    let text = error.to_string();
-    let (_, status) = text.split_once("non-2xx status code: ")?;
-    status.get(..3)?.parse().ok()
-}
-
-/// The first error of type `T` in the chain of causes.
-pub(crate) fn find<'a, T: StdError + 'static>(
-    error: &'a (dyn StdError + 'static),
-) -> Option<&'a T> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref::<T>() {
-            return Some(found);
-        }
-        next = error.source();
-    }
-    None
 }
 
 #[cfg(test)]

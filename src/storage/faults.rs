@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use futures::stream::{BoxStream, StreamExt};
 use object_store::client::{HttpError, HttpErrorKind};
 use object_store::path::Path;
@@ -20,13 +21,14 @@ use object_store::{
     PutResult, RenameOptions, Result, UploadPart,
 };
 
-use crate::config::{Config, Sources};
 use crate::session::{Outcome, Report, StoreMode};
 use crate::storage::Storage;
-use crate::storage::harness::{Client, bytes};
-use crate::storage::store::assembly::{Assembly, Means};
+use crate::storage::harness::{Client, bytes, storage_on};
+use crate::storage::store::keys::{Object, Page, Query};
 use crate::storage::store::metered::Metered;
-use crate::telemetry::Metrics;
+use crate::storage::store::precondition::Precondition;
+use crate::storage::store::upload::{Base, Start, Upload};
+use crate::storage::store::{Keeping, Store, Traits};
 
 /// What a store is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -204,6 +206,60 @@ impl MultipartUpload for FaultUpload {
     }
 }
 
+/// A store whose objects are reached past faults only, and which keeps no base where it is.
+#[derive(Debug)]
+struct FaultyStore {
+    inner: Arc<dyn Store>,
+    objects: Arc<Metered>,
+}
+
+#[async_trait]
+impl Store for FaultyStore {
+    fn traits(&self) -> Traits {
+        self.inner.traits()
+    }
+
+    fn objects(&self) -> &Arc<Metered> {
+        &self.objects
+    }
+
+    async fn list(&self, query: Query<'_>) -> Result<Page> {
+        self.inner.list(query).await
+    }
+
+    fn keeping(&self, _: u64) -> Keeping {
+        Keeping::Never
+    }
+
+    async fn begin(&self, start: Start) -> Result<Box<dyn Upload>> {
+        self.objects.begin(start).await
+    }
+
+    async fn copy(&self, from: &Base, to: &Path, precondition: &Precondition) -> Result<()> {
+        self.inner.copy(from, to, precondition).await
+    }
+
+    async fn delete(&self, key: &str, precondition: &Precondition) -> Result<()> {
+        self.inner.delete(key, precondition).await
+    }
+
+    async fn delete_unchanged(&self, objects: &[Object]) -> Result<usize> {
+        self.inner.delete_unchanged(objects).await
+    }
+
+    async fn write_small(&self, key: &str, body: Bytes, precondition: &Precondition) -> Result<()> {
+        self.inner.write_small(key, body, precondition).await
+    }
+
+    async fn read_small(&self, key: &str) -> Result<Bytes> {
+        self.inner.read_small(key).await
+    }
+
+    async fn sweep(&self, prefix: &Path, before: DateTime<Utc>) -> Result<usize> {
+        self.inner.sweep(prefix, before).await
+    }
+}
+
 /// A storage on a store that fails, and the store itself.
 struct Bench {
     storage: Arc<Storage>,
@@ -219,28 +275,20 @@ impl Bench {
             Some(folder) => format!("file://{}", folder.path().display()),
             None => "memory://".to_owned(),
         };
-        let settings = [
-            ("BUCKETFERRY_STORE__URL", url.as_str()),
-            ("BUCKETFERRY_UPLOAD__PART_SIZE", "5 MiB"),
-        ];
-        let sources = Sources {
-            environment: settings
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .to_vec(),
-            flags: Vec::new(),
-            file: None,
-        };
-        let config = Config::load(&sources).unwrap();
-        let mut storage = Storage::open(&config, Arc::new(Metrics::new().unwrap())).unwrap();
-        let truth = Arc::clone(&storage.store);
+        let settings = [("STORE__URL", url.as_str()), ("UPLOAD__PART_SIZE", "5 MiB")];
         let script = Arc::new(Mutex::new(Script::default()));
-        let faults = Arc::new(FaultStore {
-            inner: Arc::clone(&truth),
-            script: Arc::clone(&script),
+        let mut truth = None;
+        let storage = storage_on(&settings, |inner, metrics| {
+            let inner_objects: Arc<dyn ObjectStore> = Arc::clone(inner.objects()) as _;
+            truth = Some(Arc::clone(&inner_objects));
+            let faults = Arc::new(FaultStore {
+                inner: inner_objects,
+                script: Arc::clone(&script),
+            });
+            let objects = Arc::new(Metered::new(faults, Arc::clone(metrics)));
+            Arc::new(FaultyStore { inner, objects })
         });
-        let metered = Arc::new(Metered::new(faults, Arc::clone(&storage.metrics)));
-        storage.store = Arc::clone(&metered) as _;
-        storage.assembly = Arc::new(Assembly::new(metered, Means::Store));
+        let truth = truth.unwrap();
         Self {
             storage: Arc::new(storage),
             truth,

@@ -7,16 +7,42 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::task::JoinHandle;
 
 use crate::auth::{Allowance, Permissions, User};
-use crate::config::Overwrite;
+use crate::config::{Config, Overwrite, Sources};
 use crate::session::{
     Abort, Entry, Event, Facts, FtpPath, Job, ListFormat, Outcome, Report, SessionId, StoreMode,
     Transfer, TransferKind,
 };
+use crate::storage::Storage;
+use crate::storage::error::StorageError;
+use crate::storage::store::Store;
+use crate::storage::store::open::open;
 use crate::storage::verbs::upload::Sender;
-use crate::storage::{Storage, StorageError};
+use crate::telemetry::Metrics;
 
 /// Bytes that may be on the way between the two ends of a transfer.
 const PIPE: usize = 1 << 16;
+
+/// A storage with these settings, each by the name of its variable without our prefix.
+pub(crate) fn storage(settings: &[(&str, &str)]) -> Storage {
+    storage_on(settings, |store, _| store)
+}
+
+/// The same on a store in place of the one that the settings name.
+pub(super) fn storage_on(
+    settings: &[(&str, &str)],
+    replace: impl FnOnce(Arc<dyn Store>, &Arc<Metrics>) -> Arc<dyn Store>,
+) -> Storage {
+    let variable =
+        |(name, value): &(&str, &str)| (format!("BUCKETFERRY_{name}"), (*value).to_owned());
+    let sources = Sources {
+        environment: settings.iter().map(variable).collect(),
+        ..Sources::default()
+    };
+    let config = Config::load(&sources).unwrap();
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let store = replace(open(&config.store, &metrics).unwrap(), &metrics);
+    Storage::on(store, &config, metrics).unwrap()
+}
 
 /// A client that is logged in.
 #[derive(Debug, Clone)]

@@ -8,39 +8,21 @@ use object_store::path::Path;
 use crate::auth::User;
 use crate::session::FtpPath;
 
-use crate::storage::StorageError;
-
-/// Longest segment that a local file system takes, in bytes.
-const MAX_LOCAL_SEGMENT: usize = 255;
+use crate::storage::error::StorageError;
+use crate::storage::store::RESERVED;
+use crate::storage::store::names::SegmentRules;
 
 /// Where in the bucket everything lies, and what its keys may look like.
 #[derive(Debug, Clone)]
 pub(crate) struct KeySpace {
     prefix: Path,
-    local: bool,
-    /// A directory right under the prefix that is no client's.
-    own: Option<&'static str>,
+    rules: SegmentRules,
 }
 
 impl KeySpace {
-    /// Keys under `prefix`; `local` if they are names of files as well.
-    pub(crate) fn new(prefix: Path, local: bool) -> Self {
-        Self {
-            prefix,
-            local,
-            own: None,
-        }
-    }
-
-    /// The same, but for a directory right under the prefix that is no client's.
-    pub(crate) fn but_for(mut self, own: &'static str) -> Self {
-        self.own = Some(own);
-        self
-    }
-
-    /// Whether keys are names of files as well.
-    pub(crate) fn is_local(&self) -> bool {
-        self.local
+    /// Keys under `prefix`, on a store with these rules.
+    pub(crate) fn new(prefix: Path, rules: SegmentRules) -> Self {
+        Self { prefix, rules }
     }
 
     /// The prefix that all keys share.
@@ -51,9 +33,7 @@ impl KeySpace {
     /// The key of a file.
     pub(crate) fn file(&self, user: &User, path: &FtpPath) -> Result<Path, StorageError> {
         let key = self.directory(user, path)?;
-        if self.local {
-            not_in_the_making(path.name())?;
-        }
+        allowed(self.rules.refusal_of_file(path.name()))?;
         Ok(key)
     }
 
@@ -65,47 +45,18 @@ impl KeySpace {
             .split('/')
             .filter(|segment| !segment.is_empty())
             .collect();
-        if let Some(own) = self.own
-            && segments.get(self.prefix.parts().count()) == Some(&own)
-        {
-            return Err(StorageError::Name(
-                "the gateway needs it for itself".to_owned(),
-            ));
+        if segments.get(self.prefix.parts().count()) == Some(&RESERVED) {
+            allowed(Some("the gateway needs it for itself".to_owned()))?;
         }
-        if self.local {
-            segments
-                .iter()
-                .try_for_each(|segment| fits_a_file_system(segment))?;
+        for segment in &segments {
+            allowed(self.rules.refusal(segment))?;
         }
         Path::parse(segments.join("/")).map_err(|error| StorageError::Name(error.to_string()))
     }
 }
 
-fn fits_a_file_system(segment: &str) -> Result<(), StorageError> {
-    if segment.len() <= MAX_LOCAL_SEGMENT {
-        return Ok(());
-    }
-    let length = segment.len();
-    let reason = format!("name of {length} bytes, {MAX_LOCAL_SEGMENT} are allowed");
-    Err(StorageError::Name(reason))
-}
-
-/// `name#1` is what the local store calls a file in the making; it refuses such names with an error
-/// that no client would understand.
-fn not_in_the_making(name: &str) -> Result<(), StorageError> {
-    if is_in_the_making(name) {
-        let reason = "this store can't hold names that end in # and a number";
-        return Err(StorageError::Name(reason.to_owned()));
-    }
-    Ok(())
-}
-
-/// Whether this is what the local store calls a file in the making.
-pub(crate) fn is_in_the_making(name: &str) -> bool {
-    match name.split_once('#') {
-        Some((_, digits)) => !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()),
-        None => false,
-    }
+fn allowed(refusal: Option<String>) -> Result<(), StorageError> {
+    refusal.map_or(Ok(()), |reason| Err(StorageError::Name(reason)))
 }
 
 #[cfg(test)]
@@ -126,7 +77,7 @@ mod tests {
     }
 
     fn key(prefix: &str, home: &str, path: &str) -> String {
-        let keys = KeySpace::new(Path::parse(prefix).unwrap(), false);
+        let keys = KeySpace::new(Path::parse(prefix).unwrap(), SegmentRules::NONE);
         let path = FtpPath::root().resolve(path).unwrap();
         keys.directory(&user(home), &path).unwrap().to_string()
     }
@@ -154,13 +105,15 @@ mod tests {
     }
 
     #[test]
-    fn names_of_files_in_the_making_are_refused_locally() {
-        let local = KeySpace::new(Path::default(), true);
-        let path = |name| FtpPath::root().resolve(name).unwrap();
-        assert!(local.file(&user("/"), &path("scan#1")).is_err());
-        assert!(local.file(&user("/"), &path("scan#1.pdf")).is_ok());
-        assert!(local.file(&user("/"), &path("scan#")).is_ok());
-        let remote = KeySpace::new(Path::default(), false);
-        assert!(remote.file(&user("/"), &path("scan#1")).is_ok());
+    fn the_reserved_directory_is_no_clients() {
+        let keys = KeySpace::new(Path::from("in"), SegmentRules::NONE);
+        let refused = |home: &str, name: &str| {
+            let path = FtpPath::root().resolve(name).unwrap();
+            keys.directory(&user(home), &path).is_err()
+        };
+        assert!(refused("/", ".bucketferry"));
+        assert!(refused("/", ".bucketferry/appends/a"));
+        assert!(refused("/.bucketferry", "a"));
+        assert!(!refused("/", "a/.bucketferry"));
     }
 }

@@ -11,7 +11,7 @@ mod faults;
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzzing;
 #[cfg(test)]
-mod harness;
+pub(crate) mod harness;
 mod key;
 mod read;
 mod store;
@@ -21,13 +21,11 @@ mod verbs;
 mod write;
 
 pub use error::StorageError;
-pub use store::open::{OpenError, idle_connections};
+pub use store::options::{OpenError, idle_connections};
 pub use verbs::upload::Sender;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
-use object_store::ObjectStore;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::auth::{Permission, User};
@@ -37,42 +35,30 @@ use crate::telemetry::Metrics;
 
 use key::KeySpace;
 use read::ahead::ReadAhead;
-use store::assembly::Assembly;
-use store::attributes::Names;
-use store::directories::Directories;
-use store::metered::Metered;
 use verbs::format::FactsOf;
 use verbs::renaming::Renaming;
 use verbs::unfinished::Unfinished;
 use write::appending::Appending;
 use write::budget::Budget;
 use write::parts::PartSizes;
+use write::sink::Writers;
 
 /// This part of the upload memory may hold the ends of uploads whose clients were lost.
 const KEPT: usize = 8;
-use store::raw::Raw;
+use store::Store;
 
 /// A bucket, as FTP sees it.
 #[derive(Debug)]
 pub struct Storage {
-    store: Arc<dyn ObjectStore>,
-    assembly: Arc<Assembly>,
+    store: Arc<dyn Store>,
     /// Objects that are being appended to.
     appending: Appending,
-    /// Slow uploads could not be moved to `upload.spill_dir` the last time.
-    spill_fails: Arc<AtomicBool>,
     /// Directories that are being renamed.
     renaming: Renaming,
     /// Uploads whose clients may come back, if that is wanted.
     unfinished: Option<Unfinished>,
     keys: KeySpace,
-    directories: Directories,
-    /// The bucket by its keys, if it is one.
-    raw: Option<Arc<dyn Raw>>,
-    /// What metadata is called, where the store keeps any.
-    metadata: Option<Names>,
-    sizes: PartSizes,
-    budget: Budget,
+    writers: Writers,
     read_ahead: ReadAhead,
     upload: config::Upload,
     download: config::Download,
@@ -86,8 +72,17 @@ impl Storage {
     /// # Errors
     /// When an option is unknown or contradicts another, or the local folder can't be created.
     pub fn open(config: &config::Config, metrics: Arc<Metrics>) -> Result<Self, OpenError> {
-        let opened = store::open::open(&config.store, &metrics)?;
-        let sizes = PartSizes::new(&config.upload, opened.keys.is_local());
+        let store = store::open::open(&config.store, &metrics)?;
+        Self::on(store, config, metrics)
+    }
+
+    fn on(
+        store: Arc<dyn Store>,
+        config: &config::Config,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, OpenError> {
+        let traits = store.traits();
+        let sizes = PartSizes::new(&config.upload, traits.max_parts);
         let memory = usize::try_from(config.upload.memory.0).unwrap_or(usize::MAX);
         if sizes.largest() > memory / 4 {
             return Err(OpenError::PartSize {
@@ -112,27 +107,22 @@ impl Storage {
             .set(i64::try_from(memory).unwrap_or(i64::MAX));
         let used = metrics.upload_memory_used.clone();
         let budget = Budget::new(memory, used);
-        let store = Arc::new(Metered::new(opened.store, Arc::clone(&metrics)));
+        let on_disk = metrics.upload_spilled.clone();
+        let writers = Writers::new(Arc::clone(&store), &config.upload, sizes, budget, on_disk);
         metrics
             .download_memory
             .set(i64::try_from(config.download.memory.0).unwrap_or(i64::MAX));
         let read_ahead = ReadAhead::new(&config.download, metrics.download_memory_used.clone());
         Ok(Self {
-            store: Arc::clone(&store) as _,
-            assembly: Arc::new(Assembly::new(store, opened.means)),
+            store,
             appending: Appending::default(),
-            spill_fails: Arc::default(),
             renaming: Renaming::default(),
             unfinished: config
                 .upload
                 .resume_window
                 .map(|window| Unfinished::new(window, memory / KEPT)),
-            keys: opened.keys,
-            directories: opened.directories,
-            raw: opened.raw,
-            metadata: opened.metadata,
-            sizes,
-            budget,
+            keys: KeySpace::new(store::options::root(&config.store)?, traits.names),
+            writers,
             read_ahead,
             upload: config.upload.clone(),
             download: config.download.clone(),
@@ -186,7 +176,7 @@ impl Storage {
     /// The largest file that can be uploaded, if the store has a limit.
     #[must_use]
     pub fn largest_upload(&self) -> Option<config::ByteSize> {
-        self.sizes.largest_object()
+        self.writers.largest_object()
     }
 
     /// What is safely kept of a file that was cut off, as its sender may see it.

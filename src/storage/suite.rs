@@ -10,11 +10,10 @@ use bytes::Bytes;
 use doubles::{Protocol, Server};
 use tempfile::TempDir;
 
-use crate::config::{Config, Sources};
 use crate::session::{ListFormat, Outcome, StoreMode};
-use crate::storage::harness::{Client, bytes};
-use crate::storage::{Storage, StorageError};
-use crate::telemetry::Metrics;
+use crate::storage::Storage;
+use crate::storage::error::StorageError;
+use crate::storage::harness::{Client, bytes, storage};
 
 /// The size of a part, and the least that every store takes.
 const PART: usize = 5 << 20;
@@ -28,13 +27,13 @@ struct Store {
 
 impl Store {
     fn memory() -> Self {
-        Self::open("memory://", Vec::new(), None, None)
+        Self::open("memory://", &[], None, None)
     }
 
     fn local() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("file://{}", folder.path().display());
-        Self::open(&url, Vec::new(), Some(folder), None)
+        Self::open(&url, &[], Some(folder), None)
     }
 
     fn s3() -> Self {
@@ -52,36 +51,30 @@ impl Store {
     fn bucket(protocol: Protocol) -> Self {
         let server = Server::start(protocol);
         let url = format!("{}/some/prefix", server.url());
-        let options = server.options().into_iter();
-        let options =
-            options.map(|(name, value)| (format!("BUCKETFERRY_STORE__OPTIONS__{name}"), value));
-        Self::open(&url, options.collect(), None, Some(server))
+        let options = server.options();
+        Self::open(&url, &options, None, Some(server))
     }
 
     fn open(
         url: &str,
-        mut environment: Vec<(String, String)>,
+        options: &[(String, String)],
         folder: Option<TempDir>,
         server: Option<Server>,
     ) -> Self {
-        let settings = [
+        let names: Vec<_> = options
+            .iter()
+            .map(|(name, _)| format!("STORE__OPTIONS__{name}"))
+            .collect();
+        let mut settings = vec![
             ("STORE__URL", url),
             ("STORE__RETRY_TIMEOUT", "2s"),
             ("UPLOAD__PART_SIZE", "5 MiB"),
             ("DOWNLOAD__PART_SIZE", "1 MiB"),
         ];
-        let settings =
-            settings.map(|(name, value)| (format!("BUCKETFERRY_{name}"), value.to_owned()));
-        environment.extend(settings);
-        let sources = Sources {
-            environment,
-            flags: Vec::new(),
-            file: None,
-        };
-        let config = Config::load(&sources).unwrap();
-        let storage = Storage::open(&config, Arc::new(Metrics::new().unwrap())).unwrap();
+        let values = options.iter().map(|(_, value)| value.as_str());
+        settings.extend(names.iter().map(String::as_str).zip(values));
         Self {
-            storage: Arc::new(storage),
+            storage: Arc::new(storage(&settings)),
             _folder: folder,
             server,
         }

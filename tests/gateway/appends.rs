@@ -188,8 +188,8 @@ async fn google_composes_what_is_there_and_what_is_new() {
     assert_eq!(gateway.store.keys(), ["in/a.bin"]);
     gateway.store.assert_no_leftovers();
     // What a killed process leaves is not shown, and swept.
-    google.put(".bucketferry-appends/0123", b"left".to_vec());
-    assert!(!client.list("NLST", "").await.0.contains("appends"));
+    google.put(".bucketferry/appends/0123", b"left".to_vec());
+    assert!(!client.list("NLST", "").await.0.contains("bucketferry"));
     google.age(std::time::Duration::from_hours(49));
     let sweeper = gateway.beside();
     eventually("it is swept", || gateway.store.keys() == ["in/a.bin"]).await;

@@ -25,7 +25,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::config;
 
-use crate::storage::StorageError;
+use crate::storage::error::StorageError;
 
 /// Parts that one stream brings where nothing is read ahead, so that requests don't count.
 const STRIDE: u64 = 8;

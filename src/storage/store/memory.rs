@@ -1,4 +1,4 @@
-//! Any key of the store in memory, whose paths end with no slash: markers are kept beside the objects.
+//! A store in memory, for trying out. `object_store`'s paths end with no slash: markers are kept beside its objects.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,24 +6,32 @@ use std::time::SystemTime;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use futures::TryStreamExt;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{Error, ObjectStore, ObjectStoreExt, Result};
 
-use crate::storage::store::raw::{Query, Raw, RawObject, RawPage, bare};
+use crate::storage::store::keys::{Object, Page, Query, bare};
+use crate::storage::store::metered::Metered;
+use crate::storage::store::names::SegmentRules;
+use crate::storage::store::precondition::{Precondition, look};
+use crate::storage::store::upload::{Base, Start, Upload};
+use crate::storage::store::{Aborts, Deletes, Keeping, MetadataNames, Store, Traits};
+use crate::telemetry::Metrics;
 
-/// The store in memory by its keys.
+/// Objects until the process ends.
 #[derive(Debug)]
-pub(crate) struct MemoryKeys {
-    store: Arc<InMemory>,
+pub(crate) struct Memory {
+    objects: Arc<Metered>,
     markers: Mutex<BTreeMap<String, Bytes>>,
 }
 
-impl MemoryKeys {
-    pub(crate) fn new(store: Arc<InMemory>) -> Self {
+impl Memory {
+    pub(crate) fn open(metrics: &Arc<Metrics>) -> Self {
+        let objects = Metered::new(Arc::new(InMemory::new()), Arc::clone(metrics));
         Self {
-            store,
+            objects: Arc::new(objects),
             markers: Mutex::default(),
         }
     }
@@ -33,21 +41,18 @@ impl MemoryKeys {
     }
 
     /// All keys that begin with a prefix, in order.
-    async fn all(&self, prefix: &str) -> Result<Vec<RawObject>> {
+    async fn all(&self, prefix: &str) -> Result<Vec<Object>> {
         let directory = prefix.rsplit_once('/').map(|(directory, _)| directory);
         let directory = directory.map(Path::parse).transpose()?;
-        let stored = self
-            .store
-            .list(directory.as_ref())
-            .map_ok(|meta| RawObject {
-                key: meta.location.to_string(),
-                size: meta.size,
-                modified: meta.last_modified.into(),
-                e_tag: meta.e_tag.map(|e_tag| bare(&e_tag).to_owned()),
-                generation: None,
-            });
+        let stored = self.objects.list(directory.as_ref()).map_ok(|meta| Object {
+            key: meta.location.to_string(),
+            size: meta.size,
+            modified: meta.last_modified.into(),
+            e_tag: meta.e_tag.map(|e_tag| bare(&e_tag).to_owned()),
+            generation: None,
+        });
         let mut objects: Vec<_> = stored.try_collect().await?;
-        objects.extend(self.markers().iter().map(|(key, body)| RawObject {
+        objects.extend(self.markers().iter().map(|(key, body)| Object {
             key: key.clone(),
             size: body.len() as u64,
             modified: SystemTime::UNIX_EPOCH,
@@ -61,9 +66,25 @@ impl MemoryKeys {
 }
 
 #[async_trait]
-impl Raw for MemoryKeys {
-    async fn list(&self, query: Query<'_>) -> Result<RawPage> {
-        let mut page = RawPage::default();
+impl Store for Memory {
+    fn traits(&self) -> Traits {
+        Traits {
+            max_parts: None,
+            names: SegmentRules::NONE,
+            metadata: Some(MetadataNames::HYPHENED),
+            directories: false,
+            deletes: Deletes::Blindly,
+            aborts: Aborts::Final,
+            parallel_reads: true,
+        }
+    }
+
+    fn objects(&self) -> &Arc<Metered> {
+        &self.objects
+    }
+
+    async fn list(&self, query: Query<'_>) -> Result<Page> {
+        let mut page = Page::default();
         for object in self.all(query.prefix).await? {
             let rest = &object.key[query.prefix.len()..];
             let group = rest.find('/').filter(|_| query.grouped);
@@ -87,9 +108,42 @@ impl Raw for MemoryKeys {
         Ok(page)
     }
 
-    async fn put(&self, key: &str, body: Bytes, create: bool) -> Result<()> {
+    fn keeping(&self, _: u64) -> Keeping {
+        Keeping::Never
+    }
+
+    async fn begin(&self, start: Start) -> Result<Box<dyn Upload>> {
+        self.objects.begin(start).await
+    }
+
+    async fn copy(&self, from: &Base, to: &Path, precondition: &Precondition) -> Result<()> {
+        look(&*self.objects, to, precondition).await?;
+        self.objects.copy(&from.key, to).await
+    }
+
+    async fn delete(&self, key: &str, precondition: &Precondition) -> Result<()> {
+        if key.ends_with('/') {
+            self.markers().remove(key);
+            return Ok(());
+        }
+        let key = Path::parse(key)?;
+        look(&*self.objects, &key, precondition).await?;
+        match self.objects.delete(&key).await {
+            Err(Error::NotFound { .. }) => Ok(()),
+            result => result,
+        }
+    }
+
+    async fn delete_unchanged(&self, objects: &[Object]) -> Result<usize> {
+        for object in objects {
+            self.delete(&object.key, &Precondition::None).await?;
+        }
+        Ok(0)
+    }
+
+    async fn write_small(&self, key: &str, body: Bytes, precondition: &Precondition) -> Result<()> {
         let mut markers = self.markers();
-        if create && markers.contains_key(key) {
+        if *precondition == Precondition::Absent && markers.contains_key(key) {
             return Err(Error::AlreadyExists {
                 path: key.to_owned(),
                 source: "there is one".into(),
@@ -99,7 +153,7 @@ impl Raw for MemoryKeys {
         Ok(())
     }
 
-    async fn get(&self, key: &str) -> Result<Bytes> {
+    async fn read_small(&self, key: &str) -> Result<Bytes> {
         let body = self.markers().get(key).cloned();
         body.ok_or_else(|| Error::NotFound {
             path: key.to_owned(),
@@ -107,25 +161,7 @@ impl Raw for MemoryKeys {
         })
     }
 
-    async fn delete(&self, key: &str) -> Result<()> {
-        if key.ends_with('/') {
-            self.markers().remove(key);
-            return Ok(());
-        }
-        match self.store.delete(&Path::parse(key)?).await {
-            Err(Error::NotFound { .. }) => Ok(()),
-            result => result,
-        }
-    }
-
-    async fn delete_unchanged(&self, objects: &[RawObject]) -> Result<usize> {
-        for object in objects {
-            self.delete(&object.key).await?;
-        }
+    async fn sweep(&self, _: &Path, _: DateTime<Utc>) -> Result<usize> {
         Ok(0)
-    }
-
-    fn deletes_only(&self, _: &RawObject) -> bool {
-        false
     }
 }

@@ -15,6 +15,8 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
 };
 
+use crate::storage::store::precondition::Precondition;
+use crate::storage::store::upload::{Start, Unconditional, Upload};
 use crate::telemetry::Metrics;
 
 /// A store whose requests are measured.
@@ -38,10 +40,18 @@ impl Metered {
         measure(&self.metrics, operation, request).await
     }
 
-    /// Counts the requests of an upload that was begun past the store.
-    pub(crate) fn measured(&self, inner: Box<dyn MultipartUpload>) -> Box<dyn MultipartUpload> {
+    /// Counts the requests of an upload.
+    pub(crate) fn measured(&self, inner: impl Upload + 'static) -> Box<dyn Upload> {
         let metrics = Arc::clone(&self.metrics);
+        let inner = Box::new(inner);
         Box::new(MeteredUpload { inner, metrics })
+    }
+
+    /// Begins an upload as `object_store` makes it.
+    pub(crate) async fn begin(&self, start: Start) -> Result<Box<dyn Upload>> {
+        let options = start.attributes.into();
+        let upload = self.put_multipart_opts(&start.key, options).await?;
+        Ok(self.measured(Unconditional(upload)))
     }
 }
 
@@ -109,8 +119,7 @@ impl ObjectStore for Metered {
         opts: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
         let request = self.inner.put_multipart_opts(key, opts);
-        let inner = measure(&self.metrics, "create_multipart", request).await?;
-        Ok(self.measured(inner))
+        measure(&self.metrics, "create_multipart", request).await
     }
 
     async fn get_opts(&self, key: &Path, options: GetOptions) -> Result<GetResult> {
@@ -175,7 +184,7 @@ impl ObjectStore for Metered {
 
 /// The pages behind a streamed listing can't be seen from here, so it counts as one, by its first entry.
 /// Only a folder is listed so, whose listings have no pages; a bucket counts its own
-/// ([`raw`](super::raw)).
+/// ([`keys`](crate::storage::store::keys)).
 fn counted(
     metrics: &Arc<Metrics>,
     mut list: BoxStream<'static, Result<ObjectMeta>>,
@@ -191,21 +200,22 @@ fn counted(
 
 #[derive(Debug)]
 struct MeteredUpload {
-    inner: Box<dyn MultipartUpload>,
+    inner: Box<dyn Upload>,
     metrics: Arc<Metrics>,
 }
 
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
-impl MultipartUpload for MeteredUpload {
+impl Upload for MeteredUpload {
     fn put_part(&mut self, data: PutPayload) -> UploadPart {
         let part = self.inner.put_part(data);
         let metrics = Arc::clone(&self.metrics);
         Box::pin(async move { measure(&metrics, "put_part", part).await })
     }
 
-    async fn complete(&mut self) -> Result<PutResult> {
-        measure(&self.metrics, "complete_multipart", self.inner.complete()).await
+    async fn publish(&mut self, precondition: &Precondition) -> Result<()> {
+        let publish = self.inner.publish(precondition);
+        measure(&self.metrics, "complete_multipart", publish).await
     }
 
     async fn abort(&mut self) -> Result<()> {

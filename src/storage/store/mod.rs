@@ -1,14 +1,271 @@
-//! The stores: what every kind can do, and a folder for each kind.
+//! The stores: one trait, and a folder for each kind.
+//!
+//! What a kind can do is data ([`Traits`]), so that nothing above this floor asks which kind it is. A new kind is
+//! a folder here, and a line in [`open`].
 
-pub(crate) mod assembly;
-pub(crate) mod attributes;
 pub(crate) mod azure;
-pub(crate) mod directories;
+pub(crate) mod causes;
 pub(crate) mod gcs;
 pub(crate) mod http;
+pub(crate) mod keys;
 pub(crate) mod local;
+pub(crate) mod mark;
 pub(crate) mod memory;
 pub(crate) mod metered;
+pub(crate) mod names;
 pub(crate) mod open;
-pub(crate) mod raw;
+pub(crate) mod options;
+pub(crate) mod precondition;
 pub(crate) mod s3;
+pub(crate) mod upload;
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use futures::stream::{self, BoxStream, StreamExt};
+use object_store::path::Path;
+use object_store::{Attributes, Error, ObjectStore, PutOptions, PutPayload, Result};
+
+use keys::{Object, Page, Query, marker};
+use metered::Metered;
+use names::SegmentRules;
+use precondition::Precondition;
+use upload::{Base, Start, Upload};
+
+/// From so many bytes on, every store takes a part, and not only as the last one.
+pub(crate) const LEAST_PART: usize = 5 << 20;
+
+/// The directory right under the store's prefix that is the gateway's own: no client sees or names it.
+pub(crate) const RESERVED: &str = ".bucketferry";
+
+/// What a kind of store can do.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Traits {
+    /// As many parts as an upload may have.
+    pub(crate) max_parts: Option<usize>,
+    /// Which names it takes.
+    pub(crate) names: SegmentRules,
+    /// What metadata is called, where the store keeps any.
+    pub(crate) metadata: Option<MetadataNames>,
+    /// Directories exist by themselves, and are renamed at once, as files are. Elsewhere markers keep them, and a
+    /// rename is copies and deletes.
+    pub(crate) directories: bool,
+    /// What makes certain that [`Store::delete_unchanged`] spares an object that has changed.
+    pub(crate) deletes: Deletes,
+    /// Whether an upload that was aborted can't be published any more, however late the store is at it.
+    pub(crate) aborts: Aborts,
+    /// Several streams read an object faster than one.
+    pub(crate) parallel_reads: bool,
+}
+
+/// How a store lets metadata be called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct MetadataNames {
+    pub(crate) user: &'static str,
+    pub(crate) session: &'static str,
+}
+
+impl MetadataNames {
+    /// As HTTP headers are.
+    pub(crate) const HYPHENED: Self = Self {
+        user: "ftp-user",
+        session: "ftp-session",
+    };
+
+    /// Azure takes identifiers only.
+    pub(crate) const IDENTIFIERS: Self = Self {
+        user: "ftp_user",
+        session: "ftp_session",
+    };
+}
+
+/// By what a deletion names the version that it means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Deletes {
+    /// It may name one, but not every such store looks at it.
+    Blindly,
+    /// By the `ETag`.
+    ByTag,
+    /// By Google's generation.
+    ByGeneration,
+}
+
+impl Deletes {
+    /// Whether it is certain that this object stays if it has changed.
+    pub(crate) fn are_certain(self, object: &Object) -> bool {
+        match self {
+            Self::Blindly => false,
+            Self::ByTag => object.e_tag.is_some(),
+            Self::ByGeneration => object.generation.is_some(),
+        }
+    }
+}
+
+/// Which aborts are final.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Aborts {
+    /// All.
+    Final,
+    /// All but those of appends: what was about to be composed may be.
+    FinalWithoutBase,
+    /// None: blocks can't be taken back.
+    Open,
+}
+
+impl Aborts {
+    pub(crate) fn are_final(self, with_base: bool) -> bool {
+        match self {
+            Self::Final => true,
+            Self::FinalWithoutBase => !with_base,
+            Self::Open => false,
+        }
+    }
+}
+
+/// Whether an object can stay where it is as the beginning of its successor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keeping {
+    /// It has to be written again.
+    Never,
+    /// It may turn out, when the upload is begun, that it can't ([`Error::NotSupported`]). It counts for so many
+    /// parts.
+    Perhaps(usize),
+    /// It can, and counts for so many parts.
+    Surely(usize),
+}
+
+/// A bucket or a folder, of whatever kind.
+#[async_trait]
+pub(crate) trait Store: fmt::Debug + Send + Sync {
+    /// What it can do.
+    fn traits(&self) -> Traits;
+
+    /// The store as `object_store` knows it, for reading.
+    fn objects(&self) -> &Arc<Metered>;
+
+    /// One page of a listing.
+    ///
+    /// # Errors
+    /// [`Error::NotSupported`] where [`Traits::directories`] is true.
+    async fn list(&self, query: Query<'_>) -> Result<Page>;
+
+    /// What lies right in a directory, in pages of up to `limit` entries. A directory that is not there has one
+    /// empty page, or none.
+    fn pages(&self, directory: &Path, limit: usize) -> BoxStream<'_, Result<Page>> {
+        listed(self, marker(directory), limit)
+    }
+
+    /// Asks for as little as there is to ask, to see whether the store answers.
+    async fn probe(&self, directory: &Path) -> Result<()> {
+        self.pages(directory, 1).next().await.transpose().map(drop)
+    }
+
+    /// Writes a whole object.
+    ///
+    /// # Errors
+    /// [`Error::NotSupported`] or [`Error::NotImplemented`] if the store knows no such precondition.
+    async fn put(
+        &self,
+        key: &Path,
+        payload: PutPayload,
+        attributes: Attributes,
+        precondition: &Precondition,
+    ) -> Result<()> {
+        let mut options = PutOptions::from(precondition.mode());
+        options.attributes = attributes;
+        self.objects().put_opts(key, payload, options).await?;
+        Ok(())
+    }
+
+    /// Whether a base of this size can stay where it is.
+    fn keeping(&self, size: u64) -> Keeping;
+
+    /// Begins an upload in parts.
+    ///
+    /// # Errors
+    /// [`Error::NotSupported`] if the base can't be kept.
+    async fn begin(&self, start: Start) -> Result<Box<dyn Upload>>;
+
+    /// Copies an object of any size as it was found, with all that it says of itself. The copy is there afterwards.
+    async fn copy(&self, from: &Base, to: &Path, precondition: &Precondition) -> Result<()>;
+
+    /// Deletes the object at any key. It is no error if there was none.
+    async fn delete(&self, key: &str, precondition: &Precondition) -> Result<()>;
+
+    /// Deletes objects that are still as they were listed. How many are not, and stay: on stores that don't know
+    /// such a condition, none.
+    async fn delete_unchanged(&self, objects: &[Object]) -> Result<usize>;
+
+    /// Writes a small object under any key. [`Precondition::Absent`] holds on stores that have conditions.
+    async fn write_small(&self, key: &str, body: Bytes, precondition: &Precondition) -> Result<()>;
+
+    /// Reads the first [`keys::SMALL`] bytes of an object.
+    async fn read_small(&self, key: &str) -> Result<Bytes>;
+
+    /// Makes an empty directory exist.
+    async fn create_directory(&self, directory: &Path) -> Result<()> {
+        let (key, none) = (marker(directory), Precondition::None);
+        self.write_small(&key, Bytes::new(), &none).await
+    }
+
+    /// Removes what makes an empty directory exist.
+    async fn remove_directory(&self, directory: &Path) -> Result<()> {
+        self.delete(&marker(directory), &Precondition::None).await
+    }
+
+    /// Whether a directory exists by itself, though nothing may be in it.
+    async fn has_directory(&self, _directory: &Path) -> bool {
+        false
+    }
+
+    /// Renames a file or a directory at once, where [`Traits::directories`] is true.
+    async fn rename(&self, from: &Path, _to: &Path, _precondition: &Precondition) -> Result<()> {
+        Err(Error::NotSupported {
+            source: format!("{from}: this store does not rename").into(),
+        })
+    }
+
+    /// Removes what uploads that were given up before this time have left under a prefix. How many there were.
+    async fn sweep(&self, prefix: &Path, before: DateTime<Utc>) -> Result<usize>;
+}
+
+/// Asks for pages until one names no next. Azure may send some with nothing on them.
+fn listed<S: Store + ?Sized>(
+    store: &S,
+    prefix: String,
+    limit: usize,
+) -> BoxStream<'_, Result<Page>> {
+    /// Which page comes next.
+    enum Next {
+        First,
+        At(String),
+        None,
+    }
+    let pages = stream::try_unfold(Next::First, move |mut next| {
+        let prefix = prefix.clone();
+        async move {
+            loop {
+                let token = match &next {
+                    Next::First => None,
+                    Next::At(token) => Some(token.as_str()),
+                    Next::None => return Ok(None),
+                };
+                let query = Query {
+                    prefix: &prefix,
+                    grouped: true,
+                    token,
+                    limit,
+                };
+                let mut page = store.list(query).await?;
+                next = page.next.take().map_or(Next::None, Next::At);
+                if matches!(next, Next::None) || !page.is_empty() {
+                    return Ok(Some((page, next)));
+                }
+            }
+        }
+    });
+    pages.boxed()
+}

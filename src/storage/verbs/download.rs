@@ -9,16 +9,19 @@ use std::time::Duration;
 
 use object_store::client::HttpError;
 use object_store::path::Path;
-use object_store::{GetOptions, GetRange, GetResult, GetResultPayload, ObjectStoreExt};
+use object_store::{
+    GetOptions, GetRange, GetResult, GetResultPayload, ObjectStore, ObjectStoreExt,
+};
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWrite, AsyncWriteExt};
 
 use crate::auth::{Permission, User};
 use crate::session::{Abort, Job, TransferKind};
 
-use crate::storage::error::find;
+use crate::storage::error::StorageError;
 use crate::storage::read::ahead::{Reader, is_strong};
-use crate::storage::{Storage, StorageError, permit};
+use crate::storage::store::causes::find;
+use crate::storage::{Storage, permit};
 
 /// One read of a local file.
 const FILE_CHUNK: usize = 256 * 1024;
@@ -43,10 +46,10 @@ impl Storage {
             return Err(Abort::Internal.into());
         };
         let key = self.file_key(user, job.path())?;
-        let range = if self.keys.is_local() {
-            GetRange::Offset(offset)
-        } else {
+        let range = if self.store.traits().parallel_reads {
             GetRange::Bounded(self.read_ahead.part_at(offset))
+        } else {
+            GetRange::Offset(offset)
         };
         match self.get_range(&key, range).await {
             Ok(object) if is_whole(&object) || is_tagged(&object) => Ok(Some(object)),
@@ -62,7 +65,7 @@ impl Storage {
             range: Some(range),
             ..GetOptions::default()
         };
-        self.store.get_opts(key, options).await
+        self.store.objects().get_opts(key, options).await
     }
 
     /// What is there, where a store has refused the range or has not taken notice of it.
@@ -72,11 +75,11 @@ impl Storage {
         offset: u64,
         error: object_store::Error,
     ) -> Result<Option<GetResult>, StorageError> {
-        let size = self.store.head(key).await?.size;
+        let size = self.store.objects().head(key).await?.size;
         match offset {
             _ if offset == size => Ok(None),
             asked if asked > size => Err(StorageError::Restart { asked, size }),
-            0 => Ok(Some(self.store.get(key).await?)),
+            0 => Ok(Some(self.store.objects().get(key).await?)),
             _ => Err(error.into()),
         }
     }
@@ -103,7 +106,11 @@ impl Storage {
                 out.send_file(File::from_std(file), range.start, range.end)
                     .await?;
             } else {
-                let mut reader = Reader::new(&self.read_ahead, Arc::clone(&self.store), object);
+                let mut reader = Reader::new(
+                    &self.read_ahead,
+                    Arc::clone(self.store.objects()) as _,
+                    object,
+                );
                 while let Some(chunk) = reader.next().await? {
                     out.write(&chunk).await?;
                 }

@@ -6,15 +6,17 @@
 use std::time::SystemTime;
 
 use futures::StreamExt;
+use object_store::ObjectStoreExt;
 use tokio::io::AsyncWrite;
 
 use crate::auth::{Permission, User};
 use crate::session::{Abort, Entry, EntryKind, Facts, FtpPath, Job, ListFormat, TransferKind};
 
+use crate::storage::error::StorageError;
 use crate::storage::verbs::format::{FactsOf, Lines, long_line};
 use crate::storage::verbs::pages::{Page, Pages};
 use crate::storage::verbs::pattern::Pattern;
-use crate::storage::{Storage, StorageError, permit};
+use crate::storage::{Storage, permit};
 
 /// Lines that a `STAT` shows at most.
 const MAX_STAT: usize = 5000;
@@ -135,7 +137,7 @@ impl Storage {
         let key = self.keys.directory(user, path)?;
         let mut rest = self.pages(&key);
         let first = rest.next().await.transpose()?.unwrap_or_default();
-        let exists = path.is_root() || !first.is_empty() || self.is_folder(&key).await;
+        let exists = path.is_root() || !first.is_empty() || self.store.has_directory(&key).await;
         Ok(exists.then(|| Listing {
             first: first.entries,
             rest,
@@ -168,7 +170,7 @@ impl Storage {
         path: &FtpPath,
     ) -> Result<Entry, StorageError> {
         let key = self.file_key(user, path)?;
-        let meta = object_store::ObjectStoreExt::head(&self.store, &key).await?;
+        let meta = self.store.objects().head(&key).await?;
         Ok(Entry {
             name: path.name().to_owned(),
             kind: EntryKind::File,

@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use object_store::path::Path;
 
-use crate::storage::StorageError;
-use crate::storage::store::directories::marker;
-use crate::storage::store::raw::{Raw, RawObject, SMALL};
+use crate::storage::error::StorageError;
+use crate::storage::store::Store;
+use crate::storage::store::keys::{Object, SMALL, marker};
 
 /// The first line of a note.
 const TITLE: &str = "bucketferry: this directory is being renamed";
@@ -31,8 +31,11 @@ impl Note {
     }
 
     /// The note in place of a directory's marker, if there is one.
-    pub(crate) async fn at(raw: &dyn Raw, directory: &Path) -> Result<Option<Self>, StorageError> {
-        match raw.get(&marker(directory)).await {
+    pub(crate) async fn at(
+        store: &dyn Store,
+        directory: &Path,
+    ) -> Result<Option<Self>, StorageError> {
+        match store.read_small(&marker(directory)).await {
             Ok(body) => Ok(Self::read(&body)),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(error.into()),
@@ -62,14 +65,14 @@ impl Note {
 }
 
 /// Whether an object has a directory's name and content that is not ours.
-pub(crate) async fn is_foreign(raw: &dyn Raw, object: &RawObject) -> Result<bool, StorageError> {
+pub(crate) async fn is_foreign(store: &dyn Store, object: &Object) -> Result<bool, StorageError> {
     if !object.key.ends_with('/') || object.size == 0 {
         return Ok(false);
     }
     if object.size > SMALL as u64 {
         return Ok(true);
     }
-    match raw.get(&object.key).await {
+    match store.read_small(&object.key).await {
         Ok(body) => Ok(Note::read(&body).is_none()),
         Err(object_store::Error::NotFound { .. }) => Ok(false),
         Err(error) => Err(error.into()),

@@ -1,21 +1,16 @@
 //! Directories page by page, whatever the store: memory for one page, however many there are.
 
-use std::ffi::OsString;
-use std::fs::ReadDir;
-use std::io;
 use std::time::SystemTime;
 
-use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
+use futures::stream::{BoxStream, StreamExt, TryStreamExt};
 use object_store::path::Path;
 
 use crate::session::{Entry, EntryKind};
 
-use crate::storage::store::directories::{Directories, Folders, marker};
-use crate::storage::store::raw::{Query, Raw, RawPage};
-use crate::storage::{Storage, StorageError};
-
-/// Entries of a page; as many as S3 gives at once.
-pub(crate) const PAGE: usize = 1000;
+use crate::storage::Storage;
+use crate::storage::error::StorageError;
+use crate::storage::store::RESERVED;
+use crate::storage::store::keys::{self, PAGE, marker};
 
 /// A part of a directory.
 #[derive(Debug, Default)]
@@ -70,11 +65,10 @@ impl Page {
         self.entries.is_empty() && self.hidden == 0
     }
 
-    /// Without a directory of our own.
-    fn without(mut self, hidden: Option<&Path>) -> Self {
-        if let Some(name) = hidden.and_then(Path::filename) {
-            self.entries.retain(|entry| entry.name != name);
-        }
+    /// Without the gateway's own directory, which lies at the root.
+    fn without_reserved(mut self, at_root: bool) -> Self {
+        self.entries
+            .retain(|entry| !at_root || entry.name != RESERVED);
         self
     }
 
@@ -90,27 +84,27 @@ pub(crate) type Pages<'a> = BoxStream<'a, Result<Page, StorageError>>;
 impl Storage {
     /// What lies right under a key. A directory that is not there has one empty page, or none.
     pub(crate) fn pages<'a>(&'a self, key: &Path) -> Pages<'a> {
-        let pages = match (&self.directories, self.raw()) {
-            (_, Some(raw)) => raw_pages(raw, marker(key), PAGE),
-            (Directories::Local(local), None) => local_pages(local.folder(key)),
-            (_, None) => stream::empty().boxed(),
-        };
-        let hidden = self.assembly.waiting_place();
-        let hidden = hidden.filter(|_| key == self.keys.prefix());
+        self.pages_of(key, PAGE)
+    }
+
+    fn pages_of<'a>(&'a self, key: &Path, limit: usize) -> Pages<'a> {
+        let (prefix, at_root) = (marker(key), key == self.keys.prefix());
+        let pages = self.store.pages(key, limit).map_err(StorageError::from);
         pages
-            .map_ok(move |page| page.without(hidden.as_ref()).sorted())
+            .map_ok(move |found| page_of(&found, &prefix).without_reserved(at_root).sorted())
             .inspect_ok(|page| self.count_hidden(page))
             .boxed()
     }
 
     /// Whether anything lies below a key; asks for as little as the store lets us.
     pub(crate) async fn has_anything(&self, key: &Path) -> Result<bool, StorageError> {
-        let mut pages = match self.raw() {
-            Some(raw) => raw_pages(raw, marker(key), 1),
-            None => self.pages(key),
-        };
-        let first = pages.next().await.transpose()?;
-        Ok(first.is_some_and(|page| !page.is_empty()))
+        let mut pages = self.pages_of(key, 1);
+        while let Some(page) = pages.next().await.transpose()? {
+            if !page.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn count_hidden(&self, page: &Page) {
@@ -120,45 +114,12 @@ impl Storage {
     }
 }
 
-/// Asks for pages until one names no next. Azure may send some with nothing on them.
-fn raw_pages(raw: &dyn Raw, prefix: String, limit: usize) -> Pages<'_> {
-    /// Which page comes next.
-    enum Next {
-        First,
-        At(String),
-        None,
-    }
-    let pages = stream::try_unfold(Next::First, move |mut next| {
-        let prefix = prefix.clone();
-        async move {
-            loop {
-                let token = match &next {
-                    Next::First => None,
-                    Next::At(token) => Some(token.as_str()),
-                    Next::None => return Ok(None),
-                };
-                let query = Query {
-                    prefix: &prefix,
-                    grouped: true,
-                    token,
-                    limit,
-                };
-                let found = raw.list(query).await?;
-                let page = page_of(&found, &prefix);
-                let last = found.next.is_none();
-                next = found.next.map_or(Next::None, Next::At);
-                if last || !page.is_empty() {
-                    return Ok(Some((page, next)));
-                }
-            }
-        }
-    });
-    pages.boxed()
-}
-
 /// What keys are to the directory that they lie in.
-fn page_of(found: &RawPage, prefix: &str) -> Page {
-    let mut page = Page::default();
+fn page_of(found: &keys::Page, prefix: &str) -> Page {
+    let mut page = Page {
+        hidden: found.unnamable,
+        ..Page::default()
+    };
     for object in &found.objects {
         match object.key.strip_prefix(prefix).unwrap_or(&object.key) {
             "" => page.marker = true,
@@ -172,72 +133,13 @@ fn page_of(found: &RawPage, prefix: &str) -> Page {
     page
 }
 
-/// The pages of a folder. One that is not there has none.
-fn local_pages(folder: Result<std::path::PathBuf, StorageError>) -> Pages<'static> {
-    let pages = stream::try_unfold(Folder::Unopened(folder), |folder| async move {
-        let read = tokio::task::spawn_blocking(move || folder.read_page()).await;
-        read.unwrap_or_else(|_| Err(io::Error::other("reading the folder failed").into()))
-    });
-    pages.boxed()
-}
-
-enum Folder {
-    Unopened(Result<std::path::PathBuf, StorageError>),
-    Open(ReadDir),
-}
-
-impl Folder {
-    fn read_page(self) -> Result<Option<(Page, Self)>, StorageError> {
-        let mut entries = match self {
-            Self::Open(entries) => entries,
-            Self::Unopened(folder) => match std::fs::read_dir(folder?) {
-                Ok(entries) => entries,
-                Err(error) if is_no_folder(&error) => return Ok(None),
-                Err(error) => return Err(error.into()),
-            },
-        };
-        let mut page = Page::default();
-        let mut some = false;
-        for entry in entries.by_ref().take(PAGE) {
-            some = true;
-            let entry = entry?;
-            add_local(&mut page, &entry.file_name(), &entry.path());
-        }
-        Ok(some.then_some((page, Self::Open(entries))))
-    }
-}
-
-fn is_no_folder(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-    )
-}
-
-/// Files in the making (`name#1`) are nobody's business; a link to nothing is nothing.
-fn add_local(page: &mut Page, name: &OsString, path: &std::path::Path) {
-    let Some(name) = name.to_str() else {
-        page.hidden += 1;
-        return;
-    };
-    let Ok(metadata) = std::fs::metadata(path) else {
-        return;
-    };
-    if metadata.is_dir() {
-        page.add(name, Found::Directory);
-    } else if metadata.is_file() && !crate::storage::key::is_in_the_making(name) {
-        let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-        page.add(name, Found::file(metadata.len(), modified));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::store::raw::RawObject;
+    use crate::storage::store::keys::Object;
 
-    fn object(key: &str) -> RawObject {
-        RawObject {
+    fn object(key: &str) -> Object {
+        Object {
             key: key.to_owned(),
             size: 3,
             modified: SystemTime::UNIX_EPOCH,
@@ -248,9 +150,10 @@ mod tests {
 
     #[test]
     fn markers_files_and_directories_are_told_apart() {
-        let found = RawPage {
+        let found = keys::Page {
             objects: vec![object("in/"), object("in/a b.txt")],
             prefixes: vec!["in/sub/".to_owned()],
+            unnamable: 0,
             next: None,
         };
         let page = page_of(&found, "in/");
@@ -266,9 +169,10 @@ mod tests {
 
     #[test]
     fn keys_that_ftp_cannot_show_are_counted() {
-        let found = RawPage {
+        let found = keys::Page {
             objects: vec![object("in/a\nb"), object("in/.."), object("in/50% off")],
             prefixes: vec!["in//".to_owned()],
+            unnamable: 0,
             next: None,
         };
         let page = page_of(&found, "in/");

@@ -1,10 +1,7 @@
 //! Whether the store answers.
 
-use futures::StreamExt;
-
-use crate::storage::store::directories::marker;
-use crate::storage::store::raw::Query;
-use crate::storage::{Storage, StorageError};
+use crate::storage::Storage;
+use crate::storage::error::StorageError;
 
 impl Storage {
     /// Asks the store for a page of keys.
@@ -14,26 +11,16 @@ impl Storage {
     /// # Errors
     /// When there is no answer, no bucket, or the credentials are not accepted.
     pub async fn probe(&self) -> Result<(), StorageError> {
-        match self.ask().await.map_err(StorageError::from) {
+        match self
+            .store
+            .probe(self.keys.prefix())
+            .await
+            .map_err(StorageError::from)
+        {
             // A key that can't be shown is a key that was listed.
             Ok(()) | Err(StorageError::StoreDenied(_) | StorageError::Name(_)) => Ok(()),
             Err(StorageError::NotFound) => Err(StorageError::NoBucket),
             Err(error) => Err(error),
         }
-    }
-
-    async fn ask(&self) -> object_store::Result<()> {
-        let prefix = marker(self.keys.prefix());
-        if let Some(raw) = self.raw() {
-            let query = Query {
-                prefix: &prefix,
-                grouped: true,
-                token: None,
-                limit: 1,
-            };
-            return raw.list(query).await.map(drop);
-        }
-        let first = self.store.list(Some(self.keys.prefix())).next().await;
-        first.transpose().map(drop)
     }
 }

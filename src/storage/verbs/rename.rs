@@ -20,12 +20,14 @@ use futures::stream::{self, TryStreamExt};
 use object_store::path::Path;
 use object_store::{GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt};
 
-use crate::storage::store::directories::marker;
-use crate::storage::store::raw::{PARALLEL, Query, Raw, RawObject, RawPage, bare};
+use crate::storage::Storage;
+use crate::storage::error::StorageError;
+use crate::storage::store::Store;
+use crate::storage::store::keys::{Object, PAGE, PARALLEL, Page, Query, bare, marker};
+use crate::storage::store::mark::Mark;
+use crate::storage::store::precondition::Precondition;
+use crate::storage::store::upload::Base;
 use crate::storage::verbs::note::{self, Note};
-use crate::storage::verbs::pages::PAGE;
-use crate::storage::write::verdict;
-use crate::storage::{Storage, StorageError};
 
 /// Why a directory can't be renamed.
 const HIDDEN: &str = "there is a key in it that FTP can't show";
@@ -39,7 +41,7 @@ const PROGRESS: Duration = Duration::from_secs(10);
 /// What has become of one file.
 enum Copied {
     /// It is at the new name, and may go from the old one.
-    There(RawObject),
+    There(Object),
     /// Somebody has deleted it meanwhile.
     Gone,
     /// Another has taken the new name; it stays where it is.
@@ -49,7 +51,7 @@ enum Copied {
 /// One rename that runs.
 struct Rename<'a> {
     storage: &'a Storage,
-    raw: &'a dyn Raw,
+    store: &'a dyn Store,
     from: String,
     to: String,
     /// It was begun before, so files may be at the new name already.
@@ -70,10 +72,11 @@ impl Storage {
         from: &Path,
         to: &Path,
     ) -> Result<Option<Note>, StorageError> {
-        let Some(raw) = self.raw() else {
+        if self.store.traits().directories {
             return Ok(None);
-        };
-        let (old, new) = (Note::at(raw, from).await?, Note::at(raw, to).await?);
+        }
+        let store = self.store.as_ref();
+        let (old, new) = (Note::at(store, from).await?, Note::at(store, to).await?);
         let this = |note: &Note| note.from == from.as_ref() && note.to == to.as_ref();
         Ok(old.filter(|old| new.as_ref() == Some(old) && this(old)))
     }
@@ -81,14 +84,13 @@ impl Storage {
     /// Renames a directory of a bucket; `begun` is the note of a rename that is to be taken up again.
     pub(crate) async fn move_directory(
         &self,
-        raw: &dyn Raw,
         from: &Path,
         to: &Path,
         begun: Option<Note>,
     ) -> Result<(), StorageError> {
         let mut rename = Rename {
             storage: self,
-            raw,
+            store: self.store.as_ref(),
             from: marker(from),
             to: marker(to),
             resumed: begun.is_some(),
@@ -131,8 +133,8 @@ impl Rename<'_> {
     }
 
     /// Markers are made anew, not copied: one with content that is not ours must stay.
-    async fn check_marker(&self, object: &RawObject) -> Result<(), StorageError> {
-        if !note::is_foreign(self.raw, object).await? {
+    async fn check_marker(&self, object: &Object) -> Result<(), StorageError> {
+        if !note::is_foreign(self.store, object).await? {
             return Ok(());
         }
         tracing::warn!(key = object.key, "{SLASH}, it can't be renamed");
@@ -141,8 +143,12 @@ impl Rename<'_> {
 
     /// The old name's note comes first: alone it allows nothing.
     async fn begin(&self, note: Note) -> Result<Note, StorageError> {
-        self.raw.put(&self.from, note.write(), false).await?;
-        self.raw.put(&self.to, note.write(), true).await?;
+        self.store
+            .write_small(&self.from, note.write(), &Precondition::None)
+            .await?;
+        self.store
+            .write_small(&self.to, note.write(), &Precondition::Absent)
+            .await?;
         Ok(note)
     }
 
@@ -170,26 +176,29 @@ impl Rename<'_> {
         if self.in_the_way > 0 {
             return Err(StorageError::LeftBehind(self.in_the_way));
         }
-        self.raw.delete(&self.from).await?;
+        self.store.delete(&self.from, &Precondition::None).await?;
         if note.kept || self.done == 0 {
-            Ok(self.raw.put(&self.to, Bytes::new(), false).await?)
+            Ok(self
+                .store
+                .write_small(&self.to, Bytes::new(), &Precondition::None)
+                .await?)
         } else {
-            Ok(self.raw.delete(&self.to).await?)
+            Ok(self.store.delete(&self.to, &Precondition::None).await?)
         }
     }
 
-    async fn page(&self, token: Option<&str>) -> Result<RawPage, StorageError> {
+    async fn page(&self, token: Option<&str>) -> Result<Page, StorageError> {
         let query = Query {
             prefix: &self.from,
             grouped: false,
             token,
             limit: PAGE,
         };
-        Ok(self.raw.list(query).await?)
+        Ok(self.store.list(query).await?)
     }
 
     /// Copies a page's files. Those that are there now, and may go from where they were.
-    async fn copy_page(&mut self, objects: Vec<RawObject>) -> Result<Vec<RawObject>, StorageError> {
+    async fn copy_page(&mut self, objects: Vec<Object>) -> Result<Vec<Object>, StorageError> {
         let this = &*self;
         let copies = stream::iter(objects).map(async |object| this.copy(object).await);
         let all: Vec<_> = copies.buffer_unordered(PARALLEL).try_collect().await?;
@@ -207,11 +216,13 @@ impl Rename<'_> {
         Ok(copied)
     }
 
-    async fn copy(&self, object: RawObject) -> Result<Copied, StorageError> {
+    async fn copy(&self, object: Object) -> Result<Copied, StorageError> {
         let target = self.target(&object.key)?;
         if object.key.ends_with('/') {
             self.check_marker(&object).await?;
-            self.raw.put(&target, Bytes::new(), false).await?;
+            self.store
+                .write_small(&target, Bytes::new(), &Precondition::None)
+                .await?;
             return Ok(Copied::There(object));
         }
         let (source, target) = (meta(&object)?, path(&target)?);
@@ -225,7 +236,9 @@ impl Rename<'_> {
                 Copied::InTheWay(object.key)
             });
         }
-        match self.storage.copy_object(&source, &target).await {
+        let base = Base::of(&source);
+        let copied = self.store.copy(&base, &target, &Precondition::None).await;
+        match copied.map_err(StorageError::from) {
             Ok(()) => Ok(Copied::There(object)),
             Err(StorageError::NotFound) => Ok(Copied::Gone),
             Err(error) => Err(error),
@@ -235,7 +248,7 @@ impl Rename<'_> {
     /// Whether what is at the new name is a copy of what is at the old one, and nobody's upload.
     async fn is_copy(
         &self,
-        object: &RawObject,
+        object: &Object,
         source: &Path,
         there: &ObjectMeta,
     ) -> Result<bool, StorageError> {
@@ -246,7 +259,7 @@ impl Rename<'_> {
         if e_tag.is_some() && e_tag == object.e_tag.as_deref() {
             return Ok(true);
         }
-        let store = self.storage.store.as_ref();
+        let store = self.store.objects().as_ref();
         let (old, new) = (
             mark(store, source).await?,
             mark(store, &there.location).await?,
@@ -259,7 +272,7 @@ impl Rename<'_> {
 
     /// What others wrote carries no mark of ours, and its tag may change with a copy.
     async fn have_same_bytes(&self, one: &Path, other: &Path) -> Result<bool, StorageError> {
-        let store = &self.storage.store;
+        let store = self.store.objects();
         let mut one = store.get(one).await?.into_stream();
         let mut other = store.get(other).await?.into_stream();
         let (mut a, mut b) = (Bytes::new(), Bytes::new());
@@ -289,21 +302,22 @@ impl Rename<'_> {
     /// Deletes what has been copied, unless it has changed since it was listed. How many have.
     async fn delete_page(
         &self,
-        copied: &[RawObject],
+        copied: &[Object],
         token: Option<&str>,
     ) -> Result<usize, StorageError> {
         let Some(last) = copied.iter().map(|object| &object.key).max() else {
             return Ok(0);
         };
-        if copied.iter().all(|object| self.raw.deletes_only(object)) {
-            return Ok(self.raw.delete_unchanged(copied).await?);
+        let deletes = self.store.traits().deletes;
+        if copied.iter().all(|object| deletes.are_certain(object)) {
+            return Ok(self.store.delete_unchanged(copied).await?);
         }
         let now = self.listed_until(last, token).await?;
         let (same, changed): (Vec<_>, Vec<_>) = copied.iter().cloned().partition(|object| {
             now.get(&object.key)
                 .is_none_or(|e_tag| *e_tag == object.e_tag)
         });
-        Ok(changed.len() + self.raw.delete_unchanged(&same).await?)
+        Ok(changed.len() + self.store.delete_unchanged(&same).await?)
     }
 
     /// What is there at this moment, of the pages from `token` on, up to a key.
@@ -354,16 +368,16 @@ impl Rename<'_> {
 }
 
 /// The mark of the upload that an object comes from. Copies have it too.
-async fn mark(store: &dyn ObjectStore, key: &Path) -> Result<Option<String>, StorageError> {
+async fn mark(store: &dyn ObjectStore, key: &Path) -> Result<Option<Mark>, StorageError> {
     let head = GetOptions {
         head: true,
         ..GetOptions::default()
     };
     let object = store.get_opts(key, head).await?;
-    Ok(verdict::mark_of(&object.attributes).map(str::to_owned))
+    Ok(Mark::of(&object.attributes))
 }
 
-fn meta(object: &RawObject) -> Result<ObjectMeta, StorageError> {
+fn meta(object: &Object) -> Result<ObjectMeta, StorageError> {
     Ok(ObjectMeta {
         location: path(&object.key)?,
         last_modified: object.modified.into(),

@@ -11,13 +11,11 @@ use crate::auth::{Permission, User};
 use crate::config::Overwrite;
 use crate::session::{Entry, FtpPath};
 
-use crate::storage::store::assembly::Base;
-use crate::storage::store::directories::Directories;
+use crate::storage::error::StorageError;
+use crate::storage::store::precondition::Precondition;
+use crate::storage::store::upload::Base;
 use crate::storage::verbs::note::Note;
-use crate::storage::{Storage, StorageError, permit};
-
-/// S3 copies no more in one request.
-const LARGEST_COPY: u64 = 5 << 30;
+use crate::storage::{Storage, permit};
 
 /// What is to be renamed.
 enum Source {
@@ -71,7 +69,7 @@ impl Storage {
             Err(error) => return Err(error),
         }
         let key = self.keys.directory(user, path)?;
-        self.keep(&key).await
+        Ok(self.store.create_directory(&key).await?)
     }
 
     /// Removes an empty directory.
@@ -89,13 +87,13 @@ impl Storage {
         if !first.is_childless() {
             return Err(StorageError::NotEmpty);
         }
-        if !first.marker && !self.is_folder(&key).await {
+        if !first.marker && !self.store.has_directory(&key).await {
             return match self.file_entry(user, path).await {
                 Ok(_) => Err(StorageError::NotADirectory),
                 Err(error) => Err(error),
             };
         }
-        self.unkeep(&key).await
+        Ok(self.store.remove_directory(&key).await?)
     }
 
     /// Deletes a file.
@@ -108,10 +106,7 @@ impl Storage {
             return Err(StorageError::IsDirectory);
         }
         let key = self.file_key(user, path)?;
-        match self.raw() {
-            Some(raw) => raw.delete(key.as_ref()).await?,
-            None => self.store.delete(&key).await?,
-        }
+        self.store.delete(key.as_ref(), &Precondition::None).await?;
         self.keep_directory(user, &path.parent()).await;
         Ok(())
     }
@@ -137,8 +132,9 @@ impl Storage {
         }
         match &source {
             Source::File(file) => {
-                self.check_file_target(user, to).await?;
-                self.rename_file(file, &self.file_key(user, to)?).await?;
+                let precondition = self.check_file_target(user, to).await?;
+                let to = self.file_key(user, to)?;
+                self.rename_file(file, &to, &precondition).await?;
             }
             Source::Directory(key) => {
                 let target = self.keys.directory(user, to)?;
@@ -170,7 +166,7 @@ impl Storage {
     /// A directory that has lost its last file stays, as clients that pick files up expect: it gets
     /// a marker if it has none.
     async fn keep_directory(&self, user: &User, path: &FtpPath) {
-        if path.is_root() || self.raw().is_none() {
+        if path.is_root() || self.store.traits().directories {
             return;
         }
         let kept = async {
@@ -178,7 +174,8 @@ impl Storage {
                 return Ok(());
             }
             let key = self.keys.directory(user, path)?;
-            self.keep(&key).await
+            self.store.create_directory(&key).await?;
+            Ok::<_, StorageError>(())
         };
         if let Err(error) = kept.await {
             tracing::debug!(%path, %error, "can't keep an empty directory");
@@ -186,13 +183,18 @@ impl Storage {
     }
 
     /// A file takes the place of a file, where overwriting is allowed.
-    async fn check_file_target(&self, user: &User, to: &FtpPath) -> Result<(), StorageError> {
+    async fn check_file_target(
+        &self,
+        user: &User,
+        to: &FtpPath,
+    ) -> Result<Precondition, StorageError> {
+        let deny = self.overwrite(user) == Overwrite::Deny;
         match self.look(user, to).await {
-            Err(StorageError::NotFound) => Ok(()),
+            Err(StorageError::NotFound) if deny => Ok(Precondition::Absent),
+            Err(StorageError::NotFound) => Ok(Precondition::None),
             Err(error) => Err(error),
-            Ok(target) if target.is_directory() => Err(StorageError::Exists),
-            Ok(_) if self.overwrite(user) == Overwrite::Deny => Err(StorageError::Exists),
-            Ok(_) => Ok(()),
+            Ok(target) if deny || target.is_directory() => Err(StorageError::Exists),
+            Ok(_) => Ok(Precondition::None),
         }
     }
 
@@ -215,43 +217,37 @@ impl Storage {
 
     /// What is at a key, if anything is.
     pub(crate) async fn meta(&self, key: &Path) -> Result<Option<ObjectMeta>, StorageError> {
-        match self.store.head(key).await.map_err(StorageError::from) {
+        match self
+            .store
+            .objects()
+            .head(key)
+            .await
+            .map_err(StorageError::from)
+        {
             Ok(meta) => Ok(Some(meta)),
             Err(StorageError::NotFound | StorageError::IsDirectory) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    async fn rename_file(&self, source: &ObjectMeta, to: &Path) -> Result<(), StorageError> {
-        let from = &source.location;
-        let Some(raw) = self.raw() else {
-            return Ok(self.store.rename(from, to).await?);
-        };
-        self.copy_object(source, to).await?;
-        // What another has written meanwhile stays where it is.
-        let copied = source.into();
-        if !raw.deletes_only(&copied) && self.meta(from).await?.as_ref() != Some(source) {
-            return Ok(());
-        }
-        raw.delete_unchanged(&[copied]).await?;
-        Ok(())
-    }
-
-    /// Copies an object on the store's side, with all that it says of itself. It is there afterwards.
-    pub(crate) async fn copy_object(
+    async fn rename_file(
         &self,
         source: &ObjectMeta,
         to: &Path,
+        precondition: &Precondition,
     ) -> Result<(), StorageError> {
-        if source.size > LARGEST_COPY {
-            let base = Base::of(source);
-            return Ok(self.assembly.copy_large(base, to).await?);
+        let (from, traits) = (&source.location, self.store.traits());
+        if traits.directories {
+            return Ok(self.store.rename(from, to, precondition).await?);
         }
-        self.store.copy(&source.location, to).await?;
-        match self.raw() {
-            Some(raw) => Ok(raw.settle_copy(to.as_ref()).await?),
-            None => Ok(()),
+        self.store.copy(&Base::of(source), to, precondition).await?;
+        // What another has written meanwhile stays where it is.
+        let copied = source.into();
+        if !traits.deletes.are_certain(&copied) && self.meta(from).await?.as_ref() != Some(source) {
+            return Ok(());
         }
+        self.store.delete_unchanged(&[copied]).await?;
+        Ok(())
     }
 
     async fn rename_directory(
@@ -260,13 +256,10 @@ impl Storage {
         to: &Path,
         begun: Option<Note>,
     ) -> Result<(), StorageError> {
-        match (&self.directories, self.raw()) {
-            (Directories::Local(local), _) => {
-                crate::storage::store::directories::rename_local(local, from, to).await
-            }
-            (_, Some(raw)) => self.move_directory(raw, from, to, begun).await,
-            (_, None) => Err(StorageError::Unsupported("renames".to_owned())),
+        if self.store.traits().directories {
+            return Ok(self.store.rename(from, to, &Precondition::None).await?);
         }
+        self.move_directory(from, to, begun).await
     }
 
     /// What a path is, whoever asks.
@@ -288,7 +281,7 @@ impl Storage {
     /// Whether anything lies below, or is kept for it.
     async fn directory_exists(&self, user: &User, path: &FtpPath) -> Result<bool, StorageError> {
         let key = self.keys.directory(user, path)?;
-        if self.is_folder(&key).await {
+        if self.store.has_directory(&key).await {
             return Ok(true);
         }
         self.has_anything(&key).await

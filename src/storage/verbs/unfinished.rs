@@ -11,7 +11,7 @@ use object_store::path::Path;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::storage::write::parts::LEAST_PART;
+use crate::storage::store::LEAST_PART;
 use crate::storage::write::sink::Sink;
 
 /// How long who asks waits for what the store is still taking.
@@ -273,7 +273,7 @@ async fn settle(sink: &mut Sink, memory: usize) -> bool {
     if sink.is_empty() {
         return false;
     }
-    let exists = sink.store.head(&sink.plan.key).await;
+    let exists = sink.store.objects().head(&sink.plan.key).await;
     if !matches!(exists, Err(object_store::Error::NotFound { .. })) {
         return false;
     }

@@ -18,12 +18,14 @@ use crate::auth::{Permission, User};
 use crate::config::Overwrite;
 use crate::session::{Abort, Ended, FtpPath, Job, SessionId, StoreMode, TransferKind};
 
-use crate::storage::store::assembly::Base;
-use crate::storage::store::attributes;
+use crate::storage::error::StorageError;
+use crate::storage::store::precondition::Precondition;
+use crate::storage::store::upload::Base;
+use crate::storage::verbs::attributes;
 use crate::storage::write::appending::OnlyAppend;
 use crate::storage::write::publish::without_bucket;
-use crate::storage::write::sink::{Condition, Intake, Plan, Sink};
-use crate::storage::{Storage, StorageError, permit};
+use crate::storage::write::sink::{Intake, Plan, Sink};
+use crate::storage::{Storage, permit};
 
 /// Who sends a file.
 #[derive(Debug, Clone, Copy)]
@@ -63,11 +65,11 @@ impl Storage {
     }
 
     fn sink(&self, user: &User, session: SessionId, plan: Plan, job: &Job) -> Sink {
-        let attributes = match self.metadata {
+        let attributes = match self.store.traits().metadata {
             Some(names) => attributes::of(names, user, session, &plan.key),
             None => object_store::Attributes::new(),
         };
-        Sink::new(self, plan, attributes, job.running())
+        self.writers.begin(plan, attributes, job.running())
     }
 
     /// Discards what was taken, or keeps it for a client that may come back.
@@ -101,15 +103,15 @@ impl Storage {
             StoreMode::Replace | StoreMode::Unique => None,
         };
         let mut kept = None;
-        let (base, condition) = match mode {
+        let (base, precondition) = match mode {
             StoreMode::Replace => {
-                let condition = self.check_replace(user, &key).await?;
+                let precondition = self.check_replace(user, &key).await?;
                 if let Some(unfinished) = &self.unfinished {
                     unfinished.forget(&user.name, &key).await;
                 }
-                (None, condition)
+                (None, precondition)
             }
-            StoreMode::Unique => (None, Condition::Absent),
+            StoreMode::Unique => (None, Precondition::Absent),
             StoreMode::Append => {
                 let found = self.base(user, &key, None).await?;
                 if found.0.is_none() {
@@ -129,20 +131,20 @@ impl Storage {
             key,
             unique,
             base,
-            condition,
+            precondition,
             only,
             max_size: user.max_size.or(self.upload.max_size),
         };
         Ok((plan, kept))
     }
 
-    /// Whether a plain `STOR` may go to this key, and on what condition it is published.
-    async fn check_replace(&self, user: &User, key: &Path) -> Result<Condition, StorageError> {
+    /// Whether a plain `STOR` may go to this key, and on what precondition it is published.
+    async fn check_replace(&self, user: &User, key: &Path) -> Result<Precondition, StorageError> {
         match self.overwrite(user) {
-            Overwrite::Allow => Ok(Condition::None),
-            Overwrite::Deny => match self.store.head(key).await {
+            Overwrite::Allow => Ok(Precondition::None),
+            Overwrite::Deny => match self.store.objects().head(key).await {
                 Ok(_) => Err(StorageError::Exists),
-                Err(object_store::Error::NotFound { .. }) => Ok(Condition::Absent),
+                Err(object_store::Error::NotFound { .. }) => Ok(Precondition::Absent),
                 Err(error) => Err(error.into()),
             },
         }
@@ -160,8 +162,8 @@ impl Storage {
         user: &User,
         key: &Path,
         offset: Option<u64>,
-    ) -> Result<(Option<Base>, Condition), StorageError> {
-        match self.store.head(key).await {
+    ) -> Result<(Option<Base>, Precondition), StorageError> {
+        match self.store.objects().head(key).await {
             Ok(_) if self.overwrite(user) == Overwrite::Deny => Err(StorageError::Exists),
             Ok(meta) => {
                 let size = meta.size;
@@ -170,9 +172,9 @@ impl Storage {
                 }
                 let base = Base::of(&meta);
                 let version = base.version.clone();
-                Ok((Some(base), Condition::Unchanged(version)))
+                Ok((Some(base), Precondition::Unchanged(version)))
             }
-            Err(object_store::Error::NotFound { .. }) => Ok((None, Condition::StillAbsent)),
+            Err(object_store::Error::NotFound { .. }) => Ok((None, Precondition::Absent)),
             Err(error) => Err(error.into()),
         }
     }

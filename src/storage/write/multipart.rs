@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use object_store::MultipartUpload;
 use object_store::path::Path;
 use tokio::task::JoinHandle;
 
 use crate::session::Abort;
 
-use crate::storage::StorageError;
+use crate::storage::error::StorageError;
+use crate::storage::store::upload::Upload;
 
 /// How long discarding is waited for.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -20,13 +20,13 @@ const DISCARD_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(crate) enum Multipart {
     None,
-    Beginning(JoinHandle<object_store::Result<Box<dyn MultipartUpload>>>),
-    Begun(Box<dyn MultipartUpload>),
+    Beginning(JoinHandle<object_store::Result<Box<dyn Upload>>>),
+    Begun(Box<dyn Upload>),
 }
 
 impl Multipart {
     /// The upload, as soon as the store has named it. Safe to cancel.
-    pub(crate) async fn begun(&mut self) -> Result<&mut dyn MultipartUpload, StorageError> {
+    pub(crate) async fn begun(&mut self) -> Result<&mut dyn Upload, StorageError> {
         if let Self::Beginning(task) = self {
             let begun = task.await;
             *self = Self::None;

@@ -5,12 +5,6 @@
 
 use crate::config::{ByteSize, Upload};
 
-/// Parts that S3, Google Cloud Storage and (with room to spare) Azure take.
-pub(crate) const MAX_PARTS: usize = 10_000;
-
-/// From so many bytes on, every store takes a part, and not only as the last one.
-pub(crate) const LEAST_PART: usize = 5 << 20;
-
 /// Parts of one size, before they double.
 const STEP: usize = 1000;
 
@@ -29,8 +23,8 @@ pub(crate) struct PartSizes {
 }
 
 impl PartSizes {
-    /// As the configuration says; a local folder takes any number of parts.
-    pub(crate) fn new(upload: &Upload, local: bool) -> Self {
+    /// As the configuration says, for a store that takes this many parts.
+    pub(crate) fn new(upload: &Upload, max_parts: Option<usize>) -> Self {
         let size = |size: ByteSize| usize::try_from(size.0).unwrap_or(usize::MAX);
         let first = size(upload.part_size);
         let room = (size(upload.memory) / 4).min(LARGEST);
@@ -42,7 +36,7 @@ impl PartSizes {
                 room.max(first)
             },
             uniform: upload.uniform_parts,
-            max_parts: (!local).then_some(MAX_PARTS),
+            max_parts,
             largest_object: None,
         };
         Self {
@@ -92,7 +86,7 @@ mod tests {
     fn sizes(change: impl FnOnce(&mut Upload)) -> PartSizes {
         let mut upload = Upload::default();
         change(&mut upload);
-        PartSizes::new(&upload, false)
+        PartSizes::new(&upload, Some(10_000))
     }
 
     #[test]
@@ -119,7 +113,7 @@ mod tests {
 
     #[test]
     fn a_folder_has_no_limit() {
-        let sizes = PartSizes::new(&Upload::default(), true);
+        let sizes = PartSizes::new(&Upload::default(), None);
         assert!(sizes.size(1_000_000).is_some());
         assert_eq!(sizes.largest_object(), None);
     }

@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use object_store::{
-    ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, UpdateVersion,
-};
+use object_store::PutPayload;
 
-use crate::storage::StorageError;
+use crate::storage::error::StorageError;
+use crate::storage::store::precondition::{self, Precondition};
 use crate::storage::write::multipart::Multipart;
 use crate::storage::write::part::FullPart;
-use crate::storage::write::sink::{Condition, Sink};
+use crate::storage::write::sink::Sink;
 use crate::storage::write::verdict::{self, Verdict};
 
 /// How long the client's reply waits for discarding.
@@ -30,9 +29,11 @@ impl Sink {
         if result.is_err() {
             self.discard().await;
         }
-        result.map_err(|error| match (error, &self.plan.condition) {
-            (StorageError::Exists, Condition::StillAbsent)
-            | (StorageError::NotFound, Condition::Unchanged(_)) => StorageError::Conflict,
+        let appends = self.plan.only.is_some();
+        result.map_err(|error| match (error, &self.plan.precondition) {
+            // The next try of an append will add to what has come meanwhile.
+            (StorageError::Exists, Precondition::Absent) if appends => StorageError::Conflict,
+            (StorageError::NotFound, Precondition::Unchanged(_)) => StorageError::Conflict,
             (error, _) => without_bucket(error),
         })
     }
@@ -46,32 +47,30 @@ impl Sink {
             payload,
             claim: _claim,
         } = self.take_part();
-        let mode = match &self.plan.condition {
-            Condition::None => PutMode::Overwrite,
-            Condition::Absent | Condition::StillAbsent => PutMode::Create,
-            Condition::Unchanged(version) => PutMode::Update(version.clone()),
-        };
-        match self.put_as(payload.clone(), mode).await {
+        let precondition = self.plan.precondition.clone();
+        match self.put_if(payload.clone(), &precondition).await {
             // Not every store has conditions: look, then write.
             Err(
                 object_store::Error::NotImplemented { .. }
                 | object_store::Error::NotSupported { .. },
             ) => {
-                self.check_condition().await?;
-                let result = self.put_as(payload, PutMode::Overwrite).await;
+                self.look().await?;
+                let result = self.put_if(payload, &Precondition::None).await;
                 self.judge_put(result).await
             }
             result => self.judge_put(result).await,
         }
     }
 
-    async fn put_as(&mut self, payload: PutPayload, mode: PutMode) -> object_store::Result<()> {
-        let mut options = PutOptions::from(mode);
-        options.attributes = self.attributes.clone();
+    async fn put_if(
+        &mut self,
+        payload: PutPayload,
+        precondition: &Precondition,
+    ) -> object_store::Result<()> {
+        let attributes = self.attributes.clone();
         self.store
-            .put_opts(&self.plan.key, payload, options)
-            .await?;
-        Ok(())
+            .put(&self.plan.key, payload, attributes, precondition)
+            .await
     }
 
     /// What a put has done.
@@ -84,9 +83,10 @@ impl Sink {
     async fn complete(&mut self) -> Result<(), StorageError> {
         self.send_rest().await?;
         self.check_sent()?;
-        self.check_condition().await?;
-        match self.multipart.begun().await?.complete().await {
-            Ok(_) => {
+        self.look().await?;
+        let precondition = &self.plan.precondition;
+        match self.multipart.begun().await?.publish(precondition).await {
+            Ok(()) => {
                 self.multipart = Multipart::None;
                 Ok(())
             }
@@ -106,7 +106,7 @@ impl Sink {
     }
 
     async fn verdict(&mut self, error: &object_store::Error, discarded: bool) -> Verdict {
-        let (store, key) = (self.store.as_ref(), &self.plan.key);
+        let (store, key) = (self.store.objects().as_ref(), &self.plan.key);
         verdict::judge(store, key, self.mark.as_ref(), error, discarded).await
     }
 
@@ -128,22 +128,10 @@ impl Sink {
         }
     }
 
-    /// Looks whether the condition holds, where the store can't be told to.
-    async fn check_condition(&mut self) -> Result<(), StorageError> {
-        if matches!(self.plan.condition, Condition::None) {
-            return Ok(());
-        }
-        let found = match self.store.head(&self.plan.key).await {
-            Ok(meta) => Some(meta),
-            Err(object_store::Error::NotFound { .. }) => None,
-            Err(error) => return Err(error.into()),
-        };
-        match (&self.plan.condition, found) {
-            (Condition::None, _) | (Condition::Absent | Condition::StillAbsent, None) => Ok(()),
-            (Condition::Absent | Condition::StillAbsent, Some(_)) => Err(StorageError::Exists),
-            (Condition::Unchanged(read), Some(meta)) if is_version(read, &meta) => Ok(()),
-            (Condition::Unchanged(_), _) => Err(StorageError::Conflict),
-        }
+    /// Looks whether the precondition holds, where the store can't be told to.
+    async fn look(&mut self) -> Result<(), StorageError> {
+        let store = self.store.objects().as_ref();
+        Ok(precondition::look(store, &self.plan.key, &self.plan.precondition).await?)
     }
 
     /// Takes back what has gone up; what can't be taken back no reader sees. The client does not
@@ -165,14 +153,6 @@ impl Sink {
         // Whether it is done by then or not, and however it ends, is in the log.
         let forgotten = tokio::time::timeout(DISCARD_PATIENCE, forgetting).await;
         matches!(forgotten, Ok(Ok(true))) && self.can_be_forgotten()
-    }
-}
-
-/// Whether an object is of a version. One that says of itself neither tag nor version can't be told.
-fn is_version(version: &UpdateVersion, meta: &ObjectMeta) -> bool {
-    match &version.e_tag {
-        Some(e_tag) => meta.e_tag.as_ref() == Some(e_tag),
-        None => version.version.is_some() && version.version == meta.version,
     }
 }
 

@@ -4,30 +4,32 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
 use object_store::path::Path;
-use object_store::{Attributes, GetOptions, ObjectStore, UpdateVersion};
+use object_store::{Attributes, GetOptions, ObjectStore};
 use prometheus::IntGauge;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::task::JoinSet;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use crate::config::ByteSize;
+use crate::config::{self, ByteSize};
 use crate::session::{Abort, FtpPath};
 
-use crate::storage::store::assembly::{Assembly, Base, Start};
+use crate::storage::error::StorageError;
+use crate::storage::store::mark::Mark;
+use crate::storage::store::precondition::Precondition;
+use crate::storage::store::upload::{Base, Start};
+use crate::storage::store::{Keeping, LEAST_PART, Store};
 use crate::storage::write::appending::OnlyAppend;
 use crate::storage::write::budget::Budget;
 use crate::storage::write::multipart::Multipart;
 use crate::storage::write::part::{FullPart, HeldBack, PartInTheMaking};
-use crate::storage::write::parts::{LEAST_PART, PartSizes};
-use crate::storage::write::verdict::Mark;
-use crate::storage::{Storage, StorageError};
+use crate::storage::write::parts::PartSizes;
 
 /// With fewer bytes, a part is not moved to disk.
 const WORTH_SPILLING: usize = 16 * 1024;
@@ -44,7 +46,8 @@ pub(crate) struct Plan {
     pub(crate) base: Option<Base>,
     /// Keeps other appends away.
     pub(crate) only: Option<OnlyAppend>,
-    pub(crate) condition: Condition,
+    /// What has to hold for the object to be published.
+    pub(crate) precondition: Precondition,
     pub(crate) max_size: Option<ByteSize>,
 }
 
@@ -55,48 +58,11 @@ impl Plan {
     }
 }
 
-/// What has to hold at the key for the object to be published.
-#[derive(Debug, Clone)]
-pub(crate) enum Condition {
-    /// Nothing: whatever is there is replaced.
-    None,
-    /// There is no object, and if one comes meanwhile, its name is taken.
-    Absent,
-    /// There is no object yet, and if one comes meanwhile, trying again will add to it.
-    StillAbsent,
-    /// The object is still the one that was read.
-    Unchanged(UpdateVersion),
-}
-
-/// The condition of an upload, which may change while its client is away; clones share it.
-#[derive(Debug, Clone)]
-pub(crate) struct Terms(Arc<Mutex<Condition>>);
-
-impl Terms {
-    pub(crate) fn new(condition: Condition) -> Self {
-        Self(Arc::new(Mutex::new(condition)))
-    }
-
-    pub(crate) fn get(&self) -> Condition {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    fn set(&self, condition: Condition) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = condition;
-    }
-}
-
 /// Takes bytes, sends full parts up, and publishes or discards them all.
 #[derive(Debug)]
 pub(crate) struct Sink {
-    pub(crate) store: Arc<dyn ObjectStore>,
-    assembly: Arc<Assembly>,
+    pub(crate) store: Arc<dyn Store>,
     pub(crate) plan: Plan,
-    /// The plan's condition, as the store will be told it.
-    terms: Terms,
     pub(crate) attributes: Attributes,
     /// By which the object is known again; `None` on stores whose answers are not lost.
     pub(crate) mark: Option<Mark>,
@@ -121,8 +87,8 @@ pub(crate) struct Sink {
     pub(crate) running: Option<TaskTrackerToken>,
 }
 
-/// Where parts go when memory is short, if anywhere.
-#[derive(Debug)]
+/// Where parts go when memory is short, if anywhere; clones share what they learn.
+#[derive(Debug, Clone)]
 struct Spill {
     directory: Option<PathBuf>,
     on_disk: IntGauge,
@@ -198,36 +164,66 @@ impl Spill {
     }
 }
 
-impl Sink {
+/// What all uploads to one store share.
+#[derive(Debug)]
+pub(crate) struct Writers {
+    store: Arc<dyn Store>,
+    sizes: PartSizes,
+    concurrency: usize,
+    budget: Budget,
+    spill: Spill,
+}
+
+impl Writers {
+    /// Uploads as the configuration says; `on_disk` counts the bytes that are moved there.
     pub(crate) fn new(
-        storage: &Storage,
-        plan: Plan,
-        attributes: Attributes,
-        running: Option<TaskTrackerToken>,
+        store: Arc<dyn Store>,
+        upload: &config::Upload,
+        sizes: PartSizes,
+        budget: Budget,
+        on_disk: IntGauge,
     ) -> Self {
-        let mark = storage.metadata.is_some().then(Mark::new);
-        let mut attributes = attributes;
+        Self {
+            store,
+            sizes,
+            concurrency: upload.concurrency,
+            spill: Spill {
+                directory: upload.spill_dir.clone(),
+                on_disk,
+                fails: Arc::default(),
+                budget: budget.clone(),
+            },
+            budget,
+        }
+    }
+
+    /// The largest file that can be uploaded, if the store has a limit.
+    pub(crate) fn largest_object(&self) -> Option<ByteSize> {
+        self.sizes.largest_object()
+    }
+
+    /// Begins an upload; nothing is asked of the store yet.
+    pub(crate) fn begin(
+        &self,
+        plan: Plan,
+        mut attributes: Attributes,
+        running: Option<TaskTrackerToken>,
+    ) -> Sink {
+        let mark = self.store.traits().metadata.map(|_| Mark::new());
         if let Some(mark) = &mark {
             mark.put_on(&mut attributes);
         }
-        let sizes = storage.sizes;
-        Self {
-            store: Arc::clone(&storage.store),
-            assembly: Arc::clone(&storage.assembly),
-            terms: Terms::new(plan.condition.clone()),
+        let sizes = self.sizes;
+        Sink {
+            store: Arc::clone(&self.store),
             plan,
             attributes,
             mark,
-            part: PartInTheMaking::new(&storage.budget, sizes.size(0).unwrap_or(0)),
-            budget: storage.budget.clone(),
-            spill: Spill {
-                directory: storage.upload.spill_dir.clone(),
-                on_disk: storage.metrics.upload_spilled.clone(),
-                fails: Arc::clone(&storage.spill_fails),
-                budget: storage.budget.clone(),
-            },
+            part: PartInTheMaking::new(&self.budget, sizes.size(0).unwrap_or(0)),
+            budget: self.budget.clone(),
+            spill: self.spill.clone(),
             sizes,
-            concurrency: storage.upload.concurrency,
+            concurrency: self.concurrency,
             size: 0,
             base_size: 0,
             told: None,
@@ -238,7 +234,9 @@ impl Sink {
             running,
         }
     }
+}
 
+impl Sink {
     /// Opens a chunk to read into, as soon as there is memory for it.
     pub(crate) async fn open_chunk(&mut self) {
         self.part.open().await;
@@ -278,33 +276,39 @@ impl Sink {
     }
 
     async fn take(&mut self, base: Base) -> Result<(), StorageError> {
-        if self.keeps(&base) {
-            let may_refuse = self.assembly.may_refuse();
-            self.begin(Some(base.clone()));
-            self.size = base.size;
-            self.base_size = base.size;
-            self.sent = base.size;
-            if !may_refuse {
-                self.count_base(&base);
-                return Ok(());
+        let kept = match self.keeping(&base) {
+            Keeping::Never => false,
+            Keeping::Surely(parts) => {
+                self.begin_with(&base, parts);
+                true
             }
-            match self.multipart.begun().await {
-                Err(StorageError::Unsupported(_)) => (self.size, self.sent) = (0, 0),
-                Err(error) => return Err(error),
-                Ok(_) => {
-                    self.count_base(&base);
-                    return Ok(());
-                }
-            }
+            Keeping::Perhaps(parts) => self.try_to_keep(&base, parts).await?,
+        };
+        if !kept {
+            self.rewrite(&base).await?;
         }
-        self.rewrite(&base).await?;
         self.base_size = base.size;
         Ok(())
     }
 
+    /// Whether the store keeps the base where it is, which only it can tell.
+    async fn try_to_keep(&mut self, base: &Base, parts: usize) -> Result<bool, StorageError> {
+        self.begin_with(base, parts);
+        match self.multipart.begun().await {
+            Ok(_) => Ok(true),
+            Err(StorageError::Unsupported(_)) => {
+                (self.size, self.sent, self.parts) = (0, 0, 0);
+                self.part = self.next_part();
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// The store takes only so many parts, those of the base among them.
-    fn count_base(&mut self, base: &Base) {
-        self.parts = self.assembly.parts_of(base.size);
+    fn begin_with(&mut self, base: &Base, parts: usize) {
+        self.begin(Some(base.clone()));
+        (self.size, self.sent, self.parts) = (base.size, base.size, parts);
         self.part = self.next_part();
     }
 
@@ -315,13 +319,17 @@ impl Sink {
     }
 
     /// Whether the base stays in the store, or else goes through the gateway.
-    fn keeps(&self, base: &Base) -> bool {
-        !self.sizes.are_uniform() && self.assembly.keeps(base.size)
+    fn keeping(&self, base: &Base) -> Keeping {
+        if self.sizes.are_uniform() {
+            return Keeping::Never;
+        }
+        self.store.keeping(base.size)
     }
 
     async fn rewrite(&mut self, base: &Base) -> Result<(), StorageError> {
         let options = GetOptions::new().with_if_match(base.version.e_tag.clone());
-        let mut stream = self.store.get_opts(&base.key, options).await?.into_stream();
+        let object = self.store.objects().get_opts(&base.key, options).await?;
+        let mut stream = object.into_stream();
         while let Some(bytes) = stream.next().await {
             let mut bytes = bytes?;
             while !bytes.is_empty() {
@@ -412,7 +420,6 @@ impl Sink {
 
     /// Goes on with what was settled, for a client that has come back.
     pub(crate) fn go_on(&mut self, plan: Plan, running: Option<TaskTrackerToken>) {
-        self.terms.set(plan.condition.clone());
         self.plan = plan;
         self.running = running;
     }
@@ -460,14 +467,13 @@ impl Sink {
     }
 
     fn begin(&mut self, base: Option<Base>) {
-        let assembly = Arc::clone(&self.assembly);
+        let store = Arc::clone(&self.store);
         let start = Start {
             key: self.plan.key.clone(),
             attributes: self.attributes.clone(),
-            terms: self.terms.clone(),
             base,
         };
-        let begin = async move { assembly.begin(start).await };
+        let begin = async move { store.begin(start).await };
         self.multipart = Multipart::Beginning(tokio::spawn(begin));
     }
 
@@ -488,6 +494,7 @@ impl Sink {
 
     /// Whether the store, once it has been told, will not publish this any more.
     pub(crate) fn can_be_forgotten(&self) -> bool {
-        self.assembly.forgets(self.plan.base.is_some())
+        let aborts = self.store.traits().aborts;
+        aborts.are_final(self.plan.base.is_some())
     }
 }

@@ -10,20 +10,13 @@ use std::time::Duration;
 
 use object_store::client::{HttpError, HttpErrorKind};
 use object_store::path::Path;
-use object_store::{Attribute, Attributes, Error, GetOptions, ObjectStore};
+use object_store::{Error, GetOptions, ObjectStore};
 
-use crate::storage::error::find;
-
-/// The user metadata that holds the mark. No hyphen, which Azure would refuse; no underscore, which
-/// some proxies drop.
-const NAME: &str = "ferryupload";
+use crate::storage::store::causes::find;
+use crate::storage::store::mark::Mark;
 
 /// How long looking may take: the client waits for its reply.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// What tells the object of one upload from that of any other.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Mark(String);
 
 /// What has become of an upload whose publication seemed to fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,35 +29,6 @@ pub(crate) enum Verdict {
     Unlikely,
     /// It can't be told: the store may have published it, or may be about to.
     Unknown,
-}
-
-impl Mark {
-    /// A mark that no other upload has.
-    pub(crate) fn new() -> Self {
-        let random: u128 = rand::random();
-        Self(format!("{random:032x}"))
-    }
-
-    /// Has the object carry it.
-    pub(crate) fn put_on(&self, attributes: &mut Attributes) {
-        attributes.insert(Attribute::Metadata(NAME.into()), self.0.clone().into());
-    }
-
-    /// The one that an object carries.
-    pub(crate) fn of(attributes: &Attributes) -> Option<Self> {
-        let found = attributes.get(&Attribute::Metadata(NAME.into()))?;
-        Some(Self(found.as_ref().to_owned()))
-    }
-
-    fn is_on(&self, attributes: &Attributes) -> bool {
-        mark_of(attributes).is_some_and(|found| found == self.0)
-    }
-}
-
-/// The mark that an object carries.
-pub(crate) fn mark_of(attributes: &Attributes) -> Option<&str> {
-    let found = attributes.get(&Attribute::Metadata(NAME.into()))?;
-    Some(found.as_ref())
 }
 
 /// Finds out whether the object at `key` is the one with this mark, after `error`.

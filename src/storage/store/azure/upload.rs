@@ -9,16 +9,17 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
-use object_store::{
-    Attributes, Error, MultipartId, MultipartUpload, PutPayload, PutResult, Result, UploadPart,
-};
+use object_store::{Attributes, Error, MultipartId, PutPayload, Result, UploadPart};
 
-use crate::storage::store::assembly::{Base, Start};
-use crate::storage::store::azure::keys::{AzureKeys, Committed};
-use crate::storage::write::parts::MAX_PARTS;
+use crate::storage::store::azure::blob_api::{BlobApi, Committed};
+use crate::storage::store::precondition::Precondition;
+use crate::storage::store::upload::{Base, Start, Upload};
 
 /// The length of the names that `object_store` gives to blocks; all of a blob have to have the same.
 const NAME_LENGTH: usize = 32;
+
+/// Parts that an upload may have: a fifth of what Azure takes, so that an append finds room.
+pub(crate) const MAX_PARTS: usize = 10_000;
 
 /// As many blocks as a blob can have.
 const MOST_BLOCKS: usize = 50_000;
@@ -26,11 +27,9 @@ const MOST_BLOCKS: usize = 50_000;
 /// A blob that grows.
 #[derive(Debug)]
 pub(crate) struct AzureUpload {
-    azure: Arc<AzureKeys>,
+    azure: Arc<BlobApi>,
     key: Path,
     attributes: Attributes,
-    /// The tag that the blob has to have yet.
-    e_tag: Option<String>,
     /// The names of its blocks, as Azure writes them.
     kept: Vec<String>,
     next: usize,
@@ -42,7 +41,7 @@ impl AzureUpload {
     ///
     /// # Errors
     /// [`Error::NotSupported`] if the blob has no blocks, or others than ours.
-    pub(crate) async fn begin(azure: Arc<AzureKeys>, start: Start, base: &Base) -> Result<Self> {
+    pub(crate) async fn begin(azure: Arc<BlobApi>, start: Start, base: &Base) -> Result<Self> {
         let blocks = azure.blocks(base.key.as_ref()).await;
         let blocks = blocks.map_err(|error| match error {
             // 409: it is no block blob.
@@ -60,7 +59,6 @@ impl AzureUpload {
             azure,
             key: start.key,
             attributes: start.attributes,
-            e_tag: blocks.e_tag,
             kept: blocks.names,
             next: 0,
             parts: Arc::default(),
@@ -114,7 +112,7 @@ fn unsupported(what: &'static str) -> Error {
 }
 
 #[async_trait]
-impl MultipartUpload for AzureUpload {
+impl Upload for AzureUpload {
     fn put_part(&mut self, data: PutPayload) -> UploadPart {
         let index = self.next;
         self.next += 1;
@@ -128,17 +126,12 @@ impl MultipartUpload for AzureUpload {
         })
     }
 
-    async fn complete(&mut self) -> Result<PutResult> {
-        let (blocks, e_tag) = (self.list_of_blocks()?, self.e_tag.as_deref());
+    async fn publish(&mut self, precondition: &Precondition) -> Result<()> {
+        let blocks = self.list_of_blocks()?;
         let key = self.key.as_ref();
         self.azure
-            .put_blocks(key, blocks, &self.attributes, e_tag)
-            .await?;
-        Ok(PutResult {
-            e_tag: None,
-            version: None,
-            extensions: http::Extensions::default(),
-        })
+            .put_blocks(key, blocks, &self.attributes, precondition)
+            .await
     }
 
     /// Azure forgets blocks that are in no blob after a week; it can't be told to do so before.

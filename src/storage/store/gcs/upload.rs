@@ -7,36 +7,27 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use object_store::path::Path;
-use object_store::{
-    Attributes, Error, MultipartUpload, ObjectStoreExt, PutPayload, PutResult, Result, UploadPart,
-};
+use object_store::{Error, MultipartUpload, ObjectStoreExt, PutPayload, Result, UploadPart};
 
-use crate::storage::store::assembly::{Base, Start};
-use crate::storage::store::gcs::keys::GcsKeys;
+use crate::storage::store::RESERVED;
+use crate::storage::store::gcs::compose::Composition;
+use crate::storage::store::gcs::xml_api::XmlApi;
+use crate::storage::store::precondition::Precondition;
+use crate::storage::store::upload::{Base, Start, Upload};
 
-/// The directory under the store's prefix for what is to be composed.
-pub(crate) const PLACE: &str = ".bucketferry-appends";
+/// Where under the store's prefix lies what is to be composed.
+pub(crate) fn place(prefix: &Path) -> Path {
+    prefix.clone().join(RESERVED).join("appends")
+}
 
 /// An object that grows.
 #[derive(Debug)]
 pub(crate) struct GcsUpload {
-    gcs: Arc<GcsKeys>,
+    gcs: Arc<XmlApi>,
     composition: Composition,
     upload: Box<dyn MultipartUpload>,
     /// What is new is an object by now.
     is_there: bool,
-}
-
-/// What is composed, and into what.
-#[derive(Debug)]
-pub(crate) struct Composition {
-    pub(crate) key: Path,
-    pub(crate) attributes: Attributes,
-    /// The object that stays at its beginning, and its generation, which it has to have yet.
-    pub(crate) base: Path,
-    pub(crate) generation: String,
-    /// Where what is new is put together.
-    pub(crate) tail: Path,
 }
 
 impl GcsUpload {
@@ -45,7 +36,7 @@ impl GcsUpload {
     /// # Errors
     /// [`Error::NotSupported`] if the object has no generation.
     pub(crate) async fn begin(
-        gcs: Arc<GcsKeys>,
+        gcs: Arc<XmlApi>,
         prefix: &Path,
         start: Start,
         base: Base,
@@ -56,7 +47,7 @@ impl GcsUpload {
             });
         };
         let name: u128 = rand::random();
-        let tail = prefix.clone().join(PLACE).join(format!("{name:032x}"));
+        let tail = place(prefix).join(format!("{name:032x}"));
         let upload = gcs.store().put_multipart(&tail).await?;
         let composition = Composition {
             key: start.key,
@@ -74,34 +65,30 @@ impl GcsUpload {
     }
 }
 
-impl Composition {
+impl GcsUpload {
     /// What is new is in the new object by now.
-    async fn forget_tail(&self, gcs: &GcsKeys) {
-        let tail = &self.tail;
-        if let Err(error) = gcs.store().delete(tail).await {
+    async fn forget_tail(&mut self) {
+        let tail = &self.composition.tail;
+        if let Err(error) = self.gcs.store().delete(tail).await {
             tracing::warn!(%tail, %error, "can't remove what was appended, the sweep will");
         }
     }
 }
 
 #[async_trait]
-impl MultipartUpload for GcsUpload {
+impl Upload for GcsUpload {
     fn put_part(&mut self, data: PutPayload) -> UploadPart {
         self.upload.put_part(data)
     }
 
-    async fn complete(&mut self) -> Result<PutResult> {
+    async fn publish(&mut self, precondition: &Precondition) -> Result<()> {
         if !self.is_there {
             self.upload.complete().await?;
             self.is_there = true;
         }
-        self.gcs.compose(&self.composition).await?;
-        self.composition.forget_tail(&self.gcs).await;
-        Ok(PutResult {
-            e_tag: None,
-            version: None,
-            extensions: http::Extensions::default(),
-        })
+        self.gcs.compose(&self.composition, precondition).await?;
+        self.forget_tail().await;
+        Ok(())
     }
 
     async fn abort(&mut self) -> Result<()> {

@@ -21,7 +21,7 @@ use reqwest::tls::Certificate;
 use reqwest::{Client, ClientBuilder, NoProxy, Proxy};
 
 use crate::storage::store::http::patience::{Patience, Patient};
-use crate::storage::store::open::is_true;
+use crate::storage::store::options::is_true;
 
 /// How we call ourselves.
 const USER_AGENT: &str = concat!("bucketferry/", env!("CARGO_PKG_VERSION"));

@@ -10,12 +10,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use object_store::local::LocalFileSystem;
-use object_store::{
-    Error, MultipartUpload, ObjectStoreExt, PutPayload, PutResult, Result, UploadPart,
-};
+use object_store::{Error, ObjectStoreExt, PutPayload, Result, UploadPart};
 use rustix::fs::FlockOperation;
 
-use crate::storage::store::assembly::{Base, Start};
+use crate::storage::store::local::blocking::{blocking, failed};
+use crate::storage::store::precondition::Precondition;
+use crate::storage::store::upload::{Base, Start, Upload};
 
 /// What tells a file from another, and from itself after a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +72,7 @@ impl LocalAppend {
 }
 
 #[async_trait]
-impl MultipartUpload for LocalAppend {
+impl Upload for LocalAppend {
     fn put_part(&mut self, data: PutPayload) -> UploadPart {
         let at = self.next;
         self.next += data.content_length() as u64;
@@ -80,7 +80,8 @@ impl MultipartUpload for LocalAppend {
         Box::pin(blocking(move || write(&staged, at, &data)))
     }
 
-    async fn complete(&mut self) -> Result<PutResult> {
+    /// The file has to be the one that was copied, whatever else has to hold.
+    async fn publish(&mut self, _: &Precondition) -> Result<()> {
         let (base, staged) = (Arc::clone(&self.base), Arc::clone(&self.staged));
         let (place, staged_at) = (self.place.clone(), self.staged_at.clone());
         let path = place.display().to_string();
@@ -93,11 +94,7 @@ impl MultipartUpload for LocalAppend {
             let source = "the file was changed meanwhile".into();
             return Err(Error::Precondition { path, source });
         }
-        Ok(PutResult {
-            e_tag: None,
-            version: None,
-            extensions: http::Extensions::default(),
-        })
+        Ok(())
     }
 
     async fn abort(&mut self) -> Result<()> {
@@ -187,27 +184,5 @@ impl Identity {
             size: metadata.len(),
             modified: (metadata.mtime(), metadata.mtime_nsec()),
         }
-    }
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> Result<T> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done.map_err(failed),
-        Err(error) => Err(failed(io::Error::other(error))),
-    }
-}
-
-fn failed(error: io::Error) -> Error {
-    if error.kind() == io::ErrorKind::NotFound {
-        return Error::NotFound {
-            path: "the file".to_owned(),
-            source: Box::new(error),
-        };
-    }
-    Error::Generic {
-        store: "LocalFileSystem",
-        source: Box::new(error),
     }
 }

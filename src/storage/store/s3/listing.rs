@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 
-use crate::storage::store::raw::{Query, RawObject, RawPage, bare};
+use crate::storage::store::keys::{Object, Page, Query, bare};
 
 /// What S3 answers; of it, what we need.
 #[derive(Debug, Deserialize)]
@@ -65,10 +65,10 @@ impl Parameters<'_> {
     }
 }
 
-pub(crate) fn parse(body: &[u8]) -> Result<RawPage, quick_xml::DeError> {
+pub(crate) fn parse(body: &[u8]) -> Result<Page, quick_xml::DeError> {
     let answer: Answer = quick_xml::de::from_reader(body)?;
     let encoded = answer.encoding_type.as_deref() == Some("url");
-    let objects = answer.contents.into_iter().map(|content| RawObject {
+    let objects = answer.contents.into_iter().map(|content| Object {
         key: decode(content.key, encoded),
         size: content.size,
         modified: content.last_modified.into(),
@@ -76,11 +76,12 @@ pub(crate) fn parse(body: &[u8]) -> Result<RawPage, quick_xml::DeError> {
         generation: content.generation,
     });
     let prefixes = answer.common_prefixes.into_iter();
-    Ok(RawPage {
+    Ok(Page {
         objects: objects.collect(),
         prefixes: prefixes
             .map(|common| decode(common.prefix, encoded))
             .collect(),
+        unnamable: 0,
         next: answer.next_continuation_token,
     })
 }
@@ -99,7 +100,7 @@ pub(crate) fn decode(key: String, encoded: bool) -> String {
 mod tests {
     use super::*;
 
-    fn page_of(inside: &str) -> RawPage {
+    fn page_of(inside: &str) -> Page {
         let body = format!("<ListBucketResult>{inside}</ListBucketResult>");
         parse(body.as_bytes()).unwrap()
     }

@@ -10,14 +10,12 @@ use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
-use object_store::{
-    Attributes, Error, MultipartId, MultipartUpload, PutPayload, PutResult, Result, UploadPart,
-};
+use object_store::{Attributes, Error, MultipartId, PutPayload, Result, UploadPart};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::storage::store::assembly::{Base, Start};
+use crate::storage::store::precondition::Precondition;
 use crate::storage::store::s3::signed::{CopiedPart, SignedS3};
-use crate::storage::write::sink::{Condition, Terms};
+use crate::storage::store::upload::{Base, Start, Upload};
 
 /// Ranges are copied in steps of this many bytes, if there are not too many of them: S3 copies faster
 /// side by side, and an answer that takes long looks like none.
@@ -35,7 +33,6 @@ pub(crate) struct S3Upload {
     s3: Arc<SignedS3>,
     key: Path,
     id: MultipartId,
-    terms: Terms,
     next: usize,
     parts: Arc<Mutex<BTreeMap<usize, PartId>>>,
 }
@@ -78,10 +75,11 @@ struct NamedPart {
     checksum_crc64nvme: Option<String>,
 }
 
+/// What makes it an answer, and not an error or nothing.
 #[derive(Debug, Deserialize)]
 struct CompleteMultipartUploadResult {
     #[serde(rename = "ETag")]
-    e_tag: String,
+    _e_tag: String,
 }
 
 impl S3Upload {
@@ -96,7 +94,6 @@ impl S3Upload {
             s3,
             key: start.key,
             id,
-            terms: start.terms,
             next: 0,
             parts: Arc::default(),
         };
@@ -117,15 +114,15 @@ impl S3Upload {
         base: Base,
         to: Path,
         attributes: Attributes,
+        precondition: &Precondition,
     ) -> Result<()> {
         let start = Start {
             key: to,
             attributes,
-            terms: Terms::new(Condition::None),
             base: Some(base),
         };
         let mut upload = Self::begin(s3, start).await?;
-        let Err(error) = upload.complete().await else {
+        let Err(error) = upload.publish(precondition).await else {
             return Ok(());
         };
         if let Err(error) = upload.abort().await {
@@ -183,15 +180,11 @@ impl S3Upload {
         Ok((index, PartId { content_id }))
     }
 
-    async fn complete_on(&self, condition: Option<(&'static str, &str)>) -> Result<PutResult> {
+    async fn complete_on(&self, condition: Option<(&'static str, &str)>) -> Result<()> {
         let parts = self.list_of_parts()?;
         let answer = self.s3.complete(&self.key, &self.id, parts, condition);
-        let answer: CompleteMultipartUploadResult = read(&answer.await?)?;
-        Ok(PutResult {
-            e_tag: Some(answer.e_tag),
-            version: None,
-            extensions: http::Extensions::default(),
-        })
+        read::<CompleteMultipartUploadResult>(&answer.await?)?;
+        Ok(())
     }
 
     fn list_of_parts(&self) -> Result<String> {
@@ -211,7 +204,7 @@ impl S3Upload {
 }
 
 #[async_trait]
-impl MultipartUpload for S3Upload {
+impl Upload for S3Upload {
     fn put_part(&mut self, data: PutPayload) -> UploadPart {
         let index = self.next;
         self.next += 1;
@@ -224,17 +217,16 @@ impl MultipartUpload for S3Upload {
         })
     }
 
-    async fn complete(&mut self) -> Result<PutResult> {
-        let terms = self.terms.get();
-        let condition = header(&terms);
+    async fn publish(&mut self, precondition: &Precondition) -> Result<()> {
+        let condition = header(precondition);
         match self.complete_on(condition).await {
             // The caller has looked whether it holds, a moment ago.
             Err(Error::NotSupported { .. }) if condition.is_some() => self.complete_on(None).await,
-            Err(Error::Precondition { path, source }) if is_absence(&terms) => {
+            Err(Error::Precondition { path, source }) if *precondition == Precondition::Absent => {
                 Err(Error::AlreadyExists { path, source })
             }
             // Another has written meanwhile: 409.
-            Err(Error::AlreadyExists { path, source }) if !is_absence(&terms) => {
+            Err(Error::AlreadyExists { path, source }) if *precondition != Precondition::Absent => {
                 Err(Error::Precondition { path, source })
             }
             Err(Error::NotFound { path, source }) if is_missing_key(source.as_ref()) => {
@@ -272,16 +264,13 @@ fn named(index: usize, part: &PartId) -> NamedPart {
     }
 }
 
-fn header(condition: &Condition) -> Option<(&'static str, &str)> {
-    match condition {
-        Condition::None => None,
-        Condition::Absent | Condition::StillAbsent => Some(("if-none-match", "*")),
-        Condition::Unchanged(version) => Some(("if-match", version.e_tag.as_deref()?)),
+/// The header that says it.
+pub(crate) fn header(precondition: &Precondition) -> Option<(&'static str, &str)> {
+    match precondition {
+        Precondition::None => None,
+        Precondition::Absent => Some(("if-none-match", "*")),
+        Precondition::Unchanged(version) => Some(("if-match", version.e_tag.as_deref()?)),
     }
-}
-
-fn is_absence(condition: &Condition) -> bool {
-    matches!(condition, Condition::Absent | Condition::StillAbsent)
 }
 
 /// An object that had to be there is not; an upload that is missing has another code.
@@ -307,7 +296,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::write::parts::LEAST_PART;
+    use crate::storage::store::LEAST_PART;
 
     #[test]
     fn ranges_cover_an_object_and_are_all_large_enough() {

@@ -1,4 +1,4 @@
-//! Any key of a bucket on Google Cloud Storage, through its XML API.
+//! Requests of our own to Google's XML API, for what `object_store` can't say.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,24 +6,21 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::FutureExt;
 use http::Method;
 use http::header::AUTHORIZATION;
 use object_store::client::{ClientOptions, HttpRequest};
 use object_store::gcp::GoogleCloudStorage;
-use object_store::{Attribute, Error, Result};
+use object_store::{Attribute, Result};
 use quick_xml::escape::escape;
 use url::Url;
 
-use crate::telemetry::Metrics;
-
-use crate::storage::store::gcs::upload::Composition;
+use crate::storage::store::gcs::compose::Composition;
 use crate::storage::store::http::requests::{Ask, Sender, Sign, url_of, with_query};
+use crate::storage::store::keys::{Page, Query, only_if};
 use crate::storage::store::metered::measure;
-use crate::storage::store::raw::{
-    Query, Raw, RawObject, RawPage, SMALL_RANGE, one_by_one, only_if, small,
-};
+use crate::storage::store::precondition::Precondition;
 use crate::storage::store::s3::listing;
+use crate::telemetry::Metrics;
 
 /// The condition on the version that is there; 0 is none.
 const GENERATION: &str = "x-goog-if-generation-match";
@@ -31,8 +28,8 @@ const GENERATION: &str = "x-goog-if-generation-match";
 /// Where Google's buckets are.
 pub(crate) const GOOGLE: &str = "https://storage.googleapis.com";
 
-/// One bucket by its keys.
-pub(crate) struct GcsKeys {
+/// Sends requests to one bucket.
+pub(crate) struct XmlApi {
     gcs: Arc<GoogleCloudStorage>,
     bucket: Url,
     unsigned: bool,
@@ -40,7 +37,7 @@ pub(crate) struct GcsKeys {
     metrics: Arc<Metrics>,
 }
 
-impl GcsKeys {
+impl XmlApi {
     /// The bucket at `base`, as the store's library reaches it.
     pub(crate) fn new(
         gcs: Arc<GoogleCloudStorage>,
@@ -64,14 +61,23 @@ impl GcsKeys {
         &self.gcs
     }
 
-    /// Makes one object of two, if the first is still as it was.
-    pub(crate) async fn compose(&self, composition: &Composition) -> Result<()> {
+    /// One page of a listing.
+    pub(crate) async fn list(&self, query: Query<'_>) -> Result<Page> {
+        let url = with_query(self.bucket.clone(), &listing::query(&query).pairs());
+        let body = self.send("list", Ask::new(Method::GET, url, "")).await?;
+        listing::parse(&body).map_err(|error| self.sender.generic(error))
+    }
+
+    /// Makes one object of two, of which the first is still as it was.
+    pub(crate) async fn compose(
+        &self,
+        composition: &Composition,
+        precondition: &Precondition,
+    ) -> Result<()> {
         let mut ask = self.about(Method::PUT, composition.key.as_ref());
         ask.url = with_query(ask.url, &[("compose", "")]);
         ask.body = components(composition).into();
-        if composition.key == composition.base {
-            ask = only_if(ask, GENERATION, &composition.generation)?;
-        }
+        ask = conditional(ask, precondition)?;
         for (attribute, value) in &composition.attributes {
             ask = match attribute {
                 Attribute::ContentType => ask.with("content-type", value),
@@ -83,13 +89,27 @@ impl GcsKeys {
         Ok(())
     }
 
-    fn about(&self, method: Method, key: &str) -> Ask {
+    /// A request about any key.
+    pub(crate) fn about(&self, method: Method, key: &str) -> Ask {
         Ask::new(method, url_of(&self.bucket, key), key)
     }
 
-    async fn send(&self, operation: &str, ask: Ask) -> Result<Bytes> {
+    /// The answer, counted and timed.
+    pub(crate) async fn send(&self, operation: &str, ask: Ask) -> Result<Bytes> {
         let answer = measure(&self.metrics, operation, self.sender.send(&ask, self)).await?;
         Ok(answer.into_body())
+    }
+}
+
+/// A request with a precondition on the generation.
+pub(crate) fn conditional(ask: Ask, precondition: &Precondition) -> Result<Ask> {
+    match precondition {
+        Precondition::None => Ok(ask),
+        Precondition::Absent => Ok(ask.with(GENERATION, "0")),
+        Precondition::Unchanged(version) => match &version.version {
+            Some(generation) => only_if(ask, GENERATION, generation),
+            None => Ok(ask),
+        },
     }
 }
 
@@ -103,7 +123,7 @@ fn components(composition: &Composition) -> String {
 }
 
 #[async_trait]
-impl Sign for GcsKeys {
+impl Sign for XmlApi {
     async fn sign(&self, request: &mut HttpRequest) -> Result<()> {
         if self.unsigned {
             return Ok(());
@@ -119,58 +139,8 @@ impl Sign for GcsKeys {
     }
 }
 
-#[async_trait]
-impl Raw for GcsKeys {
-    async fn list(&self, query: Query<'_>) -> Result<RawPage> {
-        let url = with_query(self.bucket.clone(), &listing::query(&query).pairs());
-        let body = self.send("list", Ask::new(Method::GET, url, "")).await?;
-        listing::parse(&body).map_err(|error| self.sender.generic(error))
-    }
-
-    async fn put(&self, key: &str, body: Bytes, create: bool) -> Result<()> {
-        let mut ask = self.about(Method::PUT, key);
-        ask.body = body;
-        if create {
-            ask = ask.with(GENERATION, "0");
-        }
-        match self.send("put", ask).await {
-            Err(Error::Precondition { path, source }) => Err(Error::AlreadyExists { path, source }),
-            result => result.map(drop),
-        }
-    }
-
-    async fn get(&self, key: &str) -> Result<Bytes> {
-        let ask = self.about(Method::GET, key).with("range", SMALL_RANGE);
-        small(self.send("get", ask).await)
-    }
-
-    async fn delete(&self, key: &str) -> Result<()> {
-        match self.send("delete", self.about(Method::DELETE, key)).await {
-            Ok(_) | Err(Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
-
-    async fn delete_unchanged(&self, objects: &[RawObject]) -> Result<usize> {
-        let deletes = objects.iter().map(|object| {
-            let ask = self.about(Method::DELETE, &object.key);
-            let ask = match &object.generation {
-                Some(generation) => only_if(ask, GENERATION, generation),
-                None => Ok(ask),
-            };
-            async move { self.send("delete", ask?).await.map(drop) }.boxed()
-        });
-        one_by_one(deletes.collect::<Vec<_>>().into_iter()).await
-    }
-
-    /// Listings tell generations, and deletes name them.
-    fn deletes_only(&self, object: &RawObject) -> bool {
-        object.generation.is_some()
-    }
-}
-
-impl fmt::Debug for GcsKeys {
+impl fmt::Debug for XmlApi {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "GcsKeys({})", self.gcs)
+        write!(f, "XmlApi({})", self.gcs)
     }
 }

@@ -1,10 +1,9 @@
-//! Any key of an S3 bucket.
+//! Deletions on S3: many at once, each of one version.
 
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use async_trait::async_trait;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
@@ -13,34 +12,40 @@ use md5::{Digest, Md5};
 use object_store::{Error, Result};
 use serde::Deserialize;
 
-use crate::storage::error::refused_with;
-use crate::storage::store::raw::{
-    Query, Raw, RawObject, RawPage, SMALL_RANGE, bare, only_if, small,
-};
-use crate::storage::store::s3::listing;
+use crate::storage::store::causes::refused_with;
+use crate::storage::store::keys::{Object, bare, only_if};
 use crate::storage::store::s3::signed::SignedS3;
 
 /// As many as S3 deletes at once.
 const BATCH: usize = 1000;
 
-/// One S3 bucket by its keys.
+/// Deletes objects of one bucket.
 #[derive(Debug)]
-pub(crate) struct S3Keys {
-    s3: Arc<SignedS3>,
+pub(crate) struct Deletions {
+    signed: Arc<SignedS3>,
     /// Deletes may name the version that they mean, as far as is known.
     knows_versions: AtomicBool,
 }
 
-impl S3Keys {
-    pub(crate) fn new(s3: Arc<SignedS3>) -> Self {
+impl Deletions {
+    pub(crate) fn new(signed: Arc<SignedS3>) -> Self {
         Self {
-            s3,
+            signed,
             knows_versions: AtomicBool::new(true),
         }
     }
 
+    /// Deletes what has not changed; how many have.
+    pub(crate) async fn delete_all(&self, objects: &[Object]) -> Result<usize> {
+        let mut left = 0;
+        for batch in objects.chunks(BATCH) {
+            left += self.delete_some(batch).await?;
+        }
+        Ok(left)
+    }
+
     /// Deletes up to [`BATCH`] objects; how many have stayed because they have changed.
-    async fn delete_some(&self, objects: &[RawObject]) -> Result<usize> {
+    async fn delete_some(&self, objects: &[Object]) -> Result<usize> {
         let versions = self.knows_versions.load(Ordering::Relaxed);
         match self.delete_as(objects, versions).await {
             // A store that does not know the condition may not take the request.
@@ -53,39 +58,42 @@ impl S3Keys {
         }
     }
 
-    async fn delete_as(&self, objects: &[RawObject], versions: bool) -> Result<usize> {
+    async fn delete_as(&self, objects: &[Object], versions: bool) -> Result<usize> {
         match objects {
             [only] => self.delete_one(only, versions).await,
             several => self.delete_batch(several, versions).await,
         }
     }
 
-    async fn delete_one(&self, object: &RawObject, versions: bool) -> Result<usize> {
-        let mut ask = self.s3.about(Method::DELETE, &object.key).await?;
+    async fn delete_one(&self, object: &Object, versions: bool) -> Result<usize> {
+        let mut ask = self.signed.about(Method::DELETE, &object.key).await?;
         if let Some(e_tag) = object.e_tag.as_ref().filter(|_| versions) {
             ask = only_if(ask, "if-match", &format!("\"{}\"", bare(e_tag)))?;
         }
-        match self.s3.send("delete", ask).await {
+        match self.signed.send("delete", ask).await {
             Ok(_) | Err(Error::NotFound { .. }) => Ok(0),
             Err(Error::Precondition { .. } | Error::AlreadyExists { .. }) => Ok(1),
             Err(error) => Err(error),
         }
     }
 
-    async fn delete_batch(&self, objects: &[RawObject], versions: bool) -> Result<usize> {
+    async fn delete_batch(&self, objects: &[Object], versions: bool) -> Result<usize> {
         let body = Bytes::from(deletion(objects, versions));
-        let ask = self.s3.about_all(Method::POST, &[("delete", "")]).await?;
+        let ask = self
+            .signed
+            .about_all(Method::POST, &[("delete", "")])
+            .await?;
         let mut ask = ask
             .with("content-md5", &BASE64.encode(Md5::digest(&body)))
             .with("content-type", "application/xml");
         ask.body = body;
-        let answer = self.s3.send("delete", ask).await?;
+        let answer = self.signed.send("delete", ask).await?;
         self.left_of(&answer)
     }
 
     fn left_of(&self, answer: &[u8]) -> Result<usize> {
         let result: Deleted =
-            quick_xml::de::from_reader(answer).map_err(|error| self.s3.unreadable(error))?;
+            quick_xml::de::from_reader(answer).map_err(|error| self.signed.unreadable(error))?;
         let changed = |refused: &&Refused| refused.code == "PreconditionFailed";
         let left = result.error.iter().filter(changed).count();
         let absent = |refused: &Refused| refused.code == "NoSuchKey";
@@ -126,7 +134,7 @@ struct Refused {
     code: String,
 }
 
-fn deletion(objects: &[RawObject], versions: bool) -> String {
+fn deletion(objects: &[Object], versions: bool) -> String {
     let mut body = String::from("<Delete><Quiet>true</Quiet>");
     for object in objects {
         // Writing into a string can't fail.
@@ -146,63 +154,13 @@ fn escaped(text: &str) -> String {
     escaped.replace('\r', "&#13;").replace('\n', "&#10;")
 }
 
-#[async_trait]
-impl Raw for S3Keys {
-    async fn list(&self, query: Query<'_>) -> Result<RawPage> {
-        let query = listing::query(&query);
-        let ask = self.s3.about_all(Method::GET, &query.pairs()).await?;
-        let body = self.s3.send("list", ask).await?;
-        listing::parse(&body).map_err(|error| self.s3.unreadable(error))
-    }
-
-    async fn put(&self, key: &str, body: Bytes, create: bool) -> Result<()> {
-        let mut ask = self.s3.about(Method::PUT, key).await?;
-        ask.body = body.clone();
-        if create {
-            ask = ask.with("if-none-match", "*");
-        }
-        match self.s3.send("put", ask).await {
-            Err(Error::NotSupported { .. }) if create => self.put(key, body, false).await,
-            Err(Error::Precondition { path, source }) => Err(Error::AlreadyExists { path, source }),
-            result => result.map(drop),
-        }
-    }
-
-    async fn get(&self, key: &str) -> Result<Bytes> {
-        let ask = self.s3.about(Method::GET, key).await?;
-        let ask = ask.with("range", SMALL_RANGE);
-        small(self.s3.send("get", ask).await)
-    }
-
-    async fn delete(&self, key: &str) -> Result<()> {
-        let ask = self.s3.about(Method::DELETE, key).await?;
-        match self.s3.send("delete", ask).await {
-            Ok(_) | Err(Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
-
-    async fn delete_unchanged(&self, objects: &[RawObject]) -> Result<usize> {
-        let mut left = 0;
-        for batch in objects.chunks(BATCH) {
-            left += self.delete_some(batch).await?;
-        }
-        Ok(left)
-    }
-
-    /// AWS has them since 2025; most others take the condition and do not look at it.
-    fn deletes_only(&self, _: &RawObject) -> bool {
-        false
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_deletion_says_which_versions_it_means() {
-        let object = RawObject {
+        let object = Object {
             key: "a<&>\r".to_owned(),
             size: 0,
             modified: std::time::UNIX_EPOCH,

@@ -5,30 +5,10 @@ use object_store::{Attribute, Attributes};
 
 use crate::auth::User;
 use crate::session::SessionId;
-
-/// How a store lets metadata be called.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Names {
-    user: &'static str,
-    session: &'static str,
-}
-
-impl Names {
-    /// As HTTP headers are.
-    pub(crate) const HYPHENED: Self = Self {
-        user: "ftp-user",
-        session: "ftp-session",
-    };
-
-    /// Azure takes identifiers only.
-    pub(crate) const IDENTIFIERS: Self = Self {
-        user: "ftp_user",
-        session: "ftp_session",
-    };
-}
+use crate::storage::store::MetadataNames;
 
 /// The attributes of an object that `user` uploads.
-pub(crate) fn of(names: Names, user: &User, session: SessionId, key: &Path) -> Attributes {
+pub(crate) fn of(names: MetadataNames, user: &User, session: SessionId, key: &Path) -> Attributes {
     let mut attributes = Attributes::new();
     attributes.insert(Attribute::ContentType, content_type(key).into());
     let user = in_a_header(&user.name).into();

@@ -1,24 +1,26 @@
 //! Keys as the store has them, beyond what `object_store`'s paths can say.
 //!
 //! Real buckets hold keys that end with a slash (the markers of directories), keys with empty segments,
-//! and keys with control characters. These few requests take and give them all, on every kind of
-//! bucket: they are signed with `object_store`'s own credentials, and counted as its requests are.
+//! and keys with control characters. Listings and small objects are asked for by requests of our own, which take
+//! and give them all: they are signed with `object_store`'s own credentials, and counted as its requests are.
 
-use std::fmt;
 use std::time::SystemTime;
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt};
 use http::HeaderValue;
+use object_store::path::Path;
 use object_store::{Error, ObjectMeta, Result};
 
-use crate::storage::error::refused_with;
+use crate::storage::store::causes::refused_with;
 use crate::storage::store::http::requests::Ask;
 
 /// Requests of one operation that are under way at once.
 pub(crate) const PARALLEL: usize = 16;
+
+/// Entries of a page; as many as S3 gives at once.
+pub(crate) const PAGE: usize = 1000;
 
 /// What a small object has at most. Our notes, with two keys in them, are smaller.
 pub(crate) const SMALL: usize = 8192;
@@ -41,17 +43,19 @@ pub(crate) struct Query<'a> {
 
 /// One page of keys, in order.
 #[derive(Debug, Default)]
-pub(crate) struct RawPage {
-    pub(crate) objects: Vec<RawObject>,
+pub(crate) struct Page {
+    pub(crate) objects: Vec<Object>,
     /// What grouped keys begin with, each with its slash.
     pub(crate) prefixes: Vec<String>,
+    /// How many names are no text, so that no key can be made of them.
+    pub(crate) unnamable: usize,
     /// Where the next page begins, if there is one.
     pub(crate) next: Option<String>,
 }
 
 /// One object of a listing.
 #[derive(Debug, Clone)]
-pub(crate) struct RawObject {
+pub(crate) struct Object {
     pub(crate) key: String,
     pub(crate) size: u64,
     pub(crate) modified: SystemTime,
@@ -61,7 +65,22 @@ pub(crate) struct RawObject {
     pub(crate) generation: Option<String>,
 }
 
-impl From<&ObjectMeta> for RawObject {
+impl Page {
+    /// Whether nothing is on it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.objects.is_empty() && self.prefixes.is_empty() && self.unnamable == 0
+    }
+}
+
+/// The key of a directory's marker, which all keys in it begin with; nothing for the bucket's root.
+pub(crate) fn marker(directory: &Path) -> String {
+    match directory.as_ref() {
+        "" => String::new(),
+        directory => format!("{directory}/"),
+    }
+}
+
+impl From<&ObjectMeta> for Object {
     fn from(meta: &ObjectMeta) -> Self {
         Self {
             key: meta.location.to_string(),
@@ -70,34 +89,6 @@ impl From<&ObjectMeta> for RawObject {
             e_tag: meta.e_tag.as_deref().map(|e_tag| bare(e_tag).to_owned()),
             generation: meta.version.clone(),
         }
-    }
-}
-
-/// A bucket by its keys.
-#[async_trait]
-pub(crate) trait Raw: fmt::Debug + Send + Sync {
-    /// One page of a listing.
-    async fn list(&self, query: Query<'_>) -> Result<RawPage>;
-
-    /// Writes a small object. With `create`, only where there is none, on stores that have conditions.
-    async fn put(&self, key: &str, body: Bytes, create: bool) -> Result<()>;
-
-    /// Reads the first [`SMALL`] bytes of an object.
-    async fn get(&self, key: &str) -> Result<Bytes>;
-
-    /// Deletes an object. It is no error if there was none.
-    async fn delete(&self, key: &str) -> Result<()>;
-
-    /// Deletes objects that are still as they were listed. How many are not, and stay: on stores that
-    /// don't know such a condition, none.
-    async fn delete_unchanged(&self, objects: &[RawObject]) -> Result<usize>;
-
-    /// Whether it is certain that [`Self::delete_unchanged`] keeps this object if it has changed.
-    fn deletes_only(&self, object: &RawObject) -> bool;
-
-    /// Waits until a copy that the store has accepted is there.
-    async fn settle_copy(&self, _key: &str) -> Result<()> {
-        Ok(())
     }
 }
 

@@ -1,0 +1,82 @@
+//! Opens a container on Azure Blob Storage.
+
+use std::sync::Arc;
+
+use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
+
+use crate::config;
+use crate::storage::store::azure::Azure;
+use crate::storage::store::azure::blob_api::{BlobApi, Container};
+use crate::storage::store::http::connector::PatientConnector;
+use crate::storage::store::http::requests::url_of;
+use crate::storage::store::metered::Metered;
+use crate::storage::store::options::{
+    OpenError, bucket, client_options, is_true, own_url, retries, settings,
+};
+use crate::telemetry::Metrics;
+
+/// Opens a container.
+pub(crate) fn open(config: &config::Store, metrics: &Arc<Metrics>) -> Result<Azure, OpenError> {
+    let url = config.url.as_url();
+    let mut client = client_options(config);
+    let mut builder = MicrosoftAzureBuilder::from_env()
+        .with_container_name(bucket(url)?)
+        .with_client_options(client.clone())
+        .with_http_connector(PatientConnector)
+        .with_retry(retries(config));
+    for (key, value) in settings::<AzureConfigKey>(config, "AZURE_", "az")? {
+        if let AzureConfigKey::Client(key) = key {
+            client = client.with_config(key, value.clone());
+        }
+        builder = builder.with_config(key, value);
+    }
+    let container = container(&builder, bucket(url)?)?;
+    if container.emulated {
+        client = client.with_allow_http(true);
+    }
+    let store = Arc::new(builder.build().map_err(OpenError::Options)?);
+    let api = BlobApi::new(
+        Arc::clone(&store),
+        container.at,
+        &client,
+        config.retry_timeout,
+        Arc::clone(metrics),
+    );
+    let api = Arc::new(api.map_err(OpenError::Options)?);
+    let objects = Metered::new(store, Arc::clone(metrics));
+    Ok(Azure::new(Arc::new(objects), api))
+}
+
+/// A container, and whether it is an emulator's.
+struct AzureContainer {
+    at: Container,
+    emulated: bool,
+}
+
+/// Where the library will find the container: it does not tell.
+fn container(builder: &MicrosoftAzureBuilder, name: &str) -> Result<AzureContainer, OpenError> {
+    let value = |key| builder.get_config_value(&key);
+    let flag = |key| value(key).is_some_and(|value| is_true(&value));
+    let emulated = flag(AzureConfigKey::UseEmulator);
+    let account = value(AzureConfigKey::AccountName);
+    let account = account.unwrap_or_else(|| "devstoreaccount1".to_owned());
+    let url = if emulated {
+        let url = std::env::var("AZURITE_BLOB_STORAGE_URL");
+        let url = own_url(url.as_deref().unwrap_or("http://127.0.0.1:10000"))?;
+        url_of(&url, &account)
+    } else {
+        let domain = if flag(AzureConfigKey::UseFabricEndpoint) {
+            "blob.fabric.microsoft.com"
+        } else {
+            "blob.core.windows.net"
+        };
+        let endpoint = value(AzureConfigKey::Endpoint);
+        own_url(&endpoint.unwrap_or_else(|| format!("https://{account}.{domain}")))?
+    };
+    let at = Container {
+        url: url_of(&url, name),
+        account,
+        unsigned: flag(AzureConfigKey::SkipSignature),
+    };
+    Ok(AzureContainer { at, emulated })
+}

@@ -1,0 +1,25 @@
+//! What is behind an error of `object_store`, which tells little by its type.
+
+use std::error::Error as StdError;
+
+/// The status of a refusal that has no kind of its own, as those of listings have not. The type
+/// behind is private; its text is all there is.
+pub(crate) fn refused_with(error: &object_store::Error) -> Option<u16> {
+    let text = error.to_string();
+    let (_, status) = text.split_once("non-2xx status code: ")?;
+    status.get(..3)?.parse().ok()
+}
+
+/// The first error of type `T` in the chain of causes.
+pub(crate) fn find<'a, T: StdError + 'static>(
+    error: &'a (dyn StdError + 'static),
+) -> Option<&'a T> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<T>() {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}

@@ -1,0 +1,65 @@
+//! What has to hold for a change to be made.
+
+use object_store::path::Path;
+use object_store::{
+    Error, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, Result, UpdateVersion,
+};
+
+/// What has to hold at a key for a change to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Precondition {
+    /// Nothing: whatever is there is replaced or deleted.
+    None,
+    /// There is no object. If there is: [`Error::AlreadyExists`].
+    Absent,
+    /// The object is still this version. If it is not: [`Error::Precondition`].
+    Unchanged(UpdateVersion),
+}
+
+impl Precondition {
+    /// As `object_store` says it.
+    pub(crate) fn mode(&self) -> PutMode {
+        match self {
+            Self::None => PutMode::Overwrite,
+            Self::Absent => PutMode::Create,
+            Self::Unchanged(version) => PutMode::Update(version.clone()),
+        }
+    }
+}
+
+/// Looks whether a precondition holds, for stores that can't be told it.
+pub(crate) async fn look(
+    objects: &dyn ObjectStore,
+    key: &Path,
+    precondition: &Precondition,
+) -> Result<()> {
+    if *precondition == Precondition::None {
+        return Ok(());
+    }
+    let found = match objects.head(key).await {
+        Ok(meta) => Some(meta),
+        Err(Error::NotFound { .. }) => None,
+        Err(error) => return Err(error),
+    };
+    let path = key.to_string();
+    match (precondition, found) {
+        (Precondition::None, _) | (Precondition::Absent, None) => Ok(()),
+        (Precondition::Absent, Some(_)) => Err(Error::AlreadyExists {
+            path,
+            source: "there is an object".into(),
+        }),
+        (Precondition::Unchanged(read), Some(meta)) if is_version(read, &meta) => Ok(()),
+        (Precondition::Unchanged(_), _) => Err(Error::Precondition {
+            path,
+            source: "the object was changed".into(),
+        }),
+    }
+}
+
+/// Whether an object is of a version. One that says of itself neither tag nor version can't be told.
+fn is_version(version: &UpdateVersion, meta: &ObjectMeta) -> bool {
+    match &version.e_tag {
+        Some(e_tag) => meta.e_tag.as_ref() == Some(e_tag),
+        None => version.version.is_some() && version.version == meta.version,
+    }
+}

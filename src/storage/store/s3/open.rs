@@ -1,0 +1,91 @@
+//! Opens a bucket on S3.
+
+use std::sync::Arc;
+
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum};
+
+use crate::config;
+use crate::storage::store::http::connector::PatientConnector;
+use crate::storage::store::metered::Metered;
+use crate::storage::store::options::{
+    OpenError, bucket, client_options, is_true, retries, settings,
+};
+use crate::storage::store::s3::S3;
+use crate::storage::store::s3::signed::{SignedS3, Signing};
+use crate::telemetry::Metrics;
+
+/// Opens a bucket.
+pub(crate) fn open(config: &config::Store, metrics: &Arc<Metrics>) -> Result<S3, OpenError> {
+    let url = config.url.as_url();
+    let mut client = client_options(config);
+    let mut builder = AmazonS3Builder::from_env()
+        .with_bucket_name(bucket(url)?)
+        .with_client_options(client.clone())
+        .with_http_connector(PatientConnector)
+        .with_retry(retries(config));
+    let settings = settings::<AmazonS3ConfigKey>(config, "AWS_", "s3")?;
+    if is_aws_itself(&settings) {
+        // A signature over the payload costs a SHA-256 of every byte. TLS protects the way to AWS, and
+        // this checksum the way from our memory to its disks, for a tenth of the price.
+        builder = builder
+            .with_unsigned_payload(true)
+            .with_checksum_algorithm(Checksum::CRC64NVME);
+    }
+    // With a customer's own key, copies would need it in headers that only object_store has.
+    let is_customer_key = |key: &AmazonS3ConfigKey| key.as_ref() == "aws_sse_customer_key_base64";
+    let copies = !settings.iter().any(|(key, _)| is_customer_key(key));
+    for (key, value) in settings {
+        if let AmazonS3ConfigKey::Client(key) = key {
+            client = client.with_config(key, value.clone());
+        }
+        builder = builder.with_config(key, value);
+    }
+    let region = builder.get_config_value(&AmazonS3ConfigKey::Region);
+    let unsigned = builder.get_config_value(&AmazonS3ConfigKey::SkipSignature);
+    let express = builder.get_config_value(&AmazonS3ConfigKey::S3Express);
+    let s3 = Arc::new(builder.build().map_err(OpenError::Options)?);
+    let signing = Signing {
+        bucket: bucket(url)?.to_owned(),
+        region: region.unwrap_or_else(|| "us-east-1".to_owned()),
+        unsigned: unsigned.is_some_and(|value| is_true(&value)),
+    };
+    let signed = SignedS3::new(
+        Arc::clone(&s3),
+        signing,
+        &client,
+        config.retry_timeout,
+        Arc::clone(metrics),
+    );
+    let signed = Arc::new(signed.map_err(OpenError::Options)?);
+    let objects = Metered::new(s3, Arc::clone(metrics));
+    // Requests to directory buckets are signed with sessions of their own.
+    let own_uploads = !express.is_some_and(|value| is_true(&value));
+    Ok(S3::new(Arc::new(objects), signed, own_uploads, copies))
+}
+
+/// Whether the requests go to AWS: other stores have endpoints of their own, and may not know its
+/// newer checksums.
+fn is_aws_itself(settings: &[(AmazonS3ConfigKey, String)]) -> bool {
+    use AmazonS3ConfigKey::{Endpoint, S3Endpoint};
+    !settings
+        .iter()
+        .any(|(key, _)| matches!(key, Endpoint | S3Endpoint))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_with_an_endpoint_of_its_own_is_not_aws() {
+        let named = |name: &str| {
+            let key: AmazonS3ConfigKey = name.parse().unwrap();
+            is_aws_itself(&[(key, "https://store.example".to_owned())])
+        };
+        assert!(!named("aws_endpoint"));
+        assert!(!named("aws_endpoint_url"));
+        assert!(!named("aws_endpoint_url_s3"));
+        assert!(named("aws_metadata_endpoint"));
+        assert!(is_aws_itself(&[]));
+    }
+}

@@ -1,0 +1,74 @@
+//! An upload in parts, as every store has it.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use object_store::path::Path;
+use object_store::{
+    Attributes, MultipartUpload, ObjectMeta, PutPayload, Result, UpdateVersion, UploadPart,
+};
+
+use crate::storage::store::precondition::Precondition;
+
+/// An upload to be begun.
+#[derive(Debug)]
+pub(crate) struct Start {
+    pub(crate) key: Path,
+    pub(crate) attributes: Attributes,
+    /// What the new parts come after.
+    pub(crate) base: Option<Base>,
+}
+
+/// A version of an object: what is copied, or becomes the beginning of another, usually of its own successor.
+#[derive(Debug, Clone)]
+pub(crate) struct Base {
+    pub(crate) key: Path,
+    pub(crate) size: u64,
+    pub(crate) version: UpdateVersion,
+}
+
+impl Base {
+    pub(crate) fn of(meta: &ObjectMeta) -> Self {
+        Self {
+            key: meta.location.clone(),
+            size: meta.size,
+            version: UpdateVersion {
+                e_tag: meta.e_tag.clone(),
+                version: meta.version.clone(),
+            },
+        }
+    }
+}
+
+/// An upload in parts that was begun. No reader sees any of it before it is published.
+#[async_trait]
+pub(crate) trait Upload: fmt::Debug + Send {
+    /// Sends the next part; several may be on their way at once.
+    fn put_part(&mut self, data: PutPayload) -> UploadPart;
+
+    /// Makes an object of the parts. On stores that can't be told a precondition, it has to have been looked for
+    /// ([`look`](crate::storage::store::precondition::look)) right before.
+    async fn publish(&mut self, precondition: &Precondition) -> Result<()>;
+
+    /// Has the store forget the parts.
+    async fn abort(&mut self) -> Result<()>;
+}
+
+/// An upload that `object_store` makes, which knows no preconditions.
+#[derive(Debug)]
+pub(crate) struct Unconditional(pub(crate) Box<dyn MultipartUpload>);
+
+#[async_trait]
+impl Upload for Unconditional {
+    fn put_part(&mut self, data: PutPayload) -> UploadPart {
+        self.0.put_part(data)
+    }
+
+    async fn publish(&mut self, _: &Precondition) -> Result<()> {
+        self.0.complete().await.map(drop)
+    }
+
+    async fn abort(&mut self) -> Result<()> {
+        self.0.abort().await
+    }
+}
