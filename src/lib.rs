@@ -30,6 +30,8 @@ pub mod ftp;
 pub mod fuzzing;
 pub mod gateway;
 pub mod listening;
+#[cfg(test)]
+mod rooms;
 pub mod session;
 pub mod shutdown;
 pub mod storage;

@@ -15,11 +15,10 @@ use crate::session::Session;
 use crate::telemetry::Metrics;
 
 use super::active::Target;
-use super::contains;
 use super::descriptors::TransferPlace;
-use super::listener::{prepare, unmapped};
 use super::passive::PassivePort;
 use super::proxy_protocol::{DataSocket, Knock, LateHeader, Proxies, Says, knock};
+use super::sockets::{contains, prepare, unmapped};
 
 /// So many connections to one port may be asked at once for whom they are. Each is a descriptor.
 const KNOCKS: usize = 4;

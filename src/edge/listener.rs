@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::{SockRef, TcpKeepalive};
+use socket2::SockRef;
 use thiserror::Error;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -17,13 +17,12 @@ use crate::listening::listen;
 use crate::session::{Admitted, Refusal, Session};
 use crate::telemetry::InUse;
 
+use super::active;
 use super::descriptors::Place;
 use super::guard::Guard;
 use super::proxy_protocol::Arrival;
-use super::{Edge, contains};
-
-/// Below the 350 s after which an AWS balancer forgets a quiet connection.
-const KEEPALIVE: Duration = Duration::from_mins(1);
+use super::shared::Edge;
+use super::sockets::{Beginning, contains, prepare, unmapped};
 
 /// After an error of `accept` (no descriptors left, mostly): long enough for some to be freed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -57,13 +56,43 @@ pub enum BindError {
     },
 }
 
-/// How a control connection begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Beginning {
-    /// In clear; `AUTH TLS` may come.
-    Clear,
-    /// With a TLS handshake.
-    Tls,
+impl Edge {
+    /// Opens the listeners.
+    ///
+    /// # Errors
+    /// When an address can't be listened on, or a port not be connected from.
+    pub fn bind(self) -> Result<BoundEdge, BindError> {
+        if self.config.active.enabled {
+            let port = self.config.active.source_port;
+            active::try_source_port(port)
+                .map_err(|source| BindError::SourcePort { port, source })?;
+        }
+        let listeners = Listeners::bind(&self.config.ftp)?;
+        Ok(BoundEdge {
+            edge: Arc::new(self),
+            listeners,
+        })
+    }
+}
+
+/// An edge whose listeners are open.
+#[derive(Debug)]
+pub struct BoundEdge {
+    edge: Arc<Edge>,
+    listeners: Listeners,
+}
+
+impl BoundEdge {
+    /// Where clients can connect; a port that was configured as 0 is the real one here.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.addresses()
+    }
+
+    /// Serves clients until the gateway drains, then stops listening.
+    pub async fn serve(self) {
+        self.listeners.serve(self.edge).await;
+    }
 }
 
 /// The open control listeners.
@@ -247,16 +276,6 @@ fn prepare_control(stream: &TcpStream) -> io::Result<()> {
     SockRef::from(stream).set_out_of_band_inline(true)
 }
 
-/// What every socket of a client gets: small replies at once, and a sign of life for balancers.
-pub(super) fn prepare(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let keepalive = TcpKeepalive::new()
-        .with_time(KEEPALIVE)
-        .with_interval(KEEPALIVE / 4)
-        .with_retries(4);
-    SockRef::from(stream).set_tcp_keepalive(&keepalive)
-}
-
 /// Counts it at once, and says it as soon as somebody runs it.
 fn refuse(
     edge: &Edge,
@@ -279,30 +298,5 @@ fn refuse(
         let _ = stream.try_read(&mut [0; 1024]);
         // A client that does not read its refusal gets none.
         let _ = timeout(REFUSAL_TIMEOUT, stream.write_all(reply.as_bytes())).await;
-    }
-}
-
-/// IPv4 addresses as such, also where an IPv6 socket shows them mapped.
-pub(super) fn unmapped(address: SocketAddr) -> SocketAddr {
-    match address.ip().to_canonical() {
-        IpAddr::V4(canonical) => SocketAddr::new(canonical.into(), address.port()),
-        // A link-local address is none without its scope.
-        IpAddr::V6(_) => address,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ipv4_is_unmapped_and_a_scope_is_kept() {
-        let address = |text: &str| text.parse::<SocketAddr>().unwrap();
-        assert_eq!(
-            unmapped(address("[::ffff:192.0.2.1]:21")),
-            address("192.0.2.1:21")
-        );
-        let link_local = address("[fe80::1%2]:21");
-        assert_eq!(unmapped(link_local), link_local);
     }
 }

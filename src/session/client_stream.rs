@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
 
-use super::DataStream;
+use super::transfer::DataStream;
 
 /// The client's end of a transfer. Whoever reads or writes waits until the client is there; if it never comes, that
 /// is an error.

@@ -25,7 +25,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::{ClientStream, Failure, FtpPath};
+use super::answer::Failure;
+use super::client_stream::ClientStream;
+use super::path::FtpPath;
 
 /// The client's data connection. A read of zero bytes is its orderly end: in clear text a FIN, under
 /// TLS a `close_notify`; anything else is an error.

@@ -7,10 +7,10 @@ use tokio::time::Instant;
 
 use crate::ftp::Reply;
 
-use super::super::Edge;
 use super::super::active::{Target, TargetError};
 use super::super::command::EdgeVerb;
 use super::super::data::Arranged;
+use super::super::shared::Edge;
 use super::Guard;
 
 impl Guard {

@@ -9,6 +9,7 @@ mod active;
 mod early;
 mod files;
 mod login;
+mod protection;
 mod record;
 mod running;
 mod security;
@@ -25,14 +26,14 @@ use tokio::time::Instant;
 use crate::ftp::{Link, LinkError, Reply};
 use crate::session::{FtpPath, LoggedIn, Session};
 
-use super::Edge;
 use super::bandwidth::SessionRates;
 use super::command::{Action, Command, ParseError, SessionVerb, UNKNOWN};
 use super::connection::{Connection, Line, Lost};
 use super::data::Arranged;
-use super::listener::Beginning;
+use super::shared::Edge;
+use super::sockets::Beginning;
 
-use security::Protection;
+use protection::Protection;
 
 use early::Early;
 

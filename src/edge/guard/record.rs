@@ -8,7 +8,7 @@ use crate::ftp::Reply;
 use crate::session::{Outcome, Report, TransferKind};
 use crate::telemetry::XferlogEntry;
 
-use super::super::Edge;
+use super::super::shared::Edge;
 use super::Guard;
 use super::running::Running;
 

@@ -10,7 +10,8 @@ use crate::session::{Abort, DataStream, TransferKind};
 use super::super::connection::Lost;
 use super::super::ending::CloseNotify;
 use super::super::proxy_protocol::DataSocket;
-use super::super::tls::{DataTls, HandshakeError, Purpose, Tls};
+use super::super::tls::{HandshakeError, Purpose, Tls};
+use super::protection::Protection;
 use super::{End, Guard, Next};
 
 /// How a data connection's handshake ended; `None` if it took too long.
@@ -25,17 +26,6 @@ pub(super) async fn secured(handshake: &mut Option<Handshake>) -> Handshaken {
         Some(handshake) => handshake.await,
         None => std::future::pending().await,
     }
-}
-
-/// What is encrypted.
-#[derive(Debug, Default)]
-pub(super) struct Protection {
-    /// The control connection: and this is for its data connections.
-    control: Option<DataTls>,
-    /// `PBSZ` was said.
-    sized: bool,
-    /// Data connections: `PROT P`.
-    private: bool,
 }
 
 impl Guard {

@@ -14,7 +14,7 @@ use thiserror::Error;
 use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
 
-use super::super::listener::unmapped;
+use super::super::sockets::unmapped;
 
 /// How a header of version 1 begins.
 const TEXT: &[u8] = b"PROXY ";

@@ -12,7 +12,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::super::contains;
+use super::super::sockets::contains;
 use super::header::{Header, HeaderError, Reading};
 
 /// The client's data connection.

@@ -33,8 +33,7 @@ use tokio::time::{Instant, timeout};
 use crate::config::ProxyHeader;
 use crate::telemetry::{InUse, Metrics};
 
-use super::contains;
-use super::listener::unmapped;
+use super::sockets::{contains, unmapped};
 use header::{Header, HeaderError, Reading};
 
 /// What a header that comes first needs to be here: some round trips to a balancer far away. Where it
