@@ -96,11 +96,11 @@ impl Known {
         if before != Some(address) && address.is_loopback() {
             tracing::warn!(%source, %address, "only programs on this machine can reach that address");
         }
-        self.settle(Part::Names);
+        self.recovered(Part::Names);
     }
 
     /// Notes that this part went well.
-    pub(super) fn settle(&self, part: Part) {
+    pub(super) fn recovered(&self, part: Part) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let trouble = state.troubles.remove(&part);
         let is_over = !state.addresses.is_empty() && state.troubles.is_empty();
@@ -233,10 +233,10 @@ mod tests {
         known.fail(Part::Service, "forbidden");
         learn(&known, &[1]);
         assert_eq!((current(), metric(&known)), (0, 1));
-        known.settle(Part::Service);
+        known.recovered(Part::Service);
         assert_eq!(current(), 1);
         known.fail(Part::Names, "timed out");
-        known.settle(Part::Service);
+        known.recovered(Part::Service);
         assert_eq!(current(), 0);
         learn(&known, &[1]);
         assert_eq!(current(), 1);

@@ -107,7 +107,7 @@ async fn watch_for_ever(known: &Known, service: &ServiceName, tell: &watch::Send
             known.fail(trouble.part(), &trouble.to_string());
             retry.wait().await;
         } else {
-            known.settle(Part::Api);
+            known.recovered(Part::Api);
             retry.reset();
         }
         sleep_until(began + PAUSE).await;
@@ -180,7 +180,7 @@ impl<Events: Stream<Item = kube::Result<WatchEvent<Service>>>> Watching<Events> 
                 event = tokio::time::timeout(WATCH + ANSWER, events.try_next()) => event,
                 () = &mut lasts, if !has_lasted => {
                     has_lasted = true;
-                    known.settle(Part::Api);
+                    known.recovered(Part::Api);
                     retry.reset();
                     continue;
                 }
@@ -203,7 +203,7 @@ impl<Events: Stream<Item = kube::Result<WatchEvent<Service>>>> Watching<Events> 
 fn take(now: Result<Names, Trouble>, known: &Known, tell: &watch::Sender<Names>) {
     match now {
         Ok(names) => {
-            known.settle(Part::Service);
+            known.recovered(Part::Service);
             pass_on(&names, tell);
         }
         Err(trouble) => known.fail(Part::Service, &trouble.to_string()),

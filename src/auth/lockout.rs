@@ -9,7 +9,7 @@
 //!   running, the next one waits for one of them; it is not refused, for they may all be right.
 //! - An attempt that ends without a verdict (its caller left the queue, hashing failed) gives its
 //!   places back.
-//! - Bounded memory: names are kept as keyed hashes, and of each count at most [`MOST_KEYS`] keys;
+//! - Bounded memory: names are kept as keyed hashes, and of each count at most [`MAX_KEYS`] keys;
 //!   see `tally` for which one is forgotten and what that costs an attacker.
 //!
 //! Must not: know passwords.
@@ -28,7 +28,7 @@ use super::origin::Origin;
 use super::tally::{Admission, Tally};
 
 /// How many keys of each count are remembered.
-const MOST_KEYS: usize = 10_000;
+const MAX_KEYS: usize = 10_000;
 
 /// When logins are refused after failures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,8 +90,8 @@ impl Lockout {
             }
         };
         let counts = Counts {
-            pairs: Tally::new(limit(policy.failures), window, MOST_KEYS),
-            clients: Tally::new(limit(policy.failures_per_address), window, MOST_KEYS),
+            pairs: Tally::new(limit(policy.failures), window, MAX_KEYS),
+            clients: Tally::new(limit(policy.failures_per_address), window, MAX_KEYS),
         };
         Self {
             names: RandomState::new(),

@@ -26,9 +26,9 @@ use thiserror::Error;
 /// The longest password that is ever compared, in bytes. Longer ones are wrong.
 const LONGEST_PASSWORD: usize = 1024;
 /// The most memory an argon2 hash may ask for, in KiB: 1 GiB.
-const MOST_ARGON2_MEMORY: u32 = 1024 * 1024;
+const MAX_ARGON2_MEMORY: u32 = 1024 * 1024;
 /// The most passes an argon2 hash may ask for.
-const MOST_ARGON2_PASSES: u32 = 100;
+const MAX_ARGON2_PASSES: u32 = 100;
 /// The costs a bcrypt hash may ask for; each step doubles the work.
 const BCRYPT_COSTS: std::ops::RangeInclusive<u32> = 4..=16;
 
@@ -193,7 +193,7 @@ fn parse_argon2(text: &str) -> Result<PasswordHash, UnfitHash> {
         return Err(UnfitHash::MalformedArgon2);
     }
     let (memory, passes) = (params.m_cost(), params.t_cost());
-    if memory > MOST_ARGON2_MEMORY || passes > MOST_ARGON2_PASSES {
+    if memory > MAX_ARGON2_MEMORY || passes > MAX_ARGON2_PASSES {
         return Err(UnfitHash::DearArgon2 { memory, passes });
     }
     Ok(PasswordHash::Argon2(Box::new(hash)))

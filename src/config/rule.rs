@@ -78,19 +78,19 @@ impl<T: Setting> Rule<Vec<T>> for NotEmpty {
 pub(super) struct OneLine;
 
 impl OneLine {
-    const MOST_CHARACTERS: usize = 200;
+    const MAX_CHARACTERS: usize = 200;
 }
 
 impl Rule<String> for OneLine {
     fn allowed(&self) -> String {
         format!(
             "a text of at most {} characters, none of them a control character",
-            Self::MOST_CHARACTERS
+            Self::MAX_CHARACTERS
         )
     }
 
     fn admits(&self, value: &String) -> bool {
-        value.chars().count() <= Self::MOST_CHARACTERS && !value.contains(char::is_control)
+        value.chars().count() <= Self::MAX_CHARACTERS && !value.contains(char::is_control)
     }
 }
 

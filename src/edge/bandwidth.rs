@@ -39,7 +39,7 @@ const BURST: Duration = Duration::from_millis(250);
 const TURNS: u64 = 50;
 
 /// No turn is larger, however high the rate.
-const MOST_IN_A_TURN: u64 = 256 * 1024;
+const MAX_TURN: u64 = 256 * 1024;
 
 /// Users whose rates are remembered before it is looked which ones are needless.
 const FEW_USERS: usize = 64;
@@ -178,7 +178,7 @@ impl Rate {
 
     /// The bytes of one turn of so many in a second.
     fn turn(&self, turns: u64) -> u64 {
-        (self.bucket().per_second / turns).clamp(1, MOST_IN_A_TURN)
+        (self.bucket().per_second / turns).clamp(1, MAX_TURN)
     }
 
     /// Takes tokens for so many bytes, and says when they are there: in the order of asking.
@@ -263,7 +263,7 @@ impl Pace {
     /// that; but no larger than half a second at its own rate.
     fn turn(&self) -> u64 {
         let Some((shared, own)) = self.rates.split_last() else {
-            return MOST_IN_A_TURN;
+            return MAX_TURN;
         };
         let own = own.iter().map(|rate| rate.turn(2));
         own.fold(shared.turn(TURNS), u64::min)

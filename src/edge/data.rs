@@ -15,20 +15,20 @@ use crate::session::Session;
 use crate::telemetry::Metrics;
 
 use super::active::Target;
-use super::descriptors::TransferPlace;
+use super::descriptors::TransferPermit;
 use super::passive::PassivePort;
-use super::proxy_protocol::{DataSocket, Knock, LateHeader, Proxies, Says, knock};
+use super::proxy_protocol::{DataSocket, LateHeader, Proxied, Proxies, Says, identify};
 use super::sockets::{contains, prepare, unmapped};
 
 /// So many connections to one port may be asked at once for whom they are. Each is a descriptor.
-const KNOCKS: usize = 4;
+const MAX_ARRIVING: usize = 4;
 
 /// A data connection that the client has arranged for its next transfer.
 #[derive(Debug)]
 pub(super) struct Arranged {
     way: Way,
     /// What the transfer may take, up to its end.
-    _place: TransferPlace,
+    _place: TransferPermit,
 }
 
 /// How it comes to be.
@@ -42,10 +42,10 @@ pub(super) enum Way {
     Done,
 }
 
-/// A port, and who has knocked there. It outlives the wait for it, which may be broken off and begun again.
+/// A port, and who has connected there. It outlives the wait for it, which may be broken off and begun again.
 pub(super) struct Waiting {
     port: PassivePort,
-    knocks: FuturesUnordered<BoxFuture<'static, Knock>>,
+    arriving: FuturesUnordered<BoxFuture<'static, Proxied>>,
 }
 
 /// A client to connect to. Once begun, it outlives the wait for it, too.
@@ -68,10 +68,10 @@ pub(super) struct Expected<'a> {
 }
 
 impl Arranged {
-    pub(super) fn passive(port: PassivePort, place: TransferPlace) -> Self {
+    pub(super) fn passive(port: PassivePort, place: TransferPermit) -> Self {
         let waiting = Waiting {
             port,
-            knocks: FuturesUnordered::new(),
+            arriving: FuturesUnordered::new(),
         };
         Self {
             way: Way::Passive(waiting),
@@ -80,7 +80,7 @@ impl Arranged {
     }
 
     /// Nothing happens before the transfer.
-    pub(super) fn active(target: Target, from: SocketAddr, place: TransferPlace) -> Self {
+    pub(super) fn active(target: Target, from: SocketAddr, place: TransferPermit) -> Self {
         let dialling = Dialling {
             target,
             from,
@@ -141,15 +141,15 @@ impl Waiting {
     /// The first connection of the client itself: any other may be somebody who wants its data.
     async fn client(&mut self, expected: &Expected<'_>) -> io::Result<DataSocket> {
         loop {
-            let knocks = &mut self.knocks;
-            let may_knock = knocks.len() < KNOCKS;
+            let arriving = &mut self.arriving;
+            let may_accept = arriving.len() < MAX_ARRIVING;
             let socket = tokio::select! {
-                Some(knock) = knocks.next() => expected.behind_proxy(knock, self.port.number()),
-                accepted = self.port.listener().accept(), if may_knock => {
+                Some(proxied) = arriving.next() => expected.behind_proxy(proxied, self.port.number()),
+                accepted = self.port.listener().accept(), if may_accept => {
                     let (stream, peer) = accepted?;
                     let peer = unmapped(peer);
                     if expected.proxies.contains(peer.ip()) {
-                        knocks.push(knock(stream, peer, expected.proxies));
+                        arriving.push(identify(stream, peer, expected.proxies));
                         None
                     } else {
                         expected.direct(stream, peer, self.port.number())
@@ -188,12 +188,12 @@ impl Expected<'_> {
         None
     }
 
-    fn behind_proxy(&self, knock: Knock, port: u16) -> Option<DataSocket> {
-        let Knock {
+    fn behind_proxy(&self, proxied: Proxied, port: u16) -> Option<DataSocket> {
+        let Proxied {
             stream,
             proxy,
             says,
-        } = knock;
+        } = proxied;
         match says {
             Says::Client(client) => return self.direct(stream, client, port),
             // Only of somebody who is logged in from the proxy itself.
@@ -243,7 +243,7 @@ impl fmt::Debug for Waiting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Waiting")
             .field("port", &self.port)
-            .field("knocks", &self.knocks.len())
+            .field("arriving", &self.arriving.len())
             .finish()
     }
 }

@@ -22,7 +22,7 @@ const RESERVE: usize = 64;
 const FOR_TRANSFERS: usize = 5;
 
 /// How long a transfer waits for others to end.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PERMIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// More transfers than this share [`KERNEL_MEMORY`]; fewer may have what the kernel thinks best.
 const FEW: usize = 32;
@@ -31,7 +31,7 @@ const FEW: usize = 32;
 const KERNEL_MEMORY: usize = 128 * 1024 * 1024;
 
 /// Less than this makes the kernel drop what arrives.
-const LEAST_BUFFER: usize = 64 * 1024;
+const MIN_RECEIVE_BUFFER: usize = 64 * 1024;
 
 /// All descriptors, and who has how many of them.
 #[derive(Debug)]
@@ -55,12 +55,12 @@ pub struct StoreConnections {
 
 /// Descriptors of a session or of a transfer. Dropping it gives them back.
 #[derive(Debug)]
-pub(super) struct Place(#[expect(dead_code, reason = "it is held")] OwnedSemaphorePermit);
+pub(super) struct Permit(#[expect(dead_code, reason = "it is held")] OwnedSemaphorePermit);
 
 /// The place of a transfer, which is also counted.
 #[derive(Debug)]
-pub(super) struct TransferPlace {
-    _place: Place,
+pub(super) struct TransferPermit {
+    _permit: Permit,
     all: Arc<()>,
 }
 
@@ -97,31 +97,31 @@ impl Descriptors {
     }
 
     /// Those of a session; `None` if transfers have them.
-    pub(super) fn session(&self) -> Option<Place> {
+    pub(super) fn session(&self) -> Option<Permit> {
         #[allow(clippy::cast_possible_truncation, reason = "it is 3")]
         let permit = Arc::clone(&self.free).try_acquire_many_owned(PER_SESSION as u32);
-        permit.ok().map(Place)
+        permit.ok().map(Permit)
     }
 
     /// Those of a transfer, as soon as there are so many; `None` if that takes too long.
-    pub(super) async fn transfer(&self) -> Option<TransferPlace> {
+    pub(super) async fn transfer(&self) -> Option<TransferPermit> {
         let permit = Arc::clone(&self.free).acquire_many_owned(self.per_transfer);
-        let permit = tokio::time::timeout(PATIENCE, permit).await;
-        Some(TransferPlace {
-            _place: Place(permit.ok()?.ok()?),
+        let permit = tokio::time::timeout(PERMIT_TIMEOUT, permit).await;
+        Some(TransferPermit {
+            _permit: Permit(permit.ok()?.ok()?),
             all: Arc::clone(&self.transfers),
         })
     }
 }
 
-impl TransferPlace {
+impl TransferPermit {
     /// What the kernel should buffer of a client that nobody reads from, if it should not decide by
     /// itself. It would let each have many megabytes, and when all its memory for TCP is used up, it drops
     /// what arrives, from everybody. The share of one of many is still more than it needs: all of them
     /// together move this much in each round trip.
     pub(super) fn receive_buffer(&self) -> Option<usize> {
         let transfers = Arc::strong_count(&self.all) - 1;
-        (transfers > FEW).then(|| (KERNEL_MEMORY / transfers).max(LEAST_BUFFER))
+        (transfers > FEW).then(|| (KERNEL_MEMORY / transfers).max(MIN_RECEIVE_BUFFER))
     }
 }
 

@@ -18,7 +18,7 @@ use crate::session::{Admitted, Refusal, Session};
 use crate::telemetry::InUse;
 
 use super::active;
-use super::descriptors::Place;
+use super::descriptors::Permit;
 use super::guard::Guard;
 use super::proxy_protocol::Arrival;
 use super::shared::Edge;
@@ -202,7 +202,7 @@ fn welcome(edge: &Arc<Edge>, incoming: Incoming) {
 /// A connection from a balancer is let in, or not, once it is known whose it is.
 async fn from_proxy(edge: Arc<Edge>, mut incoming: Incoming) {
     let proxy = incoming.peer;
-    let waiting = edge.proxies.waiting_place();
+    let waiting = edge.proxies.header_permit();
     let Some(waiting) = waiting else {
         return refuse(&edge, incoming, proxy, Refusal::TooManyUnknown).await;
     };
@@ -228,7 +228,7 @@ async fn from_proxy(edge: Arc<Edge>, mut incoming: Incoming) {
     }
 }
 
-fn admit(edge: &Edge, address: IpAddr) -> Result<(Admitted, Place), Refusal> {
+fn admit(edge: &Edge, address: IpAddr) -> Result<(Admitted, Permit), Refusal> {
     let admitted = admit_session(edge, address)?;
     let place = edge.descriptors.session();
     Ok((admitted, place.ok_or(Refusal::TooFewOpenFiles)?))
@@ -245,7 +245,12 @@ fn admit_session(edge: &Edge, address: IpAddr) -> Result<Admitted, Refusal> {
     edge.registry.admit(address)
 }
 
-async fn serve(edge: Arc<Edge>, incoming: Incoming, arrival: Arrival, admitted: (Admitted, Place)) {
+async fn serve(
+    edge: Arc<Edge>,
+    incoming: Incoming,
+    arrival: Arrival,
+    admitted: (Admitted, Permit),
+) {
     let Incoming {
         stream, beginning, ..
     } = incoming;

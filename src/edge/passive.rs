@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use crate::config::PortRange;
 use crate::telemetry::{InUse, Metrics};
 
-/// Strangers may knock before the client does; they are turned away one by one.
+/// Strangers may connect before the client does; they are turned away one by one.
 const BACKLOG: i32 = 16;
 
 /// All passive ports.
@@ -98,7 +98,7 @@ impl PassivePort {
         self.port
     }
 
-    /// Where clients knock.
+    /// Where clients connect.
     pub(super) fn listener(&self) -> &TcpListener {
         &self.listener
     }

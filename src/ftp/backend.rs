@@ -18,7 +18,7 @@ use unftp_core::storage::{
 
 use crate::auth::User;
 use crate::session::{Abort, Entry, Failure, FtpPath, Job, Session};
-use crate::storage::{Sender, Storage, StorageError};
+use crate::storage::{Storage, StorageError, Uploader};
 
 /// The storage, on behalf of one session.
 #[derive(Debug)]
@@ -159,11 +159,11 @@ impl<U: UserDetail> StorageBackend<U> for Backend {
         R: AsyncRead + Send + Sync + Unpin + 'static,
     {
         let job = self.job()?;
-        let sender = Sender {
+        let uploader = Uploader {
             session: self.session.id(),
             told: self.session.take_unfinished(job.path()),
         };
-        self.run(async |user| self.storage.upload(user, sender, job, input).await)
+        self.run(async |user| self.storage.upload(user, uploader, job, input).await)
             .await
     }
 

@@ -23,7 +23,7 @@ use super::backend::Backend;
 use super::bridge::SessionUser;
 
 /// What is read of a client that should only read, before its connection is closed.
-const MOST_SKIPPED: u64 = 64 * 1024;
+const MAX_SKIPPED: u64 = 64 * 1024;
 
 /// How long such a client may take to end its own side.
 const LINGER: Duration = Duration::from_secs(5);
@@ -105,7 +105,7 @@ async fn transfer(storage: &Backend, user: &SessionUser, client: ClientOf) {
 /// resets a connection that nobody reads from any more, and what is still on its way would be lost.
 fn see_off(stream: ClientStream, running: Option<TaskTrackerToken>) {
     tokio::spawn(async move {
-        let mut unread = stream.take(MOST_SKIPPED);
+        let mut unread = stream.take(MAX_SKIPPED);
         // Whatever comes of it, the connection ends now.
         let _ = tokio::time::timeout(LINGER, tokio::io::copy(&mut unread, &mut tokio::io::sink()))
             .await;

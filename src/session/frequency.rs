@@ -2,7 +2,7 @@
 //!
 //! Promises:
 //! - Of one address, so many connections are let in at once, and then so many every second.
-//! - Bounded: at most [`MOST_ORIGINS`] addresses are remembered, in less than 5 MiB. An address is worth
+//! - Bounded: at most [`MAX_ORIGINS`] addresses are remembered, in less than 5 MiB. An address is worth
 //!   remembering for a second after its last connection, and is forgotten after it. So to have itself
 //!   forgotten sooner, an attacker needs as many addresses and a connection from each within that
 //!   second, which is more than a gateway can accept; and then it is the other addresses, not the one
@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use crate::auth::Origin;
 
 /// How many addresses are remembered.
-const MOST_ORIGINS: usize = 65_536;
+const MAX_ORIGINS: usize = 65_536;
 
 /// What an address that has rested may ask for at once is what it may ask for in this time.
 const BURST: Duration = Duration::from_secs(1);
@@ -42,7 +42,7 @@ pub(super) struct Frequency {
 impl Frequency {
     /// So many connections a second; 0 is any number.
     pub(super) fn new(per_second: u32) -> Option<Self> {
-        Self::with_capacity(per_second, MOST_ORIGINS)
+        Self::with_capacity(per_second, MAX_ORIGINS)
     }
 
     fn with_capacity(per_second: u32, capacity: usize) -> Option<Self> {
@@ -115,7 +115,7 @@ mod tests {
         assert_eq!(admitted(&mut frequency, 20, start), 5);
         let half = start + Duration::from_millis(500);
         assert_eq!(admitted(&mut frequency, 20, half), 2);
-        // Whoever keeps on knocking gets in no less often for it, and no more.
+        // A client that keeps on connecting gets in no less often for it, and no more.
         let mut later = 0;
         for step in 51..=150 {
             let now = start + Duration::from_millis(10) * step;

@@ -16,7 +16,7 @@ use crate::storage::Storage;
 use crate::storage::error::StorageError;
 use crate::storage::store::Store;
 use crate::storage::store::open::open;
-use crate::storage::verbs::upload::Sender;
+use crate::storage::verbs::upload::Uploader;
 use crate::telemetry::Metrics;
 
 /// Bytes that may be on the way between the two ends of a transfer.
@@ -203,12 +203,12 @@ impl Client {
 
     /// The storage's end of an upload. How it ended is in the report.
     async fn run_upload(self, mut job: Job) {
-        let sender = Sender {
+        let uploader = Uploader {
             session: SessionId::random(),
             told: None,
         };
         let stream = job.take_stream().unwrap();
-        let _ = self.storage.upload(&self.user, sender, job, stream).await;
+        let _ = self.storage.upload(&self.user, uploader, job, stream).await;
     }
 
     /// The same of a download or a listing.

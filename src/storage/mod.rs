@@ -22,7 +22,7 @@ mod write;
 
 pub use error::StorageError;
 pub use store::options::{OpenError, idle_connections};
-pub use verbs::upload::Sender;
+pub use verbs::upload::Uploader;
 
 use std::sync::Arc;
 
@@ -40,11 +40,11 @@ use verbs::renaming::Renaming;
 use verbs::unfinished::Unfinished;
 use write::appending::Appending;
 use write::budget::Budget;
-use write::parts::PartSizes;
-use write::sink::Writers;
+use write::part_sizes::PartSizes;
+use write::writer::Writers;
 
 /// This part of the upload memory may hold the ends of uploads whose clients were lost.
-const KEPT: usize = 8;
+const KEPT_UPLOADS_SHARE: usize = 8;
 use store::Store;
 
 /// A bucket, as FTP sees it.
@@ -120,7 +120,7 @@ impl Storage {
             unfinished: config
                 .upload
                 .resume_window
-                .map(|window| Unfinished::new(window, memory / KEPT)),
+                .map(|window| Unfinished::new(window, memory / KEPT_UPLOADS_SHARE)),
             keys: KeySpace::new(store::options::root(&config.store)?, traits.names),
             writers,
             read_ahead,
@@ -134,11 +134,11 @@ impl Storage {
     pub async fn upload(
         &self,
         user: &User,
-        sender: Sender,
+        uploader: Uploader,
         mut job: Job,
         input: impl AsyncRead + Send + Unpin,
     ) -> Result<u64, StorageError> {
-        let result = self.receive(user, sender, &mut job, input).await;
+        let result = self.receive(user, uploader, &mut job, input).await;
         Self::report(job, result)
     }
 
@@ -179,7 +179,7 @@ impl Storage {
         self.writers.largest_object()
     }
 
-    /// What is safely kept of a file that was cut off, as its sender may see it.
+    /// What is safely kept of a file that was cut off, as its uploader may see it.
     pub async fn unfinished_entry(&self, user: &User, path: &FtpPath) -> Option<Entry> {
         let key = self.file_key(user, path).ok()?;
         Some(Entry {
@@ -193,7 +193,9 @@ impl Storage {
     /// How many files may be kept open for uploads whose clients were lost.
     #[must_use]
     pub fn kept_files(upload: &config::Upload) -> usize {
-        upload.resume_window.map_or(0, |_| verbs::unfinished::MOST)
+        upload
+            .resume_window
+            .map_or(0, |_| verbs::unfinished::MAX_KEPT)
     }
 
     /// Discards what is kept for clients that may come back: the process ends.

@@ -36,7 +36,7 @@ impl Guard {
     async fn arrange_active(&mut self, target: Target) -> Reply {
         self.data = None;
         let Some(place) = self.edge.descriptors.transfer().await else {
-            return self.no_place();
+            return self.no_permit();
         };
         let own = self.session.socket().ip();
         let from = SocketAddr::new(own, self.edge.config.active.source_port);

@@ -10,7 +10,7 @@ use crate::session::Refusal;
 use super::{End, Guard};
 
 /// So many unknown commands come from no FTP client.
-const MOST_UNKNOWN: u32 = 10;
+const MAX_UNKNOWN_COMMANDS: u32 = 10;
 
 /// What has come since the last login, or the connection.
 #[derive(Debug, Default)]
@@ -44,7 +44,7 @@ impl Guard {
             return Ok(());
         }
         self.early.unknown += 1;
-        if self.early.unknown >= MOST_UNKNOWN || is_http(line) {
+        if self.early.unknown >= MAX_UNKNOWN_COMMANDS || is_http(line) {
             return Err(self.turn_away(Refusal::NotFtp));
         }
         Ok(())

@@ -82,7 +82,7 @@ impl Guard {
         let reply = self.link()?.call(Request::Pass(password)).await?;
         // The wait for a hashing slot is ours, not the client's.
         self.login_until += asked.elapsed();
-        let place = self.take_place();
+        let place = self.take_permit();
         self.record_login(name, place);
         if let Err(refusal) = place {
             return Err(self.turn_away(refusal));
@@ -108,7 +108,7 @@ impl Guard {
     }
 
     /// A place among the user's sessions, if the password was right.
-    fn take_place(&mut self) -> Result<(), Refusal> {
+    fn take_permit(&mut self) -> Result<(), Refusal> {
         let Some(user) = self.session.user() else {
             return Ok(());
         };

@@ -45,7 +45,7 @@ pub(super) struct Guard {
     edge: Arc<Edge>,
     session: Arc<Session>,
     connection: Connection,
-    /// The FTP session behind; opened by the first `USER`, so that who only knocks costs little.
+    /// The FTP session behind; opened by the first `USER`, so that a client that never logs in costs only its socket.
     link: Option<Link>,
     /// Lines that came during a transfer and wait for its end.
     waiting: VecDeque<Line>,

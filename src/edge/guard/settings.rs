@@ -215,7 +215,7 @@ impl Guard {
     async fn open_passive(&mut self) -> Result<u16, Reply> {
         self.data = None;
         let Some(place) = self.edge.descriptors.transfer().await else {
-            return Err(self.no_place());
+            return Err(self.no_permit());
         };
         // Ours, not the proxy's.
         let address = self.session.socket();
@@ -234,7 +234,7 @@ impl Guard {
         }
     }
 
-    pub(super) fn no_place(&self) -> Reply {
+    pub(super) fn no_permit(&self) -> Reply {
         self.edge.metrics.transfers_refused.inc();
         tracing::warn!(
             session = %self.session.id(),

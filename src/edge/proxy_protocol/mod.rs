@@ -6,17 +6,17 @@
 //! closes the connection too.
 //!
 //! Until its header is there, a connection is no session. It counts towards no address, so there may be
-//! only a few of them at once, and none for long; see [`Proxies::waiting_place`].
+//! only a few of them at once, and none for long; see [`Proxies::header_permit`].
 
 mod header;
-mod knock;
 mod late;
+mod proxied;
 
 #[cfg(any(fuzzing, test))]
 pub use header::proxy;
 pub(super) use header::{looks_like_one, may_become_one};
-pub(super) use knock::{Knock, Says, knock};
 pub(super) use late::{DataSocket, LateHeader};
+pub(super) use proxied::{Proxied, Says, identify};
 
 use std::future::poll_fn;
 use std::io;
@@ -44,7 +44,7 @@ const GREET_AFTER: Duration = Duration::from_millis(200);
 const WAITING_SHARE: usize = 4;
 
 /// So many may wait for their header however few sessions there may be.
-const LEAST_WAITING: usize = 8;
+const MIN_WAITING: usize = 8;
 
 /// The load balancers that speak for their clients.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ pub(super) struct Proxies {
 
 /// The place of a connection whose header has not come yet.
 #[derive(Debug)]
-pub(super) struct WaitingPlace {
+pub(super) struct HeaderPermit {
     _permit: OwnedSemaphorePermit,
     _in_use: InUse,
 }
@@ -116,7 +116,7 @@ impl Proxies {
         max_sessions: usize,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let places = (max_sessions / WAITING_SHARE).max(LEAST_WAITING);
+        let places = (max_sessions / WAITING_SHARE).max(MIN_WAITING);
         Self {
             trusted: ftp.trusted_proxies.clone(),
             when: ftp.proxy_header,
@@ -133,9 +133,9 @@ impl Proxies {
     }
 
     /// A place to wait for a header in; `None` when too many do so already.
-    pub(super) fn waiting_place(&self) -> Option<WaitingPlace> {
+    pub(super) fn header_permit(&self) -> Option<HeaderPermit> {
         let permit = Arc::clone(&self.places).try_acquire_owned().ok()?;
-        Some(WaitingPlace {
+        Some(HeaderPermit {
             _permit: permit,
             _in_use: InUse::one(&self.metrics.proxy_headers_awaited),
         })

@@ -27,7 +27,7 @@ const ALPN: &[u8] = b"ftp";
 const TICKETS: usize = 8;
 
 /// Sessions of TLS 1.2 that are remembered for clients without tickets.
-const MOST_REMEMBERED: usize = 10_000;
+const MAX_REMEMBERED_SESSIONS: usize = 10_000;
 
 /// Why there can be no TLS as `[tls]` says.
 #[derive(Debug, Error)]
@@ -173,7 +173,7 @@ impl Files {
         config.alpn_protocols = vec![ALPN.to_vec()];
         config.ticketer = Ticketer::new()?;
         config.session_storage =
-            ServerSessionMemoryCache::new((2 * self.sessions).min(MOST_REMEMBERED));
+            ServerSessionMemoryCache::new((2 * self.sessions).min(MAX_REMEMBERED_SESSIONS));
         Ok(Material {
             config,
             written,

@@ -31,7 +31,7 @@ use crate::storage::error::StorageError;
 const STRIDE: u64 = 8;
 
 /// How long looking may take what became of an object whose stream broke.
-const PATIENCE: Duration = Duration::from_secs(5);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What all downloads share.
 #[derive(Debug)]
@@ -312,7 +312,7 @@ impl Version {
             StorageError::Store(_) | StorageError::StoreUnreachable(_) => {}
             error => return error,
         }
-        match tokio::time::timeout(PATIENCE, self.store.head(&self.key)).await {
+        match tokio::time::timeout(HEAD_TIMEOUT, self.store.head(&self.key)).await {
             Ok(Ok(meta)) if meta.e_tag != self.e_tag => StorageError::Replaced,
             Ok(Err(Error::NotFound { .. })) => StorageError::Replaced,
             Ok(_) | Err(_) => error,

@@ -20,13 +20,13 @@ use crate::storage::store::http::requests::Ask;
 pub(crate) const PARALLEL: usize = 16;
 
 /// Entries of a page; as many as S3 gives at once.
-pub(crate) const PAGE: usize = 1000;
+pub(crate) const MAX_PAGE: usize = 1000;
 
 /// What a small object has at most. Our notes, with two keys in them, are smaller.
-pub(crate) const SMALL: usize = 8192;
+pub(crate) const MAX_SMALL_OBJECT: usize = 8192;
 
 /// The value of `Range` for so much.
-pub(crate) const SMALL_RANGE: &str = "bytes=0-8191";
+pub(crate) const SMALL_OBJECT_RANGE: &str = "bytes=0-8191";
 
 /// What a listing is asked for.
 #[derive(Debug, Clone, Copy)]
@@ -107,10 +107,10 @@ pub(crate) fn only_if(mut ask: Ask, name: &'static str, value: &str) -> Result<A
     Ok(ask)
 }
 
-/// What a request for [`SMALL_RANGE`] gives. Stores refuse any range of an empty object.
+/// What a request for [`SMALL_OBJECT_RANGE`] gives. Stores refuse any range of an empty object.
 pub(crate) fn small(answer: Result<Bytes>) -> Result<Bytes> {
     match answer {
-        Ok(body) => Ok(body.slice(..body.len().min(SMALL))),
+        Ok(body) => Ok(body.slice(..body.len().min(MAX_SMALL_OBJECT))),
         Err(error) if refused_with(&error) == Some(416) => Ok(Bytes::new()),
         Err(error) => Err(error),
     }

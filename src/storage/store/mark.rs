@@ -4,7 +4,7 @@ use object_store::{Attribute, Attributes};
 
 /// The user metadata that holds the mark. No hyphen, which Azure would refuse; no underscore, which
 /// some proxies drop.
-const NAME: &str = "ferryupload";
+const METADATA_NAME: &str = "ferryupload";
 
 /// What tells the object of one upload from that of any other.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,12 +19,15 @@ impl Mark {
 
     /// Has the object carry it.
     pub(crate) fn put_on(&self, attributes: &mut Attributes) {
-        attributes.insert(Attribute::Metadata(NAME.into()), self.0.clone().into());
+        attributes.insert(
+            Attribute::Metadata(METADATA_NAME.into()),
+            self.0.clone().into(),
+        );
     }
 
     /// The one that an object carries.
     pub(crate) fn of(attributes: &Attributes) -> Option<Self> {
-        let found = attributes.get(&Attribute::Metadata(NAME.into()))?;
+        let found = attributes.get(&Attribute::Metadata(METADATA_NAME.into()))?;
         Some(Self(found.as_ref().to_owned()))
     }
 

@@ -36,7 +36,7 @@ use precondition::Precondition;
 use upload::{Base, Start, Upload};
 
 /// From so many bytes on, every store takes a part, and not only as the last one.
-pub(crate) const LEAST_PART: usize = 5 << 20;
+pub(crate) const MIN_PART: usize = 5 << 20;
 
 /// The directory right under the store's prefix that is the gateway's own: no client sees or names it.
 pub(crate) const RESERVED: &str = ".bucketferry";
@@ -202,7 +202,7 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
     /// Writes a small object under any key. [`Precondition::Absent`] holds on stores that have conditions.
     async fn write_small(&self, key: &str, body: Bytes, precondition: &Precondition) -> Result<()>;
 
-    /// Reads the first [`keys::SMALL`] bytes of an object.
+    /// Reads the first [`keys::MAX_SMALL_OBJECT`] bytes of an object.
     async fn read_small(&self, key: &str) -> Result<Bytes>;
 
     /// Makes an empty directory exist.

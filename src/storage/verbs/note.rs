@@ -5,7 +5,7 @@ use object_store::path::Path;
 
 use crate::storage::error::StorageError;
 use crate::storage::store::Store;
-use crate::storage::store::keys::{Object, SMALL, marker};
+use crate::storage::store::keys::{MAX_SMALL_OBJECT, Object, marker};
 
 /// The first line of a note.
 const TITLE: &str = "bucketferry: this directory is being renamed";
@@ -69,7 +69,7 @@ pub(crate) async fn is_foreign(store: &dyn Store, object: &Object) -> Result<boo
     if !object.key.ends_with('/') || object.size == 0 {
         return Ok(false);
     }
-    if object.size > SMALL as u64 {
+    if object.size > MAX_SMALL_OBJECT as u64 {
         return Ok(true);
     }
     match store.read_small(&object.key).await {

@@ -10,7 +10,7 @@ use crate::session::{Entry, EntryKind};
 use crate::storage::Storage;
 use crate::storage::error::StorageError;
 use crate::storage::store::RESERVED;
-use crate::storage::store::keys::{self, PAGE, marker};
+use crate::storage::store::keys::{self, MAX_PAGE, marker};
 
 /// A part of a directory.
 #[derive(Debug, Default)]
@@ -84,7 +84,7 @@ pub(crate) type Pages<'a> = BoxStream<'a, Result<Page, StorageError>>;
 impl Storage {
     /// What lies right under a key. A directory that is not there has one empty page, or none.
     pub(crate) fn pages<'a>(&'a self, key: &Path) -> Pages<'a> {
-        self.pages_of(key, PAGE)
+        self.pages_of(key, MAX_PAGE)
     }
 
     fn pages_of<'a>(&'a self, key: &Path, limit: usize) -> Pages<'a> {

@@ -23,7 +23,7 @@ use object_store::{GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt};
 use crate::storage::Storage;
 use crate::storage::error::StorageError;
 use crate::storage::store::Store;
-use crate::storage::store::keys::{Object, PAGE, PARALLEL, Page, Query, bare, marker};
+use crate::storage::store::keys::{MAX_PAGE, Object, PARALLEL, Page, Query, bare, marker};
 use crate::storage::store::mark::Mark;
 use crate::storage::store::precondition::Precondition;
 use crate::storage::store::upload::Base;
@@ -192,7 +192,7 @@ impl Rename<'_> {
             prefix: &self.from,
             grouped: false,
             token,
-            limit: PAGE,
+            limit: MAX_PAGE,
         };
         Ok(self.store.list(query).await?)
     }
@@ -361,7 +361,7 @@ impl Rename<'_> {
             left,
             ..
         } = self;
-        if *total >= PAGE || *left > 0 {
+        if *total >= MAX_PAGE || *left > 0 {
             tracing::info!(from, to, done, total, left, "{what}");
         }
     }

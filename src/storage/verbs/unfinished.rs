@@ -11,14 +11,14 @@ use object_store::path::Path;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::storage::store::LEAST_PART;
-use crate::storage::write::sink::Sink;
+use crate::storage::store::MIN_PART;
+use crate::storage::write::writer::ObjectWriter;
 
 /// How long who asks waits for what the store is still taking.
-const SETTLING: Duration = Duration::from_secs(10);
+const PARKING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// As many are kept: each may hold an open file.
-pub(crate) const MOST: usize = 128;
+pub(crate) const MAX_KEPT: usize = 128;
 
 /// The uploads that are kept; clones share them.
 #[derive(Debug, Clone)]
@@ -32,26 +32,26 @@ struct Shared {
 
 #[derive(Debug)]
 struct State {
-    uploads: HashMap<Place, Upload>,
+    uploads: HashMap<Name, Upload>,
     next: u64,
     /// Bytes that they may hold in memory yet.
     memory: usize,
 }
 
-/// Whose upload, and to which key.
-type Place = (String, Path);
+/// The name of an upload: its user, and its key.
+type Name = (String, Path);
 
 #[derive(Debug)]
 struct Upload {
-    /// Tells it from another at the same place.
+    /// Tells it from another of the same name.
     number: u64,
     /// Changes when the store has taken all that it was sent.
-    settled: watch::Receiver<bool>,
+    parked: watch::Receiver<bool>,
     /// When it is discarded.
     until: Instant,
     /// Bytes in memory that it may hold, or does.
     memory: usize,
-    sink: Option<Box<Sink>>,
+    writer: Option<Box<ObjectWriter>>,
 }
 
 impl Unfinished {
@@ -69,12 +69,12 @@ impl Unfinished {
     }
 
     /// Keeps an upload, unless an object of its name is there.
-    pub(crate) fn keep(&self, user: &str, mut sink: Sink) {
+    pub(crate) fn keep(&self, user: &str, mut writer: ObjectWriter) {
         // Whoever comes back at once is to wait for this, and not to be turned away.
-        sink.plan.only = None;
-        let place = (user.to_owned(), sink.plan.key.clone());
-        let (settled, settling) = watch::channel(false);
-        let begun = self.state().begin(&place, settling, self.0.window);
+        writer.plan.only = None;
+        let name = (user.to_owned(), writer.plan.key.clone());
+        let (parked, parking) = watch::channel(false);
+        let begun = self.state().begin(&name, parking, self.0.window);
         let all = self.clone();
         tokio::spawn(async move {
             let Begun {
@@ -86,19 +86,19 @@ impl Unfinished {
                 discard(*former).await;
             }
             let kept = match number {
-                Some(_) => settle(&mut sink, memory).await,
+                Some(_) => park(&mut writer, memory).await,
                 None => false,
             };
             // From here on, the end of the process waits for it no more.
-            let running = sink.running.take();
-            let unwanted = all.state().put(&place, number, sink, kept);
+            let running = writer.running.take();
+            let unwanted = all.state().put(&name, number, writer, kept);
             if let Some(unwanted) = unwanted {
                 discard(unwanted).await;
             }
             drop(running);
-            settled.send_replace(true);
+            parked.send_replace(true);
             if let Some(number) = number {
-                all.watch_over(&place, number).await;
+                all.watch_over(&name, number).await;
             }
         });
     }
@@ -106,33 +106,33 @@ impl Unfinished {
     /// How many bytes are safely kept, of an upload of this user's to this key. Who asks has another
     /// whole window.
     pub(crate) async fn size(&self, user: &str, key: &Path) -> Option<u64> {
-        let place = (user.to_owned(), key.clone());
-        self.wait(&place).await?;
+        let name = (user.to_owned(), key.clone());
+        self.wait(&name).await?;
         let mut state = self.state();
-        let upload = state.uploads.get_mut(&place)?;
-        let size = upload.sink.as_ref()?.size();
+        let upload = state.uploads.get_mut(&name)?;
+        let size = upload.writer.as_ref()?.size();
         upload.until = Instant::now() + self.0.window;
         Some(size)
     }
 
     /// The upload, to go on with, if it is still of this size: between asking and taking, its time may
     /// end, or another session put its own there.
-    pub(crate) fn take(&self, user: &str, key: &Path, size: u64) -> Option<Sink> {
-        let place = (user.to_owned(), key.clone());
+    pub(crate) fn take(&self, user: &str, key: &Path, size: u64) -> Option<ObjectWriter> {
+        let name = (user.to_owned(), key.clone());
         let mut state = self.state();
-        let sink = state.uploads.get(&place)?.sink.as_ref()?;
-        if sink.size() != size {
+        let writer = state.uploads.get(&name)?.writer.as_ref()?;
+        if writer.size() != size {
             return None;
         }
-        state.take(&place)?.sink.map(|sink| *sink)
+        state.take(&name)?.writer.map(|writer| *writer)
     }
 
     /// Discards what is kept, as it begins anew.
     pub(crate) async fn forget(&self, user: &str, key: &Path) {
-        let place = (user.to_owned(), key.clone());
-        let upload = self.state().take(&place);
-        if let Some(sink) = upload.and_then(|upload| upload.sink) {
-            discard(*sink).await;
+        let name = (user.to_owned(), key.clone());
+        let upload = self.state().take(&name);
+        if let Some(writer) = upload.and_then(|upload| upload.writer) {
+            discard(*writer).await;
         }
     }
 
@@ -140,38 +140,41 @@ impl Unfinished {
     pub(crate) async fn forget_all(&self) {
         let uploads = std::mem::take(&mut self.state().uploads);
         let ends = uploads.into_values().map(async |mut upload| {
-            if let Some(sink) = upload.sink {
-                return discard(*sink).await;
+            if let Some(writer) = upload.writer {
+                return discard(*writer).await;
             }
-            // Nobody wants it any more, so it is discarded when it has settled.
-            let settled = upload.settled.wait_for(|settled| *settled);
-            let _ = tokio::time::timeout(SETTLING, settled).await;
+            // Nobody wants it any more, so it is discarded as soon as it is parked.
+            let parked = upload.parked.wait_for(|parked| *parked);
+            let _ = tokio::time::timeout(PARKING_TIMEOUT, parked).await;
         });
         futures::future::join_all(ends).await;
     }
 
     /// Discards an upload when its time is over.
-    async fn watch_over(&self, place: &Place, number: u64) {
+    async fn watch_over(&self, name: &Name, number: u64) {
         let upload = loop {
-            let until = match self.state().take_expired(place, number) {
+            let until = match self.state().take_expired(name, number) {
                 Expired::Gone => return,
                 Expired::NotYet(until) => until,
                 Expired::Now(upload) => break upload,
             };
             tokio::time::sleep_until(until).await;
         };
-        if let Some(sink) = upload.sink {
-            let (user, key) = place;
+        if let Some(writer) = upload.writer {
+            let (user, key) = name;
             tracing::info!(user, %key, "the client did not come back, discarding its upload");
-            discard(*sink).await;
+            discard(*writer).await;
         }
     }
 
-    /// Waits until the upload there, if there is one, is settled.
-    async fn wait(&self, place: &Place) -> Option<()> {
-        let mut settled = self.state().uploads.get(place)?.settled.clone();
-        let settled = settled.wait_for(|settled| *settled);
-        tokio::time::timeout(SETTLING, settled).await.ok()?.ok()?;
+    /// Waits until the upload there, if there is one, is parked.
+    async fn wait(&self, name: &Name) -> Option<()> {
+        let mut parked = self.state().uploads.get(name)?.parked.clone();
+        let parked = parked.wait_for(|parked| *parked);
+        tokio::time::timeout(PARKING_TIMEOUT, parked)
+            .await
+            .ok()?
+            .ok()?;
         Some(())
     }
 
@@ -188,22 +191,22 @@ enum Expired {
     Now(Upload),
 }
 
-/// A place that was made for an upload.
+/// What was begun for an upload.
 struct Begun {
     /// `None` if too many are kept.
     number: Option<u64>,
     /// What was kept there before.
-    former: Option<Box<Sink>>,
+    former: Option<Box<ObjectWriter>>,
     /// Bytes that it may hold in memory.
     memory: usize,
 }
 
 impl State {
-    fn begin(&mut self, place: &Place, settled: watch::Receiver<bool>, window: Duration) -> Begun {
-        let former = self.take(place).and_then(|former| former.sink);
-        if self.uploads.len() >= MOST {
+    fn begin(&mut self, name: &Name, parked: watch::Receiver<bool>, window: Duration) -> Begun {
+        let former = self.take(name).and_then(|former| former.writer);
+        if self.uploads.len() >= MAX_KEPT {
             tracing::warn!(
-                most = MOST,
+                most = MAX_KEPT,
                 "too many uploads are kept, discarding one more"
             );
             return Begun {
@@ -214,16 +217,16 @@ impl State {
         }
         self.next += 1;
         // The rest of an upload is less than what every store takes as a part.
-        let memory = self.memory.min(LEAST_PART);
+        let memory = self.memory.min(MIN_PART);
         self.memory -= memory;
         let upload = Upload {
             number: self.next,
-            settled,
+            parked,
             until: Instant::now() + window,
             memory,
-            sink: None,
+            writer: None,
         };
-        self.uploads.insert(place.clone(), upload);
+        self.uploads.insert(name.clone(), upload);
         Begun {
             number: Some(self.next),
             former,
@@ -231,60 +234,66 @@ impl State {
         }
     }
 
-    /// Puts a settled upload into its place. Gives it back if nobody wants it any more.
-    fn put(&mut self, place: &Place, number: Option<u64>, sink: Sink, kept: bool) -> Option<Sink> {
+    /// Keeps a parked upload under its name. Gives it back if nobody wants it any more.
+    fn put(
+        &mut self,
+        name: &Name,
+        number: Option<u64>,
+        writer: ObjectWriter,
+        kept: bool,
+    ) -> Option<ObjectWriter> {
         let is_wanted = |upload: &&mut Upload| Some(upload.number) == number;
-        let Some(upload) = self.uploads.get_mut(place).filter(is_wanted) else {
-            return Some(sink);
+        let Some(upload) = self.uploads.get_mut(name).filter(is_wanted) else {
+            return Some(writer);
         };
         if !kept {
-            self.take(place);
-            return Some(sink);
+            self.take(name);
+            return Some(writer);
         }
         self.memory += upload.memory;
-        upload.memory = sink.part.in_memory();
+        upload.memory = writer.part.in_memory();
         self.memory -= upload.memory;
-        let ((user, key), bytes) = (place, sink.size());
+        let ((user, key), bytes) = (name, writer.size());
         tracing::info!(user, %key, bytes, "keeping an upload whose client was lost");
-        upload.sink = Some(Box::new(sink));
+        upload.writer = Some(Box::new(writer));
         None
     }
 
-    fn take(&mut self, place: &Place) -> Option<Upload> {
-        let upload = self.uploads.remove(place)?;
+    fn take(&mut self, name: &Name) -> Option<Upload> {
+        let upload = self.uploads.remove(name)?;
         self.memory += upload.memory;
         Some(upload)
     }
 
-    fn take_expired(&mut self, place: &Place, number: u64) -> Expired {
-        let until = match self.uploads.get(place) {
+    fn take_expired(&mut self, name: &Name, number: u64) -> Expired {
+        let until = match self.uploads.get(name) {
             Some(upload) if upload.number == number => upload.until,
             _ => return Expired::Gone,
         };
         if Instant::now() < until {
             return Expired::NotYet(until);
         }
-        self.take(place).map_or(Expired::Gone, Expired::Now)
+        self.take(name).map_or(Expired::Gone, Expired::Now)
     }
 }
 
 /// Waits for the store to take what it was sent. Whether there is anything to keep.
-async fn settle(sink: &mut Sink, memory: usize) -> bool {
-    if sink.is_empty() {
+async fn park(writer: &mut ObjectWriter, memory: usize) -> bool {
+    if writer.is_empty() {
         return false;
     }
-    let exists = sink.store.objects().head(&sink.plan.key).await;
+    let exists = writer.store.objects().head(&writer.plan.key).await;
     if !matches!(exists, Err(object_store::Error::NotFound { .. })) {
         return false;
     }
-    sink.settle(memory).await.unwrap_or_else(|error| {
-        let key = &sink.plan.key;
+    writer.park(memory).await.unwrap_or_else(|error| {
+        let key = &writer.plan.key;
         tracing::warn!(%key, %error, "an upload whose client was lost can't be kept");
         false
     })
 }
 
-async fn discard(mut sink: Sink) {
+async fn discard(mut writer: ObjectWriter) {
     // Whether it is forgotten is in the log.
-    sink.discard().await;
+    writer.discard().await;
 }

@@ -24,12 +24,12 @@ use crate::storage::store::upload::Base;
 use crate::storage::verbs::attributes;
 use crate::storage::write::appending::OnlyAppend;
 use crate::storage::write::publish::without_bucket;
-use crate::storage::write::sink::{Intake, Plan, Sink};
+use crate::storage::write::writer::{Intake, ObjectWriter, Plan};
 use crate::storage::{Storage, permit};
 
 /// Who sends a file.
 #[derive(Debug, Clone, Copy)]
-pub struct Sender {
+pub struct Uploader {
     /// Its session.
     pub session: SessionId,
     /// The size that `SIZE` last reported for this unfinished upload.
@@ -40,31 +40,31 @@ impl Storage {
     pub(crate) async fn receive(
         &self,
         user: &User,
-        sender: Sender,
+        uploader: Uploader,
         job: &mut Job,
         input: impl AsyncRead + Send + Unpin,
     ) -> Result<(), StorageError> {
-        let prepare = self.prepare(user, sender.told, job);
+        let prepare = self.prepare(user, uploader.told, job);
         let (plan, kept) = job.unless_aborted(prepare).await?;
         let unique = plan.unique.clone();
-        let mut sink = match kept {
+        let mut writer = match kept {
             Some(mut kept) => {
                 kept.go_on(plan, job.running());
                 kept
             }
-            None => self.sink(user, sender.session, plan, job),
+            None => self.writer(user, uploader.session, plan, job),
         };
-        match self.pump(job, unique, input, &mut sink).await {
-            Ok(()) => sink.publish().await,
+        match self.pump(job, unique, input, &mut writer).await {
+            Ok(()) => writer.publish().await,
             Err(error) => {
-                let error = blame(error, &sink.plan);
-                self.give_up(user, sink, &error).await;
+                let error = blame(error, &writer.plan);
+                self.give_up(user, writer, &error).await;
                 Err(error)
             }
         }
     }
 
-    fn sink(&self, user: &User, session: SessionId, plan: Plan, job: &Job) -> Sink {
+    fn writer(&self, user: &User, session: SessionId, plan: Plan, job: &Job) -> ObjectWriter {
         let attributes = match self.store.traits().metadata {
             Some(names) => attributes::of(names, user, session, &plan.key),
             None => object_store::Attributes::new(),
@@ -73,13 +73,13 @@ impl Storage {
     }
 
     /// Discards what was taken, or keeps it for a client that may come back.
-    async fn give_up(&self, user: &User, mut sink: Sink, error: &StorageError) {
+    async fn give_up(&self, user: &User, mut writer: ObjectWriter, error: &StorageError) {
         match &self.unfinished {
-            Some(unfinished) if is_loss(error) && sink.plan.can_be_resumed() => {
-                unfinished.keep(&user.name, sink);
+            Some(unfinished) if is_loss(error) && writer.plan.can_be_resumed() => {
+                unfinished.keep(&user.name, writer);
             }
             _ => {
-                sink.discard().await;
+                writer.discard().await;
             }
         }
     }
@@ -90,7 +90,7 @@ impl Storage {
         user: &User,
         told: Option<u64>,
         job: &Job,
-    ) -> Result<(Plan, Option<Sink>), StorageError> {
+    ) -> Result<(Plan, Option<ObjectWriter>), StorageError> {
         permit(user, Permission::Write)?;
         let TransferKind::Store(mode) = job.kind() else {
             return Err(Abort::Internal.into());
@@ -185,7 +185,7 @@ impl Storage {
         user: &User,
         key: &Path,
         asked: u64,
-    ) -> Result<Option<Sink>, StorageError> {
+    ) -> Result<Option<ObjectWriter>, StorageError> {
         let size = self.unfinished_size(user, key).await.unwrap_or(0);
         match self.take_unfinished(user, key, asked) {
             None if asked > 0 => Err(StorageError::Restart { asked, size }),
@@ -199,7 +199,7 @@ impl Storage {
         user: &User,
         key: &Path,
         told: Option<u64>,
-    ) -> Result<Option<Sink>, StorageError> {
+    ) -> Result<Option<ObjectWriter>, StorageError> {
         let Some(told) = told else {
             if let Some(unfinished) = &self.unfinished {
                 unfinished.forget(&user.name, key).await;
@@ -210,7 +210,7 @@ impl Storage {
         kept.map(Some).ok_or(StorageError::Conflict)
     }
 
-    fn take_unfinished(&self, user: &User, key: &Path, size: u64) -> Option<Sink> {
+    fn take_unfinished(&self, user: &User, key: &Path, size: u64) -> Option<ObjectWriter> {
         self.unfinished.as_ref()?.take(&user.name, key, size)
     }
 
@@ -219,32 +219,32 @@ impl Storage {
         self.unfinished.as_ref()?.size(&user.name, key).await
     }
 
-    /// Moves everything into the sink and asks for the commit.
+    /// Moves everything into the writer and asks for the commit.
     async fn pump(
         &self,
         job: &mut Job,
         unique: Option<FtpPath>,
         mut input: impl AsyncRead + Send + Unpin,
-        sink: &mut Sink,
+        writer: &mut ObjectWriter,
     ) -> Result<(), StorageError> {
         job.open(unique).await?;
         let ended = job
-            .unless_aborted(self.read_all(job, &mut input, sink))
+            .unless_aborted(self.read_all(job, &mut input, writer))
             .await?;
         drop(input);
         // The guard's wait for a client that dies counts from here: it costs no more than what is left of it
         // when the last part is up.
-        job.unless_aborted(self.send_rest(sink)).await?;
+        job.unless_aborted(self.send_rest(writer)).await?;
         Ok(job.commit(ended).await?)
     }
 
     /// Sends what can be sent before the commit. An upload that may be gone on with is not sent to its end: the
     /// last byte has to be let go if its client is lost, and a store gives no byte back.
-    async fn send_rest(&self, sink: &mut Sink) -> Result<(), StorageError> {
-        if self.unfinished.is_some() && sink.plan.can_be_resumed() {
+    async fn send_rest(&self, writer: &mut ObjectWriter) -> Result<(), StorageError> {
+        if self.unfinished.is_some() && writer.plan.can_be_resumed() {
             return Ok(());
         }
-        sink.send_rest().await
+        writer.send_rest().await
     }
 
     /// Reads to the end.
@@ -252,17 +252,17 @@ impl Storage {
         &self,
         job: &Job,
         input: &mut (impl AsyncRead + Send + Unpin),
-        sink: &mut Sink,
+        writer: &mut ObjectWriter,
     ) -> Result<Ended, StorageError> {
-        sink.take_base().await?;
+        writer.take_base().await?;
         loop {
-            sink.open_chunk().await;
-            let filled = self.fill(job, input, sink.intake()).await?;
-            sink.close_chunk().await?;
+            writer.open_chunk().await;
+            let filled = self.fill(job, input, writer.intake()).await?;
+            writer.close_chunk().await?;
             if let Filled::ToTheEnd(ended) = filled {
                 return Ok(ended);
             }
-            sink.make_way().await;
+            writer.make_way().await;
         }
     }
 

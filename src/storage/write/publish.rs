@@ -8,13 +8,13 @@ use crate::storage::error::StorageError;
 use crate::storage::store::precondition::{self, Precondition};
 use crate::storage::write::multipart::Multipart;
 use crate::storage::write::part::FullPart;
-use crate::storage::write::sink::Sink;
 use crate::storage::write::verdict::{self, Verdict};
+use crate::storage::write::writer::ObjectWriter;
 
 /// How long the client's reply waits for discarding.
 const DISCARD_PATIENCE: Duration = Duration::from_secs(2);
 
-impl Sink {
+impl ObjectWriter {
     /// Makes the object visible. On failure everything is discarded.
     pub(crate) async fn publish(mut self) -> Result<(), StorageError> {
         if self.adds_nothing() {

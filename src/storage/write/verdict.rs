@@ -16,7 +16,7 @@ use crate::storage::store::causes::find;
 use crate::storage::store::mark::Mark;
 
 /// How long looking may take: the client waits for its reply.
-const PATIENCE: Duration = Duration::from_secs(10);
+const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What has become of an upload whose publication seemed to fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +61,7 @@ async fn look(store: &dyn ObjectStore, key: &Path, mark: &Mark) -> Option<bool> 
         head: true,
         ..GetOptions::default()
     };
-    match tokio::time::timeout(PATIENCE, store.get_opts(key, head)).await {
+    match tokio::time::timeout(LOOK_TIMEOUT, store.get_opts(key, head)).await {
         Ok(Ok(object)) => Some(mark.is_on(&object.attributes)),
         Ok(Err(Error::NotFound { .. })) => Some(false),
         Ok(Err(_)) | Err(_) => None,

@@ -85,7 +85,7 @@ impl BlobApi {
     }
 
     /// Waits until a copy is there: Azure copies in the background, and says yes before it is done.
-    pub(crate) async fn settle_copy(&self, key: &str) -> Result<()> {
+    pub(crate) async fn wait_for_copy(&self, key: &str) -> Result<()> {
         let mut watch = CopyWatch::new(Instant::now());
         loop {
             let answer = self.send("head", self.about(Method::HEAD, key)).await?;

@@ -17,12 +17,12 @@ use http::{Method, Response};
 use object_store::path::Path;
 use object_store::{Error, ObjectStoreExt, Result, UpdateVersion};
 
-use crate::storage::store::keys::{Object, Page, Query, SMALL_RANGE, one_by_one, small};
+use crate::storage::store::keys::{Object, Page, Query, SMALL_OBJECT_RANGE, one_by_one, small};
 use crate::storage::store::metered::Metered;
 use crate::storage::store::names::SegmentRules;
 use crate::storage::store::precondition::{Precondition, look};
 use crate::storage::store::upload::{Base, Start, Upload};
-use crate::storage::store::{Aborts, Deletes, Keeping, LEAST_PART, MetadataNames, Store, Traits};
+use crate::storage::store::{Aborts, Deletes, Keeping, MIN_PART, MetadataNames, Store, Traits};
 
 use blob_api::{BlobApi, conditional};
 use upload::{AzureUpload, MAX_PARTS};
@@ -64,7 +64,7 @@ impl Store for Azure {
 
     fn keeping(&self, size: u64) -> Keeping {
         // What is smaller was put at once, and has no blocks. Else it depends on who has made the blob.
-        if size < LEAST_PART as u64 {
+        if size < MIN_PART as u64 {
             Keeping::Never
         } else {
             Keeping::Perhaps(0)
@@ -82,7 +82,7 @@ impl Store for Azure {
     async fn copy(&self, from: &Base, to: &Path, precondition: &Precondition) -> Result<()> {
         look(&*self.objects, to, precondition).await?;
         self.objects.copy(&from.key, to).await?;
-        self.api.settle_copy(to.as_ref()).await
+        self.api.wait_for_copy(to.as_ref()).await
     }
 
     async fn delete(&self, key: &str, precondition: &Precondition) -> Result<()> {
@@ -119,7 +119,10 @@ impl Store for Azure {
     }
 
     async fn read_small(&self, key: &str) -> Result<Bytes> {
-        let ask = self.api.about(Method::GET, key).with("range", SMALL_RANGE);
+        let ask = self
+            .api
+            .about(Method::GET, key)
+            .with("range", SMALL_OBJECT_RANGE);
         small(self.api.send("get", ask).await.map(Response::into_body))
     }
 

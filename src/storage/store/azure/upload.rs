@@ -22,7 +22,7 @@ const NAME_LENGTH: usize = 32;
 pub(crate) const MAX_PARTS: usize = 10_000;
 
 /// As many blocks as a blob can have.
-const MOST_BLOCKS: usize = 50_000;
+const MAX_BLOCKS: usize = 50_000;
 
 /// A blob that grows.
 #[derive(Debug)]
@@ -92,7 +92,7 @@ fn check(blocks: &Committed, size: u64) -> Result<()> {
     if blocks.size != size {
         return Err(unsupported("the blob is not all blocks"));
     }
-    if blocks.names.len() + MAX_PARTS > MOST_BLOCKS {
+    if blocks.names.len() + MAX_PARTS > MAX_BLOCKS {
         return Err(unsupported("the blob has no room for blocks"));
     }
     let is_ours = |name: &String| {

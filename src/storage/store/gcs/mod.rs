@@ -16,15 +16,15 @@ use object_store::path::Path;
 use object_store::{Error, ObjectStoreExt, Result, UpdateVersion};
 
 use crate::storage::store::keys::{
-    Object, PAGE, Page, Query, SMALL_RANGE, marker, one_by_one, small,
+    MAX_PAGE, Object, Page, Query, SMALL_OBJECT_RANGE, marker, one_by_one, small,
 };
 use crate::storage::store::metered::Metered;
 use crate::storage::store::names::SegmentRules;
 use crate::storage::store::precondition::{Precondition, look};
 use crate::storage::store::upload::{Base, Start, Upload};
-use crate::storage::store::{Aborts, Deletes, Keeping, LEAST_PART, MetadataNames, Store, Traits};
+use crate::storage::store::{Aborts, Deletes, Keeping, MIN_PART, MetadataNames, Store, Traits};
 
-use upload::{GcsUpload, place};
+use upload::{GcsUpload, appends_prefix};
 use xml_api::{XmlApi, conditional};
 
 /// Parts that an upload may have.
@@ -74,7 +74,7 @@ impl Store for Gcs {
 
     fn keeping(&self, size: u64) -> Keeping {
         // A composition has any number of parts.
-        if size < LEAST_PART as u64 {
+        if size < MIN_PART as u64 {
             Keeping::Never
         } else {
             Keeping::Surely(0)
@@ -126,20 +126,24 @@ impl Store for Gcs {
 
     async fn read_small(&self, key: &str) -> Result<Bytes> {
         let ask = self.api.about(Method::GET, key);
-        small(self.api.send("get", ask.with("range", SMALL_RANGE)).await)
+        small(
+            self.api
+                .send("get", ask.with("range", SMALL_OBJECT_RANGE))
+                .await,
+        )
     }
 
     /// What was to be composed, and was not.
     async fn sweep(&self, prefix: &Path, before: DateTime<Utc>) -> Result<usize> {
-        let place = marker(&place(prefix));
+        let appends = marker(&appends_prefix(prefix));
         let mut swept = 0;
         let mut token = None;
         loop {
             let query = Query {
-                prefix: &place,
+                prefix: &appends,
                 grouped: false,
                 token: token.as_deref(),
-                limit: PAGE,
+                limit: MAX_PAGE,
             };
             let page = self.list(query).await?;
             let is_old = |object: &Object| DateTime::<Utc>::from(object.modified) < before;

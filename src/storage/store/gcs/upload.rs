@@ -1,6 +1,6 @@
 //! Appends on Google Cloud Storage: what is there and what is new are composed into the new object.
 //!
-//! Google composes objects only, so what is new has to be one, until it is composed: in a place of
+//! Google composes objects only, so what is new has to be one, until it is composed: in a appends of
 //! its own under the store's prefix, which no listing of ours shows, and which is swept.
 
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::storage::store::precondition::Precondition;
 use crate::storage::store::upload::{Base, Start, Upload};
 
 /// Where under the store's prefix lies what is to be composed.
-pub(crate) fn place(prefix: &Path) -> Path {
+pub(crate) fn appends_prefix(prefix: &Path) -> Path {
     prefix.clone().join(RESERVED).join("appends")
 }
 
@@ -31,7 +31,7 @@ pub(crate) struct GcsUpload {
 }
 
 impl GcsUpload {
-    /// Begins an append, with what is new at a place under `prefix`.
+    /// Begins an append, with what is new at a appends under `prefix`.
     ///
     /// # Errors
     /// [`Error::NotSupported`] if the object has no generation.
@@ -47,7 +47,7 @@ impl GcsUpload {
             });
         };
         let name: u128 = rand::random();
-        let tail = place(prefix).join(format!("{name:032x}"));
+        let tail = appends_prefix(prefix).join(format!("{name:032x}"));
         let upload = gcs.store().put_multipart(&tail).await?;
         let composition = Composition {
             key: start.key,

@@ -1,4 +1,4 @@
-//! Appends in a local folder: to a copy of the file, which then takes its place.
+//! Appends in a local folder: to a copy of the file, which then takes its target.
 //!
 //! The copy is made by the kernel, and on file systems that share blocks costs next to nothing.
 
@@ -29,14 +29,14 @@ struct Identity {
 /// Tries to find a name for the copy.
 const TRIES: usize = 100;
 
-/// A file that will take the place of the one it was copied from.
+/// A file that will take the target of the one it was copied from.
 #[derive(Debug)]
 pub(crate) struct LocalAppend {
     /// The file that is there.
     base: Arc<File>,
     /// What it was when it was copied.
     was: Identity,
-    place: PathBuf,
+    target: PathBuf,
     /// Its successor. No listing shows such a name.
     staged: Arc<File>,
     staged_at: PathBuf,
@@ -46,22 +46,22 @@ pub(crate) struct LocalAppend {
 impl LocalAppend {
     /// Copies the file that is there.
     pub(crate) async fn begin(local: &LocalFileSystem, start: Start) -> Result<Self> {
-        let place = local.path_to_filesystem(&start.key)?;
+        let target = local.path_to_filesystem(&start.key)?;
         let Some(expected) = start.base else {
             return Err(failed(io::Error::other("nothing to append to")));
         };
-        let opened = place.clone();
+        let opened = target.clone();
         let base = blocking(move || File::open(opened)).await?;
         check(local, &expected).await?;
         blocking(move || {
             let was = base.metadata()?;
-            let (staged, staged_at) = stage(&place)?;
+            let (staged, staged_at) = stage(&target)?;
             let copied = copy(&base, &was, &staged);
             let next = copied.inspect_err(|_| remove(&staged_at))?;
             Ok(Self {
                 base: Arc::new(base),
                 was: Identity::of(&was),
-                place,
+                target,
                 staged: Arc::new(staged),
                 staged_at,
                 next,
@@ -83,12 +83,12 @@ impl Upload for LocalAppend {
     /// The file has to be the one that was copied, whatever else has to hold.
     async fn publish(&mut self, _: &Precondition) -> Result<()> {
         let (base, staged) = (Arc::clone(&self.base), Arc::clone(&self.staged));
-        let (place, staged_at) = (self.place.clone(), self.staged_at.clone());
-        let path = place.display().to_string();
+        let (target, staged_at) = (self.target.clone(), self.staged_at.clone());
+        let path = target.display().to_string();
         let was = self.was;
         let taken = blocking(move || {
             staged.sync_all()?;
-            Ok(lock(&base)? && take_place(was, &place, &staged_at)?)
+            Ok(lock(&base)? && replace(was, &target, &staged_at)?)
         });
         if !taken.await? {
             let source = "the file was changed meanwhile".into();
@@ -115,11 +115,11 @@ async fn check(local: &LocalFileSystem, expected: &Base) -> Result<()> {
     })
 }
 
-/// A new file beside `place`, with the name that `object_store` gives to those it does not show.
-fn stage(place: &FsPath) -> io::Result<(File, PathBuf)> {
+/// A new file beside `target`, with the name that `object_store` gives to those it does not show.
+fn stage(target: &FsPath) -> io::Result<(File, PathBuf)> {
     for _ in 0..TRIES {
         let suffix: u32 = rand::random();
-        let mut name = place.as_os_str().to_owned();
+        let mut name = target.as_os_str().to_owned();
         name.push(format!("#{suffix}"));
         match OpenOptions::new().write(true).create_new(true).open(&name) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -149,7 +149,7 @@ fn copy(mut from: &File, was: &Metadata, mut to: &File) -> io::Result<u64> {
     io::copy(&mut from, &mut to)
 }
 
-/// Whether nobody else is about to take the place of this file. Who appends, in whichever process,
+/// Whether nobody else is about to take the target of this file. Who appends, in whichever process,
 /// holds this lock while it looks and renames; file systems without locks have to do without.
 fn lock(base: &File) -> io::Result<bool> {
     use rustix::io::Errno;
@@ -160,16 +160,16 @@ fn lock(base: &File) -> io::Result<bool> {
     }
 }
 
-/// Puts the staged file in its place, if what is there is as it was. Whether it was.
-fn take_place(was: Identity, place: &FsPath, staged_at: &FsPath) -> io::Result<bool> {
-    let unchanged = match std::fs::metadata(place) {
+/// Puts the staged file in its target, if what is there is as it was. Whether it was.
+fn replace(was: Identity, target: &FsPath, staged_at: &FsPath) -> io::Result<bool> {
+    let unchanged = match std::fs::metadata(target) {
         Ok(found) => was == Identity::of(&found),
         Err(error) if error.kind() == io::ErrorKind::NotFound => false,
         Err(error) => return Err(error),
     };
     if unchanged {
-        std::fs::rename(staged_at, place)?;
-        if let Some(parent) = place.parent() {
+        std::fs::rename(staged_at, target)?;
+        if let Some(parent) = target.parent() {
             File::open(parent)?.sync_all()?;
         }
     }

@@ -17,7 +17,7 @@ use crate::storage::store::keys::{Object, bare, only_if};
 use crate::storage::store::s3::signed::SignedS3;
 
 /// As many as S3 deletes at once.
-const BATCH: usize = 1000;
+const MAX_BATCH: usize = 1000;
 
 /// Deletes objects of one bucket.
 #[derive(Debug)]
@@ -38,13 +38,13 @@ impl Deletions {
     /// Deletes what has not changed; how many have.
     pub(crate) async fn delete_all(&self, objects: &[Object]) -> Result<usize> {
         let mut left = 0;
-        for batch in objects.chunks(BATCH) {
+        for batch in objects.chunks(MAX_BATCH) {
             left += self.delete_some(batch).await?;
         }
         Ok(left)
     }
 
-    /// Deletes up to [`BATCH`] objects; how many have stayed because they have changed.
+    /// Deletes up to [`MAX_BATCH`] objects; how many have stayed because they have changed.
     async fn delete_some(&self, objects: &[Object]) -> Result<usize> {
         let versions = self.knows_versions.load(Ordering::Relaxed);
         match self.delete_as(objects, versions).await {

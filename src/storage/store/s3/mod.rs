@@ -18,13 +18,13 @@ use object_store::path::Path;
 use object_store::{Attributes, Error, GetOptions, ObjectStore, ObjectStoreExt, Result};
 
 use crate::storage::store::http::requests::Ask;
-use crate::storage::store::keys::{Object, Page, Query, SMALL_RANGE, only_if, small};
+use crate::storage::store::keys::{Object, Page, Query, SMALL_OBJECT_RANGE, only_if, small};
 use crate::storage::store::mark::Mark;
 use crate::storage::store::metered::Metered;
 use crate::storage::store::names::SegmentRules;
 use crate::storage::store::precondition::{Precondition, look};
 use crate::storage::store::upload::{Base, Start, Upload};
-use crate::storage::store::{Aborts, Deletes, Keeping, LEAST_PART, MetadataNames, Store, Traits};
+use crate::storage::store::{Aborts, Deletes, Keeping, MIN_PART, MetadataNames, Store, Traits};
 
 use deletions::Deletions;
 use signed::SignedS3;
@@ -139,7 +139,7 @@ impl Store for S3 {
     fn keeping(&self, size: u64) -> Keeping {
         let parts = S3Upload::parts_of(size);
         match self.copies.load(Ordering::Relaxed) {
-            _ if !self.own_uploads || size < LEAST_PART as u64 => Keeping::Never,
+            _ if !self.own_uploads || size < MIN_PART as u64 => Keeping::Never,
             REFUSES => Keeping::Never,
             UNTRIED => Keeping::Perhaps(parts),
             _ => Keeping::Surely(parts),
@@ -193,7 +193,7 @@ impl Store for S3 {
 
     async fn read_small(&self, key: &str) -> Result<Bytes> {
         let ask = self.signed.about(Method::GET, key).await?;
-        let ask = ask.with("range", SMALL_RANGE);
+        let ask = ask.with("range", SMALL_OBJECT_RANGE);
         small(self.signed.send("get", ask).await)
     }
 

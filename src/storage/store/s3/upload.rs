@@ -19,10 +19,10 @@ use crate::storage::store::upload::{Base, Start, Upload};
 
 /// Ranges are copied in steps of this many bytes, if there are not too many of them: S3 copies faster
 /// side by side, and an answer that takes long looks like none.
-const STEP: u64 = 128 << 20;
+const COPIED_PART: u64 = 128 << 20;
 
 /// At most so many parts are copies: the store takes ten thousand.
-const MOST_COPIES: u64 = 2000;
+const MAX_COPIED_PARTS: u64 = 2000;
 
 /// Copies under way at the same time: no more connections than an upload has.
 const CONCURRENCY: usize = 4;
@@ -243,7 +243,7 @@ impl Upload for S3Upload {
 
 /// The ranges that an object is copied in. Each is large enough for a part.
 fn ranges(size: u64) -> impl Iterator<Item = Range<u64>> {
-    let count = (size / STEP).clamp(1, MOST_COPIES);
+    let count = (size / COPIED_PART).clamp(1, MAX_COPIED_PARTS);
     let bound = move |index: u64| size / count * index + (size % count) * index / count;
     (0..count).map(move |index| bound(index)..bound(index + 1))
 }
@@ -296,23 +296,23 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::store::LEAST_PART;
+    use crate::storage::store::MIN_PART;
 
     #[test]
     fn ranges_cover_an_object_and_are_all_large_enough() {
         for size in [
-            LEAST_PART as u64,
-            STEP - 1,
-            STEP,
-            2 * STEP - 1,
-            3 * STEP + 7,
+            MIN_PART as u64,
+            COPIED_PART - 1,
+            COPIED_PART,
+            2 * COPIED_PART - 1,
+            3 * COPIED_PART + 7,
             (5 << 40) + 13,
         ] {
             let all: Vec<_> = ranges(size).collect();
             assert_eq!(all.first().map(|range| range.start), Some(0));
             assert_eq!(all.last().map(|range| range.end), Some(size));
             assert!(all.windows(2).all(|pair| pair[0].end == pair[1].start));
-            let large_enough = |range: &Range<u64>| range.end - range.start >= LEAST_PART as u64;
+            let large_enough = |range: &Range<u64>| range.end - range.start >= MIN_PART as u64;
             assert!(all.iter().all(large_enough), "{size}");
             let small_enough = |range: &Range<u64>| range.end - range.start <= 5 << 30;
             assert!(all.iter().all(small_enough), "{size}");

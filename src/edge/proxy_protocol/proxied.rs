@@ -12,7 +12,7 @@ use super::header::{Header, HeaderError, Reading};
 use super::{Proxies, read, speaks};
 
 /// A data connection that a proxy has opened.
-pub(in crate::edge) struct Knock {
+pub(in crate::edge) struct Proxied {
     pub(in crate::edge) stream: TcpStream,
     pub(in crate::edge) proxy: SocketAddr,
     pub(in crate::edge) says: Says,
@@ -30,12 +30,12 @@ pub(in crate::edge) enum Says {
     Nonsense(HeaderError),
 }
 
-/// Finds out. It takes a moment, in which others may knock.
-pub(in crate::edge) fn knock(
+/// Reads what the proxy says. That takes a moment, in which others may connect.
+pub(in crate::edge) fn identify(
     stream: TcpStream,
     proxy: SocketAddr,
     proxies: &Proxies,
-) -> BoxFuture<'static, Knock> {
+) -> BoxFuture<'static, Proxied> {
     let (when, timeout) = (proxies.when, proxies.timeout);
     async move {
         let may_come_late = when == ProxyHeader::Late;
@@ -48,7 +48,7 @@ pub(in crate::edge) fn knock(
                 Err(error) => Says::Nonsense(error),
             }
         };
-        Knock {
+        Proxied {
             stream,
             proxy,
             says,

@@ -6,7 +6,7 @@
 use crate::config::{ByteSize, Upload};
 
 /// Parts of one size, before they double.
-const STEP: usize = 1000;
+const PARTS_OF_ONE_SIZE: usize = 1000;
 
 /// The largest part that S3 takes.
 const LARGEST: usize = 5 << 30;
@@ -50,7 +50,7 @@ impl PartSizes {
         if self.max_parts.is_some_and(|max| index >= max) {
             return None;
         }
-        let doublings = u32::try_from(index / STEP).unwrap_or(u32::MAX);
+        let doublings = u32::try_from(index / PARTS_OF_ONE_SIZE).unwrap_or(u32::MAX);
         let grown = 1_usize
             .checked_shl(doublings)
             .and_then(|factor| self.first.checked_mul(factor));

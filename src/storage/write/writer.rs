@@ -1,6 +1,6 @@
 //! Where the bytes of an upload go: into parts, up to the store, and in the end into sight.
 //!
-//! Up to [`Sink::publish`] nothing that a reader could see has changed.
+//! Up to [`ObjectWriter::publish`] nothing that a reader could see has changed.
 
 use std::io;
 use std::path::PathBuf;
@@ -24,12 +24,12 @@ use crate::storage::error::StorageError;
 use crate::storage::store::mark::Mark;
 use crate::storage::store::precondition::Precondition;
 use crate::storage::store::upload::{Base, Start};
-use crate::storage::store::{Keeping, LEAST_PART, Store};
+use crate::storage::store::{Keeping, MIN_PART, Store};
 use crate::storage::write::appending::OnlyAppend;
 use crate::storage::write::budget::Budget;
 use crate::storage::write::multipart::Multipart;
 use crate::storage::write::part::{FullPart, HeldBack, PartInTheMaking};
-use crate::storage::write::parts::PartSizes;
+use crate::storage::write::part_sizes::PartSizes;
 
 /// With fewer bytes, a part is not moved to disk.
 const WORTH_SPILLING: usize = 16 * 1024;
@@ -60,7 +60,7 @@ impl Plan {
 
 /// Takes bytes, sends full parts up, and publishes or discards them all.
 #[derive(Debug)]
-pub(crate) struct Sink {
+pub(crate) struct ObjectWriter {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) plan: Plan,
     pub(crate) attributes: Attributes,
@@ -208,13 +208,13 @@ impl Writers {
         plan: Plan,
         mut attributes: Attributes,
         running: Option<TaskTrackerToken>,
-    ) -> Sink {
+    ) -> ObjectWriter {
         let mark = self.store.traits().metadata.map(|_| Mark::new());
         if let Some(mark) = &mark {
             mark.put_on(&mut attributes);
         }
         let sizes = self.sizes;
-        Sink {
+        ObjectWriter {
             store: Arc::clone(&self.store),
             plan,
             attributes,
@@ -236,7 +236,7 @@ impl Writers {
     }
 }
 
-impl Sink {
+impl ObjectWriter {
     /// Opens a chunk to read into, as soon as there is memory for it.
     pub(crate) async fn open_chunk(&mut self) {
         self.part.open().await;
@@ -390,7 +390,7 @@ impl Sink {
     /// `memory` bytes, or to disk. What does not fit is let go, from the end. So is the last byte: the
     /// client may believe that it has sent all, and has to send something for us to publish. Whether
     /// there is anything to keep.
-    pub(crate) async fn settle(&mut self, memory: usize) -> Result<bool, StorageError> {
+    pub(crate) async fn park(&mut self, memory: usize) -> Result<bool, StorageError> {
         // A client that was told so much, and has sent nothing more, knows that there is more to send.
         let is_known = self.part.chunk().is_empty() && self.told == Some(self.size);
         if !is_known {
@@ -402,7 +402,7 @@ impl Sink {
             }
         }
         self.close_chunk().await?;
-        if self.part.length() >= LEAST_PART && !self.sizes.are_uniform() {
+        if self.part.length() >= MIN_PART && !self.sizes.are_uniform() {
             self.send_part().await?;
         }
         while !self.parts_in_flight.is_empty() {
@@ -418,7 +418,7 @@ impl Sink {
         Ok(self.size > 0)
     }
 
-    /// Goes on with what was settled, for a client that has come back.
+    /// Goes on with what was parked, for a client that has come back.
     pub(crate) fn go_on(&mut self, plan: Plan, running: Option<TaskTrackerToken>) {
         self.plan = plan;
         self.running = running;
