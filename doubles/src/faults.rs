@@ -38,6 +38,7 @@ struct Plan {
     stalls: Vec<(String, Duration)>,
     bandwidth: Option<u64>,
     answer_bandwidth: Option<u64>,
+    demanded: Option<&'static str>,
 }
 
 struct Planned {
@@ -77,6 +78,15 @@ impl Faults {
 
     pub(crate) fn answer_bandwidth(&self) -> Option<u64> {
         self.plan.borrow().answer_bandwidth
+    }
+
+    /// From now on, nothing is written without this header.
+    pub(crate) fn demand(&self, header: &'static str) {
+        self.plan.send_modify(|plan| plan.demanded = Some(header));
+    }
+
+    pub(crate) fn demanded(&self) -> Option<&'static str> {
+        self.plan.borrow().demanded
     }
 
     /// Forgets every fault; requests that wait go on.
@@ -197,6 +207,11 @@ pub(crate) struct Gate(Arc<Faults>);
 impl Gate {
     pub(crate) fn new(faults: Arc<Faults>) -> Self {
         Self(faults)
+    }
+
+    /// The header that everything that writes an object has to have.
+    pub(crate) fn demanded(&self) -> Option<&'static str> {
+        self.0.demanded()
     }
 
     /// Lets a request in, and writes down what it asks for. The error is the status that it is refused with.

@@ -373,6 +373,11 @@ impl Server {
         self.faults.plan(operation, Fault::Refuse(status), times);
     }
 
+    /// From now on, the bucket's policy denies writes on S3 without this header.
+    pub fn demand(&self, header: &'static str) {
+        self.faults.demand(header);
+    }
+
     /// Tells the next `times` requests of every kind to slow down.
     pub fn slow_down(&self, times: usize) {
         self.fail_next("*", times, 503);

@@ -227,3 +227,30 @@ async fn rename(client: &mut Client, from: &str, to: &str, code: u16) {
     client.expect(&format!("RNFR {from}"), 350).await;
     client.expect(&format!("RNTO {to}"), code).await;
 }
+
+/// A policy that demands encryption holds for the markers of directories as for files.
+#[tokio::test(flavor = "multi_thread")]
+async fn all_that_is_written_is_encrypted_as_configured() {
+    let settings = [("store.options.aws_server_side_encryption", "AES256")];
+    let gateway = Gateway::with(Store::s3(), &settings);
+    let server = gateway.store.server();
+    server.demand("x-amz-server-side-encryption");
+    let mut client = gateway.client().await;
+    assert_eq!(client.store("in/a.txt", b"x").await.code, 226);
+    assert_eq!(client.store("in/b.bin", &noise(9 << 20)).await.code, 226);
+    client.expect("MKD in/empty", 257).await;
+    client.expect("RNFR in", 350).await;
+    client.expect("RNTO out", 250).await;
+    client.expect("RMD out/empty", 250).await;
+    client.expect("DELE out/a.txt", 250).await;
+    client.expect("DELE out/b.bin", 250).await;
+    client.expect("CWD out", 250).await;
+}
+
+/// Buckets with Object Lock want a checksum of every object.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directorys_marker_has_a_checksum() {
+    let gateway = Gateway::on(Store::s3());
+    gateway.store.server().demand("content-md5");
+    gateway.client().await.expect("MKD made", 257).await;
+}

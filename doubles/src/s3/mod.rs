@@ -71,10 +71,22 @@ impl S3Access for Door {
         }
         let asked = describe(context);
         let operation = context.s3_op().name().to_owned();
+        let writes = matches!(
+            operation.as_str(),
+            "PutObject" | "CopyObject" | "CreateMultipartUpload"
+        );
+        let lacks = |header: &&str| writes && !context.headers().contains_key(*header);
+        let lacking = self.0.demanded().filter(lacks);
         let visit = context.extensions_mut().get::<Visit>().cloned();
         let visit = visit.expect("every request is a visit");
-        let refused = self.0.pass(&visit, &operation, &asked).await;
-        refused.map_err(error_of)
+        let passed = self.0.pass(&visit, &operation, &asked).await;
+        match lacking {
+            Some(header) => Err(s3_error!(
+                AccessDenied,
+                "the bucket's policy demands {header}"
+            )),
+            None => passed.map_err(error_of),
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Amazon S3, and what speaks its protocol.
 
+pub(crate) mod carried;
 pub(crate) mod deletions;
 pub(crate) mod listing;
 pub(crate) mod open;

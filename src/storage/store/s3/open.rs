@@ -11,6 +11,7 @@ use crate::storage::store::options::{
     OpenError, bucket, client_options, is_true, retries, settings,
 };
 use crate::storage::store::s3::S3;
+use crate::storage::store::s3::carried::{Carried, Encryption};
 use crate::storage::store::s3::signed::{SignedS3, Signing};
 use crate::telemetry::Metrics;
 
@@ -42,12 +43,16 @@ pub(crate) fn open(config: &config::Store, metrics: &Arc<Metrics>) -> Result<S3,
     }
     let region = builder.get_config_value(&AmazonS3ConfigKey::Region);
     let unsigned = builder.get_config_value(&AmazonS3ConfigKey::SkipSignature);
+    let payer = builder.get_config_value(&AmazonS3ConfigKey::RequestPayer);
+    let carried = Carried::new(&encryption(&builder));
     let express = builder.get_config_value(&AmazonS3ConfigKey::S3Express);
     let s3 = Arc::new(builder.build().map_err(OpenError::Options)?);
     let signing = Signing {
         bucket: bucket(url)?.to_owned(),
         region: region.unwrap_or_else(|| "us-east-1".to_owned()),
         unsigned: unsigned.is_some_and(|value| is_true(&value)),
+        request_payer: payer.is_some_and(|value| is_true(&value)),
+        carried,
     };
     let signed = SignedS3::new(
         Arc::clone(&s3),
@@ -61,6 +66,17 @@ pub(crate) fn open(config: &config::Store, metrics: &Arc<Metrics>) -> Result<S3,
     // Requests to directory buckets are signed with sessions of their own.
     let own_uploads = !express.is_some_and(|value| is_true(&value));
     Ok(S3::new(Arc::new(objects), signed, own_uploads, copies))
+}
+
+/// How `object_store` has been told to have its objects encrypted.
+fn encryption(builder: &AmazonS3Builder) -> Encryption {
+    let value = |name: &str| builder.get_config_value(&name.parse().ok()?);
+    Encryption {
+        kind: value("aws_server_side_encryption"),
+        kms_key: value("aws_sse_kms_key_id"),
+        bucket_key: value("aws_sse_bucket_key_enabled").is_some_and(|value| is_true(&value)),
+        customer_key: value("aws_sse_customer_key_base64"),
+    }
 }
 
 /// Whether the requests go to AWS: other stores have endpoints of their own, and may not know its

@@ -24,6 +24,7 @@ use crate::telemetry::Metrics;
 
 use crate::storage::store::http::requests::{Ask, Sender, Sign, encoded, url_of, with_query};
 use crate::storage::store::metered::measure;
+use crate::storage::store::s3::carried::Carried;
 
 /// Sends signed requests to one bucket.
 pub(crate) struct SignedS3 {
@@ -40,6 +41,10 @@ pub(crate) struct Signing {
     pub(crate) bucket: String,
     pub(crate) region: String,
     pub(crate) unsigned: bool,
+    /// Whoever asks pays, and has to say so.
+    pub(crate) request_payer: bool,
+    /// What requests carry besides.
+    pub(crate) carried: Carried,
 }
 
 /// A range of an object that becomes a part.
@@ -145,6 +150,7 @@ impl SignedS3 {
     }
 
     async fn answer(&self, ask: Ask) -> Result<Bytes> {
+        let ask = self.signing.carried.on(ask);
         Ok(self.sender.send(&ask, self).await?.into_body())
     }
 
@@ -170,7 +176,9 @@ impl Sign for SignedS3 {
             return Ok(());
         }
         let credential = self.s3.credentials().get_credential().await?;
-        AwsAuthorizer::new(&credential, "s3", &self.signing.region).try_authorize(request, None)
+        AwsAuthorizer::new(&credential, "s3", &self.signing.region)
+            .with_request_payer(self.signing.request_payer)
+            .try_authorize(request, None)
     }
 }
 
