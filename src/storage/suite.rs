@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use doubles::{Protocol, Server};
-use tempfile::TempDir;
+use doubles::Server;
 
 use crate::session::{ListFormat, Outcome, StoreMode};
 use crate::storage::Storage;
 use crate::storage::error::StorageError;
 use crate::storage::harness::{Client, bytes, storage};
+use crate::storage::store::fixture::{Fixture, on_each_store};
 
 /// The size of a part, and the least that every store takes.
 const PART: usize = 5 << 20;
@@ -21,65 +21,26 @@ const PART: usize = 5 << 20;
 /// An open store, and what it lies in.
 struct Store {
     storage: Arc<Storage>,
-    _folder: Option<TempDir>,
-    server: Option<Server>,
+    fixture: Fixture,
 }
 
-impl Store {
-    fn memory() -> Self {
-        Self::open("memory://", &[], None, None)
-    }
-
-    fn local() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let url = format!("file://{}", folder.path().display());
-        Self::open(&url, &[], Some(folder), None)
-    }
-
-    fn s3() -> Self {
-        Self::bucket(Protocol::S3)
-    }
-
-    fn google() -> Self {
-        Self::bucket(Protocol::Google)
-    }
-
-    fn azure() -> Self {
-        Self::bucket(Protocol::Azure)
-    }
-
-    fn bucket(protocol: Protocol) -> Self {
-        let server = Server::start(protocol);
-        let url = format!("{}/some/prefix", server.url());
-        let options = server.options();
-        Self::open(&url, &options, None, Some(server))
-    }
-
-    fn open(
-        url: &str,
-        options: &[(String, String)],
-        folder: Option<TempDir>,
-        server: Option<Server>,
-    ) -> Self {
-        let names: Vec<_> = options
-            .iter()
-            .map(|(name, _)| format!("STORE__OPTIONS__{name}"))
-            .collect();
-        let mut settings = vec![
-            ("STORE__URL", url),
-            ("STORE__RETRY_TIMEOUT", "2s"),
+impl From<Fixture> for Store {
+    fn from(fixture: Fixture) -> Self {
+        let settings = fixture.settings();
+        let settings = settings.iter().map(|(name, value)| (&**name, &**value));
+        let sizes = [
             ("UPLOAD__PART_SIZE", "5 MiB"),
             ("DOWNLOAD__PART_SIZE", "1 MiB"),
         ];
-        let values = options.iter().map(|(_, value)| value.as_str());
-        settings.extend(names.iter().map(String::as_str).zip(values));
+        let settings: Vec<_> = settings.chain(sizes).collect();
         Self {
             storage: Arc::new(storage(&settings)),
-            _folder: folder,
-            server,
+            fixture,
         }
     }
+}
 
+impl Store {
     fn client(&self) -> Client {
         Client::of(&self.storage)
     }
@@ -88,34 +49,12 @@ impl Store {
     fn assert_no_leftovers(&self) {
         assert_eq!(self.storage.metrics.upload_memory_used.get(), 0);
         assert_eq!(self.storage.metrics.download_memory_used.get(), 0);
-        let open = self.server.as_ref().map(Server::open_uploads);
+        let open = self.fixture.server.as_ref().map(Server::open_uploads);
         assert_eq!(open.unwrap_or_default(), []);
     }
 }
 
-/// Makes a test of each behaviour for each store.
-macro_rules! suite {
-    ($($behaviour:ident)*) => {
-        suite!(@on memory: $($behaviour)*);
-        suite!(@on local: $($behaviour)*);
-        suite!(@on s3: $($behaviour)*);
-        suite!(@on google: $($behaviour)*);
-        suite!(@on azure: $($behaviour)*);
-    };
-    (@on $store:ident: $($behaviour:ident)*) => {
-        mod $store {
-            use super::Store;
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $behaviour() {
-                    super::$behaviour(Store::$store()).await;
-                }
-            )*
-        }
-    };
-}
-
-suite! {
+on_each_store! {
     an_upload_is_there_whole
     an_upload_replaces_what_is_there
     an_upload_that_dies_changes_nothing

@@ -51,7 +51,7 @@ impl Metered {
     pub(crate) async fn begin(&self, start: Start) -> Result<Box<dyn Upload>> {
         let options = start.attributes.into();
         let upload = self.put_multipart_opts(&start.key, options).await?;
-        Ok(self.measured(Unconditional(upload)))
+        Ok(self.measured(Unconditional::new(upload)))
     }
 }
 

@@ -5,6 +5,8 @@
 
 pub(crate) mod azure;
 pub(crate) mod causes;
+#[cfg(test)]
+pub(crate) mod fixture;
 pub(crate) mod gcs;
 pub(crate) mod http;
 pub(crate) mod keys;
@@ -17,6 +19,8 @@ pub(crate) mod open;
 pub(crate) mod options;
 pub(crate) mod precondition;
 pub(crate) mod s3;
+#[cfg(test)]
+mod suite;
 pub(crate) mod upload;
 
 use std::fmt;
@@ -27,12 +31,12 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::stream::{self, BoxStream, StreamExt};
 use object_store::path::Path;
-use object_store::{Attributes, Error, ObjectStore, PutOptions, PutPayload, Result};
+use object_store::{Attributes, Error, ObjectStore, PutMode, PutOptions, PutPayload, Result};
 
 use keys::{Object, Page, Query, marker};
 use metered::Metered;
 use names::SegmentRules;
-use precondition::Precondition;
+use precondition::{Precondition, look};
 use upload::{Base, Start, Upload};
 
 /// From so many bytes on, every store takes a part, and not only as the last one.
@@ -163,10 +167,7 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
         self.pages(directory, 1).next().await.transpose().map(drop)
     }
 
-    /// Writes a whole object.
-    ///
-    /// # Errors
-    /// [`Error::NotSupported`] or [`Error::NotImplemented`] if the store knows no such precondition.
+    /// Writes a whole object. A store that knows no such precondition is looked at before it is written to.
     async fn put(
         &self,
         key: &Path,
@@ -174,10 +175,21 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
         attributes: Attributes,
         precondition: &Precondition,
     ) -> Result<()> {
-        let mut options = PutOptions::from(precondition.mode());
-        options.attributes = attributes;
-        self.objects().put_opts(key, payload, options).await?;
-        Ok(())
+        let objects = self.objects();
+        let options = |mode| PutOptions {
+            mode,
+            attributes: attributes.clone(),
+            ..PutOptions::default()
+        };
+        let put = objects.put_opts(key, payload.clone(), options(precondition.mode()));
+        match put.await {
+            Err(Error::NotImplemented { .. } | Error::NotSupported { .. }) => {
+                look(objects.as_ref(), key, precondition).await?;
+                let put = objects.put_opts(key, payload, options(PutMode::Overwrite));
+                put.await.map(drop)
+            }
+            put => put.map(drop),
+        }
     }
 
     /// Whether a base of this size can stay where it is.

@@ -5,7 +5,7 @@ use std::fmt;
 use async_trait::async_trait;
 use object_store::path::Path;
 use object_store::{
-    Attributes, MultipartUpload, ObjectMeta, PutPayload, Result, UpdateVersion, UploadPart,
+    Attributes, Error, MultipartUpload, ObjectMeta, PutPayload, Result, UpdateVersion, UploadPart,
 };
 
 use crate::storage::store::precondition::Precondition;
@@ -56,19 +56,39 @@ pub(crate) trait Upload: fmt::Debug + Send {
 
 /// An upload that `object_store` makes, which knows no preconditions.
 #[derive(Debug)]
-pub(crate) struct Unconditional(pub(crate) Box<dyn MultipartUpload>);
+pub(crate) struct Unconditional {
+    upload: Box<dyn MultipartUpload>,
+    aborted: bool,
+}
+
+impl Unconditional {
+    pub(crate) fn new(upload: Box<dyn MultipartUpload>) -> Self {
+        Self {
+            upload,
+            aborted: false,
+        }
+    }
+}
 
 #[async_trait]
 impl Upload for Unconditional {
     fn put_part(&mut self, data: PutPayload) -> UploadPart {
-        self.0.put_part(data)
+        self.upload.put_part(data)
     }
 
     async fn publish(&mut self, _: &Precondition) -> Result<()> {
-        self.0.complete().await.map(drop)
+        if self.aborted {
+            // The store in memory would make an empty object.
+            return Err(Error::NotFound {
+                path: "the upload".to_owned(),
+                source: "it was aborted".into(),
+            });
+        }
+        self.upload.complete().await.map(drop)
     }
 
     async fn abort(&mut self) -> Result<()> {
-        self.0.abort().await
+        self.aborted = true;
+        self.upload.abort().await
     }
 }

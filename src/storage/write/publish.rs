@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use object_store::PutPayload;
-
 use crate::storage::error::StorageError;
 use crate::storage::store::precondition::{self, Precondition};
 use crate::storage::write::multipart::Multipart;
@@ -47,30 +45,12 @@ impl ObjectWriter {
             payload,
             claim: _claim,
         } = self.take_part();
-        let precondition = self.plan.precondition.clone();
-        match self.put_if(payload.clone(), &precondition).await {
-            // Not every store has conditions: look, then write.
-            Err(
-                object_store::Error::NotImplemented { .. }
-                | object_store::Error::NotSupported { .. },
-            ) => {
-                self.look().await?;
-                let result = self.put_if(payload, &Precondition::None).await;
-                self.judge_put(result).await
-            }
-            result => self.judge_put(result).await,
-        }
-    }
-
-    async fn put_if(
-        &mut self,
-        payload: PutPayload,
-        precondition: &Precondition,
-    ) -> object_store::Result<()> {
-        let attributes = self.attributes.clone();
-        self.store
-            .put(&self.plan.key, payload, attributes, precondition)
-            .await
+        let (key, attributes) = (&self.plan.key, self.attributes.clone());
+        let put = self
+            .store
+            .put(key, payload, attributes, &self.plan.precondition);
+        let result = put.await;
+        self.judge_put(result).await
     }
 
     /// What a put has done.
