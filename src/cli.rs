@@ -163,6 +163,9 @@ fn check(settings: &Settings, offline: bool) -> Result<(), Failure> {
             if let Err(error) = runtime()?.block_on(storage.probe()) {
                 faults.push(format!("store.url: {}: {error}", config.store.url));
             }
+            for note in runtime()?.block_on(storage.notes()) {
+                println!("{note}");
+            }
         }
     }
     if !offline {

@@ -18,8 +18,8 @@ use super::settle::Settle;
 use super::size::ByteSize;
 use super::store::{StoreOptions, StoreUrl};
 use super::words::{
-    ClientAuth, ControlLoss, Driver, LogFormat, LogLevel, Overwrite, ProxyHeader, ReadyNeedsStore,
-    RequireTls, TlsVersion,
+    ClientAuth, ControlLoss, Create, Driver, LogFormat, LogLevel, Overwrite, ProxyHeader,
+    ReadyNeedsStore, RequireTls, TlsVersion,
 };
 
 /// Most waits: never nothing, and never so long that a clock overflows.
@@ -293,6 +293,13 @@ settings! {
         /// Change it when your store has its own endpoint (`MinIO`, Ceph, Garage), or when
         /// credentials are not found.
         options: StoreOptions = StoreOptions::default(),
+
+        /// Whether the folder of a `file://` store is made. Once it is a store, `.bucketferry/identity` in it says so.
+        /// `never` refuses to start without that file: where a volume is not mounted, there is an empty folder, and
+        /// files that were stored in it would be hidden as soon as the volume comes.
+        ///
+        /// Change it to `never`, after the first start, where the folder is on a volume that may be missing.
+        create: Create = Create::Missing,
 
         /// For how long one request to the bucket is tried again, all tries together, before the
         /// transfer fails.

@@ -56,6 +56,14 @@ words! {
         ObjectStore = "object_store",
     }
 
+    /// Whether the folder of a store is made.
+    Create {
+        /// Where there is none, and it then is this store from now on.
+        Missing = "missing",
+        /// Not: it has to be there, and to be a store already.
+        Never = "never",
+    }
+
     /// Whether an upload may replace an object that is there already.
     Overwrite {
         /// The new object takes the old one's place.

@@ -9,7 +9,7 @@ use thiserror::Error;
 use crate::auth::Permission;
 use crate::config::ByteSize;
 use crate::session::{Abort, Failure, Outcome, Report};
-use crate::storage::store::causes::{find, refused_with};
+use crate::storage::store::causes::{Unsure, find, refused_with};
 
 /// Why an operation did not happen. Unless it says otherwise, the bucket is as it was before.
 #[derive(Debug, Error)]
@@ -262,6 +262,9 @@ impl From<object_store::Error> for StorageError {
 impl StorageError {
     /// The rest comes as one kind with the cause inside.
     fn from_generic(error: object_store::Error) -> Self {
+        if find::<Unsure>(&error).is_some() {
+            return Self::Unresolved(error);
+        }
         if let Some(cause) = find::<io::Error>(&error)
             && let Some(known) = known_io(cause)
         {
@@ -271,6 +274,7 @@ impl StorageError {
                 KnownIo::IsDirectory => Self::IsDirectory,
                 KnownIo::NotADirectory => Self::NotADirectory,
                 KnownIo::NotEmpty => Self::NotEmpty,
+                KnownIo::Lost => Self::StoreUnreachable(error),
                 KnownIo::LongName => Self::Name("name too long".to_owned()),
             };
         }
@@ -313,6 +317,7 @@ enum KnownIo {
     IsDirectory,
     NotADirectory,
     NotEmpty,
+    Lost,
     LongName,
 }
 
@@ -324,6 +329,7 @@ fn known_io(error: &io::Error) -> Option<KnownIo> {
         K::IsADirectory => Some(KnownIo::IsDirectory),
         K::NotADirectory => Some(KnownIo::NotADirectory),
         K::DirectoryNotEmpty => Some(KnownIo::NotEmpty),
+        K::NotConnected => Some(KnownIo::Lost),
         K::InvalidFilename => Some(KnownIo::LongName),
         _ => None,
     }

@@ -16,9 +16,9 @@ use futures::stream::{BoxStream, StreamExt};
 use object_store::client::{HttpError, HttpErrorKind};
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload,
-    ObjectMeta, ObjectStore, ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload,
-    PutResult, RenameOptions, Result, UploadPart,
+    Attributes, CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult,
+    MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMultipartOptions, PutOptions,
+    PutPayload, PutResult, RenameOptions, Result, UploadPart,
 };
 
 use crate::session::{Outcome, Report, StoreMode};
@@ -138,10 +138,7 @@ impl ObjectStore for FaultStore {
         key: &Path,
         opts: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
-        let create = self.inner.put_multipart_opts(key, opts);
-        let inner = act(&self.script, Call::Create, create).await?;
-        let script = Arc::clone(&self.script);
-        Ok(Box::new(FaultUpload { inner, script }))
+        self.inner.put_multipart_opts(key, opts).await
     }
 
     async fn get_opts(&self, key: &Path, options: GetOptions) -> Result<GetResult> {
@@ -185,20 +182,21 @@ impl ObjectStore for FaultStore {
 
 #[derive(Debug)]
 struct FaultUpload {
-    inner: Box<dyn MultipartUpload>,
+    inner: Box<dyn Upload>,
     script: Arc<Mutex<Script>>,
 }
 
 #[async_trait]
-impl MultipartUpload for FaultUpload {
+impl Upload for FaultUpload {
     fn put_part(&mut self, data: PutPayload) -> UploadPart {
         let part = self.inner.put_part(data);
         let script = Arc::clone(&self.script);
         Box::pin(async move { act(&script, Call::Part, part).await })
     }
 
-    async fn complete(&mut self) -> Result<PutResult> {
-        act(&self.script, Call::Complete, self.inner.complete()).await
+    async fn publish(&mut self, precondition: &Precondition) -> Result<()> {
+        let publish = self.inner.publish(precondition);
+        act(&self.script, Call::Complete, publish).await
     }
 
     async fn abort(&mut self) -> Result<()> {
@@ -211,6 +209,7 @@ impl MultipartUpload for FaultUpload {
 struct FaultyStore {
     inner: Arc<dyn Store>,
     objects: Arc<Metered>,
+    script: Arc<Mutex<Script>>,
 }
 
 #[async_trait]
@@ -232,7 +231,9 @@ impl Store for FaultyStore {
     }
 
     async fn begin(&self, start: Start) -> Result<Box<dyn Upload>> {
-        self.objects.begin(start).await
+        let inner = act(&self.script, Call::Create, self.inner.begin(start)).await?;
+        let script = Arc::clone(&self.script);
+        Ok(Box::new(FaultUpload { inner, script }))
     }
 
     async fn copy(&self, from: &Base, to: &Path, precondition: &Precondition) -> Result<()> {
@@ -263,7 +264,7 @@ impl Store for FaultyStore {
 /// A storage on a store that fails, and the store itself.
 struct Bench {
     storage: Arc<Storage>,
-    truth: Arc<dyn ObjectStore>,
+    truth: Arc<dyn Store>,
     script: Arc<Mutex<Script>>,
     folder: Option<tempfile::TempDir>,
 }
@@ -279,14 +280,18 @@ impl Bench {
         let script = Arc::new(Mutex::new(Script::default()));
         let mut truth = None;
         let storage = storage_on(&settings, |inner, metrics| {
-            let inner_objects: Arc<dyn ObjectStore> = Arc::clone(inner.objects()) as _;
-            truth = Some(Arc::clone(&inner_objects));
+            truth = Some(Arc::clone(&inner));
             let faults = Arc::new(FaultStore {
-                inner: inner_objects,
+                inner: Arc::clone(inner.objects()) as _,
                 script: Arc::clone(&script),
             });
             let objects = Arc::new(Metered::new(faults, Arc::clone(metrics)));
-            Arc::new(FaultyStore { inner, objects })
+            let script = Arc::clone(&script);
+            Arc::new(FaultyStore {
+                inner,
+                objects,
+                script,
+            })
         });
         let truth = truth.unwrap();
         Self {
@@ -304,7 +309,7 @@ impl Bench {
     }
 
     async fn object(&self, name: &str) -> Option<Bytes> {
-        match self.truth.get(&Path::from(name)).await {
+        match self.truth.objects().get(&Path::from(name)).await {
             Ok(object) => Some(object.bytes().await.unwrap()),
             Err(Error::NotFound { .. }) => None,
             Err(error) => panic!("{error}"),
@@ -312,10 +317,14 @@ impl Bench {
     }
 
     async fn put(&self, name: &str, bytes: Bytes) {
-        self.truth
-            .put(&Path::from(name), bytes.into())
-            .await
-            .unwrap();
+        let (key, none) = (Path::from(name), Precondition::None);
+        let put = self.truth.put(&key, bytes.into(), Attributes::new(), &none);
+        put.await.unwrap();
+    }
+
+    async fn delete(&self, name: &str) {
+        let delete = self.truth.delete(name, &Precondition::None);
+        delete.await.unwrap();
     }
 
     async fn upload(&self, mode: StoreMode, name: &str, bytes: &Bytes) -> Report {
@@ -325,10 +334,9 @@ impl Bench {
 
     fn assert_no_leftovers(&self) {
         if let Some(folder) = &self.folder {
-            let names = std::fs::read_dir(folder.path()).unwrap();
-            let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-            let staged: Vec<_> = names.filter(|name| name.contains('#')).collect();
-            assert_eq!(staged, Vec::<String>::new());
+            let stages = folder.path().join(".bucketferry/stages");
+            let left = std::fs::read_dir(stages).map_or(0, Iterator::count);
+            assert_eq!(left, 0, "files in the making");
         }
         let used = self.storage.metrics.upload_memory_used.get();
         assert_eq!(used, 0, "memory that nobody gave back");
@@ -413,7 +421,7 @@ impl Bench {
             let size = new.len();
             let what = format!("{call:?} {fault:?} {which:?}, {mode:?} of {size} bytes");
             // What is left of the run before is none of this one's.
-            let _ = self.truth.delete(&Path::from(NAME)).await;
+            self.delete(NAME).await;
             if let Some(old) = &old {
                 self.put(NAME, old.clone()).await;
             }
@@ -468,7 +476,7 @@ async fn faults_end_as_they_should() {
         (Call::Complete, Fault::DoneButFailed, &large, "complete"),
         (Call::Complete, Fault::DoneInSilence, &large, "complete"),
     ] {
-        let _ = bench.truth.delete(&Path::from(NAME)).await;
+        bench.delete(NAME).await;
         bench.plan(call, fault, all.clone());
         let report = bench.upload(StoreMode::Replace, NAME, bytes).await;
         assert_eq!(report.outcome.0, due, "{call:?} {fault:?}");

@@ -75,7 +75,7 @@ fn assert_keys(prefix: &str, rules: SegmentRules, home: &str, paths: [&FtpPath; 
     let mut user = User::unrestricted("anna".to_owned());
     home.clone_into(&mut user.home);
     let keys = paths.map(|path| {
-        let key = space.directory(&user, path).ok()?;
+        let key = space.key(&user, path).ok()?;
         let above = format!("/{prefix}{home}{path}")
             .replace("//", "/")
             .replace("//", "/");

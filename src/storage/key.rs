@@ -9,7 +9,6 @@ use crate::auth::User;
 use crate::session::FtpPath;
 
 use crate::storage::error::StorageError;
-use crate::storage::store::RESERVED;
 use crate::storage::store::names::SegmentRules;
 
 /// Where in the bucket everything lies, and what its keys may look like.
@@ -30,33 +29,22 @@ impl KeySpace {
         &self.prefix
     }
 
-    /// The key of a file.
-    pub(crate) fn file(&self, user: &User, path: &FtpPath) -> Result<Path, StorageError> {
-        let key = self.directory(user, path)?;
-        allowed(self.rules.refusal_of_file(path.name()))?;
-        Ok(key)
-    }
-
-    /// The key of a directory, without a trailing slash; the empty path for the bucket's root.
-    pub(crate) fn directory(&self, user: &User, path: &FtpPath) -> Result<Path, StorageError> {
+    /// The key of a path, without a trailing slash; the empty one for the root.
+    pub(crate) fn key(&self, user: &User, path: &FtpPath) -> Result<Path, StorageError> {
         let key = format!("{}/{}/{}", self.prefix, user.home, path);
         // `Path::parse` refuses empty segments; ours are empty only where parts meet.
         let segments: Vec<_> = key
             .split('/')
             .filter(|segment| !segment.is_empty())
             .collect();
-        if segments.get(self.prefix.parts().count()) == Some(&RESERVED) {
-            allowed(Some("the gateway needs it for itself".to_owned()))?;
-        }
-        for segment in &segments {
-            allowed(self.rules.refusal(segment))?;
+        let first = self.prefix.parts().count();
+        for (index, segment) in segments.iter().enumerate() {
+            if let Some(reason) = self.rules.refusal(segment, index == first) {
+                return Err(StorageError::Name(reason));
+            }
         }
         Path::parse(segments.join("/")).map_err(|error| StorageError::Name(error.to_string()))
     }
-}
-
-fn allowed(refusal: Option<String>) -> Result<(), StorageError> {
-    refusal.map_or(Ok(()), |reason| Err(StorageError::Name(reason)))
 }
 
 #[cfg(test)]
@@ -79,7 +67,7 @@ mod tests {
     fn key(prefix: &str, home: &str, path: &str) -> String {
         let keys = KeySpace::new(Path::parse(prefix).unwrap(), SegmentRules::NONE);
         let path = FtpPath::root().resolve(path).unwrap();
-        keys.directory(&user(home), &path).unwrap().to_string()
+        keys.key(&user(home), &path).unwrap().to_string()
     }
 
     #[test]
@@ -109,7 +97,7 @@ mod tests {
         let keys = KeySpace::new(Path::from("in"), SegmentRules::NONE);
         let refused = |home: &str, name: &str| {
             let path = FtpPath::root().resolve(name).unwrap();
-            keys.directory(&user(home), &path).is_err()
+            keys.key(&user(home), &path).is_err()
         };
         assert!(refused("/", ".bucketferry"));
         assert!(refused("/", ".bucketferry/appends/a"));

@@ -233,7 +233,7 @@ impl Storage {
         if path.is_root() {
             return Err(StorageError::IsDirectory);
         }
-        self.keys.file(user, path)
+        self.keys.key(user, path)
     }
 }
 

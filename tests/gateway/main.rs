@@ -24,6 +24,7 @@ mod commit;
 mod counts;
 mod downloads;
 mod drain;
+mod folder;
 mod hostile;
 mod limits;
 mod listing;

@@ -89,7 +89,7 @@ async fn names_that_a_store_cannot_hold_are_refused_with_a_reason() {
     let gateway = Gateway::on(Store::folder());
     let mut client = gateway.client().await;
     for name in [
-        "scan#1".to_owned(),
+        ".bucketferry/a".to_owned(),
         "x".repeat(256),
         format!("{}/a", "x".repeat(300)),
     ] {

@@ -1,6 +1,14 @@
 //! What is behind an error of `object_store`, which tells little by its type.
 
 use std::error::Error as StdError;
+use std::io;
+
+use thiserror::Error;
+
+/// A change is made, but it is not certain that it outlives a crash.
+#[derive(Debug, Error)]
+#[error("it is there, and may not outlive a crash: {0}")]
+pub(crate) struct Unsure(pub(crate) io::Error);
 
 /// The status of a refusal that has no kind of its own, as those of listings have not. The type
 /// behind is private; its text is all there is.

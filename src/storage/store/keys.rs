@@ -11,7 +11,7 @@ use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt};
 use http::HeaderValue;
 use object_store::path::Path;
-use object_store::{Error, ObjectMeta, Result};
+use object_store::{Error, ObjectMeta, Result, UpdateVersion};
 
 use crate::storage::store::causes::refused_with;
 use crate::storage::store::http::requests::Ask;
@@ -77,6 +77,16 @@ pub(crate) fn marker(directory: &Path) -> String {
     match directory.as_ref() {
         "" => String::new(),
         directory => format!("{directory}/"),
+    }
+}
+
+impl Object {
+    /// Which version of the object it is.
+    pub(crate) fn version(&self) -> UpdateVersion {
+        UpdateVersion {
+            e_tag: self.e_tag.as_ref().map(|e_tag| format!("\"{e_tag}\"")),
+            version: self.generation.clone(),
+        }
     }
 }
 

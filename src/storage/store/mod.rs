@@ -150,6 +150,11 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
     /// The store as `object_store` knows it, for reading.
     fn objects(&self) -> &Arc<Metered>;
 
+    /// What an operator should know about how it is used, each a sentence.
+    async fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// One page of a listing.
     ///
     /// # Errors

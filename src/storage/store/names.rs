@@ -1,5 +1,7 @@
 //! What a kind of store takes as a name, and keeps as it is.
 
+use crate::storage::store::RESERVED;
+
 /// Longest segment that a file system takes, in bytes.
 const LONGEST_FILE_NAME: usize = 255;
 
@@ -8,8 +10,8 @@ const LONGEST_FILE_NAME: usize = 255;
 pub(crate) struct SegmentRules {
     /// In bytes.
     longest: Option<usize>,
-    /// `name#1` is what files in the making are called.
-    stages: bool,
+    /// What is the gateway's own may be in every directory: file systems may be mounted below the root.
+    reserved_everywhere: bool,
     /// A backslash becomes a slash, and dots at the end are dropped.
     rewrites: bool,
 }
@@ -18,14 +20,14 @@ impl SegmentRules {
     /// For stores that keep every name.
     pub(crate) const NONE: Self = Self {
         longest: None,
-        stages: false,
+        reserved_everywhere: false,
         rewrites: false,
     };
 
     /// For folders.
     pub(crate) const FILES: Self = Self {
         longest: Some(LONGEST_FILE_NAME),
-        stages: true,
+        reserved_everywhere: true,
         rewrites: false,
     };
 
@@ -33,12 +35,15 @@ impl SegmentRules {
     /// metadata").
     pub(crate) const AZURE: Self = Self {
         longest: None,
-        stages: false,
+        reserved_everywhere: false,
         rewrites: true,
     };
 
-    /// Why a segment is not taken, if so.
-    pub(crate) fn refusal(self, segment: &str) -> Option<String> {
+    /// Why a segment is not taken, if so. `first` is right under the prefix of the store.
+    pub(crate) fn refusal(self, segment: &str, first: bool) -> Option<String> {
+        if segment == RESERVED && (first || self.reserved_everywhere) {
+            return Some("the gateway needs it for itself".to_owned());
+        }
         if let Some(longest) = self.longest.filter(|longest| segment.len() > *longest) {
             let length = segment.len();
             return Some(format!("name of {length} bytes, {longest} are allowed"));
@@ -48,20 +53,6 @@ impl SegmentRules {
             return Some(reason.to_owned());
         }
         None
-    }
-
-    /// The same of the name of a file.
-    pub(crate) fn refusal_of_file(self, name: &str) -> Option<String> {
-        (self.stages && is_in_the_making(name))
-            .then(|| "this store can't hold names that end in # and a number".to_owned())
-    }
-}
-
-/// Whether this is what a folder calls a file in the making.
-pub(crate) fn is_in_the_making(name: &str) -> bool {
-    match name.split_once('#') {
-        Some((_, digits)) => !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()),
-        None => false,
     }
 }
 
@@ -73,26 +64,26 @@ mod tests {
     fn azure_gets_no_name_that_it_would_change() {
         let azure = SegmentRules::AZURE;
         for changed in ["a\\b.txt", "a.", "..."] {
-            assert!(azure.refusal(changed).is_some(), "{changed}");
-            assert!(SegmentRules::NONE.refusal(changed).is_none());
+            assert!(azure.refusal(changed, false).is_some(), "{changed}");
+            assert!(SegmentRules::NONE.refusal(changed, false).is_none());
         }
-        assert!(azure.refusal("a.b..txt").is_none());
+        assert!(azure.refusal("a.b..txt", false).is_none());
     }
 
     #[test]
-    fn names_of_files_in_the_making_are_refused_in_folders() {
-        let files = SegmentRules::FILES;
-        assert!(files.refusal_of_file("scan#1").is_some());
-        assert!(files.refusal_of_file("scan#1.pdf").is_none());
-        assert!(files.refusal_of_file("scan#").is_none());
-        assert!(SegmentRules::NONE.refusal_of_file("scan#1").is_none());
+    fn what_is_the_gateways_own_is_refused() {
+        for (rules, deeper) in [(SegmentRules::NONE, false), (SegmentRules::FILES, true)] {
+            assert!(rules.refusal(RESERVED, true).is_some());
+            assert_eq!(rules.refusal(RESERVED, false).is_some(), deeper);
+        }
+        assert!(SegmentRules::FILES.refusal("scan#1", true).is_none());
     }
 
     #[test]
     fn names_of_files_have_an_end() {
         let files = SegmentRules::FILES;
-        assert!(files.refusal(&"a".repeat(255)).is_none());
-        let refusal = files.refusal(&"a".repeat(256)).unwrap();
+        assert!(files.refusal(&"a".repeat(255), true).is_none());
+        let refusal = files.refusal(&"a".repeat(256), true).unwrap();
         assert!(refusal.contains("256") && refusal.contains("255"));
     }
 }

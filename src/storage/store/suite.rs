@@ -350,9 +350,11 @@ async fn what_is_old_and_unfinished_is_swept(tried: Tried) {
     let soon = Utc::now() + chrono::Duration::hours(1);
     tried.store.sweep(root, soon).await.unwrap();
     assert!(tried.read("in/kept").await.is_some());
-    assert_eq!(
-        tried.names(root.clone().join(RESERVED).as_ref()).await,
-        Vec::<String>::new()
+    let own = tried.names(root.clone().join(RESERVED).as_ref()).await;
+    // A folder keeps its identity and locks there.
+    assert!(
+        own.is_empty() || tried.store.traits().directories,
+        "{own:?}"
     );
     assert_eq!(tried.store.sweep(root, soon).await.unwrap(), 0);
 }

@@ -134,7 +134,7 @@ impl Storage {
         user: &User,
         path: &FtpPath,
     ) -> Result<Option<Listing<'_>>, StorageError> {
-        let key = self.keys.directory(user, path)?;
+        let key = self.keys.key(user, path)?;
         let mut rest = self.pages(&key);
         let first = rest.next().await.transpose()?.unwrap_or_default();
         let exists = path.is_root() || !first.is_empty() || self.store.has_directory(&key).await;
@@ -148,7 +148,7 @@ impl Storage {
 
     async fn open_pattern(&self, user: &User, path: &FtpPath) -> Result<Listing<'_>, StorageError> {
         let pattern = Pattern::of(path).ok_or(StorageError::NotFound)?;
-        let mut rest = self.pages(&self.keys.directory(user, &pattern.directory)?);
+        let mut rest = self.pages(&self.keys.key(user, &pattern.directory)?);
         while let Some(page) = rest.next().await.transpose()? {
             let first = chosen(page, Some(&pattern));
             if !first.is_empty() {

@@ -68,7 +68,7 @@ impl Storage {
             Err(StorageError::NotFound | StorageError::StoreDenied(_)) => {}
             Err(error) => return Err(error),
         }
-        let key = self.keys.directory(user, path)?;
+        let key = self.keys.key(user, path)?;
         Ok(self.store.create_directory(&key).await?)
     }
 
@@ -81,7 +81,7 @@ impl Storage {
         if path.is_root() {
             return Err(StorageError::NotEmpty);
         }
-        let key = self.keys.directory(user, path)?;
+        let key = self.keys.key(user, path)?;
         let first = self.pages(&key).next().await.transpose()?;
         let first = first.unwrap_or_default();
         if !first.is_childless() {
@@ -137,7 +137,7 @@ impl Storage {
                 self.rename_file(file, &to, &precondition).await?;
             }
             Source::Directory(key) => {
-                let target = self.keys.directory(user, to)?;
+                let target = self.keys.key(user, to)?;
                 let only = self.renaming.begin(key, &target);
                 let _only = only.ok_or(StorageError::Renaming)?;
                 let begun = self.check_directory_target(user, key, to, &target).await?;
@@ -151,13 +151,13 @@ impl Storage {
     /// What is to be renamed: a file, as long as there is one of that name.
     async fn source(&self, user: &User, path: &FtpPath) -> Result<Source, StorageError> {
         if !path.is_root()
-            && let Ok(key) = self.keys.file(user, path)
+            && let Ok(key) = self.keys.key(user, path)
             && let Some(meta) = self.meta(&key).await?
         {
             return Ok(Source::File(meta));
         }
         let directory = path.is_root() || self.directory_exists(user, path).await?;
-        let key = self.keys.directory(user, path)?;
+        let key = self.keys.key(user, path)?;
         directory
             .then_some(Source::Directory(key))
             .ok_or(StorageError::NotFound)
@@ -173,7 +173,7 @@ impl Storage {
             if self.directory_exists(user, path).await? {
                 return Ok(());
             }
-            let key = self.keys.directory(user, path)?;
+            let key = self.keys.key(user, path)?;
             self.store.create_directory(&key).await?;
             Ok::<_, StorageError>(())
         };
@@ -280,7 +280,7 @@ impl Storage {
 
     /// Whether anything lies below, or is kept for it.
     async fn directory_exists(&self, user: &User, path: &FtpPath) -> Result<bool, StorageError> {
-        let key = self.keys.directory(user, path)?;
+        let key = self.keys.key(user, path)?;
         if self.store.has_directory(&key).await {
             return Ok(true);
         }

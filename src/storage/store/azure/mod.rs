@@ -15,7 +15,7 @@ use chrono::{DateTime, Utc};
 use futures::FutureExt;
 use http::{Method, Response};
 use object_store::path::Path;
-use object_store::{Error, ObjectStoreExt, Result, UpdateVersion};
+use object_store::{Error, ObjectStoreExt, Result};
 
 use crate::storage::store::keys::{Object, Page, Query, SMALL_OBJECT_RANGE, one_by_one, small};
 use crate::storage::store::metered::Metered;
@@ -95,9 +95,7 @@ impl Store for Azure {
 
     async fn delete_unchanged(&self, objects: &[Object]) -> Result<usize> {
         let deletes = objects.iter().map(|object| {
-            let e_tag = object.e_tag.as_ref().map(|e_tag| format!("\"{e_tag}\""));
-            let version = None;
-            let unchanged = Precondition::Unchanged(UpdateVersion { e_tag, version });
+            let unchanged = Precondition::Unchanged(object.version());
             async move { self.delete(&object.key, &unchanged).await }.boxed()
         });
         one_by_one(deletes.collect::<Vec<_>>().into_iter()).await

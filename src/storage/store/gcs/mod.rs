@@ -13,7 +13,7 @@ use chrono::{DateTime, Utc};
 use futures::FutureExt;
 use http::Method;
 use object_store::path::Path;
-use object_store::{Error, ObjectStoreExt, Result, UpdateVersion};
+use object_store::{Error, ObjectStoreExt, Result};
 
 use crate::storage::store::keys::{
     MAX_PAGE, Object, Page, Query, SMALL_OBJECT_RANGE, marker, one_by_one, small,
@@ -104,10 +104,7 @@ impl Store for Gcs {
 
     async fn delete_unchanged(&self, objects: &[Object]) -> Result<usize> {
         let deletes = objects.iter().map(|object| {
-            let unchanged = Precondition::Unchanged(UpdateVersion {
-                e_tag: None,
-                version: object.generation.clone(),
-            });
+            let unchanged = Precondition::Unchanged(object.version());
             async move { self.delete(&object.key, &unchanged).await }.boxed()
         });
         one_by_one(deletes.collect::<Vec<_>>().into_iter()).await

@@ -1,57 +1,64 @@
-//! A folder on this machine.
+//! A folder on this machine, or one that is mounted.
 
-pub(crate) mod append;
 pub(crate) mod blocking;
+pub(crate) mod changes;
+pub(crate) mod files;
 pub(crate) mod open;
 pub(crate) mod pages;
+pub(crate) mod root;
+pub(crate) mod stage;
+pub(crate) mod upload;
+pub(crate) mod version;
 
-use std::fs::File;
 use std::io;
-use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use cap_std::fs::Dir;
 use chrono::{DateTime, Utc};
-use futures::stream::{self, BoxStream, StreamExt};
-use object_store::local::LocalFileSystem;
+use futures::stream::BoxStream;
 use object_store::path::Path;
-use object_store::{Error, ObjectStoreExt, Result};
+use object_store::{Error, Result};
 
-use crate::storage::store::keys::{Object, Page, Query, marker};
+use crate::storage::store::keys::{Object, Page, Query};
 use crate::storage::store::metered::Metered;
 use crate::storage::store::names::SegmentRules;
-use crate::storage::store::precondition::{Precondition, look};
+use crate::storage::store::precondition::Precondition;
 use crate::storage::store::upload::{Base, Start, Upload};
 use crate::storage::store::{Aborts, Deletes, Keeping, Store, Traits};
 use crate::telemetry::Metrics;
 
-use append::LocalAppend;
 use blocking::blocking;
+use files::Files;
+use root::Root;
+use stage::Stage;
+use upload::LocalUpload;
 
 /// A folder, and all in it.
 #[derive(Debug)]
 pub(crate) struct Local {
     objects: Arc<Metered>,
-    folder: LocalFileSystem,
+    root: Arc<Root>,
 }
 
 impl Local {
-    pub(crate) fn new(folder: LocalFileSystem, metrics: &Arc<Metrics>) -> Self {
-        let objects = Metered::new(Arc::new(folder.clone()), Arc::clone(metrics));
+    pub(crate) fn new(root: Root, metrics: &Arc<Metrics>) -> Self {
+        let root = Arc::new(root);
+        let objects = Metered::new(Arc::new(Files(Arc::clone(&root))), Arc::clone(metrics));
         Self {
             objects: Arc::new(objects),
-            folder,
+            root,
         }
     }
 
-    /// The path of a directory. `path_to_filesystem` refuses the root and names like `x#1`, which are fine for
-    /// directories: ask it for a file inside and take the parent.
-    fn path_of(&self, directory: &Path) -> Result<PathBuf> {
-        let inside = directory.clone().join("file");
-        let mut path = self.folder.path_to_filesystem(&inside)?;
-        path.pop();
-        Ok(path)
+    /// Does the work in the folder. What is done to directories is no request, and not counted.
+    async fn work<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Dir) -> io::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let root = Arc::clone(&self.root);
+        blocking(move || work(&*root.dir()?)).await
     }
 }
 
@@ -63,7 +70,7 @@ impl Store for Local {
             names: SegmentRules::FILES,
             metadata: None,
             directories: true,
-            deletes: Deletes::Blindly,
+            deletes: Deletes::ByTag,
             aborts: Aborts::Final,
             parallel_reads: false,
         }
@@ -73,15 +80,25 @@ impl Store for Local {
         &self.objects
     }
 
+    async fn notes(&self) -> Vec<String> {
+        let named = self.work(|root| Ok(Stage::for_key(root, &Path::default())?.has_name()));
+        match named.await {
+            Ok(false) => Vec::new(),
+            Ok(true) => vec![
+                "The file system has no files without a name: what a killed process leaves is in .bucketferry/stages, \
+                 until it is swept."
+                    .to_owned(),
+            ],
+            Err(error) => vec![format!("No file can be stored: {error}.")],
+        }
+    }
+
     async fn list(&self, query: Query<'_>) -> Result<Page> {
         Err(unsupported(query.prefix))
     }
 
     fn pages(&self, directory: &Path, limit: usize) -> BoxStream<'_, Result<Page>> {
-        match self.path_of(directory) {
-            Ok(path) => pages::pages(path, marker(directory), limit),
-            Err(error) => stream::iter([Err(error)]).boxed(),
-        }
+        pages::pages(Arc::clone(&self.root), directory, limit)
     }
 
     fn keeping(&self, _: u64) -> Keeping {
@@ -89,32 +106,41 @@ impl Store for Local {
     }
 
     async fn begin(&self, start: Start) -> Result<Box<dyn Upload>> {
-        if start.base.is_none() {
-            return self.objects.begin(start).await;
-        }
-        let upload = LocalAppend::begin(&self.folder, start).await?;
+        let begin = LocalUpload::begin(Arc::clone(&self.root), start);
+        let upload = self.objects.measure("create_multipart", begin).await?;
         Ok(self.objects.measured(upload))
     }
 
     async fn copy(&self, from: &Base, to: &Path, precondition: &Precondition) -> Result<()> {
-        look(&*self.objects, to, precondition).await?;
-        self.objects.copy(&from.key, to).await
+        let (root, from, to) = (Arc::clone(&self.root), from.clone(), to.clone());
+        let precondition = precondition.clone();
+        let copy = blocking(move || {
+            let (stage, _) = upload::stage(&root, &to, Some(&from))?;
+            changes::publish(&*root.dir()?, &stage, &to, &precondition)
+        });
+        self.objects.measure("copy", copy).await
     }
 
     async fn delete(&self, key: &str, precondition: &Precondition) -> Result<()> {
-        let key = Path::parse(key)?;
-        look(&*self.objects, &key, precondition).await?;
-        match self.objects.delete(&key).await {
-            Err(Error::NotFound { .. }) => Ok(()),
-            result => result,
-        }
+        let (key, precondition) = (Path::parse(key)?, precondition.clone());
+        let delete = self.work(move |root| changes::delete(root, &key, &precondition));
+        self.objects.measure("delete", delete).await
     }
 
     async fn delete_unchanged(&self, objects: &[Object]) -> Result<usize> {
+        let mut left = 0;
         for object in objects {
-            self.delete(&object.key, &Precondition::None).await?;
+            let version = object.version();
+            match self
+                .delete(&object.key, &Precondition::Unchanged(version))
+                .await
+            {
+                Ok(()) => {}
+                Err(Error::Precondition { .. }) => left += 1,
+                Err(error) => return Err(error),
+            }
         }
-        Ok(0)
+        Ok(left)
     }
 
     async fn write_small(&self, key: &str, _: Bytes, _: &Precondition) -> Result<()> {
@@ -125,56 +151,43 @@ impl Store for Local {
         Err(unsupported(key))
     }
 
-    /// Creates the directory and makes it survive a crash, as uploads do.
     async fn create_directory(&self, directory: &Path) -> Result<()> {
-        let path = self.path_of(directory)?;
-        blocking(move || {
-            std::fs::create_dir_all(&path)?;
-            path.parent().map_or(Ok(()), sync)
-        })
-        .await
+        let directory = directory.clone();
+        self.work(move |root| changes::create_directory(root, &directory))
+            .await
     }
 
     async fn remove_directory(&self, directory: &Path) -> Result<()> {
-        let path = self.path_of(directory)?;
-        blocking(move || std::fs::remove_dir(path)).await
+        let directory = directory.clone();
+        self.work(move |root| changes::remove_directory(root, &directory))
+            .await
     }
 
     async fn has_directory(&self, directory: &Path) -> bool {
-        let Ok(path) = self.path_of(directory) else {
-            return false;
-        };
-        let found = blocking(move || std::fs::metadata(path)).await;
-        found.is_ok_and(|found| found.is_dir())
+        let directory = directory.clone();
+        let found = self.work(move |root| match directory.as_ref() {
+            "" => root.dir_metadata(),
+            directory => root.metadata(directory),
+        });
+        found.await.is_ok_and(|found| found.is_dir())
     }
 
     async fn rename(&self, from: &Path, to: &Path, precondition: &Precondition) -> Result<()> {
-        look(&*self.objects, to, precondition).await?;
-        if !self.has_directory(from).await {
-            return self.objects.rename(from, to).await;
-        }
-        let (from, to) = (self.path_of(from)?, self.path_of(to)?);
-        blocking(move || rename_directory(&from, &to)).await
+        let (from, to, precondition) = (from.clone(), to.clone(), precondition.clone());
+        let rename = self.work(move |root| {
+            if root.metadata(from.as_ref())?.is_dir() {
+                return changes::rename_directory(root, &from, &to);
+            }
+            changes::rename(root, &from, &to, &precondition)
+        });
+        self.objects.measure("rename", rename).await
     }
 
-    async fn sweep(&self, _: &Path, _: DateTime<Utc>) -> Result<usize> {
-        Ok(0)
+    /// Stages with names, on file systems that have no others.
+    async fn sweep(&self, _: &Path, before: DateTime<Utc>) -> Result<usize> {
+        self.work(move |root| stage::sweep(root, before.into()))
+            .await
     }
-}
-
-fn rename_directory(from: &FsPath, to: &FsPath) -> io::Result<()> {
-    if let Some(parent) = to.parent() {
-        std::fs::create_dir_all(parent)?;
-    }
-    std::fs::rename(from, to)?;
-    for changed in [from.parent(), to.parent()].into_iter().flatten() {
-        sync(changed)?;
-    }
-    Ok(())
-}
-
-fn sync(directory: &FsPath) -> io::Result<()> {
-    File::open(directory)?.sync_all()
 }
 
 /// Flat listings and markers are for buckets.

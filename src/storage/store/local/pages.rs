@@ -1,42 +1,46 @@
-//! A folder page by page: memory for one page, however many files there are.
+//! A directory page by page: memory for one page, however many files there are.
 
-use std::fs::ReadDir;
 use std::io;
-use std::path::{Path as FsPath, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
+use cap_std::fs::{Dir, ReadDir};
 use futures::stream::{self, BoxStream, StreamExt};
 use object_store::Result;
+use object_store::path::Path;
 
-use crate::storage::store::keys::{Object, Page};
-use crate::storage::store::local::blocking::blocking;
-use crate::storage::store::names::is_in_the_making;
+use crate::storage::store::RESERVED;
+use crate::storage::store::keys::{Object, Page, marker};
+use crate::storage::store::local::blocking::{blocking, leads_out};
+use crate::storage::store::local::root::Root;
 
-/// The pages of the folder that has this prefix as a key. One that is not there has none.
+/// The pages of a directory. One that is not there has none.
 pub(crate) fn pages(
-    folder: PathBuf,
-    prefix: String,
+    root: Arc<Root>,
+    directory: &Path,
     limit: usize,
 ) -> BoxStream<'static, Result<Page>> {
-    let pages = stream::try_unfold(Folder::Unopened(folder), move |folder| {
+    let (directory, prefix) = (directory.clone(), marker(directory));
+    let reading = Reading::Unopened(root, directory);
+    let pages = stream::try_unfold(reading, move |reading| {
         let prefix = prefix.clone();
-        blocking(move || folder.read_page(&prefix, limit))
+        blocking(move || reading.page(&prefix, limit))
     });
     pages.boxed()
 }
 
-enum Folder {
-    Unopened(PathBuf),
-    Open(ReadDir),
+enum Reading {
+    Unopened(Arc<Root>, Path),
+    Open(Dir, ReadDir),
 }
 
-impl Folder {
-    fn read_page(self, prefix: &str, limit: usize) -> io::Result<Option<(Page, Self)>> {
-        let mut entries = match self {
-            Self::Open(entries) => entries,
-            Self::Unopened(folder) => match std::fs::read_dir(folder) {
-                Ok(entries) => entries,
-                Err(error) if is_no_folder(&error) => return Ok(None),
+impl Reading {
+    fn page(self, prefix: &str, limit: usize) -> io::Result<Option<(Page, Self)>> {
+        let (directory, mut entries) = match self {
+            Self::Open(directory, entries) => (directory, entries),
+            Self::Unopened(root, directory) => match open(&root, &directory) {
+                Ok(directory) => (directory.try_clone()?, directory.entries()?),
+                Err(error) if is_no_directory(&error) => return Ok(None),
                 Err(error) => return Err(error),
             },
         };
@@ -44,37 +48,47 @@ impl Folder {
         let mut some = false;
         for entry in entries.by_ref().take(limit) {
             some = true;
-            let entry = entry?;
-            add(&mut page, prefix, entry.file_name().to_str(), &entry.path());
+            add(&mut page, prefix, &directory, entry?.file_name().to_str());
         }
-        Ok(some.then_some((page, Self::Open(entries))))
+        Ok(some.then_some((page, Self::Open(directory, entries))))
     }
 }
 
-fn is_no_folder(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-    )
+fn open(root: &Root, directory: &Path) -> io::Result<Dir> {
+    let root = root.dir()?;
+    match directory.as_ref() {
+        // One of its own, whose place in the listing nobody shares.
+        "" => root.open_dir("."),
+        directory => root.open_dir(directory),
+    }
 }
 
-/// Files in the making (`name#1`) are nobody's business; a link to nothing is nothing.
-fn add(page: &mut Page, prefix: &str, name: Option<&str>, path: &FsPath) {
+fn is_no_directory(error: &io::Error) -> bool {
+    let kinds = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory];
+    kinds.contains(&error.kind()) || leads_out(error)
+}
+
+/// What is the gateway's own is nobody's business. A link to nothing, or out of the folder, is nothing.
+fn add(page: &mut Page, prefix: &str, directory: &Dir, name: Option<&str>) {
     let Some(name) = name else {
         page.unnamable += 1;
         return;
     };
-    let Ok(metadata) = std::fs::metadata(path) else {
+    let Ok(metadata) = directory.metadata(name) else {
         return;
     };
+    if name == RESERVED {
+        return;
+    }
     let key = format!("{prefix}{name}");
     if metadata.is_dir() {
         page.prefixes.push(key + "/");
-    } else if metadata.is_file() && !is_in_the_making(name) {
+    } else if metadata.is_file() {
+        let modified = metadata.modified();
         page.objects.push(Object {
             key,
             size: metadata.len(),
-            modified: metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH),
+            modified: modified.map_or(SystemTime::UNIX_EPOCH, cap_std::time::SystemTime::into_std),
             e_tag: None,
             generation: None,
         });

@@ -1,0 +1,395 @@
+//! Changes of names in the folder: each whole, under a lock on the name, and durable before it is reported.
+//!
+//! A new name is made by a link, which never replaces. An old one is replaced by a rename out of the gateway's own
+//! directory. The lock is held while the precondition is looked at and the name is changed; other processes take it
+//! too.
+
+use std::fs::File;
+use std::io;
+use std::time::{Duration, Instant};
+
+use cap_std::fs::{Dir, Metadata, OpenOptions};
+use md5::{Digest, Md5};
+use object_store::path::Path;
+use rustix::fs::{FlockOperation, RenameFlags};
+use rustix::io::Errno;
+
+use crate::storage::store::RESERVED;
+use crate::storage::store::causes::Unsure;
+use crate::storage::store::local::blocking::{Changed, leads_out};
+use crate::storage::store::local::root::{handle, sync};
+use crate::storage::store::local::stage::{Stage, random_name, stages};
+use crate::storage::store::local::version::e_tag;
+use crate::storage::store::precondition::Precondition;
+
+/// Files that stand for the names that are locked. Two names may share one, which costs a short wait.
+const LOCKS: u8 = 64;
+
+/// How long a name is waited for, which is held for the time of a look and a change.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The wait between two tries.
+const LOCK_PAUSE: Duration = Duration::from_millis(2);
+
+/// Publishes a stage at a key, whose directories are made where they are missing.
+pub(crate) fn publish(
+    root: &Dir,
+    stage: &Stage,
+    key: &Path,
+    precondition: &Precondition,
+) -> io::Result<()> {
+    stage.sync()?;
+    let target = Target::make(root, key)?;
+    let _lock = Lock::of(root, &[key])?;
+    target.check(precondition)?;
+    target.place(root, stage, precondition)
+}
+
+/// Renames a file.
+pub(crate) fn rename(
+    root: &Dir,
+    from: &Path,
+    to: &Path,
+    precondition: &Precondition,
+) -> io::Result<()> {
+    let source = Target::find(root, from)?;
+    let target = Target::make(root, to)?;
+    let _lock = Lock::of(root, &[from, to])?;
+    target.check(precondition)?;
+    match precondition {
+        Precondition::Absent => source.rename_to_nothing(&target)?,
+        Precondition::None | Precondition::Unchanged(_) => {
+            source
+                .parent
+                .rename(&source.name, &target.parent, &target.name)?;
+        }
+    }
+    let durable = target.sync().and_then(|()| source.sync());
+    durable.map_err(unsure)
+}
+
+/// Renames a directory, with all in it. It takes the place of nothing.
+pub(crate) fn rename_directory(root: &Dir, from: &Path, to: &Path) -> io::Result<()> {
+    let source = Target::find(root, from)?;
+    let target = Target::make(root, to)?;
+    source.rename_to_nothing(&target)?;
+    let durable = target.sync().and_then(|()| source.sync());
+    durable.map_err(unsure)
+}
+
+/// Deletes a file. It is no error if there is none.
+pub(crate) fn delete(root: &Dir, key: &Path, precondition: &Precondition) -> io::Result<()> {
+    let target = match Target::find(root, key) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        target => target?,
+    };
+    let _lock = Lock::of(root, &[key])?;
+    target.check(precondition)?;
+    match target.parent.remove_file(&target.name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        deleted => deleted.and_then(|()| target.sync().map_err(unsure)),
+    }
+}
+
+/// Makes a directory and those above it.
+pub(crate) fn create_directory(root: &Dir, directory: &Path) -> io::Result<()> {
+    directories(root, directory.as_ref()).map(drop)
+}
+
+/// Removes an empty directory.
+pub(crate) fn remove_directory(root: &Dir, directory: &Path) -> io::Result<()> {
+    let target = Target::find(root, directory)?;
+    // What of the gateway's own is in it is in nobody's way, if it is empty.
+    if let Ok(inside) = target.parent.open_dir(&target.name) {
+        let _ = inside.remove_dir(format!("{RESERVED}/stages"));
+        let _ = inside.remove_dir(RESERVED);
+    }
+    target.parent.remove_dir(&target.name)?;
+    target.sync().map_err(unsure)
+}
+
+/// A name in a directory, which is held open: the name can be made durable whatever becomes of its path.
+struct Target {
+    parent: Dir,
+    /// Opened before anything changes: a directory that can't be read can't be made durable.
+    handle: File,
+    name: String,
+}
+
+impl Target {
+    /// The name of a key, in a directory that is there.
+    fn find(root: &Dir, key: &Path) -> io::Result<Self> {
+        let (directory, name) = split(key);
+        let parent = if directory.is_empty() {
+            root.try_clone()?
+        } else {
+            root.open_dir(directory)?
+        };
+        Self::of(parent, name)
+    }
+
+    /// The same, in a directory that is made where it is missing.
+    fn make(root: &Dir, key: &Path) -> io::Result<Self> {
+        let (directory, name) = split(key);
+        Self::of(directories(root, directory)?, name)
+    }
+
+    fn of(parent: Dir, name: String) -> io::Result<Self> {
+        let handle = handle(&parent)?;
+        Ok(Self {
+            parent,
+            handle,
+            name,
+        })
+    }
+
+    /// Looks whether a precondition holds, for a file. The lock has to be held.
+    fn check(&self, precondition: &Precondition) -> io::Result<()> {
+        let found = self.found()?;
+        if found.as_ref().is_some_and(Metadata::is_dir) {
+            return Err(Errno::ISDIR.into());
+        }
+        match (precondition, found) {
+            (Precondition::None, _) | (Precondition::Absent, None) => Ok(()),
+            (Precondition::Absent, Some(_)) => Err(io::ErrorKind::AlreadyExists.into()),
+            (Precondition::Unchanged(version), Some(found))
+                if version.e_tag.as_ref() == Some(&e_tag(&found)) =>
+            {
+                Ok(())
+            }
+            (Precondition::Unchanged(_), _) => Err(io::Error::other(Changed)),
+        }
+    }
+
+    /// What has the name: what a link leads to, or the link, if it leads nowhere or out of the folder.
+    fn found(&self) -> io::Result<Option<Metadata>> {
+        match self.parent.metadata(&self.name) {
+            Ok(found) => return Ok(Some(found)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound || leads_out(&error) => {}
+            Err(error) => return Err(error),
+        }
+        match self.parent.symlink_metadata(&self.name) {
+            Ok(link) => Ok(Some(link)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Has the stage take the name.
+    fn place(&self, root: &Dir, stage: &Stage, precondition: &Precondition) -> io::Result<()> {
+        match stage.link(&self.parent, &self.name) {
+            // Nobody was told of it yet: a name that may not outlive a crash is taken back.
+            Ok(()) => self.sync().inspect_err(|_| {
+                let _ = self.parent.remove_file(&self.name);
+            }),
+            Err(error)
+                if error.kind() == io::ErrorKind::AlreadyExists
+                    && *precondition != Precondition::Absent =>
+            {
+                self.replace(root, stage)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Replaces what has the name by the stage.
+    fn replace(&self, root: &Dir, stage: &Stage) -> io::Result<()> {
+        let name = random_name();
+        let own = self.link_aside(root, stage, &name)?;
+        if let Err(error) = own.rename(&name, &self.parent, &self.name) {
+            let _ = own.remove_file(&name);
+            return Err(error);
+        }
+        self.sync().map_err(unsure)
+    }
+
+    /// Links the stage in a directory of the gateway's own, on the file system of the target.
+    fn link_aside(&self, root: &Dir, stage: &Stage, name: &str) -> io::Result<Dir> {
+        let own = stages(root)?;
+        match stage.link(&own, name) {
+            Ok(()) => Ok(own),
+            // Another file system is mounted below the root.
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+                let own = stages(&self.parent)?;
+                stage.link(&own, name)?;
+                Ok(own)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Renames it to a name that nothing has.
+    fn rename_to_nothing(&self, target: &Self) -> io::Result<()> {
+        let (from, to) = (self.name.as_str(), target.name.as_str());
+        let flags = RenameFlags::NOREPLACE;
+        match rustix::fs::renameat_with(&self.parent, from, &target.parent, to, flags) {
+            // Not every file system knows the flag.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                if target.parent.symlink_metadata(to).is_ok() {
+                    return Err(io::ErrorKind::AlreadyExists.into());
+                }
+                self.parent.rename(from, &target.parent, to)
+            }
+            renamed => Ok(renamed?),
+        }
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.handle.sync_all()
+    }
+}
+
+/// The directory of a key, and its name there.
+fn split(key: &Path) -> (&str, String) {
+    let (directory, name) = key.as_ref().rsplit_once('/').unwrap_or(("", key.as_ref()));
+    (directory, name.to_owned())
+}
+
+/// Opens a directory, and makes those that are missing; each that is new survives a crash.
+fn directories(root: &Dir, directory: &str) -> io::Result<Dir> {
+    let mut at = root.try_clone()?;
+    for name in directory.split('/').filter(|name| !name.is_empty()) {
+        match at.create_dir(name) {
+            Ok(()) => sync(&at)?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+        at = at.open_dir(name)?;
+    }
+    Ok(at)
+}
+
+/// The only change of some names, among all processes that write to the folder, until it is dropped.
+struct Lock(#[expect(dead_code, reason = "they are held")] Vec<File>);
+
+impl Lock {
+    /// Waits for the names. File systems without locks have to do without.
+    fn of(root: &Dir, keys: &[&Path]) -> io::Result<Self> {
+        let path = format!("{RESERVED}/locks");
+        root.create_dir_all(&path)?;
+        let own = root.open_dir(path)?;
+        let number = |key: &&Path| {
+            Md5::digest(key.as_ref())
+                .first()
+                .map_or(0, |first| first % LOCKS)
+        };
+        let mut numbers: Vec<u8> = keys.iter().map(number).collect();
+        // In one order, so that two never wait for each other.
+        numbers.sort_unstable();
+        numbers.dedup();
+        let locks = numbers.into_iter().map(|number| lock(&own, number));
+        Ok(Self(locks.collect::<io::Result<_>>()?))
+    }
+}
+
+fn lock(own: &Dir, number: u8) -> io::Result<File> {
+    // NFS locks only what is open for writing.
+    let mut options = OpenOptions::new();
+    let options = options.write(true).create(true);
+    let file = own.open_with(number.to_string(), options)?.into_std();
+    let give_up = Instant::now() + LOCK_TIMEOUT;
+    loop {
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) | Err(Errno::NOTSUP | Errno::NOLCK | Errno::NOSYS) => return Ok(file),
+            // A process that holds it and does not go on must not hold all others up.
+            Err(Errno::WOULDBLOCK) if Instant::now() < give_up => std::thread::sleep(LOCK_PAUSE),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// The change is made, and may not outlive a crash.
+fn unsure(error: io::Error) -> io::Error {
+    io::Error::other(Unsure(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path as FsPath;
+
+    use cap_std::ambient_authority;
+    use object_store::UpdateVersion;
+
+    use super::*;
+
+    fn root(folder: &FsPath) -> Dir {
+        Dir::open_ambient_dir(folder, ambient_authority()).unwrap()
+    }
+
+    fn stage(root: &Dir, named: bool, text: &'static str) -> Stage {
+        let stage = if named {
+            Stage::with_name(root).unwrap()
+        } else {
+            Stage::for_key(root, &Path::from("d/f")).unwrap()
+        };
+        stage.write(0, &text.into()).unwrap();
+        stage
+    }
+
+    /// File systems without nameless files are as good: names in a directory of the gateway's own.
+    #[test]
+    fn stages_with_and_without_names_are_published_alike() {
+        for named in [false, true] {
+            let folder = tempfile::tempdir().unwrap();
+            let (root, key) = (root(folder.path()), Path::from("d/f"));
+            let read = || std::fs::read_to_string(folder.path().join("d/f")).unwrap();
+            let publish = |text, precondition: &Precondition| {
+                publish(&root, &stage(&root, named, text), &key, precondition)
+            };
+            publish("one", &Precondition::Absent).unwrap();
+            let taken = publish("two", &Precondition::Absent).unwrap_err();
+            assert_eq!(taken.kind(), io::ErrorKind::AlreadyExists);
+            assert_eq!(read(), "one");
+            publish("three", &Precondition::None).unwrap();
+            assert_eq!(read(), "three");
+            let stale = Precondition::Unchanged(UpdateVersion {
+                e_tag: Some("\"1-2.3-4\"".to_owned()),
+                version: None,
+            });
+            assert!(
+                publish("four", &stale)
+                    .unwrap_err()
+                    .get_ref()
+                    .unwrap()
+                    .is::<Changed>()
+            );
+            assert_eq!(read(), "three");
+            let left = stages(&root).unwrap().entries().unwrap().count();
+            assert_eq!(left, 0, "named: {named}");
+        }
+    }
+
+    /// A link that is made twice, because an answer was lost, is no name that another has taken.
+    #[test]
+    fn a_link_of_the_same_file_is_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = root(folder.path());
+        for named in [false, true] {
+            let name = format!("named-{named}");
+            let stage = stage(&root, named, "x");
+            stage.link(&root, &name).unwrap();
+            stage.link(&root, &name).unwrap();
+            let other = self::stage(&root, named, "y")
+                .link(&root, &name)
+                .unwrap_err();
+            assert_eq!(other.kind(), io::ErrorKind::AlreadyExists);
+        }
+    }
+
+    #[test]
+    fn a_name_is_held_by_one_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = root(folder.path());
+        let (one, other) = (Path::from("a"), Path::from("b"));
+        let held = Lock::of(&root, &[&one, &other]).unwrap();
+        let waiting = std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| Lock::of(&root, &[&other]).unwrap());
+            std::thread::sleep(Duration::from_millis(50));
+            let waits = !waiting.is_finished();
+            drop(held);
+            drop(waiting.join().unwrap());
+            waits
+        });
+        assert!(waiting);
+    }
+}

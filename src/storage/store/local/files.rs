@@ -1,0 +1,175 @@
+//! Whole files, as `object_store` reads and writes objects.
+
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use cap_std::fs::Dir;
+use futures::stream::{self, BoxStream, StreamExt};
+use object_store::path::Path;
+use object_store::{
+    Attributes, CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult,
+    MultipartUpload, ObjectMeta, ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload,
+    PutResult, Result,
+};
+use rustix::io::Errno;
+
+use crate::storage::store::local::blocking::blocking;
+use crate::storage::store::local::changes;
+use crate::storage::store::local::root::Root;
+use crate::storage::store::local::stage::Stage;
+use crate::storage::store::local::version::meta;
+use crate::storage::store::precondition::Precondition;
+
+/// What is read at once.
+const CHUNK: u64 = 256 * 1024;
+
+/// The files of a folder.
+#[derive(Debug, Clone)]
+pub(crate) struct Files(pub(crate) Arc<Root>);
+
+/// An open file, and what it was when it was opened.
+pub(crate) struct Opened {
+    pub(crate) file: File,
+    pub(crate) meta: ObjectMeta,
+}
+
+impl Opened {
+    /// Opens the file at a key.
+    pub(crate) fn at(root: &Dir, key: &Path) -> io::Result<Self> {
+        let file = root.open(key.as_ref())?;
+        let metadata = file.metadata()?;
+        if metadata.is_dir() {
+            return Err(Errno::ISDIR.into());
+        }
+        Ok(Self {
+            meta: meta(key, &metadata),
+            file: file.into_std(),
+        })
+    }
+
+    /// The bytes in a range. A file that has become shorter meanwhile is an error, and no shorter file.
+    fn read(self, range: Range<u64>) -> BoxStream<'static, Result<Bytes>> {
+        let file = Arc::new(self.file);
+        let chunks = stream::try_unfold(range, move |rest| {
+            let file = Arc::clone(&file);
+            async move {
+                if rest.is_empty() {
+                    return Ok(None);
+                }
+                let end = rest.end.min(rest.start + CHUNK);
+                let chunk = blocking(move || read_exactly(&file, rest.start..end)).await?;
+                Ok(Some((chunk, end..rest.end)))
+            }
+        });
+        chunks.boxed()
+    }
+}
+
+fn read_exactly(file: &File, range: Range<u64>) -> io::Result<Bytes> {
+    let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+    let mut chunk = vec![0; length];
+    file.read_exact_at(&mut chunk, range.start)?;
+    Ok(chunk.into())
+}
+
+#[async_trait]
+impl ObjectStore for Files {
+    async fn put_opts(
+        &self,
+        key: &Path,
+        payload: PutPayload,
+        options: PutOptions,
+    ) -> Result<PutResult> {
+        let precondition = match options.mode {
+            PutMode::Overwrite => Precondition::None,
+            PutMode::Create => Precondition::Absent,
+            PutMode::Update(version) => Precondition::Unchanged(version),
+        };
+        let (root, key) = (Arc::clone(&self.0), key.clone());
+        blocking(move || {
+            let root = root.dir()?;
+            let stage = Stage::for_key(&root, &key)?;
+            stage.write(0, &payload)?;
+            changes::publish(&root, &stage, &key, &precondition)
+        })
+        .await?;
+        Ok(PutResult {
+            e_tag: None,
+            version: None,
+            extensions: http::Extensions::default(),
+        })
+    }
+
+    async fn get_opts(&self, key: &Path, options: GetOptions) -> Result<GetResult> {
+        let (root, opened) = (Arc::clone(&self.0), key.clone());
+        let opened = blocking(move || Opened::at(&*root.dir()?, &opened)).await?;
+        let meta = opened.meta.clone();
+        options.check_preconditions(&meta)?;
+        let range = match &options.range {
+            None => 0..meta.size,
+            Some(range) => range.as_range(meta.size).map_err(|error| Error::Generic {
+                store: "the folder",
+                source: Box::new(error),
+            })?,
+        };
+        let bytes = if options.head {
+            stream::empty().boxed()
+        } else {
+            opened.read(range.clone())
+        };
+        Ok(GetResult {
+            payload: GetResultPayload::Stream(bytes),
+            attributes: Attributes::default(),
+            range,
+            meta,
+            extensions: http::Extensions::default(),
+        })
+    }
+
+    /// Uploads in parts begin at the store itself.
+    async fn put_multipart_opts(
+        &self,
+        _: &Path,
+        _: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        Err(elsewhere("uploads in parts"))
+    }
+
+    fn delete_stream(
+        &self,
+        _: BoxStream<'static, Result<Path>>,
+    ) -> BoxStream<'static, Result<Path>> {
+        stream::iter([Err(elsewhere("deletions"))]).boxed()
+    }
+
+    fn list(&self, _: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        stream::iter([Err(elsewhere("listings"))]).boxed()
+    }
+
+    async fn list_with_delimiter(&self, _: Option<&Path>) -> Result<ListResult> {
+        Err(elsewhere("listings"))
+    }
+
+    async fn copy_opts(&self, _: &Path, _: &Path, _: CopyOptions) -> Result<()> {
+        Err(elsewhere("copies"))
+    }
+}
+
+/// What the store does without `object_store`.
+fn elsewhere(what: &'static str) -> Error {
+    Error::NotSupported {
+        source: format!("{what} are not asked of the files, but of the store").into(),
+    }
+}
+
+impl fmt::Display for Files {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a folder")
+    }
+}
