@@ -321,3 +321,19 @@ async fn a_store_that_is_missing_is_not_made_where_it_must_not_be() {
     assert!(check("missing", "mount-point").await.0);
     assert!(check("never", "mount-point").await.0);
 }
+
+/// Whoever opens a pipe waits for its other end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipe_is_no_file() {
+    let gateway = Gateway::on(Store::folder());
+    let path = gateway.store.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(path).status();
+    assert!(made.unwrap().success());
+    let mut client = gateway.client().await;
+    let (_data, reply) = client.begin("RETR pipe").await;
+    assert_eq!(reply.code, 550);
+    assert_eq!(client.list("NLST", "").await.0, "");
+    assert_eq!(attempt(&mut client, "APPE pipe").await.code, 450);
+    assert_eq!(attempt(&mut client, "STOR pipe").await.code, 226);
+    assert_eq!(gateway.store.object("pipe").unwrap(), b"x");
+}

@@ -188,17 +188,43 @@ impl Target {
             {
                 self.replace(root, stage)
             }
+            Err(error) if has_no_links(&error) && stage.has_name() => {
+                self.place_without_links(stage, precondition)
+            }
             Err(error) => Err(error),
         }
+    }
+
+    /// On file systems without hard links: by a rename alone. Where it can't be told to replace nothing, it was looked
+    /// for under the lock.
+    fn place_without_links(&self, stage: &Stage, precondition: &Precondition) -> io::Result<()> {
+        let flags = match precondition {
+            Precondition::Absent => RenameFlags::NOREPLACE,
+            Precondition::None | Precondition::Unchanged(_) => RenameFlags::empty(),
+        };
+        match stage.move_to(&self.parent, &self.name, flags) {
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                stage.move_to(&self.parent, &self.name, RenameFlags::empty())?;
+            }
+            moved => moved?,
+        }
+        self.sync().map_err(unsure)
     }
 
     /// Replaces what has the name by the stage.
     fn replace(&self, root: &Dir, stage: &Stage) -> io::Result<()> {
         let name = random_name();
         let own = self.link_aside(root, stage, &name)?;
-        if let Err(error) = own.rename(&name, &self.parent, &self.name) {
-            let _ = own.remove_file(&name);
-            return Err(error);
+        match own.rename(&name, &self.parent, &self.name) {
+            // On NFS, the first try's answer may have been lost.
+            Err(error)
+                if error.kind() == io::ErrorKind::NotFound
+                    && stage.is_at(&self.parent, &self.name) => {}
+            Err(error) => {
+                let _ = own.remove_file(&name);
+                return Err(error);
+            }
+            Ok(()) => {}
         }
         self.sync().map_err(unsure)
     }
@@ -298,6 +324,15 @@ fn lock(own: &Dir, number: u8) -> io::Result<File> {
     }
 }
 
+/// Whether the file system has no hard links: not every one says so by the same error.
+fn has_no_links(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(
+        errno,
+        Some(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::MLINK)
+    )
+}
+
 /// The change is made, and may not outlive a crash.
 fn unsure(error: io::Error) -> io::Error {
     io::Error::other(Unsure(error))
@@ -357,6 +392,26 @@ mod tests {
             let left = stages(&root).unwrap().entries().unwrap().count();
             assert_eq!(left, 0, "named: {named}");
         }
+    }
+
+    #[test]
+    fn a_file_system_without_links_does_with_renames() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = root(folder.path());
+        let target = Target::make(&root, &Path::from("d/f")).unwrap();
+        let place = |text, precondition: &Precondition| {
+            target.place_without_links(&stage(&root, true, text), precondition)
+        };
+        let read = || std::fs::read_to_string(folder.path().join("d/f")).unwrap();
+        place("one", &Precondition::Absent).unwrap();
+        let taken = place("two", &Precondition::Absent).unwrap_err();
+        assert_eq!(
+            (taken.kind(), &*read()),
+            (io::ErrorKind::AlreadyExists, "one")
+        );
+        place("three", &Precondition::None).unwrap();
+        assert_eq!(read(), "three");
+        assert_eq!(stages(&root).unwrap().entries().unwrap().count(), 0);
     }
 
     /// A link that is made twice, because an answer was lost, is no name that another has taken.

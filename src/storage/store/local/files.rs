@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use cap_std::fs::Dir;
+use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
 use futures::stream::{self, BoxStream, StreamExt};
 use object_store::path::Path;
 use object_store::{
@@ -17,6 +17,7 @@ use object_store::{
     MultipartUpload, ObjectMeta, ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload,
     PutResult, Result,
 };
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::storage::store::local::blocking::blocking;
@@ -28,6 +29,9 @@ use crate::storage::store::precondition::Precondition;
 
 /// What is read at once.
 const CHUNK: u64 = 256 * 1024;
+
+/// As the system's flags are numbered.
+const NONBLOCK: i32 = OFlags::NONBLOCK.bits().cast_signed();
 
 /// The files of a folder.
 #[derive(Debug, Clone)]
@@ -42,10 +46,19 @@ pub(crate) struct Opened {
 impl Opened {
     /// Opens the file at a key.
     pub(crate) fn at(root: &Dir, key: &Path) -> io::Result<Self> {
-        let file = root.open(key.as_ref())?;
+        let mut options = OpenOptions::new();
+        // A pipe would be waited for until somebody writes to it.
+        let options = options.read(true).custom_flags(NONBLOCK);
+        let file = root.open_with(key.as_ref(), options)?;
         let metadata = file.metadata()?;
         if metadata.is_dir() {
             return Err(Errno::ISDIR.into());
+        }
+        if !metadata.is_file() {
+            return Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                "it is no regular file",
+            ));
         }
         Ok(Self {
             meta: meta(key, &metadata),

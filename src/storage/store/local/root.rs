@@ -105,7 +105,11 @@ fn no_identity(path: &FsPath) -> io::Error {
 }
 
 fn read_identity(dir: &Dir) -> io::Result<Option<String>> {
-    let file = match dir.open(FsPath::new(RESERVED).join(IDENTITY)) {
+    let path = FsPath::new(RESERVED).join(IDENTITY);
+    if dir.metadata(&path).is_ok_and(|found| !found.is_file()) {
+        return Err(io::Error::other(format!("{} is no file", path.display())));
+    }
+    let file = match dir.open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),

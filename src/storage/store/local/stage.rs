@@ -7,12 +7,13 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use cap_std::fs::{Dir, OpenOptions};
 use object_store::PutPayload;
 use object_store::path::Path;
-use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use crate::storage::store::RESERVED;
@@ -26,6 +27,8 @@ pub(crate) struct Stage {
     file: File,
     /// The directory and the name of one that has a name.
     named: Option<(Dir, String)>,
+    /// It has been renamed to where it was to go.
+    moved: AtomicBool,
 }
 
 impl Stage {
@@ -49,6 +52,7 @@ impl Stage {
             Ok(file) => Ok(Self {
                 file: file.into(),
                 named: None,
+                moved: AtomicBool::new(false),
             }),
             // Kernels and file systems that don't know it take it for a directory to be written.
             Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT) => {
@@ -68,6 +72,7 @@ impl Stage {
         Ok(Self {
             file,
             named: Some((own, name)),
+            moved: AtomicBool::new(false),
         })
     }
 
@@ -118,8 +123,28 @@ impl Stage {
         }
     }
 
+    /// Renames one that has a name, where the file system has no links. What is at the target is replaced, unless
+    /// `flags` say otherwise.
+    pub(crate) fn move_to(
+        &self,
+        directory: &Dir,
+        name: &str,
+        flags: RenameFlags,
+    ) -> io::Result<()> {
+        let Some((own, staged)) = &self.named else {
+            return Err(io::ErrorKind::Unsupported.into());
+        };
+        match rustix::fs::renameat_with(own, staged.as_str(), directory, name, flags) {
+            // As with links: the first try's answer was lost.
+            Err(Errno::NOENT) if self.is_at(directory, name) => {}
+            renamed => renamed?,
+        }
+        self.moved.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
     /// Whether this very file has the name.
-    fn is_at(&self, directory: &Dir, name: &str) -> bool {
+    pub(crate) fn is_at(&self, directory: &Dir, name: &str) -> bool {
         let found = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW);
         let own = self.file.metadata();
         matches!((found, own), (Ok(found), Ok(own)) if (found.st_dev, found.st_ino) == (own.dev(), own.ino()))
@@ -129,6 +154,7 @@ impl Stage {
 impl Drop for Stage {
     fn drop(&mut self) {
         if let Some((own, name)) = &self.named
+            && !*self.moved.get_mut()
             && let Err(error) = own.remove_file(name)
         {
             tracing::warn!(name, %error, "can't remove a file in the making, the sweep will");
