@@ -337,3 +337,40 @@ async fn a_pipe_is_no_file() {
     assert_eq!(attempt(&mut client, "STOR pipe").await.code, 226);
     assert_eq!(gateway.store.object("pipe").unwrap(), b"x");
 }
+
+/// A time that no calendar has must not hide all that lies beside it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_of_a_far_future_is_listed() {
+    let gateway = Gateway::on(Store::folder());
+    gateway.store.put("a.txt", b"x");
+    gateway.store.put("z.txt", b"x");
+    let file = std::fs::File::options()
+        .write(true)
+        .open(gateway.store.path().join("z.txt"));
+    let far = std::time::UNIX_EPOCH + std::time::Duration::from_hours(2_500_000_000);
+    if file.unwrap().set_modified(far).is_err() {
+        // Not every file system has such times; those that have not are in no danger.
+        return;
+    }
+    let mut client = gateway.client().await;
+    for command in ["LIST", "MLSD"] {
+        assert_eq!(
+            client.list(command, "").await.0.lines().count(),
+            2,
+            "{command}"
+        );
+    }
+}
+
+/// Two names may be of one file: then one of them goes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rename_onto_a_hard_link_of_the_same_file_is_done() {
+    let gateway = Gateway::on(Store::folder());
+    gateway.store.put("a", b"x");
+    let root = gateway.store.path();
+    std::fs::hard_link(root.join("a"), root.join("b")).unwrap();
+    let mut client = gateway.client().await;
+    client.expect("RNFR a", 350).await;
+    client.expect("RNTO b", 250).await;
+    assert_eq!(gateway.store.keys(), ["b"]);
+}

@@ -41,7 +41,7 @@ impl SegmentRules {
 
     /// Why a segment is not taken, if so. `first` is right under the prefix of the store.
     pub(crate) fn refusal(self, segment: &str, first: bool) -> Option<String> {
-        if segment == RESERVED && (first || self.reserved_everywhere) {
+        if segment.eq_ignore_ascii_case(RESERVED) && (first || self.reserved_everywhere) {
             return Some("the gateway needs it for itself".to_owned());
         }
         if let Some(longest) = self.longest.filter(|longest| segment.len() > *longest) {

@@ -6,58 +6,61 @@
 
 use std::fs::File;
 use std::io;
-use std::time::{Duration, Instant};
 
-use cap_std::fs::{Dir, Metadata, OpenOptions};
+use cap_std::fs::{Dir, Metadata, MetadataExt};
 use md5::{Digest, Md5};
 use object_store::path::Path;
-use rustix::fs::{FlockOperation, RenameFlags};
+use rustix::fs::RenameFlags;
 use rustix::io::Errno;
 
 use crate::storage::store::RESERVED;
 use crate::storage::store::causes::Unsure;
 use crate::storage::store::local::blocking::{Changed, leads_out};
-use crate::storage::store::local::root::{handle, sync};
+use crate::storage::store::local::names::LOCKS;
+use crate::storage::store::local::root::{Root, handle, make_durable};
 use crate::storage::store::local::stage::{Stage, random_name, stages};
 use crate::storage::store::local::version::e_tag;
 use crate::storage::store::precondition::Precondition;
 
-/// Files that stand for the names that are locked. Two names may share one, which costs a short wait.
-const LOCKS: u8 = 64;
-
-/// How long a name is waited for, which is held for the time of a look and a change.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The wait between two tries.
-const LOCK_PAUSE: Duration = Duration::from_millis(2);
-
 /// Publishes a stage at a key, whose directories are made where they are missing.
 pub(crate) fn publish(
-    root: &Dir,
+    root: &Root,
     stage: &Stage,
     key: &Path,
     precondition: &Precondition,
 ) -> io::Result<()> {
     stage.sync()?;
-    let target = Target::make(root, key)?;
-    let _lock = Lock::of(root, &[key])?;
-    target.check(precondition)?;
-    target.place(root, stage, precondition)
+    let dir = root.dir()?;
+    match Target::make(&dir, key)?.publish(root, &dir, stage, precondition) {
+        // The directory was removed meanwhile.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Target::make(&dir, key)?.publish(root, &dir, stage, precondition)
+        }
+        published => published,
+    }
 }
 
 /// Renames a file.
+///
+/// # Errors
+/// [`io::ErrorKind::CrossesDevices`] if the target is on another file system.
 pub(crate) fn rename(
-    root: &Dir,
+    root: &Root,
     from: &Path,
     to: &Path,
     precondition: &Precondition,
 ) -> io::Result<()> {
-    let source = Target::find(root, from)?;
-    let target = Target::make(root, to)?;
-    let _lock = Lock::of(root, &[from, to])?;
+    let dir = root.dir()?;
+    let source = Target::find(&dir, from)?;
+    let target = Target::make(&dir, to)?;
+    let _held = root
+        .names
+        .hold(&dir, vec![source.lock()?, target.lock()?])?;
     target.check(precondition)?;
     match precondition {
         Precondition::Absent => source.rename_to_nothing(&target)?,
+        // For the system that is nothing to do: both names stay.
+        _ if source.is_same_file_as(&target)? => source.parent.remove_file(&source.name)?,
         Precondition::None | Precondition::Unchanged(_) => {
             source
                 .parent
@@ -69,21 +72,26 @@ pub(crate) fn rename(
 }
 
 /// Renames a directory, with all in it. It takes the place of nothing.
-pub(crate) fn rename_directory(root: &Dir, from: &Path, to: &Path) -> io::Result<()> {
-    let source = Target::find(root, from)?;
-    let target = Target::make(root, to)?;
+pub(crate) fn rename_directory(root: &Root, from: &Path, to: &Path) -> io::Result<()> {
+    let dir = root.dir()?;
+    let source = Target::find(&dir, from)?;
+    let target = Target::make(&dir, to)?;
+    let _held = root
+        .names
+        .hold(&dir, vec![source.lock()?, target.lock()?])?;
     source.rename_to_nothing(&target)?;
     let durable = target.sync().and_then(|()| source.sync());
     durable.map_err(unsure)
 }
 
 /// Deletes a file. It is no error if there is none.
-pub(crate) fn delete(root: &Dir, key: &Path, precondition: &Precondition) -> io::Result<()> {
-    let target = match Target::find(root, key) {
+pub(crate) fn delete(root: &Root, key: &Path, precondition: &Precondition) -> io::Result<()> {
+    let dir = root.dir()?;
+    let target = match Target::find(&dir, key) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         target => target?,
     };
-    let _lock = Lock::of(root, &[key])?;
+    let _held = root.names.hold(&dir, vec![target.lock()?])?;
     target.check(precondition)?;
     match target.parent.remove_file(&target.name) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -92,13 +100,13 @@ pub(crate) fn delete(root: &Dir, key: &Path, precondition: &Precondition) -> io:
 }
 
 /// Makes a directory and those above it.
-pub(crate) fn create_directory(root: &Dir, directory: &Path) -> io::Result<()> {
-    directories(root, directory.as_ref()).map(drop)
+pub(crate) fn create_directory(root: &Root, directory: &Path) -> io::Result<()> {
+    directories(&*root.dir()?, directory.as_ref()).map(drop)
 }
 
 /// Removes an empty directory.
-pub(crate) fn remove_directory(root: &Dir, directory: &Path) -> io::Result<()> {
-    let target = Target::find(root, directory)?;
+pub(crate) fn remove_directory(root: &Root, directory: &Path) -> io::Result<()> {
+    let target = Target::find(&*root.dir()?, directory)?;
     // What of the gateway's own is in it is in nobody's way, if it is empty.
     if let Ok(inside) = target.parent.open_dir(&target.name) {
         let _ = inside.remove_dir(format!("{RESERVED}/stages"));
@@ -143,6 +151,32 @@ impl Target {
         })
     }
 
+    /// Which lock stands for it: by the directory itself, as several paths may lead there.
+    fn lock(&self) -> io::Result<u8> {
+        let directory = self.parent.dir_metadata()?;
+        let place = format!("{}/{}/{}", directory.dev(), directory.ino(), self.name);
+        Ok(Md5::digest(place).first().map_or(0, |first| first % LOCKS))
+    }
+
+    fn publish(
+        &self,
+        root: &Root,
+        dir: &Dir,
+        stage: &Stage,
+        precondition: &Precondition,
+    ) -> io::Result<()> {
+        let _held = root.names.hold(dir, vec![self.lock()?])?;
+        self.check(precondition)?;
+        self.place(dir, stage, precondition)
+    }
+
+    /// Whether both names are of one file.
+    fn is_same_file_as(&self, other: &Self) -> io::Result<bool> {
+        let found = self.parent.symlink_metadata(&self.name)?;
+        let other = other.parent.symlink_metadata(&other.name);
+        Ok(other.is_ok_and(|other| (found.dev(), found.ino()) == (other.dev(), other.ino())))
+    }
+
     /// Looks whether a precondition holds, for a file. The lock has to be held.
     fn check(&self, precondition: &Precondition) -> io::Result<()> {
         let found = self.found()?;
@@ -179,9 +213,12 @@ impl Target {
     fn place(&self, root: &Dir, stage: &Stage, precondition: &Precondition) -> io::Result<()> {
         match stage.link(&self.parent, &self.name) {
             // Nobody was told of it yet: a name that may not outlive a crash is taken back.
-            Ok(()) => self.sync().inspect_err(|_| {
-                let _ = self.parent.remove_file(&self.name);
-            }),
+            Ok(()) => self
+                .sync()
+                .map_err(|error| match self.parent.remove_file(&self.name) {
+                    Ok(()) => error,
+                    Err(_) => unsure(error),
+                }),
             Err(error)
                 if error.kind() == io::ErrorKind::AlreadyExists
                     && *precondition != Precondition::Absent =>
@@ -213,6 +250,10 @@ impl Target {
 
     /// Replaces what has the name by the stage.
     fn replace(&self, root: &Dir, stage: &Stage) -> io::Result<()> {
+        if stage.has_name() {
+            stage.move_to(&self.parent, &self.name, RenameFlags::empty())?;
+            return self.sync().map_err(unsure);
+        }
         let name = random_name();
         let own = self.link_aside(root, stage, &name)?;
         match own.rename(&name, &self.parent, &self.name) {
@@ -261,7 +302,7 @@ impl Target {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.handle.sync_all()
+        make_durable(&self.handle)
     }
 }
 
@@ -271,56 +312,36 @@ fn split(key: &Path) -> (&str, String) {
     (directory, name.to_owned())
 }
 
-/// Opens a directory, and makes those that are missing; each that is new survives a crash.
+/// Opens a directory, and makes those that are missing; each that is new survives a crash, or is none.
 fn directories(root: &Dir, directory: &str) -> io::Result<Dir> {
     let mut at = root.try_clone()?;
-    for name in directory.split('/').filter(|name| !name.is_empty()) {
-        match at.create_dir(name) {
-            Ok(()) => sync(&at)?,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error),
-        }
-        at = at.open_dir(name)?;
+    let ends = directory.match_indices('/').map(|(end, _)| end);
+    for end in ends
+        .chain([directory.len()])
+        .filter(|_| !directory.is_empty())
+    {
+        // From the root on: a link on the way may lead to elsewhere in the folder.
+        let path = &directory[..end];
+        at = match root.open_dir(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                make(root, &at, path)?;
+                root.open_dir(path)?
+            }
+            opened => opened?,
+        };
     }
     Ok(at)
 }
 
-/// The only change of some names, among all processes that write to the folder, until it is dropped.
-struct Lock(#[expect(dead_code, reason = "they are held")] Vec<File>);
-
-impl Lock {
-    /// Waits for the names. File systems without locks have to do without.
-    fn of(root: &Dir, keys: &[&Path]) -> io::Result<Self> {
-        let path = format!("{RESERVED}/locks");
-        root.create_dir_all(&path)?;
-        let own = root.open_dir(path)?;
-        let number = |key: &&Path| {
-            Md5::digest(key.as_ref())
-                .first()
-                .map_or(0, |first| first % LOCKS)
-        };
-        let mut numbers: Vec<u8> = keys.iter().map(number).collect();
-        // In one order, so that two never wait for each other.
-        numbers.sort_unstable();
-        numbers.dedup();
-        let locks = numbers.into_iter().map(|number| lock(&own, number));
-        Ok(Self(locks.collect::<io::Result<_>>()?))
-    }
-}
-
-fn lock(own: &Dir, number: u8) -> io::Result<File> {
-    // NFS locks only what is open for writing.
-    let mut options = OpenOptions::new();
-    let options = options.write(true).create(true);
-    let file = own.open_with(number.to_string(), options)?.into_std();
-    let give_up = Instant::now() + LOCK_TIMEOUT;
-    loop {
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) | Err(Errno::NOTSUP | Errno::NOLCK | Errno::NOSYS) => return Ok(file),
-            // A process that holds it and does not go on must not hold all others up.
-            Err(Errno::WOULDBLOCK) if Instant::now() < give_up => std::thread::sleep(LOCK_PAUSE),
-            Err(error) => return Err(error.into()),
-        }
+fn make(root: &Dir, above: &Dir, path: &str) -> io::Result<()> {
+    let above = handle(above)?;
+    match root.create_dir(path) {
+        Ok(()) => make_durable(&above).map_err(|error| match root.remove_dir(path) {
+            Ok(()) => error,
+            Err(_) => unsure(error),
+        }),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
     }
 }
 
@@ -346,9 +367,14 @@ mod tests {
     use object_store::UpdateVersion;
 
     use super::*;
+    use crate::config::Create;
 
     fn root(folder: &FsPath) -> Dir {
         Dir::open_ambient_dir(folder, ambient_authority()).unwrap()
+    }
+
+    fn store(folder: &FsPath) -> Root {
+        Root::open(folder.to_owned(), Create::Missing).unwrap()
     }
 
     fn stage(root: &Dir, named: bool, text: &'static str) -> Stage {
@@ -367,9 +393,10 @@ mod tests {
         for named in [false, true] {
             let folder = tempfile::tempdir().unwrap();
             let (root, key) = (root(folder.path()), Path::from("d/f"));
+            let store = store(folder.path());
             let read = || std::fs::read_to_string(folder.path().join("d/f")).unwrap();
             let publish = |text, precondition: &Precondition| {
-                publish(&root, &stage(&root, named, text), &key, precondition)
+                publish(&store, &stage(&root, named, text), &key, precondition)
             };
             publish("one", &Precondition::Absent).unwrap();
             let taken = publish("two", &Precondition::Absent).unwrap_err();
@@ -431,20 +458,40 @@ mod tests {
         }
     }
 
+    /// The system does nothing when both names are of one file.
     #[test]
-    fn a_name_is_held_by_one_at_a_time() {
+    fn a_rename_onto_a_link_of_the_same_file_leaves_one_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path());
+        std::fs::write(folder.path().join("a"), "x").unwrap();
+        std::fs::hard_link(folder.path().join("a"), folder.path().join("b")).unwrap();
+        rename(
+            &store,
+            &Path::from("a"),
+            &Path::from("b"),
+            &Precondition::None,
+        )
+        .unwrap();
+        assert!(!folder.path().join("a").exists() && folder.path().join("b").exists());
+    }
+
+    /// Whatever path leads to a directory, its names have the same locks.
+    #[test]
+    fn a_link_to_a_directory_is_the_directory() {
         let folder = tempfile::tempdir().unwrap();
         let root = root(folder.path());
-        let (one, other) = (Path::from("a"), Path::from("b"));
-        let held = Lock::of(&root, &[&one, &other]).unwrap();
-        let waiting = std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| Lock::of(&root, &[&other]).unwrap());
-            std::thread::sleep(Duration::from_millis(50));
-            let waits = !waiting.is_finished();
-            drop(held);
-            drop(waiting.join().unwrap());
-            waits
-        });
-        assert!(waiting);
+        std::fs::create_dir(folder.path().join("a")).unwrap();
+        std::os::unix::fs::symlink("a", folder.path().join("l")).unwrap();
+        let lock = |key: &str| {
+            Target::make(&root, &Path::from(key))
+                .unwrap()
+                .lock()
+                .unwrap()
+        };
+        assert_eq!(lock("a/f"), lock("l/f"));
+        // One that leads out and back within the folder is followed as well.
+        std::fs::create_dir(folder.path().join("a/d")).unwrap();
+        std::os::unix::fs::symlink("../../a", folder.path().join("a/d/up")).unwrap();
+        assert_eq!(lock("a/d/up/f"), lock("a/f"));
     }
 }

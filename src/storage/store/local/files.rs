@@ -84,6 +84,17 @@ impl Opened {
     }
 }
 
+/// Changes names in the folder. As many changes at once have threads as leave enough for reads, when a name is held
+/// for long.
+pub(crate) async fn change<T: Send + 'static>(
+    root: &Root,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T> {
+    // It is never closed.
+    let _permit = root.changes.acquire().await.ok();
+    blocking(work).await
+}
+
 fn read_exactly(file: &File, range: Range<u64>) -> io::Result<Bytes> {
     let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
     let mut chunk = vec![0; length];
@@ -105,9 +116,8 @@ impl ObjectStore for Files {
             PutMode::Update(version) => Precondition::Unchanged(version),
         };
         let (root, key) = (Arc::clone(&self.0), key.clone());
-        blocking(move || {
-            let root = root.dir()?;
-            let stage = Stage::for_key(&root, &key)?;
+        change(&self.0, move || {
+            let stage = Stage::for_key(&*root.dir()?, &key)?;
             stage.write(0, &payload)?;
             changes::publish(&root, &stage, &key, &precondition)
         })

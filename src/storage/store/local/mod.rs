@@ -3,6 +3,7 @@
 pub(crate) mod blocking;
 pub(crate) mod changes;
 pub(crate) mod files;
+pub(crate) mod names;
 pub(crate) mod open;
 pub(crate) mod pages;
 pub(crate) mod root;
@@ -30,7 +31,7 @@ use crate::storage::store::{Aborts, Deletes, Keeping, Store, Traits};
 use crate::telemetry::Metrics;
 
 use blocking::blocking;
-use files::Files;
+use files::{Files, Opened, change};
 use root::Root;
 use stage::Stage;
 use upload::LocalUpload;
@@ -59,6 +60,15 @@ impl Local {
     ) -> Result<T> {
         let root = Arc::clone(&self.root);
         blocking(move || work(&*root.dir()?)).await
+    }
+
+    /// Changes names in the folder.
+    async fn change<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Root) -> io::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let root = Arc::clone(&self.root);
+        change(&self.root, move || work(&root)).await
     }
 }
 
@@ -112,18 +122,17 @@ impl Store for Local {
     }
 
     async fn copy(&self, from: &Base, to: &Path, precondition: &Precondition) -> Result<()> {
-        let (root, from, to) = (Arc::clone(&self.root), from.clone(), to.clone());
-        let precondition = precondition.clone();
-        let copy = blocking(move || {
-            let (stage, _) = upload::stage(&root, &to, Some(&from))?;
-            changes::publish(&*root.dir()?, &stage, &to, &precondition)
+        let (from, to, precondition) = (from.clone(), to.clone(), precondition.clone());
+        let copy = self.change(move |root| {
+            let (stage, _) = upload::stage(root, &to, Some(&from))?;
+            changes::publish(root, &stage, &to, &precondition)
         });
         self.objects.measure("copy", copy).await
     }
 
     async fn delete(&self, key: &str, precondition: &Precondition) -> Result<()> {
         let (key, precondition) = (Path::parse(key)?, precondition.clone());
-        let delete = self.work(move |root| changes::delete(root, &key, &precondition));
+        let delete = self.change(move |root| changes::delete(root, &key, &precondition));
         self.objects.measure("delete", delete).await
     }
 
@@ -153,13 +162,13 @@ impl Store for Local {
 
     async fn create_directory(&self, directory: &Path) -> Result<()> {
         let directory = directory.clone();
-        self.work(move |root| changes::create_directory(root, &directory))
+        self.change(move |root| changes::create_directory(root, &directory))
             .await
     }
 
     async fn remove_directory(&self, directory: &Path) -> Result<()> {
         let directory = directory.clone();
-        self.work(move |root| changes::remove_directory(root, &directory))
+        self.change(move |root| changes::remove_directory(root, &directory))
             .await
     }
 
@@ -174,11 +183,16 @@ impl Store for Local {
 
     async fn rename(&self, from: &Path, to: &Path, precondition: &Precondition) -> Result<()> {
         let (from, to, precondition) = (from.clone(), to.clone(), precondition.clone());
-        let rename = self.work(move |root| {
-            if root.metadata(from.as_ref())?.is_dir() {
+        let rename = self.change(move |root| {
+            if root.dir()?.metadata(from.as_ref())?.is_dir() {
                 return changes::rename_directory(root, &from, &to);
             }
-            changes::rename(root, &from, &to, &precondition)
+            match changes::rename(root, &from, &to, &precondition) {
+                Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+                    move_by_copy(root, &from, &to, &precondition)
+                }
+                renamed => renamed,
+            }
         });
         self.objects.measure("rename", rename).await
     }
@@ -188,6 +202,19 @@ impl Store for Local {
         self.work(move |root| stage::sweep(root, before.into()))
             .await
     }
+}
+
+/// To another file system, which is mounted below the root.
+fn move_by_copy(
+    root: &Root,
+    from: &Path,
+    to: &Path,
+    precondition: &Precondition,
+) -> io::Result<()> {
+    let source = Base::of(&Opened::at(&*root.dir()?, from)?.meta);
+    let (stage, _) = upload::stage(root, to, Some(&source))?;
+    changes::publish(root, &stage, to, precondition)?;
+    changes::delete(root, from, &Precondition::Unchanged(source.version))
 }
 
 /// Flat listings and markers are for buckets.

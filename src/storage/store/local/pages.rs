@@ -2,17 +2,18 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use cap_std::fs::{Dir, ReadDir};
 use futures::stream::{self, BoxStream, StreamExt};
 use object_store::Result;
 use object_store::path::Path;
+use rustix::io::Errno;
 
 use crate::storage::store::RESERVED;
 use crate::storage::store::keys::{Object, Page, marker};
 use crate::storage::store::local::blocking::{blocking, leads_out};
 use crate::storage::store::local::root::Root;
+use crate::storage::store::local::version::meta;
 
 /// The pages of a directory. One that is not there has none.
 pub(crate) fn pages(
@@ -48,7 +49,7 @@ impl Reading {
         let mut some = false;
         for entry in entries.by_ref().take(limit) {
             some = true;
-            add(&mut page, prefix, &directory, entry?.file_name().to_str());
+            add(&mut page, prefix, &directory, entry?.file_name().to_str())?;
         }
         Ok(some.then_some((page, Self::Open(directory, entries))))
     }
@@ -69,28 +70,34 @@ fn is_no_directory(error: &io::Error) -> bool {
 }
 
 /// What is the gateway's own is nobody's business. A link to nothing, or out of the folder, is nothing.
-fn add(page: &mut Page, prefix: &str, directory: &Dir, name: Option<&str>) {
+fn add(page: &mut Page, prefix: &str, directory: &Dir, name: Option<&str>) -> io::Result<()> {
     let Some(name) = name else {
         page.unnamable += 1;
-        return;
+        return Ok(());
     };
-    let Ok(metadata) = directory.metadata(name) else {
-        return;
-    };
-    if name == RESERVED {
-        return;
+    if name.eq_ignore_ascii_case(RESERVED) {
+        return Ok(());
     }
+    let metadata = match directory.metadata(name) {
+        Err(error) if leads_nowhere(&error) => return Ok(()),
+        metadata => metadata?,
+    };
     let key = format!("{prefix}{name}");
     if metadata.is_dir() {
         page.prefixes.push(key + "/");
     } else if metadata.is_file() {
-        let modified = metadata.modified();
         page.objects.push(Object {
             key,
             size: metadata.len(),
-            modified: modified.map_or(SystemTime::UNIX_EPOCH, cap_std::time::SystemTime::into_std),
+            modified: meta(&Path::default(), &metadata).last_modified.into(),
             e_tag: None,
             generation: None,
         });
     }
+    Ok(())
+}
+
+fn leads_nowhere(error: &io::Error) -> bool {
+    let loops = error.raw_os_error() == Some(Errno::LOOP.raw_os_error());
+    loops || error.kind() == io::ErrorKind::NotFound || leads_out(error)
 }

@@ -10,9 +10,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, MetadataExt, OpenOptions};
+use tokio::sync::Semaphore;
 
 use crate::config::Create;
 use crate::storage::store::RESERVED;
+use crate::storage::store::local::names::{self, NameLocks};
 
 /// What says which store this is.
 const IDENTITY: &str = "identity";
@@ -20,13 +22,19 @@ const IDENTITY: &str = "identity";
 /// Longest that an identity is; ours are shorter.
 const MAX_IDENTITY: u64 = 256;
 
+/// As many changes run or wait for names at once; the runtime has 512 threads for all that waits for the disk.
+const MAX_CHANGES: usize = 128;
+
 /// A folder that stays the same one.
 #[derive(Debug)]
 pub(crate) struct Root {
     path: PathBuf,
-    /// None where the folder can't be written to: what is never written can't be written to a wrong place.
+    /// None where the folder can't be written to. Then no other is taken for it.
     identity: Option<String>,
     held: Mutex<Arc<Dir>>,
+    pub(crate) names: NameLocks,
+    /// Changes that may wait for names at once: reads find threads all the same.
+    pub(crate) changes: Semaphore,
 }
 
 impl Root {
@@ -50,10 +58,15 @@ impl Root {
             let path = path.display();
             tracing::warn!(%path, "the folder can't be written to: files can be fetched, and none be stored");
         }
+        if identity.is_some() {
+            names::prepare(&dir)?;
+        }
         Ok(Self {
             path,
             identity,
             held: Mutex::new(Arc::new(dir)),
+            names: NameLocks::default(),
+            changes: Semaphore::new(MAX_CHANGES),
         })
     }
 
@@ -64,12 +77,14 @@ impl Root {
     pub(crate) fn dir(&self) -> io::Result<Arc<Dir>> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let found = std::fs::metadata(&self.path).map_err(|error| self.lost(&error.to_string()))?;
-        if is_same(&held.dir_metadata()?, &found) {
+        // The handle of what was unmounted may be of no use any more.
+        let same = held.dir_metadata();
+        if same.is_ok_and(|held| is_same(&held, &found)) {
             return Ok(Arc::clone(&held));
         }
         // It may have been mounted anew.
         let dir = Dir::open_ambient_dir(&self.path, ambient_authority())?;
-        if read_identity(&dir)? != self.identity {
+        if self.identity.is_none() || read_identity(&dir)? != self.identity {
             return Err(self.lost("another folder is there"));
         }
         *held = Arc::new(dir);
@@ -116,7 +131,16 @@ fn read_identity(dir: &Dir) -> io::Result<Option<String>> {
     };
     let mut identity = String::new();
     file.take(MAX_IDENTITY).read_to_string(&mut identity)?;
-    Ok(Some(identity.trim().to_owned()))
+    let identity = identity.trim();
+    if identity.len() != 32 || !identity.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        let path = FsPath::new(RESERVED).join(IDENTITY);
+        let message = format!(
+            "{} holds no identity; restore it, or remove it",
+            path.display()
+        );
+        return Err(io::Error::other(message));
+    }
+    Ok(Some(identity.to_owned()))
 }
 
 /// Gives the folder an identity, if it can be written to. Of two gateways that do so at once, both have the same.
@@ -143,9 +167,16 @@ fn write_identity(dir: &Dir) -> io::Result<()> {
     let mut file = own.open_with(&draft, options.write(true).create_new(true))?;
     writeln!(file, "{id:032x}")?;
     file.sync_all()?;
-    let linked = own.hard_link(&draft, &own, IDENTITY);
-    own.remove_file(&draft)?;
-    linked?;
+    match own.hard_link(&draft, &own, IDENTITY) {
+        // Not every file system has links.
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            own.rename(&draft, &own, IDENTITY)?;
+        }
+        linked => {
+            own.remove_file(&draft)?;
+            linked?;
+        }
+    }
     sync(&own)?;
     sync(dir)
 }
@@ -157,9 +188,17 @@ fn is_read_only(error: &io::Error) -> bool {
     )
 }
 
-/// Makes the names in a directory survive a crash.
-pub(crate) fn sync(dir: &Dir) -> io::Result<()> {
-    handle(dir)?.sync_all()
+fn sync(dir: &Dir) -> io::Result<()> {
+    make_durable(&handle(dir)?)
+}
+
+/// Makes the names in a directory survive a crash, by its handle.
+pub(crate) fn make_durable(directory: &File) -> io::Result<()> {
+    match directory.sync_all() {
+        // Some file systems have nothing to do for it, and say so.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        synced => synced,
+    }
 }
 
 /// A handle to make the names in a directory durable: that of a path can't.

@@ -10,7 +10,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
-use cap_std::fs::{Dir, OpenOptions};
+use cap_std::fs::{Dir, MetadataExt as _, OpenOptions};
 use object_store::PutPayload;
 use object_store::path::Path;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
@@ -36,8 +36,12 @@ impl Stage {
     pub(crate) fn for_key(root: &Dir, key: &Path) -> io::Result<Self> {
         let mut near = root.try_clone()?;
         let (directory, _) = key.as_ref().rsplit_once('/').unwrap_or_default();
-        for name in directory.split('/').filter(|name| !name.is_empty()) {
-            match near.open_dir(name) {
+        let ends = directory.match_indices('/').map(|(end, _)| end);
+        for end in ends
+            .chain([directory.len()])
+            .filter(|_| !directory.is_empty())
+        {
+            match root.open_dir(&directory[..end]) {
                 Ok(directory) => near = directory,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => break,
                 Err(error) => return Err(error),
@@ -56,7 +60,8 @@ impl Stage {
             }),
             // Kernels and file systems that don't know it take it for a directory to be written.
             Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT) => {
-                Self::with_name(root)
+                let is_mounted = root.dir_metadata()?.dev() != near.dir_metadata()?.dev();
+                Self::with_name(if is_mounted { near } else { root })
             }
             Err(error) => Err(error.into()),
         }

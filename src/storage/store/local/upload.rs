@@ -9,7 +9,7 @@ use object_store::{PutPayload, Result, UploadPart};
 
 use crate::storage::store::local::blocking::{Changed, blocking};
 use crate::storage::store::local::changes;
-use crate::storage::store::local::files::Opened;
+use crate::storage::store::local::files::{Opened, change};
 use crate::storage::store::local::root::Root;
 use crate::storage::store::local::stage::Stage;
 use crate::storage::store::precondition::Precondition;
@@ -76,9 +76,9 @@ impl Upload for LocalUpload {
     async fn publish(&mut self, precondition: &Precondition) -> Result<()> {
         let (root, key, stage) = (Arc::clone(&self.root), self.key.clone(), self.stage.clone());
         let precondition = precondition.clone();
-        blocking(move || {
+        change(&self.root, move || {
             let stage = stage.ok_or_else(given_up)?;
-            changes::publish(&*root.dir()?, &stage, &key, &precondition)
+            changes::publish(&root, &stage, &key, &precondition)
         })
         .await
     }

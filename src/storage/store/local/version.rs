@@ -5,10 +5,11 @@ use chrono::DateTime;
 use object_store::ObjectMeta;
 use object_store::path::Path;
 
-/// The tag of a file: where it lies, when it was changed, and its size.
+/// The tag of a file: which it is, when anything of it was changed, and its size. The time of its content alone can
+/// be put back.
 pub(crate) fn e_tag(metadata: &Metadata) -> String {
     let (inode, size) = (metadata.ino(), metadata.len());
-    let (seconds, nanoseconds) = (metadata.mtime(), metadata.mtime_nsec());
+    let (seconds, nanoseconds) = (metadata.ctime(), metadata.ctime_nsec());
     format!("\"{inode:x}-{seconds:x}.{nanoseconds:x}-{size:x}\"")
 }
 
