@@ -103,7 +103,7 @@ def listen(require: str, home: Path) -> Heard:
     finally:
         gateway.stop()
     if require == "all" and (kept := {file.name for file in bucket.iterdir()}
-                             - {"old.bin", "polite.bin", hidden.name.decode()}):
+                             - {".bucketferry", "old.bin", "polite.bin", hidden.name.decode()}):
         raise ScanError(f"uploads in clear were stored: {sorted(kept)}")
     return judge(capture.streams(), gateway, hidden, rude)
 
