@@ -58,7 +58,7 @@ impl Source {
         first(&self.path)
     }
 
-    /// What stands behind each `crate::`.
+    /// Every path that follows a `crate::`.
     fn imports(&self) -> BTreeSet<String> {
         let code = self.code();
         let mut found = BTreeSet::new();
@@ -119,7 +119,7 @@ fn paths(text: &str, prefix: &str, found: &mut BTreeSet<String>) {
     }
 }
 
-/// What stands between commas, up to the brace that closes.
+/// The items of a group in braces, up to the one that closes it.
 fn items(group: &str) -> Vec<&str> {
     let (mut depth, mut start, mut items) = (0, 0, Vec::new());
     for (at, c) in group.char_indices() {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::task::JoinHandle;
 
-use crate::auth::{Allowance, Permissions, User};
+use crate::auth::User;
 use crate::config::{Config, Overwrite, Sources};
 use crate::session::{
     Abort, Entry, Event, Facts, FtpPath, Job, ListFormat, Outcome, Report, SessionId, StoreMode,
@@ -67,16 +67,7 @@ enum End {
 
 impl Client {
     pub(crate) fn of(storage: &Arc<Storage>) -> Self {
-        let user = User {
-            name: "ferry".to_owned(),
-            home: "/".to_owned(),
-            permissions: Permissions::all(),
-            overwrite: None,
-            max_size: None,
-            require_tls: None,
-            certificate: None,
-            allowance: Allowance::default(),
-        };
+        let user = User::unrestricted("ferry".to_owned());
         let storage = Arc::clone(storage);
         Self { storage, user }
     }

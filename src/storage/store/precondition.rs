@@ -1,4 +1,4 @@
-//! What has to hold for a change to be made.
+//! Preconditions: a change is made only if they hold.
 
 use object_store::path::Path;
 use object_store::{

@@ -92,14 +92,14 @@ impl Answer {
         found.unwrap_or_else(|| panic!("no {name} in {self:?}"))
     }
 
-    /// What stands in the first element of this name.
+    /// The text of the first element of this name.
     pub(crate) fn element(&self, name: &str) -> &str {
         let all = self.elements(name);
         all.first()
             .unwrap_or_else(|| panic!("no {name} in {self:?}"))
     }
 
-    /// What stands in all elements of this name.
+    /// The texts of all elements of this name.
     pub(crate) fn elements(&self, name: &str) -> Vec<&str> {
         let (open, close) = (format!("<{name}>"), format!("</{name}>"));
         let after = self.body.split(open.as_str()).skip(1);

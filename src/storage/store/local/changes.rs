@@ -107,7 +107,7 @@ pub(crate) fn create_directory(root: &Root, directory: &Path) -> io::Result<()> 
 /// Removes an empty directory.
 pub(crate) fn remove_directory(root: &Root, directory: &Path) -> io::Result<()> {
     let target = Target::find(&*root.dir()?, directory)?;
-    // What of the gateway's own is in it is in nobody's way, if it is empty.
+    // The gateway's own directory in it, if it is empty, does not make it one that is in use.
     if let Ok(inside) = target.parent.open_dir(&target.name) {
         let _ = inside.remove_dir(format!("{RESERVED}/stages"));
         let _ = inside.remove_dir(RESERVED);
@@ -212,7 +212,7 @@ impl Target {
     /// Has the stage take the name.
     fn place(&self, root: &Dir, stage: &Stage, precondition: &Precondition) -> io::Result<()> {
         match stage.link(&self.parent, &self.name) {
-            // Nobody was told of it yet: a name that may not outlive a crash is taken back.
+            // The client has had no reply yet, so a name that may not outlive a crash is removed again.
             Ok(()) => self
                 .sync()
                 .map_err(|error| match self.parent.remove_file(&self.name) {

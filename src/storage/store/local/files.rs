@@ -196,3 +196,25 @@ impl fmt::Display for Files {
         write!(f, "a folder")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use cap_std::ambient_authority;
+    use futures::TryStreamExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_that_has_become_shorter_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a"), vec![7; 600_000]).unwrap();
+        let root = Dir::open_ambient_dir(folder.path(), ambient_authority()).unwrap();
+        let read = |range| Opened::at(&root, &"a".into()).unwrap().read(range);
+        let whole: Vec<Bytes> = read(1..600_000).try_collect().await.unwrap();
+        assert_eq!(whole.concat().len(), 599_999);
+        let shorter = read(0..600_000);
+        let file = File::options().write(true).open(folder.path().join("a"));
+        file.unwrap().set_len(300_000).unwrap();
+        shorter.try_collect::<Vec<_>>().await.unwrap_err();
+    }
+}

@@ -69,7 +69,7 @@ fn is_no_directory(error: &io::Error) -> bool {
     kinds.contains(&error.kind()) || leads_out(error)
 }
 
-/// What is the gateway's own is nobody's business. A link to nothing, or out of the folder, is nothing.
+/// Adds an entry, unless it is the gateway's own directory, or a link that leads nowhere or out of the folder.
 fn add(page: &mut Page, prefix: &str, directory: &Dir, name: Option<&str>) -> io::Result<()> {
     let Some(name) = name else {
         page.unnamable += 1;
