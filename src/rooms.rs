@@ -40,7 +40,7 @@ const FLOORS: &[&[&str]] = &[
     &["error"],
     &["write", "read", "key"],
     &["verbs", "fuzzing"],
-    &["mod", "harness", "suite", "faults"],
+    &["mod", "harness", "suite", "sentence", "faults"],
 ];
 
 /// Files in one folder, at most.

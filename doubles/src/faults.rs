@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// Something that goes wrong with one request.
 #[derive(Clone, Copy)]
@@ -19,6 +19,10 @@ pub(crate) enum Fault {
     LoseAnswer,
     /// The answer's body breaks off after so many bytes.
     BreakAnswer(u64),
+    /// The operation is not done, and the answer is a 200 without a body.
+    SayNothing,
+    /// The connection closes without an answer, and the operation is done so much later.
+    Late(Duration),
 }
 
 /// The plan of faults and the log, shared by the test and the server.
@@ -39,6 +43,7 @@ struct Plan {
     bandwidth: Option<u64>,
     answer_bandwidth: Option<u64>,
     demanded: Option<&'static str>,
+    refuses_conditions: bool,
 }
 
 struct Planned {
@@ -87,6 +92,22 @@ impl Faults {
 
     pub(crate) fn demanded(&self) -> Option<&'static str> {
         self.plan.borrow().demanded
+    }
+
+    /// From now on, requests with a condition on what they write are refused.
+    pub(crate) fn refuse_conditions(&self) {
+        self.plan.send_modify(|plan| plan.refuses_conditions = true);
+    }
+
+    pub(crate) fn refuses_conditions(&self) -> bool {
+        self.plan.borrow().refuses_conditions
+    }
+
+    /// Whether a request may have to outlive its connection.
+    pub(crate) fn has_late_ones(&self) -> bool {
+        let is_late =
+            |planned: &Planned| planned.left > 0 && matches!(planned.fault, Fault::Late(_));
+        self.plan.borrow().faults.iter().any(is_late)
     }
 
     /// Forgets every fault; requests that wait go on.
@@ -187,6 +208,7 @@ pub(crate) struct Visit(Arc<Decision>);
 struct Decision {
     admitted: OnceLock<()>,
     fault: OnceLock<Fault>,
+    is_late: Notify,
 }
 
 impl Visit {
@@ -197,6 +219,11 @@ impl Visit {
 
     pub(crate) fn fault(&self) -> Option<Fault> {
         self.0.fault.get().copied()
+    }
+
+    /// Waits until it is decided that the request is done only after its connection has closed.
+    pub(crate) async fn is_late(&self) {
+        self.0.is_late.notified().await;
     }
 }
 
@@ -212,6 +239,11 @@ impl Gate {
     /// The header that everything that writes an object has to have.
     pub(crate) fn demanded(&self) -> Option<&'static str> {
         self.0.demanded()
+    }
+
+    /// Whether requests with a condition are refused.
+    pub(crate) fn refuses_conditions(&self) -> bool {
+        self.0.refuses_conditions()
     }
 
     /// Lets a request in, and writes down what it asks for. The error is the status that it is refused with.
@@ -231,7 +263,13 @@ impl Gate {
         let _ = visit.0.fault.set(fault);
         match fault {
             Fault::Refuse(status) => Err(status),
+            Fault::SayNothing => Err(500),
             Fault::LoseAnswer | Fault::BreakAnswer(_) => Ok(()),
+            Fault::Late(by) => {
+                visit.0.is_late.notify_one();
+                tokio::time::sleep(by).await;
+                Ok(())
+            }
         }
     }
 }

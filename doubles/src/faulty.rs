@@ -33,7 +33,7 @@ impl<S> Faulty<S> {
     }
 }
 
-impl<S: Service> Service for Faulty<S> {
+impl<S: Service + 'static> Service for Faulty<S> {
     fn connect(&self) -> impl Send + 'static {
         self.faults.connect()
     }
@@ -50,7 +50,11 @@ impl<S: Service> Service for Faulty<S> {
             }
             None => request,
         };
-        let response = self.service.answer(request).await;
+        let response = if self.faults.has_late_ones() {
+            self.answer_or_hang_up(request, &visit).await
+        } else {
+            self.service.answer(request).await
+        };
         if !visit.is_admitted() {
             self.faults.log(format!("Rejected {asked}"));
         }
@@ -62,11 +66,32 @@ impl<S: Service> Service for Faulty<S> {
     }
 }
 
+impl<S: Service + 'static> Faulty<S> {
+    /// The answer; or an error, which closes the connection, while the request is still to be done.
+    async fn answer_or_hang_up(
+        &self,
+        request: Request<Body>,
+        visit: &Visit,
+    ) -> io::Result<Response<Body>> {
+        let (head, mut body) = request.into_parts();
+        let whole = body.store_all_limited(usize::MAX).await;
+        let whole = whole.map_err(io::Error::other)?;
+        let request = Request::from_parts(head, Body::from(whole));
+        let service = self.service.clone();
+        let mut answer = tokio::spawn(async move { service.answer(request).await });
+        tokio::select! {
+            answer = &mut answer => answer.map_err(io::Error::other)?,
+            () = visit.is_late() => Err(io::Error::other("the request is meant to be late")),
+        }
+    }
+}
+
 /// What the visit has been told to do wrong, done.
 fn spoil(mut response: Response<Body>, visit: &Visit) -> io::Result<Response<Body>> {
     match visit.fault() {
-        None => Ok(response),
+        None | Some(Fault::Late(_)) => Ok(response),
         Some(Fault::LoseAnswer) => Err(io::Error::other("the answer is meant to be lost")),
+        Some(Fault::SayNothing) => Ok(Response::new(Body::empty())),
         Some(Fault::BreakAnswer(after)) => Ok(response.map(|body| broken(body, after))),
         Some(Fault::Refuse(status)) => {
             *response.status_mut() = StatusCode::from_u16(status).expect("a status");

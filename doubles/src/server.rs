@@ -378,6 +378,28 @@ impl Server {
         self.faults.demand(header);
     }
 
+    /// Answers the next `times` requests with a 200 that says nothing, and does nothing.
+    pub fn say_nothing(&self, operation: &str, times: usize) {
+        self.faults.plan(operation, Fault::SayNothing, times);
+    }
+
+    /// Closes the connections of the next `times` requests without an answer, and does what they ask so much later.
+    pub fn be_late(&self, operation: &str, times: usize, by: Duration) {
+        self.faults.plan(operation, Fault::Late(by), times);
+    }
+
+    /// From now on, writes and deletions on S3 with a condition are refused with 501, as some stores do.
+    pub fn refuse_conditions(&self) {
+        self.faults.refuse_conditions();
+    }
+
+    /// From now on, conditions of writes and deletions on S3 are passed over in silence, as some stores do.
+    pub fn ignore_conditions(&self) {
+        let mut state = self.state();
+        state.ignores_conditions = true;
+        state.deletes_anyway = true;
+    }
+
     /// Tells the next `times` requests of every kind to slow down.
     pub fn slow_down(&self, times: usize) {
         self.fail_next("*", times, 503);

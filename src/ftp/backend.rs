@@ -18,7 +18,7 @@ use unftp_core::storage::{
 
 use crate::auth::User;
 use crate::session::{Abort, Entry, Failure, FtpPath, Job, Session};
-use crate::storage::{Storage, StorageError, Uploader};
+use crate::storage::{Storage, StorageError, Uploader, on_behalf_of};
 
 /// The storage, on behalf of one session.
 #[derive(Debug)]
@@ -41,7 +41,8 @@ impl Backend {
         let Some(user) = self.session.user() else {
             return Err(Error::from(ErrorKind::PermissionDenied));
         };
-        operation(&user).await.map_err(|error| self.fail(error))
+        let done = on_behalf_of(self.session.gone().clone(), operation(&user)).await;
+        done.map_err(|error| self.fail(error))
     }
 
     fn fail(&self, error: StorageError) -> Error {

@@ -45,6 +45,7 @@ pub struct Session {
     local: SocketAddr,
     socket: SocketAddr,
     cancel: CancellationToken,
+    gone: CancellationToken,
     legacy_charset: &'static Encoding,
     speaks_legacy: AtomicBool,
     facts: AtomicU8,
@@ -94,6 +95,7 @@ impl Session {
             peer,
             local,
             socket: local,
+            gone: cancel.child_token(),
             cancel,
             legacy_charset,
             speaks_legacy: AtomicBool::new(false),
@@ -138,6 +140,12 @@ impl Session {
     #[must_use]
     pub fn cancelled(&self) -> &CancellationToken {
         &self.cancel
+    }
+
+    /// Fires when nobody is there any more to hear a reply.
+    #[must_use]
+    pub fn gone(&self) -> &CancellationToken {
+        &self.gone
     }
 
     /// What is known of TLS on the control connection; `None` in clear.

@@ -413,6 +413,11 @@ impl Job {
         self.running.clone()
     }
 
+    /// Fires when the transfer is given up, also after its commit was granted.
+    pub(crate) fn given_up(&self) -> CancellationToken {
+        self.cancel.token.clone()
+    }
+
     /// What is transferred.
     #[must_use]
     pub fn kind(&self) -> TransferKind {
@@ -513,7 +518,8 @@ impl Job {
         self.events.send(event).await.map_err(|_| self.reason())
     }
 
-    fn reason(&self) -> Abort {
+    /// Why it was given up.
+    pub(crate) fn reason(&self) -> Abort {
         self.cancel.reason.get().copied().unwrap_or(Abort::Internal)
     }
 }

@@ -92,6 +92,9 @@ pub enum StorageError {
     /// The local folder failed.
     #[error("the local folder failed: {0}")]
     Local(#[source] io::Error),
+    /// The command was given up before the store had done it.
+    #[error("given up before the store had done it")]
+    GivenUp,
     /// The transfer was given up.
     #[error("transfer given up: {0:?}")]
     Aborted(Abort),
@@ -222,6 +225,11 @@ impl StorageError {
             Self::Store(_) | Self::Local(_) => {
                 row("store_error", 451, "The store failed, try again later")
             }
+            Self::GivenUp => row(
+                "control_lost",
+                426,
+                "Control connection lost, nothing was changed",
+            ),
             Self::Aborted(abort) => {
                 let failure = abort.failure();
                 Row(abort.outcome().0, failure.code, failure.text)

@@ -18,7 +18,7 @@ use object_store::path::Path;
 use object_store::{
     Attributes, CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult,
     MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMultipartOptions, PutOptions,
-    PutPayload, PutResult, RenameOptions, Result, UploadPart,
+    PutPayload, PutResult, RenameOptions, Result, UpdateVersion, UploadPart,
 };
 
 use crate::session::{Outcome, Report, StoreMode};
@@ -27,6 +27,7 @@ use crate::storage::harness::{Client, bytes, storage_on};
 use crate::storage::store::keys::{Object, Page, Query};
 use crate::storage::store::metered::Metered;
 use crate::storage::store::precondition::Precondition;
+use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::{Base, Start, Upload};
 use crate::storage::store::{Keeping, Store, Traits};
 
@@ -194,9 +195,10 @@ impl Upload for FaultUpload {
         Box::pin(async move { act(&script, Call::Part, part).await })
     }
 
-    async fn publish(&mut self, precondition: &Precondition) -> Result<()> {
-        let publish = self.inner.publish(precondition);
-        act(&self.script, Call::Complete, publish).await
+    async fn publish(&mut self, terms: &Terms) -> Result<UpdateVersion> {
+        let publish = self.inner.publish(terms);
+        let published = act(&self.script, Call::Complete, publish).await;
+        published.inspect_err(|error| terms.attempts.unseen(error))
     }
 
     async fn abort(&mut self) -> Result<()> {
@@ -236,12 +238,12 @@ impl Store for FaultyStore {
         Ok(Box::new(FaultUpload { inner, script }))
     }
 
-    async fn copy(&self, from: &Base, to: &Path, precondition: &Precondition) -> Result<()> {
-        self.inner.copy(from, to, precondition).await
+    async fn copy(&self, from: &Base, to: &Path, terms: &Terms) -> Result<()> {
+        self.inner.copy(from, to, terms).await
     }
 
-    async fn delete(&self, key: &str, precondition: &Precondition) -> Result<()> {
-        self.inner.delete(key, precondition).await
+    async fn delete(&self, key: &str, terms: &Terms) -> Result<()> {
+        self.inner.delete(key, terms).await
     }
 
     async fn delete_unchanged(&self, objects: &[Object]) -> Result<usize> {
@@ -317,14 +319,14 @@ impl Bench {
     }
 
     async fn put(&self, name: &str, bytes: Bytes) {
-        let (key, none) = (Path::from(name), Precondition::None);
+        let (key, none) = (Path::from(name), Terms::none());
         let put = self.truth.put(&key, bytes.into(), Attributes::new(), &none);
         put.await.unwrap();
     }
 
     async fn delete(&self, name: &str) {
-        let delete = self.truth.delete(name, &Precondition::None);
-        delete.await.unwrap();
+        let none = Terms::none();
+        self.truth.delete(name, &none).await.unwrap();
     }
 
     async fn upload(&self, mode: StoreMode, name: &str, bytes: &Bytes) -> Report {

@@ -1,10 +1,12 @@
 //! A session without sockets: what tests of the storage use in place of a client and the guard.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::auth::User;
 use crate::config::{Config, Overwrite, Sources};
@@ -63,6 +65,8 @@ pub(crate) struct Uploaded {
 enum End {
     Waits,
     Dies,
+    /// It is gone so long after the commit was granted.
+    LeavesAfter(Duration),
 }
 
 impl Client {
@@ -88,6 +92,12 @@ impl Client {
     pub(crate) async fn upload_and_die(&self, mode: StoreMode, name: &str, bytes: &Bytes) {
         let uploaded = self.send(mode, name, bytes, End::Dies).await;
         assert_ne!(uploaded.report.outcome, Outcome::COMPLETE);
+    }
+
+    /// `STOR` of a client that is gone so long after the commit was granted.
+    pub(crate) async fn upload_and_leave(&self, name: &str, bytes: &Bytes, after: Duration) {
+        let end = End::LeavesAfter(after);
+        self.send(StoreMode::Replace, name, bytes, end).await;
     }
 
     /// `STOR` that has to succeed.
@@ -151,7 +161,23 @@ impl Client {
         let (mut transfer, job) = Transfer::new(TransferKind::Store(mode), path(name));
         let storing = tokio::spawn(self.clone().run_upload(job));
         let mut unique_name = None;
-        while let Some(event) = transfer.event().await {
+        let mut leaves = None;
+        loop {
+            let leaving = async {
+                match leaves {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let event = tokio::select! {
+                event = transfer.event() => event,
+                () = leaving => {
+                    transfer.abort(Abort::ControlLost);
+                    leaves = None;
+                    continue;
+                }
+            };
+            let Some(event) = event else { break };
             match event {
                 Event::Opened { unique } => {
                     unique_name = unique;
@@ -161,7 +187,12 @@ impl Client {
                     tokio::spawn(async move { ours.write_all(&bytes).await });
                 }
                 Event::Commit { .. } if end == End::Dies => transfer.abort(Abort::ControlLost),
-                Event::Commit { grant, .. } => grant.grant(),
+                Event::Commit { grant, .. } => {
+                    if let End::LeavesAfter(time) = end {
+                        leaves = Some(Instant::now() + time);
+                    }
+                    grant.grant();
+                }
             }
         }
         storing.await.unwrap();

@@ -14,6 +14,8 @@ pub(crate) mod fuzzing;
 pub(crate) mod harness;
 mod key;
 mod read;
+#[cfg(test)]
+mod sentence;
 mod store;
 #[cfg(test)]
 mod suite;
@@ -21,6 +23,7 @@ mod verbs;
 mod write;
 
 pub use error::StorageError;
+pub(crate) use store::http::command::on_behalf_of;
 pub use store::options::{OpenError, idle_connections};
 pub use verbs::upload::Uploader;
 
@@ -138,7 +141,9 @@ impl Storage {
         mut job: Job,
         input: impl AsyncRead + Send + Unpin,
     ) -> Result<u64, StorageError> {
-        let result = self.receive(user, uploader, &mut job, input).await;
+        let given_up = job.given_up();
+        let receive = self.receive(user, uploader, &mut job, input);
+        let result = on_behalf_of(given_up, receive).await;
         Self::report(job, result)
     }
 

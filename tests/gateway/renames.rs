@@ -98,7 +98,9 @@ async fn a_file_that_is_written_meanwhile_stays() {
             assert_eq!(gateway.store.object("new/7").unwrap(), b"copied");
         }
         assert_eq!(gateway.store.object("old/7").unwrap(), b"newer");
-        assert_eq!(gateway.store.keys().len(), 21);
+        // What has changed before it was copied is not copied.
+        let copies = if waits == "CopyObject" { 19 } else { 20 };
+        assert_eq!(gateway.store.keys().len(), copies + 1);
         rename(&mut client, "old/7", "seven", 250).await;
         rename(&mut client, "new", "old", 553).await;
         client.expect("RMD old", 250).await;

@@ -79,7 +79,19 @@ impl S3Access for Door {
         let lacking = self.0.demanded().filter(lacks);
         let visit = context.extensions_mut().get::<Visit>().cloned();
         let visit = visit.expect("every request is a visit");
+        let is_conditional = ["if-match", "if-none-match"]
+            .iter()
+            .any(|header| context.headers().contains_key(*header));
+        let changes =
+            writes || operation.starts_with("Delete") || operation.starts_with("Complete");
+        let is_refused = is_conditional && changes && self.0.refuses_conditions();
         let passed = self.0.pass(&visit, &operation, &asked).await;
+        if is_refused {
+            return Err(s3_error!(
+                NotImplemented,
+                "A header you provided implies functionality that is not implemented"
+            ));
+        }
         match lacking {
             Some(header) => Err(s3_error!(
                 AccessDenied,
@@ -105,6 +117,7 @@ fn error_of(status: u16) -> S3Error {
         404 => S3ErrorCode::NoSuchKey,
         409 => S3ErrorCode::ConditionalRequestConflict,
         412 => S3ErrorCode::PreconditionFailed,
+        501 => S3ErrorCode::NotImplemented,
         503 => S3ErrorCode::SlowDown,
         _ => S3ErrorCode::InternalError,
     };

@@ -1,12 +1,14 @@
 //! The verbs that look at or change the tree without moving a file.
 
+use std::pin::pin;
+
 use crate::ftp::{PathVerb, Reply, Request};
 use crate::session::FtpPath;
 
 use super::super::command::SessionVerb;
 use super::settings::times_are_the_buckets;
 use super::transfer::without_options;
-use super::{End, Guard, Next};
+use super::{End, Guard, MAX_WAITING, Next, no_session};
 
 impl Guard {
     pub(super) async fn session_verb(
@@ -41,11 +43,31 @@ impl Guard {
         if verb == PathVerb::Rnto && self.rename_from.take().is_none() {
             return Ok(Reply::new(503, "Send RNFR first"));
         }
-        let reply = self.link()?.call(Request::Path(verb, &path)).await?;
+        let reply = self.call(Request::Path(verb, &path)).await?;
         if let Some(failure) = self.session.take_failure() {
             return Ok(Reply::new(failure.code, failure.text));
         }
         Ok(self.in_our_words(verb, path, reply))
+    }
+
+    /// The session's reply, however long the store takes. If the client leaves, the store is not asked again for it;
+    /// lines that come wait for their turn.
+    async fn call(&mut self, request: Request<'_>) -> Result<Reply, End> {
+        let link = self.link.as_mut().ok_or_else(no_session)?;
+        let mut call = pin!(link.call(request));
+        let gone = self.session.gone();
+        loop {
+            let may_listen = !gone.is_cancelled() && self.waiting.len() < MAX_WAITING;
+            tokio::select! {
+                biased;
+                reply = &mut call => return Ok(reply?),
+                line = self.connection.line(), if may_listen => match line {
+                    Ok(line) => self.waiting.push_back(line),
+                    // It may have closed its half only: it is answered all the same.
+                    Err(_) => gone.cancel(),
+                },
+            }
+        }
     }
 
     fn in_our_words(&mut self, verb: PathVerb, path: FtpPath, reply: Reply) -> Reply {

@@ -300,9 +300,7 @@ impl Guard {
 
     /// The open link; a command that gets here without one came before `USER`.
     fn link(&mut self) -> Result<&mut Link, End> {
-        self.link
-            .as_mut()
-            .ok_or_else(|| End::Said(Reply::new(421, "No session, good-bye")))
+        self.link.as_mut().ok_or_else(no_session)
     }
 
     /// The path that an argument names.
@@ -315,6 +313,10 @@ impl Guard {
             .resolve(&name)
             .map_err(|error| Reply::new(553, error.to_string()))
     }
+}
+
+fn no_session() -> End {
+    End::Said(Reply::new(421, "No session, good-bye"))
 }
 
 fn too_late(logged_in: bool) -> Reply {

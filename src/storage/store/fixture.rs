@@ -61,6 +61,16 @@ impl Fixture {
         }
     }
 
+    /// Whether it is gone with its process.
+    pub(crate) fn is_memory(&self) -> bool {
+        self.url.starts_with("memory:")
+    }
+
+    /// Whether it speaks Google's protocol.
+    pub(crate) fn is_google(&self) -> bool {
+        self.url.starts_with("gs:")
+    }
+
     /// The settings that lead there, each by the name of its variable without our prefix.
     pub(crate) fn settings(&self) -> Vec<(String, String)> {
         let option =

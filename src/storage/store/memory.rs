@@ -10,14 +10,20 @@ use chrono::{DateTime, Utc};
 use futures::TryStreamExt;
 use object_store::memory::InMemory;
 use object_store::path::Path;
-use object_store::{Error, ObjectStore, ObjectStoreExt, Result};
+use object_store::{
+    Attributes, Error, ObjectStore, ObjectStoreExt, PutPayload, Result, UpdateVersion, UploadPart,
+};
+use tokio::sync::Mutex as AsyncMutex;
 
 use crate::storage::store::keys::{Object, Page, Query, bare};
 use crate::storage::store::metered::Metered;
 use crate::storage::store::names::SegmentRules;
 use crate::storage::store::precondition::{Precondition, look};
+use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::{Base, Start, Upload};
-use crate::storage::store::{Aborts, Deletes, Keeping, MetadataNames, Store, Traits};
+use crate::storage::store::{
+    Aborts, Deletes, Keeping, MetadataNames, Store, Traits, put_by_library,
+};
 use crate::telemetry::Metrics;
 
 /// Objects until the process ends.
@@ -25,6 +31,8 @@ use crate::telemetry::Metrics;
 pub(crate) struct Memory {
     objects: Arc<Metered>,
     markers: Mutex<BTreeMap<String, Bytes>>,
+    /// Held while it is looked whether a precondition holds, and the change is made.
+    changes: Arc<AsyncMutex<()>>,
 }
 
 impl Memory {
@@ -33,6 +41,7 @@ impl Memory {
         Self {
             objects: Arc::new(objects),
             markers: Mutex::default(),
+            changes: Arc::default(),
         }
     }
 
@@ -76,6 +85,7 @@ impl Store for Memory {
             deletes: Deletes::Blindly,
             aborts: Aborts::Final,
             parallel_reads: true,
+            late_requests: false,
         }
     }
 
@@ -113,21 +123,39 @@ impl Store for Memory {
     }
 
     async fn begin(&self, start: Start) -> Result<Box<dyn Upload>> {
-        self.objects.begin(start).await
+        Ok(Box::new(MemoryUpload {
+            key: start.key.clone(),
+            inner: self.objects.begin(start).await?,
+            objects: Arc::clone(&self.objects),
+            changes: Arc::clone(&self.changes),
+        }))
     }
 
-    async fn copy(&self, from: &Base, to: &Path, precondition: &Precondition) -> Result<()> {
-        look(&*self.objects, to, precondition).await?;
+    async fn put(
+        &self,
+        key: &Path,
+        payload: PutPayload,
+        attributes: Attributes,
+        terms: &Terms,
+    ) -> Result<UpdateVersion> {
+        let _changes = self.changes.lock().await;
+        put_by_library(&self.objects, key, payload, attributes, terms).await
+    }
+
+    async fn copy(&self, from: &Base, to: &Path, terms: &Terms) -> Result<()> {
+        let _changes = self.changes.lock().await;
+        look(&*self.objects, to, &terms.precondition).await?;
         self.objects.copy(&from.key, to).await
     }
 
-    async fn delete(&self, key: &str, precondition: &Precondition) -> Result<()> {
+    async fn delete(&self, key: &str, terms: &Terms) -> Result<()> {
         if key.ends_with('/') {
             self.markers().remove(key);
             return Ok(());
         }
         let key = Path::parse(key)?;
-        look(&*self.objects, &key, precondition).await?;
+        let _changes = self.changes.lock().await;
+        look(&*self.objects, &key, &terms.precondition).await?;
         match self.objects.delete(&key).await {
             Err(Error::NotFound { .. }) => Ok(()),
             result => result,
@@ -136,7 +164,7 @@ impl Store for Memory {
 
     async fn delete_unchanged(&self, objects: &[Object]) -> Result<usize> {
         for object in objects {
-            self.delete(&object.key, &Precondition::None).await?;
+            self.delete(&object.key, &Terms::none()).await?;
         }
         Ok(0)
     }
@@ -163,5 +191,31 @@ impl Store for Memory {
 
     async fn sweep(&self, _: &Path, _: DateTime<Utc>) -> Result<usize> {
         Ok(0)
+    }
+}
+
+/// An upload whose precondition is looked at where nothing can come in between.
+#[derive(Debug)]
+struct MemoryUpload {
+    key: Path,
+    inner: Box<dyn Upload>,
+    objects: Arc<Metered>,
+    changes: Arc<AsyncMutex<()>>,
+}
+
+#[async_trait]
+impl Upload for MemoryUpload {
+    fn put_part(&mut self, data: PutPayload) -> UploadPart {
+        self.inner.put_part(data)
+    }
+
+    async fn publish(&mut self, terms: &Terms) -> Result<UpdateVersion> {
+        let _changes = self.changes.lock().await;
+        look(&*self.objects, &self.key, &terms.precondition).await?;
+        self.inner.publish(terms).await
+    }
+
+    async fn abort(&mut self) -> Result<()> {
+        self.inner.abort().await
     }
 }

@@ -12,10 +12,11 @@ use futures::stream::{self, BoxStream};
 use object_store::path::Path;
 use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UpdateVersion,
+    UploadPart,
 };
 
-use crate::storage::store::precondition::Precondition;
+use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::{Start, Unconditional, Upload};
 use crate::telemetry::Metrics;
 
@@ -213,8 +214,8 @@ impl Upload for MeteredUpload {
         Box::pin(async move { measure(&metrics, "put_part", part).await })
     }
 
-    async fn publish(&mut self, precondition: &Precondition) -> Result<()> {
-        let publish = self.inner.publish(precondition);
+    async fn publish(&mut self, terms: &Terms) -> Result<UpdateVersion> {
+        let publish = self.inner.publish(terms);
         measure(&self.metrics, "complete_multipart", publish).await
     }
 

@@ -21,6 +21,7 @@ pub(crate) mod precondition;
 pub(crate) mod s3;
 #[cfg(test)]
 mod suite;
+pub(crate) mod terms;
 pub(crate) mod upload;
 
 use std::fmt;
@@ -31,12 +32,13 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::stream::{self, BoxStream, StreamExt};
 use object_store::path::Path;
-use object_store::{Attributes, Error, ObjectStore, PutMode, PutOptions, PutPayload, Result};
+use object_store::{Attributes, Error, ObjectStore, PutOptions, PutPayload, Result, UpdateVersion};
 
 use keys::{Object, Page, Query, marker};
 use metered::Metered;
 use names::SegmentRules;
-use precondition::{Precondition, look};
+use precondition::Precondition;
+use terms::Terms;
 use upload::{Base, Start, Upload};
 
 /// From so many bytes on, every store takes a part, and not only as the last one.
@@ -63,6 +65,8 @@ pub(crate) struct Traits {
     pub(crate) aborts: Aborts,
     /// Several streams read an object faster than one.
     pub(crate) parallel_reads: bool,
+    /// A request may arrive after it was given up, and overtake later ones.
+    pub(crate) late_requests: bool,
 }
 
 /// How a store lets metadata be called.
@@ -113,20 +117,8 @@ impl Deletes {
 pub(crate) enum Aborts {
     /// All.
     Final,
-    /// All but those of appends: what was about to be composed may be.
-    FinalWithoutBase,
-    /// None: blocks can't be taken back.
+    /// None: blocks can't be taken back, and what is about to be composed may be.
     Open,
-}
-
-impl Aborts {
-    pub(crate) fn are_final(self, with_base: bool) -> bool {
-        match self {
-            Self::Final => true,
-            Self::FinalWithoutBase => !with_base,
-            Self::Open => false,
-        }
-    }
 }
 
 /// Whether an object can stay where it is as the beginning of its successor.
@@ -172,29 +164,18 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
         self.pages(directory, 1).next().await.transpose().map(drop)
     }
 
-    /// Writes a whole object. A store that knows no such precondition is looked at before it is written to.
+    /// Writes a whole object, and tells its version.
+    ///
+    /// # Errors
+    /// [`Error::NotSupported`] or [`Error::NotImplemented`] if the store does not know the precondition.
     async fn put(
         &self,
         key: &Path,
         payload: PutPayload,
         attributes: Attributes,
-        precondition: &Precondition,
-    ) -> Result<()> {
-        let objects = self.objects();
-        let options = |mode| PutOptions {
-            mode,
-            attributes: attributes.clone(),
-            ..PutOptions::default()
-        };
-        let put = objects.put_opts(key, payload.clone(), options(precondition.mode()));
-        match put.await {
-            Err(Error::NotImplemented { .. } | Error::NotSupported { .. }) => {
-                look(objects.as_ref(), key, precondition).await?;
-                let put = objects.put_opts(key, payload, options(PutMode::Overwrite));
-                put.await.map(drop)
-            }
-            put => put.map(drop),
-        }
+        terms: &Terms,
+    ) -> Result<UpdateVersion> {
+        put_by_library(self.objects(), key, payload, attributes, terms).await
     }
 
     /// Whether a base of this size can stay where it is.
@@ -207,10 +188,13 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
     async fn begin(&self, start: Start) -> Result<Box<dyn Upload>>;
 
     /// Copies an object of any size as it was found, with all that it says of itself. The copy is there afterwards.
-    async fn copy(&self, from: &Base, to: &Path, precondition: &Precondition) -> Result<()>;
+    ///
+    /// # Errors
+    /// [`Error::Precondition`] also if the source is not what was found.
+    async fn copy(&self, from: &Base, to: &Path, terms: &Terms) -> Result<()>;
 
     /// Deletes the object at any key. It is no error if there was none.
-    async fn delete(&self, key: &str, precondition: &Precondition) -> Result<()>;
+    async fn delete(&self, key: &str, terms: &Terms) -> Result<()>;
 
     /// Deletes objects that are still as they were listed. How many are not, and stay: on stores that don't know
     /// such a condition, none.
@@ -230,7 +214,7 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
 
     /// Removes what makes an empty directory exist.
     async fn remove_directory(&self, directory: &Path) -> Result<()> {
-        self.delete(&marker(directory), &Precondition::None).await
+        self.delete(&marker(directory), &Terms::none()).await
     }
 
     /// Whether a directory exists by itself, though nothing may be in it.
@@ -247,6 +231,25 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
 
     /// Removes what uploads that were given up before this time have left under a prefix. How many there were.
     async fn sweep(&self, prefix: &Path, before: DateTime<Utc>) -> Result<usize>;
+}
+
+/// Writes an object as `object_store` does, which does not tell of its tries.
+pub(crate) async fn put_by_library(
+    objects: &Metered,
+    key: &Path,
+    payload: PutPayload,
+    attributes: Attributes,
+    terms: &Terms,
+) -> Result<UpdateVersion> {
+    let options = PutOptions {
+        mode: terms.precondition.mode(),
+        attributes,
+        ..PutOptions::default()
+    };
+    let put = objects.put_opts(key, payload, options).await;
+    Ok(put
+        .inspect_err(|error| terms.attempts.unseen(error))?
+        .into())
 }
 
 /// Asks for pages until one names no next. Azure may send some with nothing on them.

@@ -57,7 +57,7 @@ pub(crate) async fn look(
 }
 
 /// Whether an object is of a version. One that says of itself neither tag nor version can't be told.
-fn is_version(version: &UpdateVersion, meta: &ObjectMeta) -> bool {
+pub(crate) fn is_version(version: &UpdateVersion, meta: &ObjectMeta) -> bool {
     match &version.e_tag {
         Some(e_tag) => meta.e_tag.as_ref() == Some(e_tag),
         None => version.version.is_some() && version.version == meta.version,

@@ -13,8 +13,9 @@ use crate::storage::store::fixture::{Fixture, on_each_store};
 use crate::storage::store::keys::{Object, Query, marker};
 use crate::storage::store::open::open;
 use crate::storage::store::precondition::{Precondition, look};
+use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::{Base, Start, Upload};
-use crate::storage::store::{Keeping, MIN_PART, RESERVED, Store};
+use crate::storage::store::{Aborts, Keeping, MIN_PART, RESERVED, Store};
 use crate::telemetry::Metrics;
 
 /// A store, and what it lies in.
@@ -47,8 +48,9 @@ impl Tried {
         let payload = PutPayload::from(Bytes::copy_from_slice(bytes));
         let attributes = Attributes::new();
         self.store
-            .put(&key.into(), payload, attributes, precondition)
+            .put(&key.into(), payload, attributes, &on(precondition))
             .await
+            .map(drop)
     }
 
     /// Puts an object and gives what it is then.
@@ -82,7 +84,7 @@ impl Tried {
         precondition: &Precondition,
     ) -> Result<()> {
         look(self.store.objects().as_ref(), &key.into(), precondition).await?;
-        upload.publish(precondition).await
+        upload.publish(&on(precondition)).await.map(drop)
     }
 
     /// Every key right in a directory, by pages of two.
@@ -99,6 +101,10 @@ impl Tried {
         keys.sort();
         keys
     }
+}
+
+fn on(precondition: &Precondition) -> Terms {
+    Terms::new(precondition.clone())
 }
 
 fn unchanged(meta: &ObjectMeta) -> Precondition {
@@ -149,7 +155,10 @@ async fn a_version_is_replaced_once(tried: Tried) {
 async fn a_copy_is_the_same_and_knows_preconditions(tried: Tried) {
     let source = Base::of(&tried.object("a", b"one").await);
     let copy = async |to: &str, precondition: &Precondition| {
-        tried.store.copy(&source, &to.into(), precondition).await
+        tried
+            .store
+            .copy(&source, &to.into(), &on(precondition))
+            .await
     };
     copy("b", &Precondition::Absent).await.unwrap();
     assert_eq!(tried.read("b").await.unwrap(), "one");
@@ -166,12 +175,20 @@ async fn a_copy_is_the_same_and_knows_preconditions(tried: Tried) {
 async fn a_deletion_knows_preconditions(tried: Tried) {
     let old = tried.object("a", b"one").await;
     let new = tried.object("a", b"two!").await;
-    let changed = tried.store.delete("a", &unchanged(&old)).await.unwrap_err();
+    let changed = tried
+        .store
+        .delete("a", &on(&unchanged(&old)))
+        .await
+        .unwrap_err();
     assert!(matches!(changed, Error::Precondition { .. }), "{changed}");
     assert_eq!(tried.read("a").await.unwrap(), "two!");
-    tried.store.delete("a", &unchanged(&new)).await.unwrap();
+    tried
+        .store
+        .delete("a", &on(&unchanged(&new)))
+        .await
+        .unwrap();
     assert_eq!(tried.read("a").await, None);
-    tried.store.delete("a", &Precondition::None).await.unwrap();
+    tried.store.delete("a", &Terms::none()).await.unwrap();
 }
 
 async fn what_has_changed_is_not_deleted_with_a_page(tried: Tried) {
@@ -239,8 +256,8 @@ async fn an_aborted_upload_leaves_nothing(tried: Tried) {
     upload.put_part(part(10, 1).into()).await.unwrap();
     upload.abort().await.unwrap();
     assert_eq!(tried.read("d/a").await, None);
-    if tried.store.traits().aborts.are_final(false) {
-        upload.publish(&Precondition::None).await.unwrap_err();
+    if tried.store.traits().aborts == Aborts::Final {
+        upload.publish(&Terms::none()).await.unwrap_err();
         assert_eq!(tried.read("d/a").await, None);
     }
 }
@@ -282,7 +299,7 @@ async fn a_base_that_has_changed_stays(tried: Tried) {
     upload.put_part(part(3, 2).into()).await.unwrap();
     tried.object("a", b"another's").await;
     // Not only the look finds it, but the store as well.
-    let error = upload.publish(&before).await.unwrap_err();
+    let error = upload.publish(&on(&before)).await.unwrap_err();
     let is_told = matches!(error, Error::Precondition { .. } | Error::NotFound { .. });
     assert!(is_told, "{error}");
     assert_eq!(tried.read("a").await.unwrap(), "another's");
@@ -293,7 +310,7 @@ async fn a_base_that_has_changed_stays(tried: Tried) {
         Err(error) => error,
         Ok(mut upload) => {
             upload.put_part(part(3, 2).into()).await.unwrap();
-            upload.publish(&before).await.unwrap_err()
+            upload.publish(&on(&before)).await.unwrap_err()
         }
     };
     assert!(!matches!(late, Error::Generic { .. }), "{late}");

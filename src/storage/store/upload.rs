@@ -8,7 +8,7 @@ use object_store::{
     Attributes, Error, MultipartUpload, ObjectMeta, PutPayload, Result, UpdateVersion, UploadPart,
 };
 
-use crate::storage::store::precondition::Precondition;
+use crate::storage::store::terms::Terms;
 
 /// An upload to be begun.
 #[derive(Debug)]
@@ -46,9 +46,9 @@ pub(crate) trait Upload: fmt::Debug + Send {
     /// Sends the next part; several may be on their way at once.
     fn put_part(&mut self, data: PutPayload) -> UploadPart;
 
-    /// Makes an object of the parts. On stores that can't be told a precondition, it has to have been looked for
-    /// ([`look`](crate::storage::store::precondition::look)) right before.
-    async fn publish(&mut self, precondition: &Precondition) -> Result<()>;
+    /// Makes an object of the parts, and tells its version. On stores that can't be told a precondition, it has to
+    /// have been looked for ([`look`](crate::storage::store::precondition::look)) right before.
+    async fn publish(&mut self, terms: &Terms) -> Result<UpdateVersion>;
 
     /// Has the store forget the parts.
     async fn abort(&mut self) -> Result<()>;
@@ -76,7 +76,7 @@ impl Upload for Unconditional {
         self.upload.put_part(data)
     }
 
-    async fn publish(&mut self, _: &Precondition) -> Result<()> {
+    async fn publish(&mut self, terms: &Terms) -> Result<UpdateVersion> {
         if self.aborted {
             // The store in memory would make an empty object.
             return Err(Error::NotFound {
@@ -84,7 +84,10 @@ impl Upload for Unconditional {
                 source: "it was aborted".into(),
             });
         }
-        self.upload.complete().await.map(drop)
+        let completed = self.upload.complete().await;
+        Ok(completed
+            .inspect_err(|error| terms.attempts.unseen(error))?
+            .into())
     }
 
     async fn abort(&mut self) -> Result<()> {

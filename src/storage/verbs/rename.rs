@@ -26,7 +26,7 @@ use crate::storage::store::Store;
 use crate::storage::store::keys::{MAX_PAGE, Object, PARALLEL, Page, Query, bare, marker};
 use crate::storage::store::mark::Mark;
 use crate::storage::store::precondition::Precondition;
-use crate::storage::store::upload::Base;
+use crate::storage::store::terms::Terms;
 use crate::storage::verbs::note::{self, Note};
 
 /// Why a directory can't be renamed.
@@ -44,6 +44,8 @@ enum Copied {
     There(Object),
     /// Somebody has deleted it meanwhile.
     Gone,
+    /// Somebody has written it anew meanwhile; it stays where it is.
+    Changed,
     /// Another has taken the new name; it stays where it is.
     InTheWay(String),
 }
@@ -176,14 +178,14 @@ impl Rename<'_> {
         if self.in_the_way > 0 {
             return Err(StorageError::LeftBehind(self.in_the_way));
         }
-        self.store.delete(&self.from, &Precondition::None).await?;
+        self.store.delete(&self.from, &Terms::none()).await?;
         if note.kept || self.done == 0 {
             Ok(self
                 .store
                 .write_small(&self.to, Bytes::new(), &Precondition::None)
                 .await?)
         } else {
-            Ok(self.store.delete(&self.to, &Precondition::None).await?)
+            Ok(self.store.delete(&self.to, &Terms::none()).await?)
         }
     }
 
@@ -207,6 +209,7 @@ impl Rename<'_> {
             match one {
                 Copied::There(object) => copied.push(object),
                 Copied::Gone => {}
+                Copied::Changed => self.left += 1,
                 Copied::InTheWay(key) => {
                     tracing::warn!(key, "another file is at the new name, this one stays");
                     self.in_the_way += 1;
@@ -236,11 +239,11 @@ impl Rename<'_> {
                 Copied::InTheWay(object.key)
             });
         }
-        let base = Base::of(&source);
-        let copied = self.store.copy(&base, &target, &Precondition::None).await;
-        match copied.map_err(StorageError::from) {
+        match self.storage.copy_to_new(&source, &target).await {
             Ok(()) => Ok(Copied::There(object)),
             Err(StorageError::NotFound) => Ok(Copied::Gone),
+            Err(StorageError::Conflict) => Ok(Copied::Changed),
+            Err(StorageError::Exists) => Ok(Copied::InTheWay(object.key)),
             Err(error) => Err(error),
         }
     }
@@ -383,7 +386,7 @@ fn meta(object: &Object) -> Result<ObjectMeta, StorageError> {
         last_modified: object.modified.into(),
         size: object.size,
         e_tag: object.e_tag.as_ref().map(|e_tag| format!("\"{e_tag}\"")),
-        version: None,
+        version: object.generation.clone(),
     })
 }
 

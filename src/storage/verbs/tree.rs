@@ -13,6 +13,7 @@ use crate::session::{Entry, FtpPath};
 
 use crate::storage::error::StorageError;
 use crate::storage::store::precondition::Precondition;
+use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::Base;
 use crate::storage::verbs::note::Note;
 use crate::storage::{Storage, permit};
@@ -102,11 +103,14 @@ impl Storage {
     /// When it is not there or is a directory, or the store fails.
     pub async fn delete(&self, user: &User, path: &FtpPath) -> Result<(), StorageError> {
         permit(user, Permission::Delete)?;
-        if self.look(user, path).await?.is_directory() {
-            return Err(StorageError::IsDirectory);
-        }
         let key = self.file_key(user, path)?;
-        self.store.delete(key.as_ref(), &Precondition::None).await?;
+        let Some(found) = self.meta(&key).await? else {
+            return Err(match self.look(user, path).await {
+                Ok(_) => StorageError::IsDirectory,
+                Err(error) => error,
+            });
+        };
+        self.remove(&found).await?;
         self.keep_directory(user, &path.parent()).await;
         Ok(())
     }
@@ -132,8 +136,9 @@ impl Storage {
         }
         match &source {
             Source::File(file) => {
-                let precondition = self.check_file_target(user, to).await?;
+                let precondition = self.check_file_target(user, file, to).await?;
                 let to = self.file_key(user, to)?;
+                let _only = self.only_append(&file.location)?;
                 self.rename_file(file, &to, &precondition).await?;
             }
             Source::Directory(key) => {
@@ -186,6 +191,7 @@ impl Storage {
     async fn check_file_target(
         &self,
         user: &User,
+        source: &ObjectMeta,
         to: &FtpPath,
     ) -> Result<Precondition, StorageError> {
         let deny = self.overwrite(user) == Overwrite::Deny;
@@ -193,7 +199,15 @@ impl Storage {
             Err(StorageError::NotFound) if deny => Ok(Precondition::Absent),
             Err(StorageError::NotFound) => Ok(Precondition::None),
             Err(error) => Err(error),
-            Ok(target) if deny || target.is_directory() => Err(StorageError::Exists),
+            Ok(target) if target.is_directory() => Err(StorageError::Exists),
+            Ok(_) if deny => {
+                // The same rename has come so far before, and has not deleted its source.
+                let to = self.file_key(user, to)?;
+                let is_begun = self.are_one_upload(&source.location, &to).await;
+                is_begun
+                    .then_some(Precondition::Absent)
+                    .ok_or(StorageError::Exists)
+            }
             Ok(_) => Ok(Precondition::None),
         }
     }
@@ -240,14 +254,42 @@ impl Storage {
         if traits.directories {
             return Ok(self.store.rename(from, to, precondition).await?);
         }
-        self.store.copy(&Base::of(source), to, precondition).await?;
+        self.copy_file(source, to, precondition).await?;
         // What another has written meanwhile stays where it is.
-        let copied = source.into();
-        if !traits.deletes.are_certain(&copied) && self.meta(from).await?.as_ref() != Some(source) {
+        if !traits.deletes.are_certain(&source.into())
+            && self.meta(from).await?.as_ref() != Some(source)
+        {
             return Ok(());
         }
-        self.store.delete_unchanged(&[copied]).await?;
-        Ok(())
+        self.remove(source).await
+    }
+
+    /// Deletes an object as it was found. One that another has written meanwhile stays: the deletion came before it.
+    async fn remove(&self, found: &ObjectMeta) -> Result<(), StorageError> {
+        let (key, version) = (&found.location, Base::of(found).version);
+        let terms = if self.store.traits().late_requests {
+            Terms::new(Precondition::Unchanged(version.clone()))
+        } else {
+            Terms::none()
+        };
+        let error = match self.store.delete(key.as_ref(), &terms).await {
+            Ok(()) | Err(object_store::Error::Precondition { .. }) => return Ok(()),
+            Err(error) => error,
+        };
+        if !terms.attempts.may_have_acted() {
+            return Err(error.into());
+        }
+        match self.meta(key).await {
+            Ok(now)
+                if now
+                    .as_ref()
+                    .is_none_or(|now| Base::of(now).version != version) =>
+            {
+                Ok(())
+            }
+            Ok(_) if !terms.attempts.may_act_later() => Err(error.into()),
+            Ok(_) | Err(_) => Err(StorageError::Unresolved(error)),
+        }
     }
 
     async fn rename_directory(

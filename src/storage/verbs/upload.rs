@@ -9,8 +9,8 @@
 //! [`Job::commit`], which the guard grants. Where the store's answer to it is lost, the store is asked
 //! again ([`verdict`](crate::storage::write::verdict)).
 
-use object_store::ObjectStoreExt;
 use object_store::path::Path;
+use object_store::{GetOptions, GetResult, ObjectStore, ObjectStoreExt};
 use tokio::io::AsyncRead;
 use tokio::time::Instant;
 
@@ -19,6 +19,7 @@ use crate::config::Overwrite;
 use crate::session::{Abort, Ended, FtpPath, Job, SessionId, StoreMode, TransferKind};
 
 use crate::storage::error::StorageError;
+use crate::storage::store::mark::Lineage;
 use crate::storage::store::precondition::Precondition;
 use crate::storage::store::upload::Base;
 use crate::storage::verbs::attributes;
@@ -55,7 +56,10 @@ impl Storage {
             None => self.writer(user, uploader.session, plan, job),
         };
         match self.pump(job, unique, input, &mut writer).await {
-            Ok(()) => writer.publish().await,
+            Ok(()) => writer.publish().await.map_err(|error| match error {
+                StorageError::GivenUp => job.reason().into(),
+                error => error,
+            }),
             Err(error) => {
                 let error = blame(error, &writer.plan);
                 self.give_up(user, writer, &error).await;
@@ -103,15 +107,15 @@ impl Storage {
             StoreMode::Replace | StoreMode::Unique => None,
         };
         let mut kept = None;
-        let (base, precondition) = match mode {
+        let (base, precondition, lineage) = match mode {
             StoreMode::Replace => {
                 let precondition = self.check_replace(user, &key).await?;
                 if let Some(unfinished) = &self.unfinished {
                     unfinished.forget(&user.name, &key).await;
                 }
-                (None, precondition)
+                (None, precondition, Lineage::default())
             }
-            StoreMode::Unique => (None, Precondition::Absent),
+            StoreMode::Unique => (None, Precondition::Absent, Lineage::default()),
             StoreMode::Append => {
                 let found = self.base(user, &key, None).await?;
                 if found.0.is_none() {
@@ -132,6 +136,7 @@ impl Storage {
             unique,
             base,
             precondition,
+            lineage,
             only,
             max_size: user.max_size.or(self.upload.max_size),
         };
@@ -151,7 +156,7 @@ impl Storage {
     }
 
     /// Keeps other appends to this object away, which could only spoil each other's.
-    fn only_append(&self, key: &Path) -> Result<OnlyAppend, StorageError> {
+    pub(crate) fn only_append(&self, key: &Path) -> Result<OnlyAppend, StorageError> {
         self.appending.begin(key).ok_or(StorageError::Conflict)
     }
 
@@ -162,19 +167,25 @@ impl Storage {
         user: &User,
         key: &Path,
         offset: Option<u64>,
-    ) -> Result<(Option<Base>, Precondition), StorageError> {
-        match self.store.objects().head(key).await {
+    ) -> Result<(Option<Base>, Precondition, Lineage), StorageError> {
+        let head = GetOptions::new().with_head(true);
+        match self.store.objects().get_opts(key, head).await {
             Ok(_) if self.overwrite(user) == Overwrite::Deny => Err(StorageError::Exists),
-            Ok(meta) => {
+            Ok(GetResult {
+                meta, attributes, ..
+            }) => {
                 let size = meta.size;
                 if let Some(asked) = offset.filter(|offset| *offset != size) {
                     return Err(StorageError::Restart { asked, size });
                 }
                 let base = Base::of(&meta);
                 let version = base.version.clone();
-                Ok((Some(base), Precondition::Unchanged(version)))
+                let lineage = Lineage::after(&attributes);
+                Ok((Some(base), Precondition::Unchanged(version), lineage))
             }
-            Err(object_store::Error::NotFound { .. }) => Ok((None, Precondition::Absent)),
+            Err(object_store::Error::NotFound { .. }) => {
+                Ok((None, Precondition::Absent, Lineage::default()))
+            }
             Err(error) => Err(error.into()),
         }
     }

@@ -1,16 +1,37 @@
 //! The end of an upload: published or discarded.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use object_store::{Attributes, PutPayload, UpdateVersion};
 
 use crate::storage::error::StorageError;
+use crate::storage::store::Aborts;
+use crate::storage::store::http::attempts::Attempts;
+use crate::storage::store::http::command;
+use crate::storage::store::mark::Lineage;
 use crate::storage::store::precondition::{self, Precondition};
+use crate::storage::store::terms::Terms;
+use crate::storage::write::budget::Claim;
+use crate::storage::write::known::Expected;
 use crate::storage::write::multipart::Multipart;
 use crate::storage::write::part::FullPart;
-use crate::storage::write::verdict::{self, Verdict};
+use crate::storage::write::verdict::{self, Found, Verdict};
 use crate::storage::write::writer::ObjectWriter;
+
+/// For so long an upload is tried again that others keep getting ahead of.
+const REPLACE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long the client's reply waits for discarding.
 const DISCARD_PATIENCE: Duration = Duration::from_secs(2);
+
+/// The content that is published.
+enum Content {
+    /// Smaller than a part: one request. The claim is held until the store has it.
+    Whole { payload: PutPayload, _claim: Claim },
+    /// Parts that are there.
+    Parts,
+}
 
 impl ObjectWriter {
     /// Makes the object visible. On failure everything is discarded.
@@ -20,10 +41,7 @@ impl ObjectWriter {
             self.discard().await;
             return Ok(());
         }
-        let result = match self.multipart {
-            Multipart::None => self.put().await,
-            _ => self.complete().await,
-        };
+        let result = self.commit().await;
         if result.is_err() {
             self.discard().await;
         }
@@ -36,82 +54,197 @@ impl ObjectWriter {
         })
     }
 
-    /// Smaller than a part: one request.
-    async fn put(&mut self) -> Result<(), StorageError> {
+    async fn commit(&mut self) -> Result<(), StorageError> {
+        let content = self.content().await?;
+        let (mut expected, replaces) = (self.expected(&content).await?, self.replaces());
+        let attempts = Arc::<Attempts>::default();
+        let give_up = Instant::now() + REPLACE_PATIENCE;
+        loop {
+            let terms = Terms {
+                precondition: expected.precondition.clone(),
+                attempts: Arc::clone(&attempts),
+            };
+            let error = match self.change(&content, &expected, &terms).await {
+                Ok(version) => {
+                    self.note(version, &expected);
+                    return Ok(());
+                }
+                Err(error) => error,
+            };
+            self.known.forget(&self.plan.key);
+            let in_doubt = attempts.may_have_acted();
+            let is_overtaken = replaces && is_condition(&error);
+            if !in_doubt && !is_overtaken {
+                return Err(error.into());
+            }
+            match self.look_again().await {
+                Again::Published => return Ok(()),
+                // Nothing has changed: the store may be at it still.
+                Again::On(now) if now.precondition == expected.precondition => {
+                    return self.conclude(error, &attempts).await;
+                }
+                Again::On(_) if !replaces => return self.overtaken(error, &attempts).await,
+                Again::On(_) if command::is_given_up() => return Err(StorageError::GivenUp),
+                Again::On(_) if Instant::now() > give_up => return Err(StorageError::Conflict),
+                Again::On(now) => expected = now,
+                Again::Unknown(_) if in_doubt => return self.conclude(error, &attempts).await,
+                Again::Unknown(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// What has become of a change that others got ahead of: no try can get through any more.
+    async fn overtaken(
+        &mut self,
+        error: object_store::Error,
+        attempts: &Attempts,
+    ) -> Result<(), StorageError> {
+        match self.plan.precondition {
+            Precondition::Absent => Err(StorageError::Exists),
+            Precondition::Unchanged(_) => Err(StorageError::Conflict),
+            Precondition::None => self.conclude(error, attempts).await,
+        }
+    }
+
+    async fn content(&mut self) -> Result<Content, StorageError> {
+        if !matches!(self.multipart, Multipart::None) {
+            self.send_rest().await?;
+            self.check_sent()?;
+            return Ok(Content::Parts);
+        }
         self.check_sent()?;
-        // The claim is held until the store has it.
         self.part.fetch().await.map_err(StorageError::Local)?;
-        let FullPart {
+        let FullPart { payload, claim } = self.take_part();
+        Ok(Content::Whole {
             payload,
-            claim: _claim,
-        } = self.take_part();
-        let (key, attributes) = (&self.plan.key, self.attributes.clone());
-        let put = self
-            .store
-            .put(key, payload, attributes, &self.plan.precondition);
-        let result = put.await;
-        self.judge_put(result).await
+            _claim: claim,
+        })
     }
 
-    /// What a put has done.
-    async fn judge_put(&mut self, result: object_store::Result<()>) -> Result<(), StorageError> {
-        let Err(error) = result else { return Ok(()) };
-        let verdict = self.verdict(&error, false).await;
-        self.conclude(verdict, error, StorageError::from)
+    /// What has to be at the key.
+    async fn expected(&mut self, content: &Content) -> Result<Expected, StorageError> {
+        let planned = Expected {
+            precondition: self.plan.precondition.clone(),
+            lineage: self.plan.lineage.clone(),
+        };
+        Ok(match content {
+            Content::Whole { .. } if self.replaces() => self.known.at(&self.plan.key),
+            // Next to the requests of the parts one more is little, and a completion that is refused is dear.
+            Content::Parts if self.replaces() => match self.look_again().await {
+                Again::On(expected) => expected,
+                Again::Published | Again::Unknown(_) => planned,
+            },
+            Content::Parts => {
+                self.look(&planned.precondition).await?;
+                planned
+            }
+            Content::Whole { .. } => planned,
+        })
     }
 
-    async fn complete(&mut self) -> Result<(), StorageError> {
-        self.send_rest().await?;
-        self.check_sent()?;
-        self.look().await?;
-        let precondition = &self.plan.precondition;
-        match self.multipart.begun().await?.publish(precondition).await {
-            Ok(()) => {
+    async fn change(
+        &mut self,
+        content: &Content,
+        expected: &Expected,
+        terms: &Terms,
+    ) -> object_store::Result<UpdateVersion> {
+        match self.change_on(content, expected, terms).await {
+            // The store knows no such precondition. What can be done then is to look.
+            Err(error) if is_unsupported(&error) && terms.precondition != Precondition::None => {
+                self.look(&terms.precondition).await?;
+                let terms = Terms {
+                    precondition: Precondition::None,
+                    attempts: Arc::clone(&terms.attempts),
+                };
+                self.change_on(content, expected, &terms).await
+            }
+            changed => changed,
+        }
+    }
+
+    async fn change_on(
+        &mut self,
+        content: &Content,
+        expected: &Expected,
+        terms: &Terms,
+    ) -> object_store::Result<UpdateVersion> {
+        let Content::Whole { payload, .. } = content else {
+            return match self.multipart.begun().await {
+                Ok(upload) => upload.publish(terms).await,
+                Err(_) => Err(gone()),
+            };
+        };
+        let mut attributes = self.attributes.clone();
+        if self.mark.is_some() {
+            expected.lineage.put_on(&mut attributes);
+        }
+        let (key, payload) = (&self.plan.key, payload.clone());
+        self.store.put(key, payload, attributes, terms).await
+    }
+
+    fn note(&mut self, version: UpdateVersion, expected: &Expected) {
+        self.multipart = Multipart::None;
+        if self.mark.is_none() {
+            return;
+        }
+        let mut attributes = self.attributes.clone();
+        expected.lineage.put_on(&mut attributes);
+        let lineage = Lineage::after(&attributes);
+        self.known.note(&self.plan.key, version, lineage);
+    }
+
+    /// What is at the key, after something else was found there than expected.
+    async fn look_again(&mut self) -> Again {
+        let store = self.store.objects().as_ref();
+        match verdict::look(store, &self.plan.key).await {
+            Ok(Found::Object { attributes, .. }) if self.is_ours(&attributes) => Again::Published,
+            Ok(found) => Again::On(found.into()),
+            // Credentials that may only write: it is replaced whatever it is.
+            Err(object_store::Error::PermissionDenied { .. }) => Again::On(Expected {
+                precondition: Precondition::None,
+                lineage: Lineage::default(),
+            }),
+            Err(error) => Again::Unknown(error),
+        }
+    }
+
+    fn is_ours(&self, attributes: &Attributes) -> bool {
+        let mark = self.mark.as_ref();
+        mark.is_some_and(|mark| mark.is_on_or_before(attributes))
+    }
+
+    /// What a publication has done that looks like a failure.
+    async fn conclude(
+        &mut self,
+        error: object_store::Error,
+        attempts: &Attempts,
+    ) -> Result<(), StorageError> {
+        let in_parts = !matches!(self.multipart, Multipart::None);
+        let mut verdict = self.verdict(attempts, false).await;
+        if verdict != Verdict::Published && in_parts {
+            let discarded = self.discard().await;
+            verdict = self.verdict(attempts, discarded).await;
+        }
+        match verdict {
+            Verdict::Published => {
                 self.multipart = Multipart::None;
                 Ok(())
             }
-            Err(error) => self.judge_complete(error).await,
-        }
-    }
-
-    /// What a completion has done that looks like a failure.
-    async fn judge_complete(&mut self, error: object_store::Error) -> Result<(), StorageError> {
-        if self.verdict(&error, false).await == Verdict::Published {
-            self.multipart = Multipart::None;
-            return Ok(());
-        }
-        let discarded = self.discard().await;
-        let verdict = self.verdict(&error, discarded).await;
-        self.conclude(verdict, error, failed_completion)
-    }
-
-    async fn verdict(&mut self, error: &object_store::Error, discarded: bool) -> Verdict {
-        let (store, key) = (self.store.objects().as_ref(), &self.plan.key);
-        verdict::judge(store, key, self.mark.as_ref(), error, discarded).await
-    }
-
-    fn conclude(
-        &mut self,
-        verdict: Verdict,
-        error: object_store::Error,
-        failure: fn(object_store::Error) -> StorageError,
-    ) -> Result<(), StorageError> {
-        match verdict {
-            Verdict::Published => Ok(()),
-            Verdict::NotPublished => Err(failure(error)),
-            Verdict::Unlikely => {
-                let key = &self.plan.key;
-                tracing::warn!(%key, %error, "if an earlier try got through, the object may have been published");
-                Err(failure(error))
-            }
+            Verdict::NotPublished if in_parts => Err(failed_completion(error)),
+            Verdict::NotPublished => Err(error.into()),
             Verdict::Unknown => Err(StorageError::Unresolved(error)),
         }
     }
 
-    /// Looks whether the precondition holds, where the store can't be told to.
-    async fn look(&mut self) -> Result<(), StorageError> {
+    async fn verdict(&mut self, attempts: &Attempts, discarded: bool) -> Verdict {
+        let (store, key) = (self.store.objects().as_ref(), &self.plan.key);
+        verdict::judge(store, key, self.mark.as_ref(), attempts, discarded).await
+    }
+
+    /// Looks whether a precondition holds, where the store can't be told to.
+    async fn look(&mut self, precondition: &Precondition) -> object_store::Result<()> {
         let store = self.store.objects().as_ref();
-        Ok(precondition::look(store, &self.plan.key, &self.plan.precondition).await?)
+        precondition::look(store, &self.plan.key, precondition).await
     }
 
     /// Takes back what has gone up; what can't be taken back no reader sees. The client does not
@@ -132,7 +265,34 @@ impl ObjectWriter {
         });
         // Whether it is done by then or not, and however it ends, is in the log.
         let forgotten = tokio::time::timeout(DISCARD_PATIENCE, forgetting).await;
-        matches!(forgotten, Ok(Ok(true))) && self.can_be_forgotten()
+        matches!(forgotten, Ok(Ok(true))) && self.store.traits().aborts == Aborts::Final
+    }
+}
+
+/// What a look at the key of an upload has found that wants to replace it.
+enum Again {
+    /// The upload's own object: an earlier try got through.
+    Published,
+    /// Something else.
+    On(Expected),
+    /// The store does not tell.
+    Unknown(object_store::Error),
+}
+
+fn is_condition(error: &object_store::Error) -> bool {
+    use object_store::Error::{AlreadyExists, Precondition};
+    matches!(error, AlreadyExists { .. } | Precondition { .. })
+}
+
+fn is_unsupported(error: &object_store::Error) -> bool {
+    use object_store::Error::{NotImplemented, NotSupported};
+    matches!(error, NotSupported { .. } | NotImplemented { .. })
+}
+
+fn gone() -> object_store::Error {
+    object_store::Error::Generic {
+        store: "the store",
+        source: "the upload did not begin".into(),
     }
 }
 

@@ -2,17 +2,16 @@
 //!
 //! A connection may break after the store has done what it was asked, and the request that is then
 //! sent again is refused, because of what the first one did: 404 for an upload that is complete, 412
-//! for a condition that held. So every object carries a mark of the upload that it came from, and
-//! who is in doubt looks whether the object that is there carries it. Sizes and tags of content could
+//! for a condition that held, 403 because a token has expired since. So every object carries a mark of the upload that
+//! it came from, and who is in doubt looks whether the object that is there carries it. Sizes and tags of content could
 //! not tell: the same file may come twice, and a store may encrypt.
 
 use std::time::Duration;
 
-use object_store::client::{HttpError, HttpErrorKind};
 use object_store::path::Path;
-use object_store::{Error, GetOptions, ObjectStore};
+use object_store::{Attributes, Error, GetOptions, ObjectStore, UpdateVersion};
 
-use crate::storage::store::causes::find;
+use crate::storage::store::http::attempts::Attempts;
 use crate::storage::store::mark::Mark;
 
 /// How long looking may take: the client waits for its reply.
@@ -21,85 +20,81 @@ const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
 /// What has become of an upload whose publication seemed to fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// Its object is there.
+    /// Its object is there, or was and has been replaced since.
     Published,
     /// It is not, and will not be.
     NotPublished,
-    /// The last try has failed for certain; of those before it nothing could be learnt.
-    Unlikely,
     /// It can't be told: the store may have published it, or may be about to.
     Unknown,
 }
 
-/// Finds out whether the object at `key` is the one with this mark, after `error`.
+/// What is at a key.
+#[derive(Debug, Clone)]
+pub(crate) enum Found {
+    /// An object.
+    Object {
+        version: UpdateVersion,
+        attributes: Attributes,
+    },
+    /// Nothing.
+    Nothing,
+}
+
+/// Finds out whether the object at `key` is the one with this mark, or one after it.
 ///
 /// `discarded` says that the store has forgotten the upload at our word, so that it is too late for it
-/// to be published, however slow the store may be. Without a mark, the error is believed.
+/// to be published, however slow the store may be. Without a mark, or without a try that may have acted, the last
+/// answer is believed.
 pub(crate) async fn judge(
     store: &dyn ObjectStore,
     key: &Path,
     mark: Option<&Mark>,
-    error: &Error,
+    attempts: &Attempts,
     discarded: bool,
 ) -> Verdict {
-    let Some(mark) = mark.filter(|_| !is_refusal(error)) else {
+    let Some(mark) = mark.filter(|_| attempts.may_have_acted()) else {
         return Verdict::NotPublished;
     };
-    let verdict = match look(store, key, mark).await {
-        Some(true) => Verdict::Published,
-        Some(false) if discarded || !is_silence(error) => Verdict::NotPublished,
-        None if discarded || is_failure(error) => Verdict::Unlikely,
-        Some(false) | None => Verdict::Unknown,
+    let verdict = match look(store, key).await {
+        Ok(Found::Object { attributes, .. }) if mark.is_on_or_before(&attributes) => {
+            Verdict::Published
+        }
+        Ok(_) if discarded || !attempts.may_act_later() => Verdict::NotPublished,
+        Ok(_) | Err(_) => Verdict::Unknown,
     };
-    tracing::debug!(%key, %error, ?verdict, "looked whether an upload was published");
+    tracing::debug!(%key, ?verdict, "looked whether an upload was published");
     verdict
 }
 
-/// Whether the object is there, if that can be learnt.
-async fn look(store: &dyn ObjectStore, key: &Path, mark: &Mark) -> Option<bool> {
-    let head = GetOptions {
-        head: true,
-        ..GetOptions::default()
-    };
-    match tokio::time::timeout(LOOK_TIMEOUT, store.get_opts(key, head)).await {
-        Ok(Ok(object)) => Some(mark.is_on(&object.attributes)),
-        Ok(Err(Error::NotFound { .. })) => Some(false),
-        Ok(Err(_)) | Err(_) => None,
+/// What is at a key, if the store tells in time.
+pub(crate) async fn look(store: &dyn ObjectStore, key: &Path) -> object_store::Result<Found> {
+    let head = store.get_opts(key, GetOptions::new().with_head(true));
+    match tokio::time::timeout(LOOK_TIMEOUT, head).await {
+        Ok(Ok(object)) => Ok(Found::Object {
+            version: UpdateVersion {
+                e_tag: object.meta.e_tag,
+                version: object.meta.version,
+            },
+            attributes: object.attributes,
+        }),
+        Ok(Err(Error::NotFound { .. })) => Ok(Found::Nothing),
+        Ok(Err(error)) => Err(error),
+        Err(late) => Err(Error::Generic {
+            store: "the store",
+            source: Box::new(late),
+        }),
     }
-}
-
-/// Whether the store turns such a request down before it does anything, however often it is sent.
-fn is_refusal(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::NotImplemented { .. }
-            | Error::NotSupported { .. }
-            | Error::PermissionDenied { .. }
-            | Error::Unauthenticated { .. }
-            | Error::InvalidPath { .. }
-    )
-}
-
-/// Whether the try went out and nothing came back: the store may be at it still.
-fn is_silence(error: &Error) -> bool {
-    find::<HttpError>(error).is_some_and(|error| error.kind() != HttpErrorKind::Connect)
-}
-
-/// Whether the try has done nothing: the store could not be reached, or has failed. A failed condition
-/// has done nothing either, but it may have failed because an earlier try did.
-fn is_failure(error: &Error) -> bool {
-    matches!(error, Error::Generic { .. }) && !is_silence(error)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-
+    use http::StatusCode;
     use object_store::aws::{AmazonS3, AmazonS3Builder};
     use object_store::memory::InMemory;
     use object_store::{ObjectStoreExt, PutOptions, PutPayload, RetryConfig};
 
     use super::*;
+    use crate::storage::store::mark::Lineage;
 
     const KEY: &str = "a.bin";
 
@@ -110,13 +105,6 @@ mod tests {
         }
         let payload = PutPayload::from_static(b"the same bytes");
         store.put_opts(&KEY.into(), payload, options).await.unwrap();
-    }
-
-    fn http(kind: HttpErrorKind) -> Error {
-        Error::Generic {
-            store: "test",
-            source: Box::new(HttpError::new(kind, io::Error::other("broken"))),
-        }
     }
 
     fn out_of_reach() -> AmazonS3 {
@@ -133,17 +121,22 @@ mod tests {
         store.build().unwrap()
     }
 
-    fn condition() -> Error {
-        Error::Precondition {
-            path: KEY.to_owned(),
-            source: "412".into(),
-        }
+    fn failed() -> Attempts {
+        let attempts = Attempts::default();
+        attempts.failed_with(StatusCode::INTERNAL_SERVER_ERROR);
+        attempts
+    }
+
+    fn silent() -> Attempts {
+        let attempts = Attempts::default();
+        attempts.unanswered();
+        attempts
     }
 
     #[tokio::test]
     async fn an_object_is_known_by_its_mark_alone() {
-        let (store, mark, error) = (InMemory::new(), Mark::new(), condition());
-        let judge = async || judge(&store, &KEY.into(), Some(&mark), &error, false).await;
+        let (store, mark, attempts) = (InMemory::new(), Mark::new(), failed());
+        let judge = async || judge(&store, &KEY.into(), Some(&mark), &attempts, false).await;
         assert_eq!(judge().await, Verdict::NotPublished);
         put(&store, None).await;
         assert_eq!(judge().await, Verdict::NotPublished);
@@ -156,40 +149,48 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_may_still_come_is_unknown_until_it_is_discarded() {
+    async fn an_object_that_was_replaced_was_published() {
         let (store, mark) = (InMemory::new(), Mark::new());
-        let judge = async |kind, discarded| {
-            judge(&store, &KEY.into(), Some(&mark), &http(kind), discarded).await
-        };
-        for silence in [HttpErrorKind::Timeout, HttpErrorKind::Request] {
-            assert_eq!(judge(silence, false).await, Verdict::Unknown);
-            assert_eq!(judge(silence, true).await, Verdict::NotPublished);
-        }
-        let unreachable = judge(HttpErrorKind::Connect, false).await;
-        assert_eq!(unreachable, Verdict::NotPublished);
+        let mut attributes = Attributes::new();
+        mark.put_on(&mut attributes);
+        let lineage = Lineage::after(&attributes);
+        Mark::new().put_on(&mut attributes);
+        lineage.put_on(&mut attributes);
+        let payload = PutPayload::from_static(b"another");
+        let options = attributes.into();
+        store.put_opts(&KEY.into(), payload, options).await.unwrap();
+        let verdict = judge(&store, &KEY.into(), Some(&mark), &silent(), false).await;
+        assert_eq!(verdict, Verdict::Published);
+    }
+
+    #[tokio::test]
+    async fn what_may_still_come_is_unknown_until_it_is_discarded() {
+        let (store, mark, attempts) = (InMemory::new(), Mark::new(), silent());
+        let judge =
+            async |discarded| judge(&store, &KEY.into(), Some(&mark), &attempts, discarded).await;
+        assert_eq!(judge(false).await, Verdict::Unknown);
+        assert_eq!(judge(true).await, Verdict::NotPublished);
     }
 
     #[tokio::test]
     async fn a_store_that_can_not_be_asked_leaves_doubts() {
         let (nowhere, mark) = (out_of_reach(), Mark::new());
-        let judge =
-            async |error: &Error| judge(&nowhere, &KEY.into(), Some(&mark), error, false).await;
-        let unreachable = http(HttpErrorKind::Connect);
-        assert_eq!(judge(&unreachable).await, Verdict::Unlikely);
-        assert_eq!(judge(&http(HttpErrorKind::Timeout)).await, Verdict::Unknown);
-        assert_eq!(judge(&condition()).await, Verdict::Unknown);
+        let judge = async |attempts: &Attempts| {
+            judge(&nowhere, &KEY.into(), Some(&mark), attempts, false).await
+        };
+        assert_eq!(judge(&Attempts::default()).await, Verdict::NotPublished);
+        assert_eq!(judge(&failed()).await, Verdict::Unknown);
+        assert_eq!(judge(&silent()).await, Verdict::Unknown);
     }
 
     #[tokio::test]
-    async fn a_refusal_and_a_store_without_marks_are_believed() {
+    async fn a_first_refusal_and_a_store_without_marks_are_believed() {
         let (store, mark) = (InMemory::new(), Mark::new());
         put(&store, Some(&mark)).await;
-        let (path, source) = (KEY.to_owned(), "403".into());
-        let refusal = Error::PermissionDenied { path, source };
         let key = KEY.into();
-        let refused = judge(&store, &key, Some(&mark), &refusal, false).await;
+        let refused = judge(&store, &key, Some(&mark), &Attempts::default(), false).await;
         assert_eq!(refused, Verdict::NotPublished);
-        let unmarked = judge(&store, &key, None, &condition(), false).await;
+        let unmarked = judge(&store, &key, None, &silent(), false).await;
         assert_eq!(unmarked, Verdict::NotPublished);
     }
 }

@@ -21,12 +21,13 @@ use crate::config::{self, ByteSize};
 use crate::session::{Abort, FtpPath};
 
 use crate::storage::error::StorageError;
-use crate::storage::store::mark::Mark;
+use crate::storage::store::mark::{Lineage, Mark};
 use crate::storage::store::precondition::Precondition;
 use crate::storage::store::upload::{Base, Start};
 use crate::storage::store::{Keeping, MIN_PART, Store};
 use crate::storage::write::appending::OnlyAppend;
 use crate::storage::write::budget::Budget;
+use crate::storage::write::known::Known;
 use crate::storage::write::multipart::Multipart;
 use crate::storage::write::part::{FullPart, HeldBack, PartInTheMaking};
 use crate::storage::write::part_sizes::PartSizes;
@@ -48,6 +49,8 @@ pub(crate) struct Plan {
     pub(crate) only: Option<OnlyAppend>,
     /// What has to hold for the object to be published.
     pub(crate) precondition: Precondition,
+    /// The marks of what it is built on.
+    pub(crate) lineage: Lineage,
     pub(crate) max_size: Option<ByteSize>,
 }
 
@@ -66,6 +69,7 @@ pub(crate) struct ObjectWriter {
     pub(crate) attributes: Attributes,
     /// By which the object is known again; `None` on stores whose answers are not lost.
     pub(crate) mark: Option<Mark>,
+    pub(crate) known: Arc<Known>,
     budget: Budget,
     spill: Spill,
     sizes: PartSizes,
@@ -172,6 +176,7 @@ pub(crate) struct Writers {
     concurrency: usize,
     budget: Budget,
     spill: Spill,
+    known: Arc<Known>,
 }
 
 impl Writers {
@@ -194,6 +199,7 @@ impl Writers {
                 budget: budget.clone(),
             },
             budget,
+            known: Arc::default(),
         }
     }
 
@@ -219,6 +225,7 @@ impl Writers {
             plan,
             attributes,
             mark,
+            known: Arc::clone(&self.known),
             part: PartInTheMaking::new(&self.budget, sizes.size(0).unwrap_or(0)),
             budget: self.budget.clone(),
             spill: self.spill.clone(),
@@ -468,13 +475,31 @@ impl ObjectWriter {
 
     fn begin(&mut self, base: Option<Base>) {
         let store = Arc::clone(&self.store);
+        let mut attributes = self.attributes.clone();
+        if self.mark.is_some() {
+            self.lineage().put_on(&mut attributes);
+        }
         let start = Start {
             key: self.plan.key.clone(),
-            attributes: self.attributes.clone(),
+            attributes,
             base,
         };
         let begin = async move { store.begin(start).await };
         self.multipart = Multipart::Beginning(tokio::spawn(begin));
+    }
+
+    /// The marks of what it takes the place of, as far as they are known without asking.
+    fn lineage(&self) -> Lineage {
+        if self.replaces() {
+            self.known.at(&self.plan.key).lineage
+        } else {
+            self.plan.lineage.clone()
+        }
+    }
+
+    /// Whether it takes the place of whatever is there, on a store where that has to be named.
+    pub(crate) fn replaces(&self) -> bool {
+        self.plan.precondition == Precondition::None && self.store.traits().late_requests
     }
 
     pub(crate) async fn finish_one_part(&mut self) -> Result<(), StorageError> {
@@ -490,11 +515,5 @@ impl ObjectWriter {
         self.parts += 1;
         let next = self.next_part();
         std::mem::replace(&mut self.part, next).finish()
-    }
-
-    /// Whether the store, once it has been told, will not publish this any more.
-    pub(crate) fn can_be_forgotten(&self) -> bool {
-        let aborts = self.store.traits().aborts;
-        aborts.are_final(self.plan.base.is_some())
     }
 }

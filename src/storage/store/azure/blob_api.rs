@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, ETAG};
+use http::header::{AUTHORIZATION, ETAG, HeaderMap};
 use http::{Method, Response};
 use object_store::azure::{AzureAuthorizer, AzureCredential, MicrosoftAzure};
 use object_store::client::{ClientOptions, HttpRequest};
-use object_store::{Attribute, Attributes, Error, Result};
+use object_store::path::Path;
+use object_store::{Attributes, Error, PutPayload, Result, UpdateVersion};
 use serde::Deserialize;
 use url::Url;
 
@@ -18,9 +19,11 @@ use crate::storage::store::azure::copy::CopyWatch;
 use crate::storage::store::azure::listing;
 use crate::storage::store::azure::xml::without_mark;
 use crate::storage::store::http::requests::{Ask, Sender, Sign, url_of, with_query};
-use crate::storage::store::keys::{Page, Query, only_if};
+use crate::storage::store::keys::{Page, Query, SMALL_OBJECT_RANGE, only_if, small};
 use crate::storage::store::metered::measure;
 use crate::storage::store::precondition::Precondition;
+use crate::storage::store::terms::Terms;
+use crate::storage::store::upload::Base;
 use crate::telemetry::Metrics;
 
 /// The wait between two looks at a copy that is under way.
@@ -32,6 +35,7 @@ pub(crate) struct BlobApi {
     container: Url,
     account: String,
     unsigned: bool,
+    customer_key: HeaderMap,
     sender: Sender,
     metrics: Arc<Metrics>,
 }
@@ -42,6 +46,8 @@ pub(crate) struct Container {
     pub(crate) url: Url,
     pub(crate) account: String,
     pub(crate) unsigned: bool,
+    /// The headers that name a key of the customer's own.
+    pub(crate) customer_key: HeaderMap,
 }
 
 impl BlobApi {
@@ -57,6 +63,7 @@ impl BlobApi {
             container: container.url,
             account: container.account,
             unsigned: container.unsigned,
+            customer_key: container.customer_key,
             sender: Sender::new(options, retry_timeout, "MicrosoftAzure")?,
             metrics,
         })
@@ -108,13 +115,22 @@ impl BlobApi {
         let query = [("comp", "blocklist"), ("blocklisttype", "committed")];
         ask.url = with_query(ask.url, &query);
         let answer = self.send("list_blocks", ask).await?;
-        let e_tag = answer.headers().get(ETAG);
-        let e_tag = e_tag.and_then(|e_tag| e_tag.to_str().ok());
+        let e_tag = e_tag(answer.headers());
         let blocks = parse_blocks(answer.body()).map_err(|error| self.sender.generic(error))?;
-        Ok(Committed {
-            e_tag: e_tag.map(str::to_owned),
-            ..blocks
-        })
+        Ok(Committed { e_tag, ..blocks })
+    }
+
+    /// Writes a whole blob at any key.
+    pub(crate) async fn put_blob(
+        &self,
+        key: &str,
+        payload: PutPayload,
+        attributes: &Attributes,
+        terms: &Terms,
+    ) -> Result<UpdateVersion> {
+        let ask = self.about(Method::PUT, key).with_body(payload);
+        let ask = ask.with("x-ms-blob-type", "BlockBlob");
+        measure(&self.metrics, "put", self.write(ask, attributes, terms)).await
     }
 
     /// Makes a blob of blocks, which are listed as XML. It is for the caller to count.
@@ -123,21 +139,69 @@ impl BlobApi {
         key: &str,
         blocks: String,
         attributes: &Attributes,
-        precondition: &Precondition,
-    ) -> Result<()> {
-        let mut ask = self.about(Method::PUT, key);
+        terms: &Terms,
+    ) -> Result<UpdateVersion> {
+        let mut ask = self.about(Method::PUT, key).with_body(blocks);
         ask.url = with_query(ask.url, &[("comp", "blocklist")]);
-        ask.body = blocks.into();
-        ask = conditional(ask, precondition)?;
-        for (attribute, value) in attributes {
-            ask = match attribute {
-                Attribute::ContentType => ask.with("x-ms-blob-content-type", value),
-                Attribute::Metadata(name) => ask.with_named(&format!("x-ms-meta-{name}"), value),
-                _ => ask,
-            };
+        self.write(ask, attributes, terms).await
+    }
+
+    /// Begins to copy a blob. It may be there long after the answer.
+    pub(crate) async fn copy(&self, from: &Base, to: &Path, terms: &Terms) -> Result<()> {
+        let mut source = url_of(&self.container, from.key.as_ref());
+        let credential = self.azure.credentials().get_credential().await;
+        if let Ok(AzureCredential::SASToken(token)) = credential.as_deref() {
+            // The source is read by its address alone.
+            source.query_pairs_mut().extend_pairs(token);
         }
-        self.sender.send(&ask, self).await?;
-        Ok(())
+        let ask = self.about(Method::PUT, to.as_ref());
+        let mut ask = ask.with("x-ms-copy-source", source.as_str());
+        if let Some(e_tag) = &from.version.e_tag {
+            ask = only_if(ask, "x-ms-source-if-match", e_tag)?;
+        }
+        let ask = conditional(ask, terms)?;
+        let answer = self.send("copy", ask).await;
+        let answer = answer.map_err(|error| told_apart(error, &terms.precondition))?;
+        if answer.headers().contains_key("x-ms-copy-status") {
+            return Ok(());
+        }
+        // An empty answer: it may have copied, and it may not.
+        terms.attempts.unanswered();
+        Err(Error::Generic {
+            store: "MicrosoftAzure",
+            source: format!("no word of the copy to {to}").into(),
+        })
+    }
+
+    async fn write(
+        &self,
+        ask: Ask,
+        attributes: &Attributes,
+        terms: &Terms,
+    ) -> Result<UpdateVersion> {
+        let mut ask = ask.describing(attributes, "x-ms-blob-content-type", "x-ms-meta-");
+        ask.headers.extend(self.customer_key.clone());
+        let ask = conditional(ask, terms)?;
+        let answer = self.sender.send(&ask, self).await;
+        let answer = answer.map_err(|error| told_apart(error, &terms.precondition))?;
+        Ok(UpdateVersion {
+            e_tag: e_tag(answer.headers()),
+            version: None,
+        })
+    }
+
+    /// Whether blobs are encrypted by a key of the customer's own.
+    pub(crate) fn has_customer_key(&self) -> bool {
+        !self.customer_key.is_empty()
+    }
+
+    /// Reads the beginning of a blob.
+    pub(crate) async fn read_small(&self, key: &str) -> Result<Bytes> {
+        let mut ask = self
+            .about(Method::GET, key)
+            .with("range", SMALL_OBJECT_RANGE);
+        ask.headers.extend(self.customer_key.clone());
+        small(self.send("get", ask).await.map(Response::into_body))
     }
 
     /// A request about any key.
@@ -151,9 +215,31 @@ impl BlobApi {
     }
 }
 
-/// A request with a precondition on the tag.
-pub(crate) fn conditional(ask: Ask, precondition: &Precondition) -> Result<Ask> {
-    match precondition {
+/// What an error means for a change on a precondition. Azure says 409 of a blob that must not be there, and of one
+/// that another copies to.
+fn told_apart(error: Error, precondition: &Precondition) -> Error {
+    match (error, precondition) {
+        (Error::Precondition { path, source }, Precondition::Absent) => {
+            Error::AlreadyExists { path, source }
+        }
+        (Error::AlreadyExists { source, .. }, Precondition::None | Precondition::Unchanged(_)) => {
+            Error::Generic {
+                store: "MicrosoftAzure",
+                source,
+            }
+        }
+        (error, _) => error,
+    }
+}
+
+fn e_tag(headers: &HeaderMap) -> Option<String> {
+    Some(headers.get(ETAG)?.to_str().ok()?.to_owned())
+}
+
+/// A request on these terms: a precondition on the tag.
+pub(crate) fn conditional(ask: Ask, terms: &Terms) -> Result<Ask> {
+    let ask = ask.telling(&terms.attempts);
+    match &terms.precondition {
         Precondition::None => Ok(ask),
         Precondition::Absent => Ok(ask.with("if-none-match", "*")),
         Precondition::Unchanged(version) => match &version.e_tag {
@@ -206,7 +292,7 @@ fn parse_blocks(body: &[u8]) -> Result<Committed, quick_xml::DeError> {
 
 #[async_trait]
 impl Sign for BlobApi {
-    async fn sign(&self, request: &mut HttpRequest) -> Result<()> {
+    async fn sign(&self, request: &mut HttpRequest, _: Option<&[u8]>) -> Result<()> {
         if self.unsigned {
             // What else the authorizer adds, a date and the version, is needed all the same.
             let nobody = AzureCredential::BearerToken(String::new());

@@ -2,6 +2,7 @@
 
 pub(crate) mod blob_api;
 pub(crate) mod copy;
+pub(crate) mod customer_key;
 pub(crate) mod listing;
 pub(crate) mod open;
 pub(crate) mod upload;
@@ -13,14 +14,15 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::FutureExt;
-use http::{Method, Response};
+use http::Method;
 use object_store::path::Path;
-use object_store::{Error, ObjectStoreExt, Result};
+use object_store::{Attributes, Error, ObjectStoreExt, PutPayload, Result, UpdateVersion};
 
-use crate::storage::store::keys::{Object, Page, Query, SMALL_OBJECT_RANGE, one_by_one, small};
+use crate::storage::store::keys::{Object, Page, Query, one_by_one};
 use crate::storage::store::metered::Metered;
 use crate::storage::store::names::SegmentRules;
 use crate::storage::store::precondition::{Precondition, look};
+use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::{Base, Start, Upload};
 use crate::storage::store::{Aborts, Deletes, Keeping, MIN_PART, MetadataNames, Store, Traits};
 
@@ -51,6 +53,7 @@ impl Store for Azure {
             deletes: Deletes::ByTag,
             aborts: Aborts::Open,
             parallel_reads: true,
+            late_requests: true,
         }
     }
 
@@ -71,22 +74,42 @@ impl Store for Azure {
         }
     }
 
+    async fn put(
+        &self,
+        key: &Path,
+        payload: PutPayload,
+        attributes: Attributes,
+        terms: &Terms,
+    ) -> Result<UpdateVersion> {
+        let key = key.as_ref();
+        self.api.put_blob(key, payload, &attributes, terms).await
+    }
+
     async fn begin(&self, start: Start) -> Result<Box<dyn Upload>> {
-        let Some(base) = start.base.clone() else {
-            return self.objects.begin(start).await;
-        };
-        let upload = AzureUpload::begin(Arc::clone(&self.api), start, &base).await?;
+        let upload = AzureUpload::begin(Arc::clone(&self.api), start).await?;
         Ok(self.objects.measured(upload))
     }
 
-    async fn copy(&self, from: &Base, to: &Path, precondition: &Precondition) -> Result<()> {
-        look(&*self.objects, to, precondition).await?;
-        self.objects.copy(&from.key, to).await?;
-        self.api.wait_for_copy(to.as_ref()).await
+    async fn copy(&self, from: &Base, to: &Path, terms: &Terms) -> Result<()> {
+        if self.api.has_customer_key() {
+            // Such blobs are copied by another request, which only `object_store` makes.
+            look(&*self.objects, to, &terms.precondition).await?;
+            let copied = self.objects.copy(&from.key, to).await;
+            return copied.inspect_err(|error| terms.attempts.unseen(error));
+        }
+        self.api.copy(from, to, terms).await?;
+        match self.api.wait_for_copy(to.as_ref()).await {
+            // What was not found is the copy: its source was there to be copied.
+            Err(Error::NotFound { source, .. }) => Err(Error::Generic {
+                store: "MicrosoftAzure",
+                source,
+            }),
+            copied => copied,
+        }
     }
 
-    async fn delete(&self, key: &str, precondition: &Precondition) -> Result<()> {
-        let ask = conditional(self.api.about(Method::DELETE, key), precondition)?;
+    async fn delete(&self, key: &str, terms: &Terms) -> Result<()> {
+        let ask = conditional(self.api.about(Method::DELETE, key), terms)?;
         match self.api.send("delete", ask).await {
             Ok(_) | Err(Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(error),
@@ -95,33 +118,20 @@ impl Store for Azure {
 
     async fn delete_unchanged(&self, objects: &[Object]) -> Result<usize> {
         let deletes = objects.iter().map(|object| {
-            let unchanged = Precondition::Unchanged(object.version());
+            let unchanged = Terms::new(Precondition::Unchanged(object.version()));
             async move { self.delete(&object.key, &unchanged).await }.boxed()
         });
         one_by_one(deletes.collect::<Vec<_>>().into_iter()).await
     }
 
     async fn write_small(&self, key: &str, body: Bytes, precondition: &Precondition) -> Result<()> {
-        let ask = self
-            .api
-            .about(Method::PUT, key)
-            .with("x-ms-blob-type", "BlockBlob");
-        let mut ask = conditional(ask, precondition)?;
-        ask.body = body;
-        match (self.api.send("put", ask).await, precondition) {
-            (Err(Error::Precondition { path, source }), Precondition::Absent) => {
-                Err(Error::AlreadyExists { path, source })
-            }
-            (result, _) => result.map(drop),
-        }
+        let (terms, none) = (Terms::new(precondition.clone()), Attributes::new());
+        let put = self.api.put_blob(key, body.into(), &none, &terms);
+        put.await.map(drop)
     }
 
     async fn read_small(&self, key: &str) -> Result<Bytes> {
-        let ask = self
-            .api
-            .about(Method::GET, key)
-            .with("range", SMALL_OBJECT_RANGE);
-        small(self.api.send("get", ask).await.map(Response::into_body))
+        self.api.read_small(key).await
     }
 
     /// Azure forgets blocks that are in no blob by itself, after a week.

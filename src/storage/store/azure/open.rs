@@ -7,6 +7,7 @@ use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use crate::config;
 use crate::storage::store::azure::Azure;
 use crate::storage::store::azure::blob_api::{BlobApi, Container};
+use crate::storage::store::azure::customer_key;
 use crate::storage::store::http::connector::PatientConnector;
 use crate::storage::store::http::requests::url_of;
 use crate::storage::store::metered::Metered;
@@ -77,6 +78,9 @@ fn container(builder: &MicrosoftAzureBuilder, name: &str) -> Result<AzureContain
         url: url_of(&url, name),
         account,
         unsigned: flag(AzureConfigKey::SkipSignature),
+        customer_key: value(AzureConfigKey::EncryptionKey)
+            .map(|key| customer_key::headers(&key))
+            .unwrap_or_default(),
     };
     Ok(AzureContainer { at, emulated })
 }

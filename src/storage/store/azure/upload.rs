@@ -1,4 +1,4 @@
-//! Appends on Azure: the blocks of what is there stay, and new ones come after them.
+//! Uploads in parts on Azure: the blocks of what is there, if anything is, stay, and new ones come after them.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -9,10 +9,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
-use object_store::{Attributes, Error, MultipartId, PutPayload, Result, UploadPart};
+use object_store::{Attributes, Error, MultipartId, PutPayload, Result, UpdateVersion, UploadPart};
 
 use crate::storage::store::azure::blob_api::{BlobApi, Committed};
-use crate::storage::store::precondition::Precondition;
+use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::{Base, Start, Upload};
 
 /// The length of the names that `object_store` gives to blocks; all of a blob have to have the same.
@@ -24,24 +24,40 @@ pub(crate) const MAX_PARTS: usize = 10_000;
 /// As many blocks as a blob can have.
 const MAX_BLOCKS: usize = 50_000;
 
-/// A blob that grows.
+/// A blob in the making.
 #[derive(Debug)]
 pub(crate) struct AzureUpload {
     azure: Arc<BlobApi>,
     key: Path,
     attributes: Attributes,
-    /// The names of its blocks, as Azure writes them.
+    /// The names of the blocks that it begins with, as Azure writes them.
     kept: Vec<String>,
     next: usize,
     parts: Arc<Mutex<BTreeMap<usize, PartId>>>,
 }
 
 impl AzureUpload {
-    /// Begins an append.
+    /// Begins an upload. Azure is asked nothing, unless it is an append.
     ///
     /// # Errors
     /// [`Error::NotSupported`] if the blob has no blocks, or others than ours.
-    pub(crate) async fn begin(azure: Arc<BlobApi>, start: Start, base: &Base) -> Result<Self> {
+    pub(crate) async fn begin(azure: Arc<BlobApi>, start: Start) -> Result<Self> {
+        let kept = match &start.base {
+            Some(base) => Self::blocks_of(&azure, base).await?,
+            None => Vec::new(),
+        };
+        Ok(Self {
+            azure,
+            key: start.key,
+            attributes: start.attributes,
+            kept,
+            next: 0,
+            parts: Arc::default(),
+        })
+    }
+
+    /// The blocks of a version of a blob, to which others can be added.
+    async fn blocks_of(azure: &BlobApi, base: &Base) -> Result<Vec<String>> {
         let blocks = azure.blocks(base.key.as_ref()).await;
         let blocks = blocks.map_err(|error| match error {
             // 409: it is no block blob.
@@ -55,14 +71,7 @@ impl AzureUpload {
             });
         }
         check(&blocks, base.size)?;
-        Ok(Self {
-            azure,
-            key: start.key,
-            attributes: start.attributes,
-            kept: blocks.names,
-            next: 0,
-            parts: Arc::default(),
-        })
+        Ok(blocks.names)
     }
 
     fn list_of_blocks(&self) -> Result<String> {
@@ -126,11 +135,11 @@ impl Upload for AzureUpload {
         })
     }
 
-    async fn publish(&mut self, precondition: &Precondition) -> Result<()> {
+    async fn publish(&mut self, terms: &Terms) -> Result<UpdateVersion> {
         let blocks = self.list_of_blocks()?;
         let key = self.key.as_ref();
         self.azure
-            .put_blocks(key, blocks, &self.attributes, precondition)
+            .put_blocks(key, blocks, &self.attributes, terms)
             .await
     }
 

@@ -13,22 +13,32 @@ use chrono::{DateTime, Utc};
 use futures::FutureExt;
 use http::Method;
 use object_store::path::Path;
-use object_store::{Error, ObjectStoreExt, Result};
+use object_store::{Attributes, Error, PutPayload, Result, UpdateVersion};
+use serde::Deserialize;
 
+use crate::storage::store::http::requests::encoded;
 use crate::storage::store::keys::{
     MAX_PAGE, Object, Page, Query, SMALL_OBJECT_RANGE, marker, one_by_one, small,
 };
 use crate::storage::store::metered::Metered;
 use crate::storage::store::names::SegmentRules;
-use crate::storage::store::precondition::{Precondition, look};
+use crate::storage::store::precondition::Precondition;
+use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::{Base, Start, Upload};
 use crate::storage::store::{Aborts, Deletes, Keeping, MIN_PART, MetadataNames, Store, Traits};
 
 use upload::{GcsUpload, appends_prefix};
-use xml_api::{XmlApi, conditional};
+use xml_api::{XmlApi, conditional, told_apart};
 
 /// Parts that an upload may have.
 const MAX_PARTS: usize = 10_000;
+
+/// What makes it an answer, and not an error or nothing.
+#[derive(Debug, Deserialize)]
+struct CopyObjectResult {
+    #[serde(rename = "ETag")]
+    _e_tag: String,
+}
 
 /// One bucket.
 #[derive(Debug)]
@@ -59,8 +69,9 @@ impl Store for Gcs {
             directories: false,
             // Listings tell generations, and deletes name them.
             deletes: Deletes::ByGeneration,
-            aborts: Aborts::FinalWithoutBase,
+            aborts: Aborts::Open,
             parallel_reads: true,
+            late_requests: true,
         }
     }
 
@@ -81,21 +92,44 @@ impl Store for Gcs {
         }
     }
 
-    async fn begin(&self, mut start: Start) -> Result<Box<dyn Upload>> {
-        let Some(base) = start.base.take() else {
-            return self.objects.begin(start).await;
-        };
-        let upload = GcsUpload::begin(Arc::clone(&self.api), &self.prefix, start, base).await?;
+    async fn put(
+        &self,
+        key: &Path,
+        payload: PutPayload,
+        attributes: Attributes,
+        terms: &Terms,
+    ) -> Result<UpdateVersion> {
+        let ask = self.api.about(Method::PUT, key.as_ref());
+        let ask = ask.with_body(payload);
+        self.api.write("put", ask, &attributes, terms).await
+    }
+
+    async fn begin(&self, start: Start) -> Result<Box<dyn Upload>> {
+        let begin = GcsUpload::begin(Arc::clone(&self.api), &self.prefix, start);
+        let upload = self.objects.measure("create_multipart", begin).await?;
         Ok(self.objects.measured(upload))
     }
 
-    async fn copy(&self, from: &Base, to: &Path, precondition: &Precondition) -> Result<()> {
-        look(&*self.objects, to, precondition).await?;
-        self.objects.copy(&from.key, to).await
+    async fn copy(&self, from: &Base, to: &Path, terms: &Terms) -> Result<()> {
+        let source = format!("{}/{}", self.api.bucket_name(), encoded(from.key.as_ref()));
+        let ask = self.api.about(Method::PUT, to.as_ref());
+        let mut ask = ask.with("x-goog-copy-source", &source);
+        if let Some(generation) = &from.version.version {
+            ask = ask.with("x-goog-copy-source-generation", generation);
+        }
+        let ask = conditional(ask, terms)?;
+        let answer = self.api.send("copy", ask).await;
+        let answer = answer.map_err(|error| told_apart(error, &terms.precondition))?;
+        let _: CopyObjectResult = quick_xml::de::from_reader(answer.as_ref()).map_err(|error| {
+            // An empty answer: it may have copied, and it may not.
+            terms.attempts.unanswered();
+            self.api.unreadable(error)
+        })?;
+        Ok(())
     }
 
-    async fn delete(&self, key: &str, precondition: &Precondition) -> Result<()> {
-        let ask = conditional(self.api.about(Method::DELETE, key), precondition)?;
+    async fn delete(&self, key: &str, terms: &Terms) -> Result<()> {
+        let ask = conditional(self.api.about(Method::DELETE, key), terms)?;
         match self.api.send("delete", ask).await {
             Ok(_) | Err(Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(error),
@@ -104,21 +138,17 @@ impl Store for Gcs {
 
     async fn delete_unchanged(&self, objects: &[Object]) -> Result<usize> {
         let deletes = objects.iter().map(|object| {
-            let unchanged = Precondition::Unchanged(object.version());
+            let unchanged = Terms::new(Precondition::Unchanged(object.version()));
             async move { self.delete(&object.key, &unchanged).await }.boxed()
         });
         one_by_one(deletes.collect::<Vec<_>>().into_iter()).await
     }
 
     async fn write_small(&self, key: &str, body: Bytes, precondition: &Precondition) -> Result<()> {
-        let mut ask = conditional(self.api.about(Method::PUT, key), precondition)?;
-        ask.body = body;
-        match (self.api.send("put", ask).await, precondition) {
-            (Err(Error::Precondition { path, source }), Precondition::Absent) => {
-                Err(Error::AlreadyExists { path, source })
-            }
-            (result, _) => result.map(drop),
-        }
+        let ask = self.api.about(Method::PUT, key).with_body(body);
+        let terms = Terms::new(precondition.clone());
+        let none = Attributes::new();
+        self.api.write("put", ask, &none, &terms).await.map(drop)
     }
 
     async fn read_small(&self, key: &str) -> Result<Bytes> {

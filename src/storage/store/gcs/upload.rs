@@ -1,26 +1,30 @@
-//! Appends on Google Cloud Storage: what is there and what is new are composed into the new object.
+//! Uploads in parts on Google Cloud Storage: what is there, if anything is, and what is new are composed into the object.
 //!
-//! Google composes objects only, so what is new has to be one, until it is composed: in a appends of
-//! its own under the store's prefix, which no listing of ours shows, and which is swept.
+//! Google completes uploads in parts without a precondition, and composes on one. It composes objects only, so what is
+//! new has to be one until it is composed: in a directory of its own under the store's prefix, which no listing of ours
+//! shows, and which is swept.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use http::Method;
 use object_store::path::Path;
-use object_store::{Error, MultipartUpload, ObjectStoreExt, PutPayload, Result, UploadPart};
+use object_store::{
+    Error, MultipartUpload, ObjectStoreExt, PutPayload, Result, UpdateVersion, UploadPart,
+};
 
 use crate::storage::store::RESERVED;
 use crate::storage::store::gcs::compose::Composition;
 use crate::storage::store::gcs::xml_api::XmlApi;
-use crate::storage::store::precondition::Precondition;
-use crate::storage::store::upload::{Base, Start, Upload};
+use crate::storage::store::terms::Terms;
+use crate::storage::store::upload::{Start, Upload};
 
 /// Where under the store's prefix lies what is to be composed.
 pub(crate) fn appends_prefix(prefix: &Path) -> Path {
     prefix.clone().join(RESERVED).join("appends")
 }
 
-/// An object that grows.
+/// An object in the making.
 #[derive(Debug)]
 pub(crate) struct GcsUpload {
     gcs: Arc<XmlApi>,
@@ -31,29 +35,25 @@ pub(crate) struct GcsUpload {
 }
 
 impl GcsUpload {
-    /// Begins an append, with what is new at a appends under `prefix`.
+    /// Begins an upload, with what is new in a place of its own under `prefix`.
     ///
     /// # Errors
-    /// [`Error::NotSupported`] if the object has no generation.
-    pub(crate) async fn begin(
-        gcs: Arc<XmlApi>,
-        prefix: &Path,
-        start: Start,
-        base: Base,
-    ) -> Result<Self> {
-        let Some(generation) = base.version.version else {
-            return Err(Error::NotSupported {
+    /// [`Error::NotSupported`] if the object that it begins with has no generation.
+    pub(crate) async fn begin(gcs: Arc<XmlApi>, prefix: &Path, start: Start) -> Result<Self> {
+        let base = start.base.map(|base| {
+            let generation = base.version.version.ok_or_else(|| Error::NotSupported {
                 source: "the object has no generation".into(),
             });
-        };
+            Ok::<_, Error>((base.key, generation?))
+        });
+        let base = base.transpose()?;
         let name: u128 = rand::random();
         let tail = appends_prefix(prefix).join(format!("{name:032x}"));
         let upload = gcs.store().put_multipart(&tail).await?;
         let composition = Composition {
             key: start.key,
             attributes: start.attributes,
-            base: base.key,
-            generation,
+            base,
             tail,
         };
         Ok(Self {
@@ -69,8 +69,9 @@ impl GcsUpload {
     /// What is new is in the new object by now.
     async fn forget_tail(&mut self) {
         let tail = &self.composition.tail;
-        if let Err(error) = self.gcs.store().delete(tail).await {
-            tracing::warn!(%tail, %error, "can't remove what was appended, the sweep will");
+        let delete = self.gcs.about(Method::DELETE, tail.as_ref());
+        if let Err(error) = self.gcs.send("delete", delete).await {
+            tracing::warn!(%tail, %error, "can't remove a part that was composed, the sweep will");
         }
     }
 }
@@ -81,14 +82,14 @@ impl Upload for GcsUpload {
         self.upload.put_part(data)
     }
 
-    async fn publish(&mut self, precondition: &Precondition) -> Result<()> {
+    async fn publish(&mut self, terms: &Terms) -> Result<UpdateVersion> {
         if !self.is_there {
             self.upload.complete().await?;
             self.is_there = true;
         }
-        self.gcs.compose(&self.composition, precondition).await?;
+        let version = self.gcs.compose(&self.composition, terms).await?;
         self.forget_tail().await;
-        Ok(())
+        Ok(version)
     }
 
     async fn abort(&mut self) -> Result<()> {

@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::Method;
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderMap};
+use http::{Method, Response};
 use object_store::client::{ClientOptions, HttpRequest};
 use object_store::gcp::GoogleCloudStorage;
-use object_store::{Attribute, Result};
-use quick_xml::escape::escape;
+use object_store::{Attributes, Error, Result, UpdateVersion};
 use url::Url;
 
 use crate::storage::store::gcs::compose::Composition;
@@ -20,6 +19,7 @@ use crate::storage::store::keys::{Page, Query, only_if};
 use crate::storage::store::metered::measure;
 use crate::storage::store::precondition::Precondition;
 use crate::storage::store::s3::listing;
+use crate::storage::store::terms::Terms;
 use crate::telemetry::Metrics;
 
 /// The condition on the version that is there; 0 is none.
@@ -68,25 +68,32 @@ impl XmlApi {
         listing::parse(&body).map_err(|error| self.sender.generic(error))
     }
 
-    /// Makes one object of two, of which the first is still as it was.
+    /// Makes one object of those that are there.
     pub(crate) async fn compose(
         &self,
         composition: &Composition,
-        precondition: &Precondition,
-    ) -> Result<()> {
-        let mut ask = self.about(Method::PUT, composition.key.as_ref());
+        terms: &Terms,
+    ) -> Result<UpdateVersion> {
+        let ask = self.about(Method::PUT, composition.key.as_ref());
+        let mut ask = ask.with_body(composition.components());
         ask.url = with_query(ask.url, &[("compose", "")]);
-        ask.body = components(composition).into();
-        ask = conditional(ask, precondition)?;
-        for (attribute, value) in &composition.attributes {
-            ask = match attribute {
-                Attribute::ContentType => ask.with("content-type", value),
-                Attribute::Metadata(name) => ask.with_named(&format!("x-goog-meta-{name}"), value),
-                _ => ask,
-            };
-        }
-        self.send("compose", ask).await?;
-        Ok(())
+        self.write("compose", ask, &composition.attributes, terms)
+            .await
+    }
+
+    /// Writes an object, and tells its version.
+    pub(crate) async fn write(
+        &self,
+        operation: &str,
+        ask: Ask,
+        attributes: &Attributes,
+        terms: &Terms,
+    ) -> Result<UpdateVersion> {
+        let ask = ask.describing(attributes, CONTENT_TYPE.as_str(), "x-goog-meta-");
+        let ask = conditional(ask, terms)?;
+        let answer = self.send_for_head(operation, ask).await;
+        let answer = answer.map_err(|error| told_apart(error, &terms.precondition))?;
+        Ok(version(answer.headers()))
     }
 
     /// A request about any key.
@@ -94,16 +101,52 @@ impl XmlApi {
         Ask::new(method, url_of(&self.bucket, key), key)
     }
 
-    /// The answer, counted and timed.
+    /// The body of the answer, counted and timed.
     pub(crate) async fn send(&self, operation: &str, ask: Ask) -> Result<Bytes> {
-        let answer = measure(&self.metrics, operation, self.sender.send(&ask, self)).await?;
-        Ok(answer.into_body())
+        Ok(self.send_for_head(operation, ask).await?.into_body())
+    }
+
+    /// The answer with its headers, counted and timed.
+    pub(crate) async fn send_for_head(&self, operation: &str, ask: Ask) -> Result<Response<Bytes>> {
+        measure(&self.metrics, operation, self.sender.send(&ask, self)).await
+    }
+
+    /// The bucket's name.
+    pub(crate) fn bucket_name(&self) -> &str {
+        self.bucket.path().trim_matches('/')
+    }
+
+    /// An answer that can't be read.
+    pub(crate) fn unreadable(
+        &self,
+        error: impl std::error::Error + Send + Sync + 'static,
+    ) -> Error {
+        self.sender.generic(error)
     }
 }
 
-/// A request with a precondition on the generation.
-pub(crate) fn conditional(ask: Ask, precondition: &Precondition) -> Result<Ask> {
-    match precondition {
+/// What an error means for a change on a precondition.
+pub(crate) fn told_apart(error: Error, precondition: &Precondition) -> Error {
+    match (error, precondition) {
+        (Error::Precondition { path, source }, Precondition::Absent) => {
+            Error::AlreadyExists { path, source }
+        }
+        (error, _) => error,
+    }
+}
+
+fn version(headers: &HeaderMap) -> UpdateVersion {
+    let text = |name: &str| Some(headers.get(name)?.to_str().ok()?.to_owned());
+    UpdateVersion {
+        e_tag: text(ETAG.as_str()),
+        version: text("x-goog-generation"),
+    }
+}
+
+/// A request on these terms: a precondition on the generation.
+pub(crate) fn conditional(ask: Ask, terms: &Terms) -> Result<Ask> {
+    let ask = ask.telling(&terms.attempts);
+    match &terms.precondition {
         Precondition::None => Ok(ask),
         Precondition::Absent => Ok(ask.with(GENERATION, "0")),
         Precondition::Unchanged(version) => match &version.version {
@@ -113,18 +156,9 @@ pub(crate) fn conditional(ask: Ask, precondition: &Precondition) -> Result<Ask> 
     }
 }
 
-fn components(composition: &Composition) -> String {
-    let [base, tail] = [&composition.base, &composition.tail].map(|key| escape(key.as_ref()));
-    let generation = &composition.generation;
-    format!(
-        "<ComposeRequest><Component><Name>{base}</Name><Generation>{generation}</Generation></Component>\
-         <Component><Name>{tail}</Name></Component></ComposeRequest>"
-    )
-}
-
 #[async_trait]
 impl Sign for XmlApi {
-    async fn sign(&self, request: &mut HttpRequest) -> Result<()> {
+    async fn sign(&self, request: &mut HttpRequest, _: Option<&[u8]>) -> Result<()> {
         if self.unsigned {
             return Ok(());
         }

@@ -1,5 +1,6 @@
 //! Requests of our own to stores: sent, tried again, and their refusals told apart.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -7,11 +8,13 @@ use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode};
 use object_store::client::{
-    ClientOptions, HttpClient, HttpConnector, HttpRequest, HttpRequestBody,
+    ClientOptions, HttpClient, HttpConnector, HttpErrorKind, HttpRequest, HttpRequestBody,
 };
-use object_store::{Error, Result};
+use object_store::{Attribute, Attributes, Error, PutPayload, Result};
 use url::Url;
 
+use crate::storage::store::http::attempts::Attempts;
+use crate::storage::store::http::command;
 use crate::storage::store::http::connector::PatientConnector;
 
 /// The wait before the second attempt; doubled each time, up to [`MAX_BACKOFF`].
@@ -26,9 +29,15 @@ pub(crate) struct Ask {
     pub(crate) method: Method,
     pub(crate) url: Url,
     pub(crate) headers: HeaderMap,
-    pub(crate) body: Bytes,
+    pub(crate) body: PutPayload,
+    /// The SHA-256 of the body, where the signature needs it.
+    pub(crate) digest: Option<[u8; 32]>,
     /// For errors.
     pub(crate) key: String,
+    /// What the tries may have done, if it is a change.
+    attempts: Arc<Attempts>,
+    /// Whether a 409 is waited out: another change of the same key is under way.
+    pub(crate) waits_for_others: bool,
     /// A header that can't be said.
     impossible: Option<String>,
 }
@@ -39,10 +48,43 @@ impl Ask {
             method,
             url,
             headers: HeaderMap::new(),
-            body: Bytes::new(),
+            body: PutPayload::default(),
+            digest: None,
             key: key.to_owned(),
+            attempts: Arc::default(),
+            waits_for_others: true,
             impossible: None,
         }
+    }
+
+    /// With a body.
+    pub(crate) fn with_body(mut self, body: impl Into<PutPayload>) -> Self {
+        self.body = body.into();
+        self
+    }
+
+    /// A change whose tries are told of.
+    pub(crate) fn telling(mut self, attempts: &Arc<Attempts>) -> Self {
+        self.attempts = Arc::clone(attempts);
+        self
+    }
+
+    /// With what an object says of itself. `prefix` is what headers of metadata begin with.
+    pub(crate) fn describing(
+        mut self,
+        attributes: &Attributes,
+        content_type: &'static str,
+        prefix: &str,
+    ) -> Self {
+        for (attribute, value) in attributes {
+            self = match attribute {
+                Attribute::ContentType => self.with(content_type, value),
+                Attribute::Metadata(name) => self.with_named(&format!("{prefix}{name}"), value),
+                // Nothing else is said of what the gateway writes.
+                _ => self,
+            };
+        }
+        self
     }
 
     /// With a header. What no header can hold fails when it is sent: it may be a condition.
@@ -63,7 +105,8 @@ impl Ask {
 /// Gives a request its credentials, which change with time.
 #[async_trait]
 pub(crate) trait Sign: Send + Sync {
-    async fn sign(&self, request: &mut HttpRequest) -> Result<()>;
+    /// `digest` is the SHA-256 of the body, if it was computed.
+    async fn sign(&self, request: &mut HttpRequest, digest: Option<&[u8]>) -> Result<()>;
 }
 
 /// Sends requests until there is an answer that trying again would not change, or time is over.
@@ -101,14 +144,21 @@ impl Sender {
         loop {
             let (error, again) = match self.attempt(ask, signer).await {
                 Ok(answer) if answer.status().is_success() => return Ok(answer),
-                Ok(answer) => (self.refusal(&answer, &ask.key), is_passing(answer.status())),
+                Ok(answer) => {
+                    ask.attempts.failed_with(answer.status());
+                    (self.refusal(&answer, &ask.key), is_passing(ask, &answer))
+                }
                 Err(error) => (error, true),
             };
-            if !again || Instant::now() + wait > give_up {
+            let over = command::is_given_up() || Instant::now() + wait > give_up;
+            if !again || over {
                 return Err(error);
             }
             tracing::debug!(%error, "store request failed, trying again");
-            tokio::time::sleep(wait).await;
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = command::given_up() => return Err(error),
+            }
             wait = (wait * 2).min(MAX_BACKOFF);
         }
     }
@@ -117,19 +167,28 @@ impl Sender {
         let mut request = Request::builder()
             .method(ask.method.clone())
             .uri(ask.url.as_str())
-            .body(HttpRequestBody::from(ask.body.clone()))
+            .body(body(&ask.body))
             .map_err(|error| self.generic(error))?;
         let headers = request.headers_mut();
         headers.extend(ask.headers.clone());
         if matches!(ask.method, Method::PUT | Method::POST) {
             // An empty body would go out without one, which Google refuses (411).
-            headers.insert(CONTENT_LENGTH, ask.body.len().into());
+            headers.insert(CONTENT_LENGTH, ask.body.content_length().into());
         }
-        signer.sign(&mut request).await?;
-        let answer = self.client.execute(request).await;
-        let (parts, body) = answer.map_err(|error| self.generic(error))?.into_parts();
-        let body = body.bytes().await.map_err(|error| self.generic(error))?;
-        let mut answer = Response::from_parts(parts, body);
+        let digest = ask.digest.as_ref().map(<[u8; 32]>::as_slice);
+        signer.sign(&mut request, digest).await?;
+        let answer = self.client.execute(request).await.map_err(|error| {
+            if error.kind() != HttpErrorKind::Connect {
+                ask.attempts.unanswered();
+            }
+            self.generic(error)
+        });
+        let (parts, body) = answer?.into_parts();
+        let body = body.bytes().await.map_err(|error| {
+            ask.attempts.unanswered();
+            self.generic(error)
+        });
+        let mut answer = Response::from_parts(parts, body?);
         if let Some(status) = told_late(&answer) {
             *answer.status_mut() = status;
         }
@@ -146,6 +205,11 @@ impl Sender {
             StatusCode::FORBIDDEN => Error::PermissionDenied { path, source },
             StatusCode::UNAUTHORIZED => Error::Unauthenticated { path, source },
             StatusCode::PRECONDITION_FAILED => Error::Precondition { path, source },
+            // Others were at it until the end. That says nothing of what is there.
+            StatusCode::CONFLICT if is_others_change(answer.body()) => Error::Generic {
+                store: self.store,
+                source,
+            },
             StatusCode::CONFLICT => Error::AlreadyExists { path, source },
             StatusCode::NOT_IMPLEMENTED => Error::NotSupported { source },
             _ => Error::Generic {
@@ -161,6 +225,15 @@ impl Sender {
             store: self.store,
             source: Box::new(error),
         }
+    }
+}
+
+/// A body in one piece goes out as one, so that the client may send it again by itself.
+fn body(payload: &PutPayload) -> HttpRequestBody {
+    match payload.as_ref() {
+        [] => HttpRequestBody::empty(),
+        [only] => only.clone().into(),
+        _ => payload.clone().into(),
     }
 }
 
@@ -190,9 +263,22 @@ fn told_late(answer: &Response<Bytes>) -> Option<StatusCode> {
     })
 }
 
-fn is_passing(status: StatusCode) -> bool {
-    (status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED)
-        || status == StatusCode::TOO_MANY_REQUESTS
+/// Whether the same request may succeed a moment later.
+fn is_passing(ask: &Ask, answer: &Response<Bytes>) -> bool {
+    match answer.status() {
+        StatusCode::NOT_IMPLEMENTED => false,
+        StatusCode::TOO_MANY_REQUESTS => true,
+        StatusCode::CONFLICT => ask.waits_for_others && is_others_change(answer.body()),
+        status => status.is_server_error(),
+    }
+}
+
+/// What S3 and its kin say to a change of a key that another change is under way of.
+fn is_others_change(body: &[u8]) -> bool {
+    let body = String::from_utf8_lossy(body);
+    ["ConditionalRequestConflict", "OperationAborted"]
+        .iter()
+        .any(|code| body.contains(&format!("<Code>{code}</Code>")))
 }
 
 /// The address of a key: each byte that is not plain is escaped, slashes are not.

@@ -26,6 +26,7 @@ use crate::storage::store::keys::{Object, Page, Query};
 use crate::storage::store::metered::Metered;
 use crate::storage::store::names::SegmentRules;
 use crate::storage::store::precondition::Precondition;
+use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::{Base, Start, Upload};
 use crate::storage::store::{Aborts, Deletes, Keeping, Store, Traits};
 use crate::telemetry::Metrics;
@@ -83,6 +84,7 @@ impl Store for Local {
             deletes: Deletes::ByTag,
             aborts: Aborts::Final,
             parallel_reads: false,
+            late_requests: false,
         }
     }
 
@@ -121,8 +123,8 @@ impl Store for Local {
         Ok(self.objects.measured(upload))
     }
 
-    async fn copy(&self, from: &Base, to: &Path, precondition: &Precondition) -> Result<()> {
-        let (from, to, precondition) = (from.clone(), to.clone(), precondition.clone());
+    async fn copy(&self, from: &Base, to: &Path, terms: &Terms) -> Result<()> {
+        let (from, to, precondition) = (from.clone(), to.clone(), terms.precondition.clone());
         let copy = self.change(move |root| {
             let (stage, _) = upload::stage(root, &to, Some(&from))?;
             changes::publish(root, &stage, &to, &precondition)
@@ -130,8 +132,8 @@ impl Store for Local {
         self.objects.measure("copy", copy).await
     }
 
-    async fn delete(&self, key: &str, precondition: &Precondition) -> Result<()> {
-        let (key, precondition) = (Path::parse(key)?, precondition.clone());
+    async fn delete(&self, key: &str, terms: &Terms) -> Result<()> {
+        let (key, precondition) = (Path::parse(key)?, terms.precondition.clone());
         let delete = self.change(move |root| changes::delete(root, &key, &precondition));
         self.objects.measure("delete", delete).await
     }
@@ -139,11 +141,8 @@ impl Store for Local {
     async fn delete_unchanged(&self, objects: &[Object]) -> Result<usize> {
         let mut left = 0;
         for object in objects {
-            let version = object.version();
-            match self
-                .delete(&object.key, &Precondition::Unchanged(version))
-                .await
-            {
+            let unchanged = Terms::new(Precondition::Unchanged(object.version()));
+            match self.delete(&object.key, &unchanged).await {
                 Ok(()) => {}
                 Err(Error::Precondition { .. }) => left += 1,
                 Err(error) => return Err(error),

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use object_store::path::Path;
-use object_store::{PutPayload, Result, UploadPart};
+use object_store::{PutPayload, Result, UpdateVersion, UploadPart};
 
 use crate::storage::store::local::blocking::{Changed, blocking};
 use crate::storage::store::local::changes;
 use crate::storage::store::local::files::{Opened, change};
 use crate::storage::store::local::root::Root;
 use crate::storage::store::local::stage::Stage;
-use crate::storage::store::precondition::Precondition;
+use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::{Base, Start, Upload};
 
 /// A file in the making, and where it will be.
@@ -73,14 +73,19 @@ impl Upload for LocalUpload {
         }))
     }
 
-    async fn publish(&mut self, precondition: &Precondition) -> Result<()> {
+    async fn publish(&mut self, terms: &Terms) -> Result<UpdateVersion> {
         let (root, key, stage) = (Arc::clone(&self.root), self.key.clone(), self.stage.clone());
-        let precondition = precondition.clone();
+        let precondition = terms.precondition.clone();
         change(&self.root, move || {
             let stage = stage.ok_or_else(given_up)?;
             changes::publish(&root, &stage, &key, &precondition)
         })
-        .await
+        .await?;
+        // Nobody asks for it: requests to a folder are never late.
+        Ok(UpdateVersion {
+            e_tag: None,
+            version: None,
+        })
     }
 
     /// What has no name is gone with its last handle.

@@ -1,5 +1,5 @@
 //! What requests of our own carry besides what they ask, as `object_store` adds it to its own: by which key the store
-//! encrypts, and a checksum.
+//! encrypts.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -17,7 +17,11 @@ const CUSTOMER_ALGORITHM: Name =
 const CUSTOMER_KEY: Name = Name::from_static("x-amz-server-side-encryption-customer-key");
 const CUSTOMER_KEY_MD5: Name = Name::from_static("x-amz-server-side-encryption-customer-key-md5");
 const COPY_SOURCE: Name = Name::from_static("x-amz-copy-source");
-const CONTENT_MD5: Name = Name::from_static("content-md5");
+const SOURCE_ALGORITHM: Name =
+    Name::from_static("x-amz-copy-source-server-side-encryption-customer-algorithm");
+const SOURCE_KEY: Name = Name::from_static("x-amz-copy-source-server-side-encryption-customer-key");
+const SOURCE_KEY_MD5: Name =
+    Name::from_static("x-amz-copy-source-server-side-encryption-customer-key-md5");
 
 /// How the store is told to encrypt, by `[store.options]` or the environment.
 #[derive(Debug, Default)]
@@ -37,6 +41,8 @@ pub(crate) struct Carried {
     writes: HeaderMap,
     /// Those that read one.
     reads: HeaderMap,
+    /// Those that copy one, for its source.
+    sources: HeaderMap,
 }
 
 impl Carried {
@@ -51,27 +57,40 @@ impl Carried {
             BUCKET_KEY,
             encryption.bucket_key.then_some("true"),
         );
-        Self { writes, reads }
+        let sources = [
+            (CUSTOMER_ALGORITHM, SOURCE_ALGORITHM),
+            (CUSTOMER_KEY, SOURCE_KEY),
+            (CUSTOMER_KEY_MD5, SOURCE_KEY_MD5),
+        ];
+        let sources = sources.map(|(of, name)| Some((name, reads.get(of)?.clone())));
+        Self {
+            writes,
+            sources: sources.into_iter().flatten().collect(),
+            reads,
+        }
     }
 
     /// The request with all that it has to carry.
     pub(crate) fn on(&self, mut ask: Ask) -> Ask {
-        let is_copy = ask.headers.contains_key(COPY_SOURCE);
-        if ask.key.is_empty() || is_copy {
+        if ask.key.is_empty() {
             return ask;
         }
+        if ask.headers.contains_key(COPY_SOURCE) {
+            ask.headers.extend(self.sources.clone());
+        }
         match ask.method {
-            Method::PUT => {
-                ask.headers.extend(self.writes.clone());
-                // Buckets with Object Lock want one on every object.
-                let md5 = BASE64.encode(Md5::digest(&ask.body));
-                insert(&mut ask.headers, CONTENT_MD5, Some(&md5));
-            }
-            Method::GET => ask.headers.extend(self.reads.clone()),
+            // The upload has said it for all of its parts, but for the key, which nobody keeps.
+            Method::PUT if is_part(&ask) => ask.headers.extend(self.reads.clone()),
+            Method::PUT => ask.headers.extend(self.writes.clone()),
+            Method::GET | Method::HEAD => ask.headers.extend(self.reads.clone()),
             _ => {}
         }
         ask
     }
+}
+
+fn is_part(ask: &Ask) -> bool {
+    ask.url.query_pairs().any(|(name, _)| name == "partNumber")
 }
 
 fn customer_headers(encryption: &Encryption) -> HeaderMap {
@@ -117,7 +136,6 @@ mod tests {
         assert_eq!(write[ENCRYPTION], "aws:kms");
         assert_eq!(write[KMS_KEY], "key-1");
         assert_eq!(write[BUCKET_KEY], "true");
-        assert_eq!(write[CONTENT_MD5], "1B2M2Y8AsgTpgAmY7PhCfg==");
         for other in [
             ask(Method::GET, "in/"),
             ask(Method::DELETE, "in/"),
@@ -125,8 +143,10 @@ mod tests {
         ] {
             assert!(carried.on(other).headers.is_empty());
         }
-        let copy = ask(Method::PUT, "a").with("x-amz-copy-source", "b/c");
-        assert_eq!(carried.on(copy).headers.len(), 1);
+        let mut part = ask(Method::PUT, "a").with("x-amz-copy-source", "b/c");
+        assert_eq!(carried.on(part.clone()).headers[KMS_KEY], "key-1");
+        part.url.set_query(Some("partNumber=1&uploadId=x"));
+        assert_eq!(carried.on(part).headers.len(), 1);
     }
 
     #[test]
@@ -143,5 +163,9 @@ mod tests {
             assert!(headers.contains_key(CUSTOMER_KEY_MD5));
             assert!(!headers.contains_key(ENCRYPTION));
         }
+        let copy = ask(Method::PUT, "a").with("x-amz-copy-source", "b/c");
+        let headers = carried.on(copy).headers;
+        assert_eq!(headers[SOURCE_KEY], headers[CUSTOMER_KEY]);
+        assert!(headers[SOURCE_KEY].is_sensitive());
     }
 }

@@ -13,8 +13,11 @@ use object_store::{Error, Result};
 use serde::Deserialize;
 
 use crate::storage::store::causes::refused_with;
-use crate::storage::store::keys::{Object, bare, only_if};
+use crate::storage::store::keys::Object;
+use crate::storage::store::precondition::Precondition;
 use crate::storage::store::s3::signed::SignedS3;
+use crate::storage::store::s3::writes::{conditional, told_apart};
+use crate::storage::store::terms::Terms;
 
 /// As many as S3 deletes at once.
 const MAX_BATCH: usize = 1000;
@@ -32,6 +35,35 @@ impl Deletions {
         Self {
             signed,
             knows_versions: AtomicBool::new(true),
+        }
+    }
+
+    /// Deletes an object on these terms. A store that does not know them has to have been looked at right before.
+    pub(crate) async fn delete(&self, key: &str, terms: &Terms) -> Result<()> {
+        let is_conditional = terms.precondition != Precondition::None;
+        if is_conditional && self.knows_versions.load(Ordering::Relaxed) {
+            match self.delete_on(key, terms).await {
+                Err(error) if is_not_understood(&error) => {}
+                result => return result,
+            }
+        }
+        let attempts = Arc::clone(&terms.attempts);
+        let none = Terms {
+            precondition: Precondition::None,
+            attempts,
+        };
+        self.delete_on(key, &none).await?;
+        if is_conditional {
+            self.knows_versions.store(false, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    async fn delete_on(&self, key: &str, terms: &Terms) -> Result<()> {
+        let ask = self.signed.about(Method::DELETE, key).await?;
+        match self.signed.send("delete", conditional(ask, terms)?).await {
+            Ok(_) | Err(Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(told_apart(error, &terms.precondition)),
         }
     }
 
@@ -66,13 +98,14 @@ impl Deletions {
     }
 
     async fn delete_one(&self, object: &Object, versions: bool) -> Result<usize> {
-        let mut ask = self.signed.about(Method::DELETE, &object.key).await?;
-        if let Some(e_tag) = object.e_tag.as_ref().filter(|_| versions) {
-            ask = only_if(ask, "if-match", &format!("\"{}\"", bare(e_tag)))?;
-        }
-        match self.signed.send("delete", ask).await {
-            Ok(_) | Err(Error::NotFound { .. }) => Ok(0),
-            Err(Error::Precondition { .. } | Error::AlreadyExists { .. }) => Ok(1),
+        let terms = if versions {
+            Terms::new(Precondition::Unchanged(object.version()))
+        } else {
+            Terms::none()
+        };
+        match self.delete_on(&object.key, &terms).await {
+            Ok(()) => Ok(0),
+            Err(Error::Precondition { .. }) => Ok(1),
             Err(error) => Err(error),
         }
     }
@@ -83,10 +116,10 @@ impl Deletions {
             .signed
             .about_all(Method::POST, &[("delete", "")])
             .await?;
-        let mut ask = ask
+        let ask = ask
             .with("content-md5", &BASE64.encode(Md5::digest(&body)))
-            .with("content-type", "application/xml");
-        ask.body = body;
+            .with("content-type", "application/xml")
+            .with_body(body);
         let answer = self.signed.send("delete", ask).await?;
         self.left_of(&answer)
     }

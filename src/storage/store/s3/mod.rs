@@ -7,6 +7,7 @@ pub(crate) mod open;
 pub(crate) mod signed;
 pub(crate) mod sweep;
 pub(crate) mod upload;
+pub(crate) mod writes;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -16,16 +17,20 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use http::Method;
 use object_store::path::Path;
-use object_store::{Attributes, Error, GetOptions, ObjectStore, ObjectStoreExt, Result};
+use object_store::{
+    Attributes, CopyOptions, Error, GetOptions, ObjectStore, PutPayload, Result, UpdateVersion,
+};
 
-use crate::storage::store::http::requests::Ask;
-use crate::storage::store::keys::{Object, Page, Query, SMALL_OBJECT_RANGE, only_if, small};
+use crate::storage::store::keys::{Object, Page, Query, SMALL_OBJECT_RANGE, small};
 use crate::storage::store::mark::Mark;
 use crate::storage::store::metered::Metered;
 use crate::storage::store::names::SegmentRules;
 use crate::storage::store::precondition::{Precondition, look};
+use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::{Base, Start, Upload};
-use crate::storage::store::{Aborts, Deletes, Keeping, MIN_PART, MetadataNames, Store, Traits};
+use crate::storage::store::{
+    Aborts, Deletes, Keeping, MIN_PART, MetadataNames, Store, Traits, put_by_library,
+};
 
 use deletions::Deletions;
 use signed::SignedS3;
@@ -83,31 +88,45 @@ impl S3 {
     }
 
     /// By an upload of parts that are copies.
-    async fn copy_large(&self, from: &Base, to: &Path, precondition: &Precondition) -> Result<()> {
-        let attributes = self.attributes(&from.key).await?.1;
-        let mark = Mark::of(&attributes);
+    async fn copy_large(&self, from: &Base, to: &Path, terms: &Terms) -> Result<()> {
+        let mut attributes = self.attributes(&from.key).await?.1;
+        // An object that others wrote has no mark. Its copy gets one, by which it is known from an earlier object of
+        // the same size.
+        let mark = Mark::of(&attributes).unwrap_or_else(|| {
+            let mark = Mark::new();
+            mark.put_on(&mut attributes);
+            mark
+        });
         let signed = Arc::clone(&self.signed);
-        let copied =
-            S3Upload::copy_object(signed, from.clone(), to.clone(), attributes, precondition);
+        let copied = S3Upload::copy_object(signed, from.clone(), to.clone(), attributes, terms);
         match self.objects.measure("copy", copied).await {
             // The answer may have been lost, and the copy be there.
-            Err(_) if self.is_there(to, from.size, mark.as_ref()).await => Ok(()),
+            Err(_) if self.is_there(to, from.size, &mark).await => Ok(()),
             copied => copied,
         }
     }
 
     /// Whether an object is of this size and this upload.
-    async fn is_there(&self, key: &Path, size: u64, mark: Option<&Mark>) -> bool {
+    async fn is_there(&self, key: &Path, size: u64, mark: &Mark) -> bool {
         let found = self.attributes(key).await;
-        found.is_ok_and(|(found, attributes)| {
-            found == size && Mark::of(&attributes).as_ref() == mark
-        })
+        found.is_ok_and(|(found, attributes)| found == size && mark.is_on(&attributes))
     }
 
     async fn attributes(&self, key: &Path) -> Result<(u64, Attributes)> {
         let head = GetOptions::new().with_head(true);
         let found = self.objects.get_opts(key, head).await?;
         Ok((found.meta.size, found.attributes))
+    }
+
+    /// By `object_store`, which knows one condition on a copy's target.
+    async fn copy_by_library(&self, from: &Base, to: &Path, terms: &Terms) -> Result<()> {
+        look(&*self.objects, to, &terms.precondition).await?;
+        let copied = self
+            .objects
+            .copy_opts(&from.key, to, CopyOptions::default());
+        copied
+            .await
+            .inspect_err(|error| terms.attempts.unseen(error))
     }
 }
 
@@ -123,6 +142,7 @@ impl Store for S3 {
             deletes: Deletes::Blindly,
             aborts: Aborts::Final,
             parallel_reads: true,
+            late_requests: true,
         }
     }
 
@@ -156,21 +176,31 @@ impl Store for S3 {
         Ok(self.objects.measured(upload))
     }
 
-    async fn copy(&self, from: &Base, to: &Path, precondition: &Precondition) -> Result<()> {
-        look(&*self.objects, to, precondition).await?;
-        if from.size > LARGEST_COPY && self.own_uploads {
-            return self.copy_large(from, to, precondition).await;
+    async fn put(
+        &self,
+        key: &Path,
+        payload: PutPayload,
+        attributes: Attributes,
+        terms: &Terms,
+    ) -> Result<UpdateVersion> {
+        if !self.own_uploads {
+            return put_by_library(&self.objects, key, payload, attributes, terms).await;
         }
-        self.objects.copy(&from.key, to).await
+        writes::put(&self.signed, key.as_ref(), payload, &attributes, terms).await
     }
 
-    async fn delete(&self, key: &str, precondition: &Precondition) -> Result<()> {
-        let ask = self.signed.about(Method::DELETE, key).await?;
-        let ask = conditional(ask, precondition)?;
-        match self.signed.send("delete", ask).await {
-            Ok(_) | Err(Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(error),
+    async fn copy(&self, from: &Base, to: &Path, terms: &Terms) -> Result<()> {
+        if !self.own_uploads {
+            return self.copy_by_library(from, to, terms).await;
         }
+        if from.size > LARGEST_COPY {
+            return self.copy_large(from, to, terms).await;
+        }
+        writes::copy(&self.signed, from, to, terms).await
+    }
+
+    async fn delete(&self, key: &str, terms: &Terms) -> Result<()> {
+        self.deletions.delete(key, terms).await
     }
 
     async fn delete_unchanged(&self, objects: &[Object]) -> Result<usize> {
@@ -178,17 +208,13 @@ impl Store for S3 {
     }
 
     async fn write_small(&self, key: &str, body: Bytes, precondition: &Precondition) -> Result<()> {
-        let ask = self.signed.about(Method::PUT, key).await?;
-        let mut ask = conditional(ask, precondition)?;
-        ask.body = body.clone();
-        match (self.signed.send("put", ask).await, precondition) {
-            (Err(Error::NotSupported { .. }), Precondition::Absent) => {
+        let (terms, none) = (Terms::new(precondition.clone()), Attributes::new());
+        let put = writes::put(&self.signed, key, body.clone().into(), &none, &terms).await;
+        match put {
+            Err(Error::NotSupported { .. }) if *precondition == Precondition::Absent => {
                 self.write_small(key, body, &Precondition::None).await
             }
-            (Err(Error::Precondition { path, source }), Precondition::Absent) => {
-                Err(Error::AlreadyExists { path, source })
-            }
-            (result, _) => result.map(drop),
+            put => put.map(drop),
         }
     }
 
@@ -200,12 +226,5 @@ impl Store for S3 {
 
     async fn sweep(&self, prefix: &Path, before: DateTime<Utc>) -> Result<usize> {
         sweep::sweep(&self.signed, prefix, before).await
-    }
-}
-
-fn conditional(ask: Ask, precondition: &Precondition) -> Result<Ask> {
-    match upload::header(precondition) {
-        Some((name, value)) => only_if(ask, name, value),
-        None => Ok(ask),
     }
 }

@@ -43,6 +43,8 @@ pub(crate) fn open(config: &config::Store, metrics: &Arc<Metrics>) -> Result<S3,
     }
     let region = builder.get_config_value(&AmazonS3ConfigKey::Region);
     let unsigned = builder.get_config_value(&AmazonS3ConfigKey::SkipSignature);
+    let unsigned_payload = builder.get_config_value(&AmazonS3ConfigKey::UnsignedPayload);
+    let checksum = builder.get_config_value(&AmazonS3ConfigKey::Checksum);
     let payer = builder.get_config_value(&AmazonS3ConfigKey::RequestPayer);
     let carried = Carried::new(&encryption(&builder));
     let express = builder.get_config_value(&AmazonS3ConfigKey::S3Express);
@@ -52,6 +54,9 @@ pub(crate) fn open(config: &config::Store, metrics: &Arc<Metrics>) -> Result<S3,
         region: region.unwrap_or_else(|| "us-east-1".to_owned()),
         unsigned: unsigned.is_some_and(|value| is_true(&value)),
         request_payer: payer.is_some_and(|value| is_true(&value)),
+        payloads: !unsigned_payload.is_some_and(|value| is_true(&value)),
+        // What is no checksum `object_store` has refused.
+        checksum: checksum.and_then(|checksum| checksum.parse().ok()),
         carried,
     };
     let signed = SignedS3::new(

@@ -10,18 +10,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
-use http::Method;
-use object_store::aws::{AmazonS3, AwsAuthorizer};
+use http::{Method, Response};
+use object_store::aws::{AmazonS3, AwsAuthorizer, Checksum};
 use object_store::client::{ClientOptions, HttpRequest};
 use object_store::path::Path;
 use object_store::signer::Signer;
-use object_store::{Error, Result};
+use object_store::{Error, PutPayload, Result};
 use tokio::sync::OnceCell;
 use url::Url;
 
 use crate::telemetry::Metrics;
 
+use crate::storage::store::http::attempts::Attempts;
 use crate::storage::store::http::requests::{Ask, Sender, Sign, encoded, url_of, with_query};
 use crate::storage::store::metered::measure;
 use crate::storage::store::s3::carried::Carried;
@@ -43,6 +45,10 @@ pub(crate) struct Signing {
     pub(crate) unsigned: bool,
     /// Whoever asks pays, and has to say so.
     pub(crate) request_payer: bool,
+    /// Whether signatures cover the payload, at the price of a SHA-256 of every byte.
+    pub(crate) payloads: bool,
+    /// What the store is to compare the payload with.
+    pub(crate) checksum: Option<Checksum>,
     /// What requests carry besides.
     pub(crate) carried: Carried,
 }
@@ -92,9 +98,25 @@ impl SignedS3 {
         Ok(Ask::new(method, url_of(self.bucket().await?, key), key))
     }
 
-    /// The answer, counted and timed.
+    /// The body of the answer, counted and timed.
     pub(crate) async fn send(&self, operation: &str, ask: Ask) -> Result<Bytes> {
+        let answer = self.send_for_head(operation, ask).await?;
+        Ok(answer.into_body())
+    }
+
+    /// The answer with its headers, counted and timed.
+    pub(crate) async fn send_for_head(&self, operation: &str, ask: Ask) -> Result<Response<Bytes>> {
         measure(&self.metrics, operation, self.answer(ask)).await
+    }
+
+    /// What the store is to compare payloads with.
+    pub(crate) fn checksum(&self) -> Option<Checksum> {
+        self.signing.checksum
+    }
+
+    /// The bucket's name.
+    pub(crate) fn bucket_name(&self) -> &str {
+        &self.signing.bucket
     }
 
     /// Has the store forget a multipart upload.
@@ -131,14 +153,17 @@ impl SignedS3 {
         upload_id: &str,
         parts: String,
         condition: Option<(&'static str, &str)>,
+        attempts: &Arc<Attempts>,
     ) -> Result<Bytes> {
-        let mut ask = self.about(Method::POST, key.as_ref()).await?;
+        let ask = self.about(Method::POST, key.as_ref()).await?;
+        let mut ask = ask.with_body(parts).telling(attempts);
         ask.url = with_query(ask.url, &[("uploadId", upload_id)]);
-        ask.body = parts.into();
+        // After a conflict S3 wants all parts anew.
+        ask.waits_for_others = false;
         if let Some((name, value)) = condition {
             ask = ask.with(name, value);
         }
-        self.answer(ask).await
+        Ok(self.answer(ask).await?.into_body())
     }
 
     /// An answer that can't be read.
@@ -149,9 +174,13 @@ impl SignedS3 {
         self.sender.generic(error)
     }
 
-    async fn answer(&self, ask: Ask) -> Result<Bytes> {
-        let ask = self.signing.carried.on(ask);
-        Ok(self.sender.send(&ask, self).await?.into_body())
+    async fn answer(&self, ask: Ask) -> Result<Response<Bytes>> {
+        let mut ask = self.signing.carried.on(ask);
+        let is_empty = ask.body.content_length() == 0;
+        if ask.digest.is_none() && self.signing.payloads && !self.signing.unsigned && !is_empty {
+            ask.digest = Some(sha256(&ask.body));
+        }
+        self.sender.send(&ask, self).await
     }
 
     /// Where the bucket lies. The signer knows endpoint, bucket and style of addressing; its signature
@@ -169,16 +198,26 @@ impl SignedS3 {
     }
 }
 
+/// The digest of a payload, as signatures and one kind of checksum have it.
+pub(crate) fn sha256(payload: &PutPayload) -> [u8; 32] {
+    let mut digest = Context::new(&SHA256);
+    payload.iter().for_each(|chunk| digest.update(chunk));
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(digest.finish().as_ref());
+    bytes
+}
+
 #[async_trait]
 impl Sign for SignedS3 {
-    async fn sign(&self, request: &mut HttpRequest) -> Result<()> {
+    async fn sign(&self, request: &mut HttpRequest, digest: Option<&[u8]>) -> Result<()> {
         if self.signing.unsigned {
             return Ok(());
         }
         let credential = self.s3.credentials().get_credential().await?;
         AwsAuthorizer::new(&credential, "s3", &self.signing.region)
             .with_request_payer(self.signing.request_payer)
-            .try_authorize(request, None)
+            .with_sign_payload(self.signing.payloads)
+            .try_authorize(request, digest)
     }
 }
 

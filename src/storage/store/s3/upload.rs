@@ -10,11 +10,12 @@ use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
-use object_store::{Attributes, Error, MultipartId, PutPayload, Result, UploadPart};
+use object_store::{Attributes, Error, MultipartId, PutPayload, Result, UpdateVersion, UploadPart};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::storage::store::precondition::Precondition;
 use crate::storage::store::s3::signed::{CopiedPart, SignedS3};
+use crate::storage::store::s3::writes::{header, told_apart};
+use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::{Base, Start, Upload};
 
 /// Ranges are copied in steps of this many bytes, if there are not too many of them: S3 copies faster
@@ -79,7 +80,7 @@ struct NamedPart {
 #[derive(Debug, Deserialize)]
 struct CompleteMultipartUploadResult {
     #[serde(rename = "ETag")]
-    _e_tag: String,
+    e_tag: String,
 }
 
 impl S3Upload {
@@ -114,7 +115,7 @@ impl S3Upload {
         base: Base,
         to: Path,
         attributes: Attributes,
-        precondition: &Precondition,
+        terms: &Terms,
     ) -> Result<()> {
         let start = Start {
             key: to,
@@ -122,7 +123,7 @@ impl S3Upload {
             base: Some(base),
         };
         let mut upload = Self::begin(s3, start).await?;
-        let Err(error) = upload.publish(precondition).await else {
+        let Err(error) = upload.publish(terms).await else {
             return Ok(());
         };
         if let Err(error) = upload.abort().await {
@@ -180,11 +181,23 @@ impl S3Upload {
         Ok((index, PartId { content_id }))
     }
 
-    async fn complete_on(&self, condition: Option<(&'static str, &str)>) -> Result<()> {
-        let parts = self.list_of_parts()?;
-        let answer = self.s3.complete(&self.key, &self.id, parts, condition);
-        read::<CompleteMultipartUploadResult>(&answer.await?)?;
-        Ok(())
+    async fn complete_on(
+        &self,
+        condition: Option<(&'static str, &str)>,
+        terms: &Terms,
+    ) -> Result<UpdateVersion> {
+        let (parts, attempts) = (self.list_of_parts()?, &terms.attempts);
+        let answer = self
+            .s3
+            .complete(&self.key, &self.id, parts, condition, attempts);
+        let answer = answer.await?;
+        let answer = read::<CompleteMultipartUploadResult>(&answer);
+        // An empty answer: there may be an object, or there may not.
+        let answer = answer.inspect_err(|_| attempts.unanswered())?;
+        Ok(UpdateVersion {
+            e_tag: Some(answer.e_tag),
+            version: None,
+        })
     }
 
     fn list_of_parts(&self) -> Result<String> {
@@ -217,22 +230,14 @@ impl Upload for S3Upload {
         })
     }
 
-    async fn publish(&mut self, precondition: &Precondition) -> Result<()> {
-        let condition = header(precondition);
-        match self.complete_on(condition).await {
+    async fn publish(&mut self, terms: &Terms) -> Result<UpdateVersion> {
+        let condition = header(&terms.precondition);
+        match self.complete_on(condition, terms).await {
             // The caller has looked whether it holds, a moment ago.
-            Err(Error::NotSupported { .. }) if condition.is_some() => self.complete_on(None).await,
-            Err(Error::Precondition { path, source }) if *precondition == Precondition::Absent => {
-                Err(Error::AlreadyExists { path, source })
+            Err(Error::NotSupported { .. }) if condition.is_some() => {
+                self.complete_on(None, terms).await
             }
-            // Another has written meanwhile: 409.
-            Err(Error::AlreadyExists { path, source }) if *precondition != Precondition::Absent => {
-                Err(Error::Precondition { path, source })
-            }
-            Err(Error::NotFound { path, source }) if is_missing_key(source.as_ref()) => {
-                Err(Error::Precondition { path, source })
-            }
-            completed => completed,
+            completed => completed.map_err(|error| told_apart(error, &terms.precondition)),
         }
     }
 
@@ -262,20 +267,6 @@ fn named(index: usize, part: &PartId) -> NamedPart {
         checksum_sha256: metadata.checksum_sha256,
         checksum_crc64nvme: metadata.checksum_crc64nvme,
     }
-}
-
-/// The header that says it.
-pub(crate) fn header(precondition: &Precondition) -> Option<(&'static str, &str)> {
-    match precondition {
-        Precondition::None => None,
-        Precondition::Absent => Some(("if-none-match", "*")),
-        Precondition::Unchanged(version) => Some(("if-match", version.e_tag.as_deref()?)),
-    }
-}
-
-/// An object that had to be there is not; an upload that is missing has another code.
-fn is_missing_key(error: &(dyn std::error::Error + 'static)) -> bool {
-    error.to_string().contains("NoSuchKey")
 }
 
 fn read<T: DeserializeOwned>(answer: &Bytes) -> Result<T> {

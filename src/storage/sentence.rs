@@ -1,0 +1,491 @@
+//! What a 226 and a 250 mean, on each store: with two gateways, lost answers, late requests, and stores that know no
+//! conditions.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use doubles::Server;
+
+use crate::session::{Outcome, StoreMode};
+use crate::storage::error::StorageError;
+use crate::storage::harness::{Client, Uploaded, bytes, storage};
+use crate::storage::store::fixture::{Fixture, on_each_store};
+
+/// The size of a part, and the least that every store takes.
+const PART: usize = 5 << 20;
+
+/// For so long a request is tried again.
+const RETRY: Duration = Duration::from_millis(400);
+
+/// By then every try has ended, and every late request has arrived.
+const LATE: Duration = Duration::from_millis(900);
+
+/// Two gateways on one store.
+struct Two {
+    one: Client,
+    other: Client,
+    fixture: Fixture,
+}
+
+impl From<Fixture> for Two {
+    fn from(fixture: Fixture) -> Self {
+        let retry = format!("{}ms", RETRY.as_millis());
+        let settings = fixture.settings();
+        let settings = settings.iter().map(|(name, value)| (&**name, &**value));
+        let settings = settings.filter(|(name, _)| *name != "STORE__RETRY_TIMEOUT");
+        let own = [
+            ("UPLOAD__PART_SIZE", "5 MiB"),
+            ("STORE__RETRY_TIMEOUT", &retry),
+        ];
+        let settings: Vec<_> = settings.chain(own).collect();
+        let gateway = || Client::of(&Arc::new(storage(&settings)));
+        let one = gateway();
+        // What lies in memory is in one process.
+        let other = if fixture.is_memory() {
+            one.clone()
+        } else {
+            gateway()
+        };
+        Self {
+            one,
+            other,
+            fixture,
+        }
+    }
+}
+
+impl Two {
+    /// The service behind the bucket; folders and the memory have none.
+    fn server(&self) -> Option<&Server> {
+        self.fixture.server.as_ref()
+    }
+
+    fn who_may_not_overwrite(&self) -> (Client, Client) {
+        (
+            self.one.who_may_not_overwrite(),
+            self.other.who_may_not_overwrite(),
+        )
+    }
+}
+
+fn is_complete(uploaded: &Uploaded) -> bool {
+    uploaded.report.outcome == Outcome::COMPLETE
+}
+
+on_each_store! {
+    one_of_two_uploads_takes_a_new_name_where_overwriting_is_denied
+    one_of_two_large_uploads_takes_a_new_name_where_overwriting_is_denied
+    one_of_two_appends_makes_a_new_file
+    one_of_two_renames_takes_a_new_name_where_overwriting_is_denied
+    of_two_uploads_to_one_name_one_stays_whole
+    a_late_upload_does_not_undo_a_newer_one
+    a_late_completion_does_not_undo_a_newer_upload
+    a_late_deletion_does_not_delete_a_newer_file
+    a_late_copy_does_not_undo_a_newer_upload
+    an_upload_that_landed_is_told_although_its_retry_is_refused
+    a_deletion_that_landed_is_told_although_its_retry_is_refused
+    a_rename_that_landed_is_told_although_its_retry_is_refused
+    a_client_that_is_gone_has_nothing_tried_again
+    a_rename_keeps_its_source_until_the_copy_is_there
+    a_directory_keeps_its_files_until_their_copies_are_there
+    a_rename_whose_deletion_failed_can_be_finished
+    an_append_that_landed_is_told_although_another_has_appended_since
+    an_upload_that_landed_is_told_although_another_has_replaced_it_since
+    a_small_file_costs_one_request_new_or_replaced_again
+    what_another_has_written_is_replaced
+}
+
+/// 200 times two clients of two gateways at once: each time, one of them is told that it has succeeded.
+async fn one_of_two_uploads_takes_a_new_name_where_overwriting_is_denied(two: Two) {
+    let (one, other) = two.who_may_not_overwrite();
+    for round in 0..200 {
+        let name = format!("d/{round}");
+        let (first, second) = (bytes(7, 1), bytes(7, 2));
+        let (a, b) = tokio::join!(
+            one.upload(StoreMode::Replace, &name, &first),
+            other.upload(StoreMode::Replace, &name, &second)
+        );
+        assert_ne!(is_complete(&a), is_complete(&b), "{round}: {a:?} {b:?}");
+        let winner = if is_complete(&a) { first } else { second };
+        assert_eq!(one.read(&name).await.unwrap(), winner, "{round}");
+    }
+}
+
+async fn one_of_two_large_uploads_takes_a_new_name_where_overwriting_is_denied(two: Two) {
+    let (one, other) = two.who_may_not_overwrite();
+    for round in 0..6 {
+        let name = format!("d/{round}");
+        let (first, second) = (bytes(PART + 1, 1), bytes(PART + 1, 2));
+        let (a, b) = tokio::join!(
+            one.upload(StoreMode::Replace, &name, &first),
+            other.upload(StoreMode::Replace, &name, &second)
+        );
+        assert_ne!(is_complete(&a), is_complete(&b), "{round}: {a:?} {b:?}");
+        let winner = if is_complete(&a) { first } else { second };
+        assert!(one.read(&name).await.unwrap() == winner, "{round}");
+    }
+}
+
+async fn one_of_two_appends_makes_a_new_file(two: Two) {
+    let (one, other) = two.who_may_not_overwrite();
+    for round in 0..200 {
+        let name = format!("d/{round}");
+        let (first, second) = (bytes(7, 1), bytes(7, 2));
+        let (a, b) = tokio::join!(
+            one.upload(StoreMode::Append, &name, &first),
+            other.upload(StoreMode::Append, &name, &second)
+        );
+        assert_ne!(is_complete(&a), is_complete(&b), "{round}: {a:?} {b:?}");
+        let winner = if is_complete(&a) { first } else { second };
+        assert_eq!(one.read(&name).await.unwrap(), winner, "{round}");
+    }
+}
+
+async fn one_of_two_renames_takes_a_new_name_where_overwriting_is_denied(two: Two) {
+    let (one, other) = two.who_may_not_overwrite();
+    for round in 0..100 {
+        let [a, b, to] = ["a", "b", "to"].map(|name| format!("d/{name}{round}"));
+        // The same bytes: only their marks tell them apart.
+        one.store(&a, &bytes(7, 1)).await;
+        one.store(&b, &bytes(7, 1)).await;
+        let (first, second) = tokio::join!(one.rename(&a, &to), other.rename(&b, &to));
+        assert_ne!(
+            first.is_ok(),
+            second.is_ok(),
+            "{round}: {first:?} {second:?}"
+        );
+        let left = if first.is_ok() { &b } else { &a };
+        assert!(one.read(left).await.is_some(), "{round}");
+        assert!(one.read(&to).await.is_some(), "{round}");
+    }
+}
+
+async fn of_two_uploads_to_one_name_one_stays_whole(two: Two) {
+    for round in 0..50 {
+        let (first, second) = (bytes(3000, 1), bytes(4000, 2));
+        let (a, b) = tokio::join!(
+            two.one.upload(StoreMode::Replace, "d/a", &first),
+            two.other.upload(StoreMode::Replace, "d/a", &second)
+        );
+        assert!(is_complete(&a) && is_complete(&b), "{round}: {a:?} {b:?}");
+        let found = two.one.read("d/a").await.unwrap();
+        assert!(found == first || found == second, "{round}");
+    }
+}
+
+/// Has the next request for `operation` done late, and all after it refused until healed.
+fn late(server: &Server, operation: &str) {
+    server.be_late(operation, 1, LATE / 2);
+    server.fail_next(operation, usize::MAX, 503);
+}
+
+/// A try of the first upload arrives when the second has been acknowledged.
+async fn late_upload(two: &Two, operation: &str, size: usize) {
+    let Some(server) = two.server() else { return };
+    for old in [None, Some(bytes(5, 9))] {
+        if let Some(old) = &old {
+            two.one.store("a", old).await;
+        }
+        late(server, operation);
+        let lost = two
+            .one
+            .upload(StoreMode::Replace, "a", &bytes(size, 1))
+            .await;
+        // What S3 has aborted can't be completed any more, so that it is known to have failed.
+        let is_known = ["unresolved", "store_error"].contains(&lost.report.outcome.0);
+        assert!(is_known, "{:?}", lost.report);
+        server.heal();
+        let newer = bytes(20, 2);
+        two.other.store("a", &newer).await;
+        tokio::time::sleep(LATE).await;
+        assert_eq!(two.other.read("a").await.unwrap(), newer);
+        two.one.delete("a").await.unwrap();
+    }
+}
+
+async fn a_late_upload_does_not_undo_a_newer_one(two: Two) {
+    late_upload(&two, "PutObject", 10).await;
+}
+
+async fn a_late_completion_does_not_undo_a_newer_upload(two: Two) {
+    late_upload(&two, two.publication(), PART + 1).await;
+}
+
+async fn a_late_deletion_does_not_delete_a_newer_file(two: Two) {
+    let Some(server) = two.server() else { return };
+    two.one.store("a", &bytes(10, 1)).await;
+    late(server, "DeleteObject");
+    let lost = two.one.delete("a").await;
+    assert!(matches!(lost, Err(StorageError::Unresolved(_))), "{lost:?}");
+    server.heal();
+    let newer = bytes(20, 2);
+    two.other.store("a", &newer).await;
+    tokio::time::sleep(LATE).await;
+    assert_eq!(two.other.read("a").await.unwrap(), newer);
+}
+
+async fn a_late_copy_does_not_undo_a_newer_upload(two: Two) {
+    let Some(server) = two.server() else { return };
+    for old in [None, Some(bytes(5, 9))] {
+        if let Some(old) = &old {
+            two.one.store("b", old).await;
+        }
+        two.one.store("a", &bytes(10, 1)).await;
+        late(server, "CopyObject");
+        let lost = two.one.rename("a", "b").await;
+        assert!(matches!(lost, Err(StorageError::Unresolved(_))), "{lost:?}");
+        server.heal();
+        let newer = bytes(20, 2);
+        two.other.store("b", &newer).await;
+        tokio::time::sleep(LATE).await;
+        assert_eq!(two.other.read("b").await.unwrap(), newer);
+        assert_eq!(two.other.read("a").await.unwrap(), bytes(10, 1));
+        two.one.delete("b").await.unwrap();
+    }
+}
+
+/// Loses the answer of the next request for `operation`, and refuses the one after it.
+fn lose_and_refuse(server: &Server, operation: &str, status: u16) {
+    server.lose_next_answer(operation, 1);
+    server.fail_next(operation, 1, status);
+}
+
+async fn an_upload_that_landed_is_told_although_its_retry_is_refused(two: Two) {
+    let Some(server) = two.server() else { return };
+    for status in [403, 404, 412, 409, 400] {
+        for (operation, size) in [("PutObject", 10), (two.publication(), PART + 1)] {
+            let file = bytes(size, 1);
+            lose_and_refuse(server, operation, status);
+            let uploaded = two.one.upload(StoreMode::Replace, "a", &file).await;
+            let report = uploaded.report;
+            assert_eq!(
+                report.outcome,
+                Outcome::COMPLETE,
+                "{operation} {status}: {report:?}"
+            );
+            assert!(
+                two.one.read("a").await.unwrap() == file,
+                "{operation} {status}"
+            );
+            server.heal();
+            two.one.delete("a").await.unwrap();
+        }
+    }
+}
+
+async fn a_deletion_that_landed_is_told_although_its_retry_is_refused(two: Two) {
+    let Some(server) = two.server() else { return };
+    for status in [403, 404, 412] {
+        two.one.store("a", &bytes(10, 1)).await;
+        lose_and_refuse(server, "DeleteObject", status);
+        two.one.delete("a").await.unwrap();
+        server.heal();
+        assert_eq!(two.one.read("a").await, None, "{status}");
+    }
+}
+
+async fn a_rename_that_landed_is_told_although_its_retry_is_refused(two: Two) {
+    let Some(server) = two.server() else { return };
+    for status in [403, 404, 412] {
+        two.one.store("a", &bytes(10, 1)).await;
+        lose_and_refuse(server, "CopyObject", status);
+        two.one.rename("a", "b").await.unwrap();
+        server.heal();
+        assert_eq!(two.one.read("b").await.unwrap(), bytes(10, 1), "{status}");
+        assert_eq!(two.one.read("a").await, None, "{status}");
+        two.one.delete("b").await.unwrap();
+    }
+}
+
+async fn a_client_that_is_gone_has_nothing_tried_again(two: Two) {
+    let Some(server) = two.server() else { return };
+    server.fail_next("PutObject", usize::MAX, 503);
+    let file = bytes(10, 1);
+    two.one.upload_and_leave("a", &file, RETRY / 8).await;
+    let tries = server.count("PutObject");
+    assert_eq!(tries, 1, "{:#?}", server.requests());
+    server.heal();
+    tokio::time::sleep(LATE).await;
+    assert_eq!(server.count("PutObject"), tries);
+    assert_eq!(two.one.read("a").await, None);
+}
+
+/// Ways in which a copy fails: an error within a 200 (S3's), a 200 that says nothing, and a plain refusal.
+const FAILED_COPIES: [Option<u16>; 3] = [Some(200), None, Some(500)];
+
+fn fail_copies(server: &Server, how: Option<u16>) {
+    match how {
+        Some(status) => server.fail_next("CopyObject", usize::MAX, status),
+        None => server.say_nothing("CopyObject", usize::MAX),
+    }
+}
+
+async fn a_rename_keeps_its_source_until_the_copy_is_there(two: Two) {
+    let Some(server) = two.server() else { return };
+    for how in FAILED_COPIES {
+        let file = bytes(10, 1);
+        two.one.store("a", &file).await;
+        fail_copies(server, how);
+        two.one.rename("a", "b").await.unwrap_err();
+        server.heal();
+        assert_eq!(two.one.read("a").await.unwrap(), file, "{how:?}");
+        assert_eq!(two.one.read("b").await, None, "{how:?}");
+        two.one.rename("a", "b").await.unwrap();
+        assert_eq!(two.one.read("b").await.unwrap(), file, "{how:?}");
+        two.one.delete("b").await.unwrap();
+    }
+}
+
+async fn a_directory_keeps_its_files_until_their_copies_are_there(two: Two) {
+    let Some(server) = two.server() else { return };
+    let file = bytes(10, 1);
+    for (round, how) in FAILED_COPIES.into_iter().enumerate() {
+        let (from, to) = (format!("d{round}"), format!("n{round}"));
+        for name in ["a", "e/b"] {
+            two.one.store(&format!("{from}/{name}"), &file).await;
+        }
+        fail_copies(server, how);
+        two.one.rename(&from, &to).await.unwrap_err();
+        server.heal();
+        for name in ["a", "e/b"] {
+            let found = two.one.read(&format!("{from}/{name}")).await;
+            assert_eq!(found.unwrap(), file, "{how:?}");
+        }
+        two.one.rename(&from, &to).await.unwrap();
+        for name in ["a", "e/b"] {
+            let found = two.one.read(&format!("{to}/{name}")).await;
+            assert_eq!(found.unwrap(), file, "{how:?}");
+        }
+    }
+}
+
+async fn a_rename_whose_deletion_failed_can_be_finished(two: Two) {
+    let Some(server) = two.server() else { return };
+    let client = two.one.who_may_not_overwrite();
+    client.store("a", &bytes(10, 1)).await;
+    server.fail_next("DeleteObject", usize::MAX, 503);
+    client.rename("a", "b").await.unwrap_err();
+    server.heal();
+    client.rename("a", "b").await.unwrap();
+    assert_eq!(client.read("b").await.unwrap(), bytes(10, 1));
+    assert_eq!(client.read("a").await, None);
+}
+
+/// The first client's answer is lost, and another's change lands before it tries again.
+async fn overtaken(two: &Two, server: &Server, mode: StoreMode, [first, second]: [&Bytes; 2]) {
+    server.forget_requests();
+    server.lose_next_answer("PutObject", 1);
+    let one = async { two.one.upload(mode, "a", first).await };
+    let other = async {
+        server.wait_for("PutObject", 1).await;
+        server.wait_until_idle().await;
+        two.other.upload(mode, "a", second).await
+    };
+    let (one, other) = tokio::join!(one, other);
+    assert!(is_complete(&other), "{:?}", other.report);
+    assert!(is_complete(&one), "{:?}", one.report);
+    server.heal();
+}
+
+async fn an_append_that_landed_is_told_although_another_has_appended_since(two: Two) {
+    let Some(server) = two.server() else { return };
+    let [old, first, second] = [bytes(10, 1), bytes(3, 2), bytes(4, 3)];
+    two.one.store("a", &old).await;
+    overtaken(&two, server, StoreMode::Append, [&first, &second]).await;
+    let whole = [&old[..], &first, &second].concat();
+    assert_eq!(two.one.read("a").await.unwrap(), whole);
+}
+
+async fn an_upload_that_landed_is_told_although_another_has_replaced_it_since(two: Two) {
+    let Some(server) = two.server() else { return };
+    let [first, second] = [bytes(3, 2), bytes(4, 3)];
+    overtaken(&two, server, StoreMode::Replace, [&first, &second]).await;
+    assert_eq!(two.one.read("a").await.unwrap(), second);
+}
+
+async fn a_small_file_costs_one_request_new_or_replaced_again(two: Two) {
+    let Some(server) = two.server() else { return };
+    for round in 0..3 {
+        server.forget_requests();
+        two.one.store("a", &bytes(10, round)).await;
+        assert_eq!(server.requests().len(), 1, "{:#?}", server.requests());
+    }
+}
+
+async fn what_another_has_written_is_replaced(two: Two) {
+    for (round, size) in [(0, 10), (1, PART + 1), (2, 10)] {
+        let file = bytes(size, round);
+        two.one.store("a", &file).await;
+        assert!(two.other.read("a").await.unwrap() == file, "{round}");
+        let file = bytes(size, round + 10);
+        two.other.store("a", &file).await;
+        assert!(two.one.read("a").await.unwrap() == file, "{round}");
+    }
+}
+
+impl Two {
+    /// What publishes an upload in parts: Google composes it.
+    fn publication(&self) -> &'static str {
+        if self.fixture.is_google() {
+            "Compose"
+        } else {
+            "CompleteMultipartUpload"
+        }
+    }
+}
+
+/// A store that refuses conditions with 501, and one that passes over them in silence.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_verb_works_on_a_store_without_conditions() {
+    for without in [Server::refuse_conditions, Server::ignore_conditions] {
+        let two = Two::from(Fixture::s3());
+        without(two.server().unwrap());
+        let (one, deny) = (&two.one, two.one.who_may_not_overwrite());
+        for size in [10, PART + 1] {
+            let (file, more) = (bytes(size, 1), bytes(10, 2));
+            one.store("a", &file).await;
+            one.store("a", &file).await;
+            assert!(is_complete(
+                &one.upload(StoreMode::Append, "a", &more).await
+            ));
+            let whole = [&file[..], &more].concat();
+            assert!(one.read("a").await.unwrap() == whole);
+            assert!(is_complete(
+                &one.upload(StoreMode::Unique, "u", &file).await
+            ));
+            assert!(is_complete(
+                &deny.upload(StoreMode::Replace, "n", &file).await
+            ));
+            let refused = deny.upload(StoreMode::Replace, "n", &more).await;
+            assert_eq!(refused.report.outcome.0, "exists", "{:?}", refused.report);
+            one.rename("a", "b").await.unwrap();
+            deny.rename("b", "n").await.unwrap_err();
+            one.rename("b", "n").await.unwrap();
+            assert!(one.read("n").await.unwrap() == whole);
+            one.delete("n").await.unwrap();
+            assert_eq!(one.read("n").await, None);
+        }
+    }
+}
+
+/// A conflict that says "try again" is no word about what is there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_conflict_that_passes_is_waited_out() {
+    let two = Two::from(Fixture::s3());
+    let server = two.server().unwrap();
+    for client in [two.one.clone(), two.one.who_may_not_overwrite()] {
+        server.fail_next("PutObject", 2, 409);
+        client.store("a", &bytes(10, 1)).await;
+        two.one.delete("a").await.unwrap();
+    }
+    // After this one S3 wants all parts anew.
+    server.fail_next("CompleteMultipartUpload", 1, 409);
+    let large = two
+        .one
+        .upload(StoreMode::Replace, "a", &bytes(PART + 1, 1))
+        .await;
+    let code = large.report.failure.map(|failure| failure.code);
+    assert_eq!(code, Some(451));
+    assert_eq!(two.one.read("a").await, None);
+}

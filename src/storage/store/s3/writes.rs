@@ -1,0 +1,143 @@
+//! Objects that are written, or copied, by one request each, on a precondition that every try carries.
+//!
+//! `object_store` tells neither how often it has tried nor what it was answered in between, takes a copy for done when
+//! S3 says within a 200 that it has failed, and every 409 for an object that exists.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use http::Method;
+use http::header::{CONTENT_TYPE, ETAG, HeaderMap};
+use md5::{Digest, Md5};
+use object_store::aws::Checksum;
+use object_store::path::Path;
+use object_store::{Attributes, Error, PutPayload, Result, UpdateVersion};
+use serde::Deserialize;
+
+use crate::storage::store::http::requests::{Ask, encoded};
+use crate::storage::store::keys::{MAX_SMALL_OBJECT, only_if};
+use crate::storage::store::precondition::Precondition;
+use crate::storage::store::s3::signed::{SignedS3, sha256};
+use crate::storage::store::terms::Terms;
+use crate::storage::store::upload::Base;
+
+/// What makes it an answer, and not an error or nothing.
+#[derive(Debug, Deserialize)]
+struct CopyObjectResult {
+    #[serde(rename = "ETag")]
+    _e_tag: String,
+}
+
+/// Writes a whole object at any key.
+pub(crate) async fn put(
+    s3: &SignedS3,
+    key: &str,
+    payload: PutPayload,
+    attributes: &Attributes,
+    terms: &Terms,
+) -> Result<UpdateVersion> {
+    let ask = s3.about(Method::PUT, key).await?;
+    let ask = ask.describing(attributes, CONTENT_TYPE.as_str(), "x-amz-meta-");
+    let ask = checked(ask.with_body(payload), s3.checksum());
+    let ask = conditional(ask, terms)?;
+    let answer = s3.send_for_head("put", ask).await;
+    let answer = answer.map_err(|error| told_apart(error, &terms.precondition))?;
+    Ok(version(answer.headers()))
+}
+
+/// Copies an object of at most 5 GiB, with all that it says of itself.
+pub(crate) async fn copy(s3: &SignedS3, from: &Base, to: &Path, terms: &Terms) -> Result<()> {
+    let source = format!("{}/{}", s3.bucket_name(), encoded(from.key.as_ref()));
+    let ask = s3.about(Method::PUT, to.as_ref()).await?;
+    let mut ask = ask.with("x-amz-copy-source", &source);
+    if let Some(e_tag) = &from.version.e_tag {
+        ask = only_if(ask, "x-amz-copy-source-if-match", e_tag)?;
+    }
+    let ask = conditional(ask, terms)?;
+    let answer = s3.send("copy", ask).await.map_err(|error| match error {
+        // What is not found is the source.
+        error @ Error::NotFound { .. } => error,
+        // S3 says the same of a source that has changed, as of a target.
+        error => told_apart(error, &terms.precondition),
+    })?;
+    let _: CopyObjectResult = quick_xml::de::from_reader(answer.as_ref()).map_err(|error| {
+        // An empty answer: it may have copied, and it may not.
+        terms.attempts.unanswered();
+        s3.unreadable(error)
+    })?;
+    Ok(())
+}
+
+/// A request on these terms.
+pub(crate) fn conditional(ask: Ask, terms: &Terms) -> Result<Ask> {
+    let ask = ask.telling(&terms.attempts);
+    match header(&terms.precondition) {
+        Some((name, value)) => only_if(ask, name, value),
+        None => Ok(ask),
+    }
+}
+
+/// The header that says a precondition.
+pub(crate) fn header(precondition: &Precondition) -> Option<(&'static str, &str)> {
+    match precondition {
+        Precondition::None => None,
+        Precondition::Absent => Some(("if-none-match", "*")),
+        Precondition::Unchanged(version) => Some(("if-match", version.e_tag.as_deref()?)),
+    }
+}
+
+/// What an error means for a change on a precondition.
+pub(crate) fn told_apart(error: Error, precondition: &Precondition) -> Error {
+    match (error, precondition) {
+        (Error::Precondition { path, source }, Precondition::Absent) => {
+            Error::AlreadyExists { path, source }
+        }
+        // 409: another has written at the same time.
+        (Error::AlreadyExists { path, source }, Precondition::Unchanged(_)) => {
+            Error::Precondition { path, source }
+        }
+        (Error::NotFound { path, source }, Precondition::Unchanged(_))
+            if is_missing_key(source.as_ref()) =>
+        {
+            Error::Precondition { path, source }
+        }
+        (error, _) => error,
+    }
+}
+
+/// An object that had to be there is not; an upload or a bucket that is missing has another code.
+fn is_missing_key(error: &(dyn std::error::Error + 'static)) -> bool {
+    error.to_string().contains("NoSuchKey")
+}
+
+/// With what the store is to compare the payload with. Buckets with Object Lock want it for every object.
+fn checked(ask: Ask, checksum: Option<Checksum>) -> Ask {
+    let payload = ask.body.clone();
+    match checksum {
+        Some(Checksum::CRC64NVME) => {
+            let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc64Nvme);
+            payload.iter().for_each(|chunk| digest.update(chunk));
+            let crc = BASE64.encode(digest.finalize().to_be_bytes());
+            ask.with("x-amz-checksum-crc64nvme", &crc)
+        }
+        Some(Checksum::SHA256) => {
+            let digest = sha256(&payload);
+            let mut ask = ask.with("x-amz-checksum-sha256", &BASE64.encode(digest));
+            ask.digest = Some(digest);
+            ask
+        }
+        _ if payload.content_length() <= MAX_SMALL_OBJECT => {
+            let mut digest = Md5::new();
+            payload.iter().for_each(|chunk| digest.update(chunk));
+            ask.with("content-md5", &BASE64.encode(digest.finalize()))
+        }
+        _ => ask,
+    }
+}
+
+fn version(headers: &HeaderMap) -> UpdateVersion {
+    let e_tag = headers.get(ETAG).and_then(|e_tag| e_tag.to_str().ok());
+    UpdateVersion {
+        e_tag: e_tag.map(str::to_owned),
+        version: None,
+    }
+}
