@@ -29,6 +29,9 @@ pub enum StorageError {
     /// The directory has something in it.
     #[error("directory is not empty")]
     NotEmpty,
+    /// The key of the directory's marker is an object with content, which another program has written.
+    #[error("there is an object with content at {0}/")]
+    MarkerInUse(String),
     /// Something of that name exists and may not be replaced.
     #[error("already exists")]
     Exists,
@@ -147,6 +150,11 @@ impl StorageError {
             Self::IsDirectory => row("name", 550, "That is a directory, not a file"),
             Self::NotADirectory => row("name", 550, "That is not a directory"),
             Self::NotEmpty => row("not_empty", 550, "Directory is not empty"),
+            Self::MarkerInUse(path) => Row(
+                "not_empty",
+                550,
+                format!("Directory is not empty: there is an object with content at {path}/"),
+            ),
             Self::Exists => row("exists", 553, "Already exists and may not be replaced"),
             Self::Occupied => row("exists", 550, "Already exists"),
             Self::Conflict => row(

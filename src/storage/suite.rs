@@ -8,12 +8,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use doubles::Server;
+use object_store::Error;
+use object_store::path::Path;
 
 use crate::session::{ListFormat, Outcome, StoreMode};
 use crate::storage::Storage;
 use crate::storage::error::StorageError;
 use crate::storage::harness::{Client, bytes, storage};
 use crate::storage::store::fixture::{Fixture, on_each_store};
+use crate::storage::store::keys::marker;
+use crate::storage::store::precondition::Precondition;
+use crate::storage::verbs::note::Note;
 
 /// The size of a part, and the least that every store takes.
 const PART: usize = 5 << 20;
@@ -45,6 +50,35 @@ impl Store {
         Client::of(&self.storage)
     }
 
+    /// The key of what FTP calls so.
+    fn key(&self, name: &str) -> String {
+        let root = marker(&self.fixture.root);
+        format!("{root}{name}")
+    }
+
+    /// Writes a small object under any key, as another program would.
+    async fn write_raw(&self, name: &str, body: &[u8]) {
+        let (key, body) = (self.key(name), Bytes::copy_from_slice(body));
+        let written = self
+            .storage
+            .store
+            .write_small(&key, body, &Precondition::None);
+        written.await.unwrap();
+    }
+
+    async fn read_raw(&self, name: &str) -> Bytes {
+        self.storage
+            .store
+            .read_small(&self.key(name))
+            .await
+            .unwrap()
+    }
+
+    /// Directories are there by themselves, and have no markers.
+    fn has_no_markers(&self) -> bool {
+        self.storage.store.traits().directories
+    }
+
     /// No memory is held, and no upload is left open.
     fn assert_no_leftovers(&self) {
         assert_eq!(self.storage.metrics.upload_memory_used.get(), 0);
@@ -69,7 +103,10 @@ on_each_store! {
     odd_names_are_kept
     directories_are_made_and_removed
     a_directory_in_use_is_not_removed
+    a_marker_with_content_is_never_lost
+    a_rename_that_goes_on_leaves_markers_with_content
     a_directory_outlives_its_last_file
+    a_directory_outlives_its_last_directory
     files_and_directories_are_told_apart
     listings_have_every_name
     sizes_and_times_are_known
@@ -315,6 +352,54 @@ async fn a_directory_in_use_is_not_removed(store: Store) {
     assert!(client.read("d/e/a.txt").await.is_some());
 }
 
+async fn a_marker_with_content_is_never_lost(store: Store) {
+    if store.has_no_markers() {
+        return;
+    }
+    let client = store.client();
+    store.write_raw("d/", b"an invoice").await;
+    let refused = client.remove_directory("d").await.unwrap_err();
+    assert_eq!(refused.failure().code, 550);
+    assert!(refused.failure().text.contains("/d/"), "{refused:?}");
+    let refused = client.make_directory("d").await.unwrap_err();
+    assert!(matches!(refused, StorageError::Occupied), "{refused}");
+    let refused = client.rename("d", "e").await.unwrap_err();
+    assert!(matches!(refused, StorageError::Name(_)), "{refused}");
+    client.make_directory("f").await.unwrap();
+    let refused = client.rename("f", "d").await.unwrap_err();
+    assert!(matches!(refused, StorageError::Exists), "{refused}");
+    client.store("d/a.txt", &bytes(1, 1)).await;
+    client.delete("d/a.txt").await.unwrap();
+    assert_eq!(store.read_raw("d/").await, "an invoice");
+    // Whoever looks and finds nothing, as with credentials that may only write, must not replace it either.
+    let directory = Path::from(store.key("d"));
+    let taken = store.storage.store.create_directory(&directory).await;
+    assert!(
+        matches!(taken, Err(Error::AlreadyExists { .. })),
+        "{taken:?}"
+    );
+    assert_eq!(store.read_raw("d/").await, "an invoice");
+}
+
+async fn a_rename_that_goes_on_leaves_markers_with_content(store: Store) {
+    if store.has_no_markers() {
+        return;
+    }
+    let client = store.client();
+    client.make_directory("old/sub").await.unwrap();
+    client.store("old/a.txt", &bytes(10, 1)).await;
+    let [old, new] = ["old", "new"].map(|name| Path::from(store.key(name)));
+    let note = Note::new(&old, &new, true).write();
+    store.write_raw("old/", &note).await;
+    store.write_raw("new/", &note).await;
+    store.write_raw("new/sub/", b"an invoice").await;
+    let stays = client.rename("old", "new").await.unwrap_err();
+    assert!(matches!(stays, StorageError::LeftBehind(1)), "{stays}");
+    assert_eq!(store.read_raw("new/sub/").await, "an invoice");
+    assert!(client.stat("old/sub").await.unwrap().is_directory());
+    assert!(client.read("new/a.txt").await.unwrap() == bytes(10, 1));
+}
+
 async fn a_directory_outlives_its_last_file(store: Store) {
     let client = store.client();
     client.store("d/a.txt", &bytes(1, 1)).await;
@@ -324,6 +409,21 @@ async fn a_directory_outlives_its_last_file(store: Store) {
     client.rename("d/a.txt", "a.txt").await.unwrap();
     assert!(client.stat("d").await.unwrap().is_directory());
     client.remove_directory("d").await.unwrap();
+}
+
+async fn a_directory_outlives_its_last_directory(store: Store) {
+    let client = store.client();
+    client.store("aa/bb/cc/f", &bytes(1, 1)).await;
+    // Bottom up, as clients delete a tree.
+    client.delete("aa/bb/cc/f").await.unwrap();
+    for directory in ["aa/bb/cc", "aa/bb", "aa"] {
+        client.remove_directory(directory).await.unwrap();
+    }
+    assert_eq!(client.names("/").await, Vec::<String>::new());
+    client.store("aa/bb/f", &bytes(1, 1)).await;
+    client.rename("aa/bb", "cc").await.unwrap();
+    assert!(client.stat("aa").await.unwrap().is_directory());
+    assert_eq!(client.names("/").await, ["aa", "cc"]);
 }
 
 async fn files_and_directories_are_told_apart(store: Store) {

@@ -223,9 +223,12 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
     async fn read_small(&self, key: &str) -> Result<Bytes>;
 
     /// Makes an empty directory exist.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyExists`] if there is a marker. It stays: it may be another program's object, with content.
     async fn create_directory(&self, directory: &Path) -> Result<()> {
-        let (key, none) = (marker(directory), Precondition::None);
-        self.write_small(&key, Bytes::new(), &none).await
+        let (key, absent) = (marker(directory), Precondition::Absent);
+        self.write_small(&key, Bytes::new(), &absent).await
     }
 
     /// Removes what makes an empty directory exist.

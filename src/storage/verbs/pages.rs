@@ -10,13 +10,13 @@ use crate::session::{Entry, EntryKind};
 use crate::storage::Storage;
 use crate::storage::error::StorageError;
 use crate::storage::store::RESERVED;
-use crate::storage::store::keys::{self, MAX_PAGE, marker};
+use crate::storage::store::keys::{self, MAX_PAGE, Object, marker};
 
 /// A part of a directory.
 #[derive(Debug, Default)]
 pub(crate) struct Page {
-    /// The directory's own marker is in it.
-    pub(crate) marker: bool,
+    /// The directory's own marker, if it is in it.
+    pub(crate) marker: Option<Object>,
     /// Files and directories, sorted by name within the page.
     pub(crate) entries: Vec<Entry>,
     /// Keys that no FTP path can name.
@@ -57,7 +57,7 @@ impl Page {
 
     /// Whether nothing is in it, not even a marker or a key that can't be shown.
     pub(crate) fn is_empty(&self) -> bool {
-        !self.marker && self.is_childless()
+        self.marker.is_none() && self.is_childless()
     }
 
     /// Whether nothing is in it but, perhaps, the marker.
@@ -122,7 +122,7 @@ fn page_of(found: &keys::Page, prefix: &str) -> Page {
     };
     for object in &found.objects {
         match object.key.strip_prefix(prefix).unwrap_or(&object.key) {
-            "" => page.marker = true,
+            "" => page.marker = Some(object.clone()),
             name => page.add(name, Found::file(object.size, object.modified)),
         }
     }
@@ -136,7 +136,6 @@ fn page_of(found: &keys::Page, prefix: &str) -> Page {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::store::keys::Object;
 
     fn object(key: &str) -> Object {
         Object {
@@ -157,7 +156,7 @@ mod tests {
             next: None,
         };
         let page = page_of(&found, "in/");
-        assert!(page.marker);
+        assert!(page.marker.is_some());
         let names: Vec<_> = page
             .entries
             .iter()

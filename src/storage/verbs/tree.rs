@@ -12,9 +12,10 @@ use crate::config::Overwrite;
 use crate::session::{Entry, FtpPath};
 
 use crate::storage::error::StorageError;
+use crate::storage::store::keys::Object;
 use crate::storage::store::precondition::Precondition;
 use crate::storage::store::upload::Base;
-use crate::storage::verbs::note::Note;
+use crate::storage::verbs::note::{self, Note};
 use crate::storage::{Storage, permit};
 
 /// What is to be renamed.
@@ -69,7 +70,10 @@ impl Storage {
             Err(error) => return Err(error),
         }
         let key = self.keys.key(user, path)?;
-        Ok(self.store.create_directory(&key).await?)
+        match self.store.create_directory(&key).await {
+            Err(object_store::Error::AlreadyExists { .. }) => Err(StorageError::Occupied),
+            made => Ok(made?),
+        }
     }
 
     /// Removes an empty directory.
@@ -87,13 +91,29 @@ impl Storage {
         if !first.is_childless() {
             return Err(StorageError::NotEmpty);
         }
-        if !first.marker && !self.store.has_directory(&key).await {
+        if let Some(marker) = first.marker {
+            self.remove_marker(path, marker).await?;
+        } else if self.store.has_directory(&key).await {
+            self.store.remove_directory(&key).await?;
+        } else {
             return match self.file_entry(user, path).await {
                 Ok(_) => Err(StorageError::NotADirectory),
                 Err(error) => Err(error),
             };
         }
-        Ok(self.store.remove_directory(&key).await?)
+        self.keep_directory(user, &path.parent()).await;
+        Ok(())
+    }
+
+    /// Removes the marker that was found, and no other. One with content is somebody's object.
+    async fn remove_marker(&self, path: &FtpPath, marker: Object) -> Result<(), StorageError> {
+        if note::is_foreign(self.store.as_ref(), &marker).await? {
+            return Err(StorageError::MarkerInUse(path.to_string()));
+        }
+        match self.store.delete_unchanged(&[marker]).await? {
+            0 => Ok(()),
+            _ => Err(StorageError::Conflict),
+        }
     }
 
     /// Deletes a file.
@@ -163,8 +183,9 @@ impl Storage {
             .ok_or(StorageError::NotFound)
     }
 
-    /// A directory that has lost its last file stays, as clients that pick files up expect: it gets
-    /// a marker if it has none.
+    /// A directory that has lost the last that was in it stays, be that a file or a directory, until it is
+    /// removed itself. Clients that pick files up expect so, and those that delete a tree from its leaves up. It
+    /// gets a marker if it has none.
     async fn keep_directory(&self, user: &User, path: &FtpPath) {
         if path.is_root() || self.store.traits().directories {
             return;

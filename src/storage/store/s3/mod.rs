@@ -182,9 +182,10 @@ impl Store for S3 {
         let mut ask = conditional(ask, precondition)?;
         ask.body = body.clone();
         match (self.signed.send("put", ask).await, precondition) {
-            (Err(Error::NotSupported { .. }), Precondition::Absent) => {
-                self.write_small(key, body, &Precondition::None).await
-            }
+            (
+                Err(Error::NotSupported { .. }),
+                Precondition::Absent | Precondition::Unchanged(_),
+            ) => self.write_small(key, body, &Precondition::None).await,
             (Err(Error::Precondition { path, source }), Precondition::Absent) => {
                 Err(Error::AlreadyExists { path, source })
             }
