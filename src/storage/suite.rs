@@ -4,9 +4,10 @@
 //! to the requests is tried. A behaviour that differs by design is not here.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use chrono::Utc;
 use doubles::Server;
 use object_store::Error;
 use object_store::path::Path;
@@ -110,6 +111,7 @@ on_each_store! {
     files_and_directories_are_told_apart
     listings_have_every_name
     sizes_and_times_are_known
+    directories_have_a_true_time_or_none
     a_deleted_file_is_gone
     a_renamed_file_is_the_same_file
     a_rename_replaces_only_where_that_is_allowed
@@ -462,7 +464,7 @@ async fn listings_have_every_name(store: Store) {
 
 async fn sizes_and_times_are_known(store: Store) {
     let client = store.client();
-    let before = std::time::SystemTime::now();
+    let before = SystemTime::now();
     for size in [0, 1234, PART + 1] {
         client.store("a.bin", &bytes(size, 1)).await;
         let entry = client.stat("a.bin").await.unwrap();
@@ -473,6 +475,29 @@ async fn sizes_and_times_are_known(store: Store) {
     }
     let none = client.stat("none").await.unwrap_err();
     assert!(matches!(none, StorageError::NotFound), "{none}");
+}
+
+async fn directories_have_a_true_time_or_none(store: Store) {
+    let client = store.client();
+    let before = SystemTime::now() - Duration::from_secs(2);
+    client.make_directory("in/made").await.unwrap();
+    client.store("in/implied/a.txt", &bytes(1, 1)).await;
+    for name in ["in/made", "in/implied"] {
+        let modified = client.stat(name).await.unwrap().modified;
+        assert!(modified.unwrap() > before, "{name}: {modified:?}");
+    }
+    let year = Utc::now().format("modify=%Y").to_string();
+    for line in client.list(ListFormat::Facts, "in").await {
+        assert!(!line.contains("modify=") || line.contains(&year), "{line}");
+        assert!(
+            line.contains("modify=") || !store.has_no_markers(),
+            "{line}"
+        );
+    }
+    for line in client.list(ListFormat::Long, "in").await {
+        assert!(line.contains("  2000 ") || store.has_no_markers(), "{line}");
+        assert!(!line.contains("1970"), "{line}");
+    }
 }
 
 async fn a_deleted_file_is_gone(store: Store) {

@@ -25,6 +25,7 @@ pub(crate) mod upload;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -236,9 +237,9 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
         self.delete(&marker(directory), &Precondition::None).await
     }
 
-    /// Whether a directory exists by itself, though nothing may be in it.
-    async fn has_directory(&self, _directory: &Path) -> bool {
-        false
+    /// When a directory that exists by itself, though nothing may be in it, has changed. `None` if there is none.
+    async fn directory_changed(&self, _directory: &Path) -> Option<SystemTime> {
+        None
     }
 
     /// Renames a file or a directory at once, where [`Traits::directories`] is true.

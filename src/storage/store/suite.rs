@@ -332,7 +332,7 @@ async fn directories_exist_until_they_are_removed(tried: Tried) {
     assert_eq!(tried.names("d").await, ["d/e/"]);
     tried.store.remove_directory(&directory).await.unwrap();
     assert_eq!(tried.names("d").await, Vec::<String>::new());
-    assert!(!tried.store.has_directory(&directory).await);
+    assert_eq!(tried.store.directory_changed(&directory).await, None);
 }
 
 async fn what_is_old_and_unfinished_is_swept(tried: Tried) {

@@ -93,7 +93,7 @@ impl Storage {
         }
         if let Some(marker) = first.marker {
             self.remove_marker(path, marker).await?;
-        } else if self.store.has_directory(&key).await {
+        } else if self.store.directory_changed(&key).await.is_some() {
             self.store.remove_directory(&key).await?;
         } else {
             return match self.file_entry(user, path).await {
@@ -292,19 +292,29 @@ impl Storage {
             Err(StorageError::NotFound | StorageError::IsDirectory | StorageError::Name(_)) => {}
             result => return result,
         }
-        if self.directory_exists(user, path).await? {
-            Ok(Entry::directory(path.name()))
-        } else {
-            Err(StorageError::NotFound)
-        }
+        let found = self.directory_entry(user, path).await?;
+        found.ok_or(StorageError::NotFound)
     }
 
-    /// Whether anything lies below, or is kept for it.
     async fn directory_exists(&self, user: &User, path: &FtpPath) -> Result<bool, StorageError> {
+        Ok(self.directory_entry(user, path).await?.is_some())
+    }
+
+    /// What a path is, if it is a directory: if anything lies below, or is kept for it.
+    async fn directory_entry(
+        &self,
+        user: &User,
+        path: &FtpPath,
+    ) -> Result<Option<Entry>, StorageError> {
         let key = self.keys.key(user, path)?;
-        if self.store.has_directory(&key).await {
-            return Ok(true);
+        let entry = |modified| Entry {
+            modified,
+            ..Entry::directory(path.name())
+        };
+        if let Some(changed) = self.store.directory_changed(&key).await {
+            return Ok(Some(entry(Some(changed))));
         }
-        self.has_anything(&key).await
+        let found = self.anything_in(&key).await?;
+        Ok(found.map(|page| entry(page.modified())))
     }
 }
