@@ -32,13 +32,20 @@ struct Store {
 
 impl From<Fixture> for Store {
     fn from(fixture: Fixture) -> Self {
+        Self::with(fixture, &[])
+    }
+}
+
+impl Store {
+    /// The store with more settings, each by the name of its variable without our prefix.
+    fn with(fixture: Fixture, more: &[(&str, &str)]) -> Self {
         let settings = fixture.settings();
         let settings = settings.iter().map(|(name, value)| (&**name, &**value));
         let sizes = [
             ("UPLOAD__PART_SIZE", "5 MiB"),
             ("DOWNLOAD__PART_SIZE", "1 MiB"),
         ];
-        let settings: Vec<_> = settings.chain(sizes).collect();
+        let settings: Vec<_> = settings.chain(sizes).chain(more.iter().copied()).collect();
         Self {
             storage: Arc::new(storage(&settings)),
             fixture,
@@ -47,6 +54,11 @@ impl From<Fixture> for Store {
 }
 
 impl Store {
+    /// The same, opened anew.
+    fn set(self, name: &str, value: &str) -> Self {
+        Self::with(self.fixture, &[(name, value)])
+    }
+
     fn client(&self) -> Client {
         Client::of(&self.storage)
     }
@@ -104,6 +116,8 @@ on_each_store! {
     odd_names_are_kept
     directories_are_made_and_removed
     a_directory_in_use_is_not_removed
+    missing_directories_are_made_where_that_is_allowed
+    missing_directories_are_refused_where_that_is_asked_for
     a_marker_with_content_is_never_lost
     a_rename_that_goes_on_leaves_markers_with_content
     a_directory_outlives_its_last_file
@@ -352,6 +366,50 @@ async fn a_directory_in_use_is_not_removed(store: Store) {
         );
     }
     assert!(client.read("d/e/a.txt").await.is_some());
+}
+
+async fn missing_directories_are_made_where_that_is_allowed(store: Store) {
+    let client = store.client();
+    client.make_directory("a/b").await.unwrap();
+    append(&client, "c/d/log.txt", &bytes(1, 1)).await;
+    client.rename("a/b", "e/f/g").await.unwrap();
+    client.rename("c/d/log.txt", "h/i/log.txt").await.unwrap();
+    assert_eq!(client.names("/").await, ["a", "c", "e", "h"]);
+}
+
+async fn missing_directories_are_refused_where_that_is_asked_for(store: Store) {
+    let store = store.set("UPLOAD__MISSING_DIRECTORIES", "refuse");
+    let client = store.client();
+    let modes = [
+        StoreMode::Replace,
+        StoreMode::Append,
+        StoreMode::Unique,
+        StoreMode::RestartAt(0),
+    ];
+    for mode in modes {
+        let report = client.upload(mode, "a/b/f", &bytes(1, 1)).await.report;
+        let failure = report.failure.unwrap();
+        assert_eq!(failure.code, 553, "{mode:?}");
+        assert!(failure.text.contains("/a/b,"), "{failure:?}");
+    }
+    client.store("f", &bytes(1, 1)).await;
+    client.make_directory("d").await.unwrap();
+    for (from, to) in [("f", "a/b/f"), ("d", "a/b/d"), ("d", "f/d")] {
+        let refused = client.rename(from, to).await.unwrap_err();
+        assert_eq!(refused.failure().code, 553, "{from} {to}: {refused}");
+    }
+    let refused = client.make_directory("a/b").await.unwrap_err().failure();
+    assert_eq!(refused.code, 550);
+    assert!(refused.text.contains("/a,"), "{refused:?}");
+    assert_eq!(client.names("/").await, ["d", "f"]);
+    client.make_directory("a").await.unwrap();
+    client.make_directory("a/b").await.unwrap();
+    client.rename("f", "a/b/f").await.unwrap();
+    client.rename("d", "a/b/d").await.unwrap();
+    append(&client, "a/b/f", &bytes(1, 1)).await;
+    // In a bucket, what another program has put into a directory has made it.
+    client.store("a/b/d/g", &bytes(1, 1)).await;
+    assert_eq!(client.names("a/b").await, ["d", "f"]);
 }
 
 async fn a_marker_with_content_is_never_lost(store: Store) {

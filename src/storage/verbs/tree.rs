@@ -8,7 +8,7 @@ use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStoreExt};
 
 use crate::auth::{Permission, User};
-use crate::config::Overwrite;
+use crate::config::{MissingDirectories, Overwrite};
 use crate::session::{Entry, FtpPath};
 
 use crate::storage::error::StorageError;
@@ -69,6 +69,7 @@ impl Storage {
             Err(StorageError::NotFound | StorageError::StoreDenied(_)) => {}
             Err(error) => return Err(error),
         }
+        self.check_directory_of(user, path, true).await?;
         let key = self.keys.key(user, path)?;
         match self.store.create_directory(&key).await {
             Err(object_store::Error::AlreadyExists { .. }) => Err(StorageError::Occupied),
@@ -150,6 +151,7 @@ impl Storage {
         if from.is_root() || to.is_root() || to.is_below(from) {
             return Err(StorageError::IntoItself);
         }
+        self.check_directory_of(user, to, false).await?;
         match &source {
             Source::File(file) => {
                 let precondition = self.check_file_target(user, to).await?;
@@ -201,6 +203,24 @@ impl Storage {
         if let Err(error) = kept.await {
             tracing::debug!(%path, %error, "can't keep an empty directory");
         }
+    }
+
+    /// Whether there is a directory for what is to be made here, where that is asked for.
+    pub(crate) async fn check_directory_of(
+        &self,
+        user: &User,
+        path: &FtpPath,
+        for_directory: bool,
+    ) -> Result<(), StorageError> {
+        let directory = path.parent();
+        let may_be_missing = self.upload.missing_directories == MissingDirectories::Create;
+        if may_be_missing || directory.is_root() || self.directory_exists(user, &directory).await? {
+            return Ok(());
+        }
+        Err(StorageError::MissingDirectory {
+            path: directory.to_string(),
+            for_directory,
+        })
     }
 
     /// A file takes the place of a file, where overwriting is allowed.
