@@ -111,6 +111,9 @@ on_each_store! {
     an_append_to_nothing_is_an_upload
     an_append_that_dies_changes_nothing
     a_restart_goes_on_at_the_size
+    a_restart_before_the_end_keeps_what_comes_before
+    a_restart_that_dies_changes_nothing
+    a_restart_knows_what_may_be_replaced
     downloads_begin_anywhere
     downloads_of_nothing_say_so
     odd_names_are_kept
@@ -274,10 +277,62 @@ async fn a_restart_goes_on_at_the_size(store: Store) {
             .report;
         assert_eq!(report.outcome, Outcome::COMPLETE, "{report:?}");
         assert!(client.read("a.bin").await.unwrap() == whole);
-        let report = client.upload(here, "a.bin", &bytes(5, 2)).await.report;
+        let beyond = StoreMode::RestartAt(whole.len() as u64 + 1);
+        let report = client.upload(beyond, "a.bin", &bytes(5, 2)).await.report;
         assert_eq!(report.outcome.0, "restart");
         assert!(client.read("a.bin").await.unwrap() == whole);
     }
+}
+
+async fn a_restart_before_the_end_keeps_what_comes_before(store: Store) {
+    let client = store.client();
+    for (size, at, more) in [
+        (10, 0, 3),
+        (10, 1, 0),
+        (10, 4, 2),
+        (10, 9, PART + 1),
+        (PART, PART - 1, 1),
+        (PART + 1, PART, 0),
+        (PART + 7, PART, PART),
+        (PART + 7, PART + 6, 5),
+        (2 * PART + 7, PART - 1, 5),
+        (2 * PART + 7, PART + 1, PART),
+        (3 * PART + 7, 2 * PART, 3 * PART),
+    ] {
+        let (old, new) = (bytes(size, 1), bytes(more, 2));
+        client.store("in/a.bin", &old).await;
+        let restart = StoreMode::RestartAt(at as u64);
+        let report = client.upload(restart, "in/a.bin", &new).await.report;
+        assert_eq!(report.outcome, Outcome::COMPLETE, "{size} {at}: {report:?}");
+        let found = client.read("in/a.bin").await.unwrap();
+        let expected = [&old[..at], &new[..]].concat();
+        assert!(found == expected, "{size} {at} {more}: {}", found.len());
+    }
+    assert_eq!(client.names("in").await, ["a.bin"]);
+    store.assert_no_leftovers();
+}
+
+async fn a_restart_that_dies_changes_nothing(store: Store) {
+    let client = store.client();
+    for (size, at, more) in [(10, 5, 2), (PART + 7, PART, 2), (PART + 7, 5, PART)] {
+        let (old, new) = (bytes(size, 1), bytes(more, 2));
+        client.store("a.bin", &old).await;
+        let restart = StoreMode::RestartAt(at as u64);
+        client.upload_and_die(restart, "a.bin", &new).await;
+        assert!(client.read("a.bin").await.unwrap() == old, "{size} {at}");
+    }
+    store.assert_no_leftovers();
+}
+
+async fn a_restart_knows_what_may_be_replaced(store: Store) {
+    let client = store.client().who_may_not_overwrite();
+    client.store("a.bin", &bytes(10, 1)).await;
+    for at in [0, 5, 10, 11] {
+        let restart = StoreMode::RestartAt(at);
+        let report = client.upload(restart, "a.bin", &bytes(5, 2)).await.report;
+        assert_eq!(report.failure.unwrap().code, 553, "{at}");
+    }
+    assert!(client.read("a.bin").await.unwrap() == bytes(10, 1));
 }
 
 async fn downloads_begin_anywhere(store: Store) {

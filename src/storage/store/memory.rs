@@ -111,7 +111,7 @@ impl Store for Memory {
         Ok(page)
     }
 
-    fn keeping(&self, _: u64) -> Keeping {
+    fn keeping(&self, _: &Base) -> Keeping {
         Keeping::Never
     }
 

@@ -198,8 +198,8 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
         }
     }
 
-    /// Whether a base of this size can stay where it is.
-    fn keeping(&self, size: u64) -> Keeping;
+    /// Whether a base can stay where it is.
+    fn keeping(&self, base: &Base) -> Keeping;
 
     /// Begins an upload in parts.
     ///

@@ -95,6 +95,10 @@ impl Storage {
         let TransferKind::Store(mode) = job.kind() else {
             return Err(Abort::Internal.into());
         };
+        let mode = match mode {
+            StoreMode::RestartAt(0) => StoreMode::Replace,
+            mode => mode,
+        };
         let unique = (mode == StoreMode::Unique).then(|| fresh_name(job.path()));
         let path = unique.as_ref().unwrap_or(job.path());
         let key = self.file_key(user, path)?;
@@ -156,8 +160,8 @@ impl Storage {
         self.appending.begin(key).ok_or(StorageError::Conflict)
     }
 
-    /// What is already there, which the client's bytes come after. What may not be replaced may not
-    /// be added to either: it was delivered once.
+    /// What is already there, up to an offset, which the client's bytes come after. What may not be replaced may
+    /// not be added to either: it was delivered once.
     async fn base(
         &self,
         user: &User,
@@ -168,10 +172,11 @@ impl Storage {
             Ok(_) if self.overwrite(user) == Overwrite::Deny => Err(StorageError::Exists),
             Ok(meta) => {
                 let size = meta.size;
-                if let Some(asked) = offset.filter(|offset| *offset != size) {
-                    return Err(StorageError::Restart { asked, size });
+                let kept = offset.unwrap_or(size);
+                if kept > size {
+                    return Err(StorageError::Restart { asked: kept, size });
                 }
-                let base = Base::of(&meta);
+                let base = Base::of(&meta).up_to(kept);
                 let version = base.version.clone();
                 Ok((Some(base), Precondition::Unchanged(version)))
             }

@@ -113,7 +113,7 @@ impl Store for Local {
         pages::pages(Arc::clone(&self.root), directory, limit)
     }
 
-    fn keeping(&self, _: u64) -> Keeping {
+    fn keeping(&self, _: &Base) -> Keeping {
         Keeping::Surely(0)
     }
 
