@@ -337,7 +337,7 @@ settings! {
 
         /// What becomes of `STOR a/b/f`, and of every other command that puts something new somewhere, where
         /// there is no directory `a/b`: `create` has it be there with the file, as in a bucket, or `refuse`,
-        /// with 553 (550 for `MKD`), as most FTP servers do.
+        /// with 550, as most FTP servers do.
         ///
         /// Change it when clients or scripts tell by the refusal that a directory is missing, or when a
         /// mistyped path must not become a new directory. The price in a bucket: a question more for each

@@ -21,13 +21,8 @@ pub enum StorageError {
     #[error("the bucket does not exist")]
     NoBucket,
     /// The directory is missing that something new was to go into.
-    #[error("there is no directory {path}")]
-    MissingDirectory {
-        /// The path of the directory.
-        path: String,
-        /// A new directory was to go there, not a file.
-        for_directory: bool,
-    },
+    #[error("there is no directory {0}")]
+    MissingDirectory(String),
     /// A directory is where a file was meant.
     #[error("is a directory")]
     IsDirectory,
@@ -155,12 +150,9 @@ impl StorageError {
         let row = |label, code, text: &str| Row(label, code, text.to_owned());
         match self {
             Self::NotFound => row("not_found", 550, "No such file or directory"),
-            Self::MissingDirectory {
-                path,
-                for_directory,
-            } => Row(
+            Self::MissingDirectory(path) => Row(
                 "not_found",
-                if *for_directory { 550 } else { 553 },
+                550,
                 format!("There is no directory {path}, make it first"),
             ),
             Self::IsDirectory => row("name", 550, "That is a directory, not a file"),

@@ -444,14 +444,14 @@ async fn missing_directories_are_refused_where_that_is_asked_for(store: Store) {
     for mode in modes {
         let report = client.upload(mode, "a/b/f", &bytes(1, 1)).await.report;
         let failure = report.failure.unwrap();
-        assert_eq!(failure.code, 553, "{mode:?}");
+        assert_eq!(failure.code, 550, "{mode:?}");
         assert!(failure.text.contains("/a/b,"), "{failure:?}");
     }
     client.store("f", &bytes(1, 1)).await;
     client.make_directory("d").await.unwrap();
     for (from, to) in [("f", "a/b/f"), ("d", "a/b/d"), ("d", "f/d")] {
         let refused = client.rename(from, to).await.unwrap_err();
-        assert_eq!(refused.failure().code, 553, "{from} {to}: {refused}");
+        assert_eq!(refused.failure().code, 550, "{from} {to}: {refused}");
     }
     let refused = client.make_directory("a/b").await.unwrap_err().failure();
     assert_eq!(refused.code, 550);

@@ -69,7 +69,7 @@ impl Storage {
             Err(StorageError::NotFound | StorageError::StoreDenied(_)) => {}
             Err(error) => return Err(error),
         }
-        self.check_directory_of(user, path, true).await?;
+        self.check_directory_of(user, path).await?;
         let key = self.keys.key(user, path)?;
         match self.store.create_directory(&key).await {
             Err(object_store::Error::AlreadyExists { .. }) => Err(StorageError::Occupied),
@@ -151,7 +151,7 @@ impl Storage {
         if from.is_root() || to.is_root() || to.is_below(from) {
             return Err(StorageError::IntoItself);
         }
-        self.check_directory_of(user, to, false).await?;
+        self.check_directory_of(user, to).await?;
         match &source {
             Source::File(file) => {
                 let precondition = self.check_file_target(user, to).await?;
@@ -210,17 +210,13 @@ impl Storage {
         &self,
         user: &User,
         path: &FtpPath,
-        for_directory: bool,
     ) -> Result<(), StorageError> {
         let directory = path.parent();
         let may_be_missing = self.upload.missing_directories == MissingDirectories::Create;
         if may_be_missing || directory.is_root() || self.directory_exists(user, &directory).await? {
             return Ok(());
         }
-        Err(StorageError::MissingDirectory {
-            path: directory.to_string(),
-            for_directory,
-        })
+        Err(StorageError::MissingDirectory(directory.to_string()))
     }
 
     /// A file takes the place of a file, where overwriting is allowed.

@@ -102,7 +102,7 @@ impl Storage {
         let unique = (mode == StoreMode::Unique).then(|| fresh_name(job.path()));
         let path = unique.as_ref().unwrap_or(job.path());
         let key = self.file_key(user, path)?;
-        self.check_directory_of(user, path, false).await?;
+        self.check_directory_of(user, path).await?;
         let only = match mode {
             StoreMode::Append | StoreMode::RestartAt(_) => Some(self.only_append(&key)?),
             StoreMode::Replace | StoreMode::Unique => None,
