@@ -47,6 +47,10 @@ advisories: ## Check the dependencies against the RustSec database (fetches it f
 conformance: build conformance-tools ## Try the gateway with six FTP clients, on a folder, S3 and Azure, and by TLS
 	BUCKETFERRY_BIN=$(TARGET)/release/bucketferry $(VENV)/bin/python conformance/run
 
+.PHONY: test-pyfilesystem
+test-pyfilesystem: build conformance-tools ## Hold the gateway to PyFilesystem's contract, on a folder and S3
+	BUCKETFERRY_BIN=$(TARGET)/release/bucketferry $(VENV)/bin/python conformance/pyfilesystem
+
 # Of each client, harm, size and way.
 RUNS ?= 50
 
@@ -59,7 +63,7 @@ scan: build ## Let testssl, sslscan, nmap and tcpdump look for weaknesses of its
 	BUCKETFERRY_BIN=$(TARGET)/release/bucketferry $(PYTHON) conformance/scan
 
 .PHONY: conformance-tools
-conformance-tools: $(VENV)/ready ## Install the S3 server of the conformance suite (moto_server)
+conformance-tools: $(VENV)/ready ## Install the S3 server of the conformance suite (moto_server), and PyFilesystem
 
 $(VENV)/ready: conformance/requirements.txt
 	$(PYTHON) -m venv $(VENV)
@@ -125,4 +129,4 @@ bench-build:
 	$(CARGO) build --release --locked --workspace
 
 .PHONY: check-all
-check-all: lint test test-network deny fuzz conformance test-killed scan test-chart test-image test-rolling-update ## Everything that CI checks
+check-all: lint test test-network deny fuzz conformance test-pyfilesystem test-killed scan test-chart test-image test-rolling-update ## Everything that CI checks

@@ -18,8 +18,8 @@ use super::settle::Settle;
 use super::size::ByteSize;
 use super::store::{StoreOptions, StoreUrl};
 use super::words::{
-    ClientAuth, ControlLoss, Create, Driver, LogFormat, LogLevel, Overwrite, ProxyHeader,
-    ReadyNeedsStore, RequireTls, TlsVersion,
+    ClientAuth, ControlLoss, Create, Driver, LogFormat, LogLevel, MissingDirectories, Overwrite,
+    ProxyHeader, ReadyNeedsStore, RequireTls, TlsVersion,
 };
 
 /// Most waits: never nothing, and never so long that a clock overflows.
@@ -334,6 +334,15 @@ settings! {
         ///
         /// Change it when what was delivered once must never change.
         overwrite: Overwrite = Overwrite::Allow,
+
+        /// What becomes of `STOR a/b/f`, and of every other command that puts something new somewhere, where
+        /// there is no directory `a/b`: `create` has it be there with the file, as in a bucket, or `refuse`,
+        /// with 550, as most FTP servers do.
+        ///
+        /// Change it when clients or scripts tell by the refusal that a directory is missing, or when a
+        /// mistyped path must not become a new directory. The price in a bucket: a question more for each
+        /// file.
+        missing_directories: MissingDirectories = MissingDirectories::Create,
 
         /// The size that no upload may exceed; a larger one fails with 552, and nothing of it is
         /// stored.

@@ -72,6 +72,14 @@ words! {
         Deny = "deny",
     }
 
+    /// What becomes of a directory that is missing on the way to a new file or directory.
+    MissingDirectories {
+        /// It is there with what is put into it, as buckets have it.
+        Create = "create",
+        /// The command is refused.
+        Refuse = "refuse",
+    }
+
     /// What becomes of an upload whose data came in full, but whose control connection was lost
     /// before the commit.
     ControlLoss {

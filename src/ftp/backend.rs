@@ -231,8 +231,9 @@ impl Metadata for Entry {
     }
 
     fn modified(&self) -> Result<SystemTime> {
-        self.modified
-            .ok_or_else(|| Error::from(ErrorKind::PermanentFileNotAvailable))
+        // `MDTM` is about files. Of most directories in buckets no time is known.
+        let modified = self.modified.filter(|_| !self.is_directory());
+        modified.ok_or_else(|| Error::from(ErrorKind::PermanentFileNotAvailable))
     }
 
     fn gid(&self) -> u32 {

@@ -20,6 +20,9 @@ pub enum StorageError {
     /// There is no such bucket.
     #[error("the bucket does not exist")]
     NoBucket,
+    /// The directory is missing that something new was to go into.
+    #[error("there is no directory {0}")]
+    MissingDirectory(String),
     /// A directory is where a file was meant.
     #[error("is a directory")]
     IsDirectory,
@@ -29,6 +32,9 @@ pub enum StorageError {
     /// The directory has something in it.
     #[error("directory is not empty")]
     NotEmpty,
+    /// The key of the directory's marker is an object with content, which another program has written.
+    #[error("there is an object with content at {0}/")]
+    MarkerInUse(String),
     /// Something of that name exists and may not be replaced.
     #[error("already exists")]
     Exists,
@@ -147,9 +153,19 @@ impl StorageError {
         let row = |label, code, text: &str| Row(label, code, text.to_owned());
         match self {
             Self::NotFound => row("not_found", 550, "No such file or directory"),
+            Self::MissingDirectory(path) => Row(
+                "not_found",
+                550,
+                format!("There is no directory {path}, make it first"),
+            ),
             Self::IsDirectory => row("name", 550, "That is a directory, not a file"),
             Self::NotADirectory => row("name", 550, "That is not a directory"),
             Self::NotEmpty => row("not_empty", 550, "Directory is not empty"),
+            Self::MarkerInUse(path) => Row(
+                "not_empty",
+                550,
+                format!("Directory is not empty: there is an object with content at {path}/"),
+            ),
             Self::Exists => row("exists", 553, "Already exists and may not be replaced"),
             Self::Occupied => row("exists", 550, "Already exists"),
             Self::Conflict => row(

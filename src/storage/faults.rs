@@ -228,7 +228,7 @@ impl Store for FaultyStore {
         self.inner.list(query).await
     }
 
-    fn keeping(&self, _: u64) -> Keeping {
+    fn keeping(&self, _: &Base) -> Keeping {
         Keeping::Never
     }
 

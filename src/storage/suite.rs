@@ -4,16 +4,22 @@
 //! to the requests is tried. A behaviour that differs by design is not here.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use chrono::Utc;
 use doubles::Server;
+use object_store::Error;
+use object_store::path::Path;
 
 use crate::session::{ListFormat, Outcome, StoreMode};
 use crate::storage::Storage;
 use crate::storage::error::StorageError;
 use crate::storage::harness::{Client, bytes, storage};
 use crate::storage::store::fixture::{Fixture, on_each_store};
+use crate::storage::store::keys::marker;
+use crate::storage::store::precondition::Precondition;
+use crate::storage::verbs::note::Note;
 
 /// The size of a part, and the least that every store takes.
 const PART: usize = 5 << 20;
@@ -26,13 +32,20 @@ struct Store {
 
 impl From<Fixture> for Store {
     fn from(fixture: Fixture) -> Self {
+        Self::with(fixture, &[])
+    }
+}
+
+impl Store {
+    /// The store with more settings, each by the name of its variable without our prefix.
+    fn with(fixture: Fixture, more: &[(&str, &str)]) -> Self {
         let settings = fixture.settings();
         let settings = settings.iter().map(|(name, value)| (&**name, &**value));
         let sizes = [
             ("UPLOAD__PART_SIZE", "5 MiB"),
             ("DOWNLOAD__PART_SIZE", "1 MiB"),
         ];
-        let settings: Vec<_> = settings.chain(sizes).collect();
+        let settings: Vec<_> = settings.chain(sizes).chain(more.iter().copied()).collect();
         Self {
             storage: Arc::new(storage(&settings)),
             fixture,
@@ -41,8 +54,42 @@ impl From<Fixture> for Store {
 }
 
 impl Store {
+    /// The same, opened anew.
+    fn set(self, name: &str, value: &str) -> Self {
+        Self::with(self.fixture, &[(name, value)])
+    }
+
     fn client(&self) -> Client {
         Client::of(&self.storage)
+    }
+
+    /// The key of what FTP calls so.
+    fn key(&self, name: &str) -> String {
+        let root = marker(&self.fixture.root);
+        format!("{root}{name}")
+    }
+
+    /// Writes a small object under any key, as another program would.
+    async fn write_raw(&self, name: &str, body: &[u8]) {
+        let (key, body) = (self.key(name), Bytes::copy_from_slice(body));
+        let written = self
+            .storage
+            .store
+            .write_small(&key, body, &Precondition::None);
+        written.await.unwrap();
+    }
+
+    async fn read_raw(&self, name: &str) -> Bytes {
+        self.storage
+            .store
+            .read_small(&self.key(name))
+            .await
+            .unwrap()
+    }
+
+    /// Directories are there by themselves, and have no markers.
+    fn has_no_markers(&self) -> bool {
+        self.storage.store.traits().directories
     }
 
     /// No memory is held, and no upload is left open.
@@ -64,15 +111,24 @@ on_each_store! {
     an_append_to_nothing_is_an_upload
     an_append_that_dies_changes_nothing
     a_restart_goes_on_at_the_size
+    a_restart_before_the_end_keeps_what_comes_before
+    a_restart_that_dies_changes_nothing
+    a_restart_knows_what_may_be_replaced
     downloads_begin_anywhere
     downloads_of_nothing_say_so
     odd_names_are_kept
     directories_are_made_and_removed
     a_directory_in_use_is_not_removed
+    missing_directories_are_made_where_that_is_allowed
+    missing_directories_are_refused_where_that_is_asked_for
+    a_marker_with_content_is_never_lost
+    a_rename_that_goes_on_leaves_markers_with_content
     a_directory_outlives_its_last_file
+    a_directory_outlives_its_last_directory
     files_and_directories_are_told_apart
     listings_have_every_name
     sizes_and_times_are_known
+    directories_have_a_true_time_or_none
     a_deleted_file_is_gone
     a_renamed_file_is_the_same_file
     a_rename_replaces_only_where_that_is_allowed
@@ -221,10 +277,62 @@ async fn a_restart_goes_on_at_the_size(store: Store) {
             .report;
         assert_eq!(report.outcome, Outcome::COMPLETE, "{report:?}");
         assert!(client.read("a.bin").await.unwrap() == whole);
-        let report = client.upload(here, "a.bin", &bytes(5, 2)).await.report;
+        let beyond = StoreMode::RestartAt(whole.len() as u64 + 1);
+        let report = client.upload(beyond, "a.bin", &bytes(5, 2)).await.report;
         assert_eq!(report.outcome.0, "restart");
         assert!(client.read("a.bin").await.unwrap() == whole);
     }
+}
+
+async fn a_restart_before_the_end_keeps_what_comes_before(store: Store) {
+    let client = store.client();
+    for (size, at, more) in [
+        (10, 0, 3),
+        (10, 1, 0),
+        (10, 4, 2),
+        (10, 9, PART + 1),
+        (PART, PART - 1, 1),
+        (PART + 1, PART, 0),
+        (PART + 7, PART, PART),
+        (PART + 7, PART + 6, 5),
+        (2 * PART + 7, PART - 1, 5),
+        (2 * PART + 7, PART + 1, PART),
+        (3 * PART + 7, 2 * PART, 3 * PART),
+    ] {
+        let (old, new) = (bytes(size, 1), bytes(more, 2));
+        client.store("in/a.bin", &old).await;
+        let restart = StoreMode::RestartAt(at as u64);
+        let report = client.upload(restart, "in/a.bin", &new).await.report;
+        assert_eq!(report.outcome, Outcome::COMPLETE, "{size} {at}: {report:?}");
+        let found = client.read("in/a.bin").await.unwrap();
+        let expected = [&old[..at], &new[..]].concat();
+        assert!(found == expected, "{size} {at} {more}: {}", found.len());
+    }
+    assert_eq!(client.names("in").await, ["a.bin"]);
+    store.assert_no_leftovers();
+}
+
+async fn a_restart_that_dies_changes_nothing(store: Store) {
+    let client = store.client();
+    for (size, at, more) in [(10, 5, 2), (PART + 7, PART, 2), (PART + 7, 5, PART)] {
+        let (old, new) = (bytes(size, 1), bytes(more, 2));
+        client.store("a.bin", &old).await;
+        let restart = StoreMode::RestartAt(at as u64);
+        client.upload_and_die(restart, "a.bin", &new).await;
+        assert!(client.read("a.bin").await.unwrap() == old, "{size} {at}");
+    }
+    store.assert_no_leftovers();
+}
+
+async fn a_restart_knows_what_may_be_replaced(store: Store) {
+    let client = store.client().who_may_not_overwrite();
+    client.store("a.bin", &bytes(10, 1)).await;
+    for at in [0, 5, 10, 11] {
+        let restart = StoreMode::RestartAt(at);
+        let report = client.upload(restart, "a.bin", &bytes(5, 2)).await.report;
+        assert_eq!(report.failure.unwrap().code, 553, "{at}");
+    }
+    assert!(client.read("a.bin").await.unwrap() == bytes(10, 1));
 }
 
 async fn downloads_begin_anywhere(store: Store) {
@@ -315,6 +423,98 @@ async fn a_directory_in_use_is_not_removed(store: Store) {
     assert!(client.read("d/e/a.txt").await.is_some());
 }
 
+async fn missing_directories_are_made_where_that_is_allowed(store: Store) {
+    let client = store.client();
+    client.make_directory("a/b").await.unwrap();
+    append(&client, "c/d/log.txt", &bytes(1, 1)).await;
+    client.rename("a/b", "e/f/g").await.unwrap();
+    client.rename("c/d/log.txt", "h/i/log.txt").await.unwrap();
+    assert_eq!(client.names("/").await, ["a", "c", "e", "h"]);
+}
+
+async fn missing_directories_are_refused_where_that_is_asked_for(store: Store) {
+    let store = store.set("UPLOAD__MISSING_DIRECTORIES", "refuse");
+    let client = store.client();
+    let modes = [
+        StoreMode::Replace,
+        StoreMode::Append,
+        StoreMode::Unique,
+        StoreMode::RestartAt(0),
+    ];
+    for mode in modes {
+        let report = client.upload(mode, "a/b/f", &bytes(1, 1)).await.report;
+        let failure = report.failure.unwrap();
+        assert_eq!(failure.code, 550, "{mode:?}");
+        assert!(failure.text.contains("/a/b,"), "{failure:?}");
+    }
+    client.store("f", &bytes(1, 1)).await;
+    client.make_directory("d").await.unwrap();
+    for (from, to) in [("f", "a/b/f"), ("d", "a/b/d"), ("d", "f/d")] {
+        let refused = client.rename(from, to).await.unwrap_err();
+        assert_eq!(refused.failure().code, 550, "{from} {to}: {refused}");
+    }
+    let refused = client.make_directory("a/b").await.unwrap_err().failure();
+    assert_eq!(refused.code, 550);
+    assert!(refused.text.contains("/a,"), "{refused:?}");
+    assert_eq!(client.names("/").await, ["d", "f"]);
+    client.make_directory("a").await.unwrap();
+    client.make_directory("a/b").await.unwrap();
+    client.rename("f", "a/b/f").await.unwrap();
+    client.rename("d", "a/b/d").await.unwrap();
+    append(&client, "a/b/f", &bytes(1, 1)).await;
+    // In a bucket, what another program has put into a directory has made it.
+    client.store("a/b/d/g", &bytes(1, 1)).await;
+    assert_eq!(client.names("a/b").await, ["d", "f"]);
+}
+
+async fn a_marker_with_content_is_never_lost(store: Store) {
+    if store.has_no_markers() {
+        return;
+    }
+    let client = store.client();
+    store.write_raw("d/", b"an invoice").await;
+    let refused = client.remove_directory("d").await.unwrap_err();
+    assert_eq!(refused.failure().code, 550);
+    assert!(refused.failure().text.contains("/d/"), "{refused:?}");
+    let refused = client.make_directory("d").await.unwrap_err();
+    assert!(matches!(refused, StorageError::Occupied), "{refused}");
+    let refused = client.rename("d", "e").await.unwrap_err();
+    assert!(matches!(refused, StorageError::Name(_)), "{refused}");
+    client.make_directory("f").await.unwrap();
+    let refused = client.rename("f", "d").await.unwrap_err();
+    assert!(matches!(refused, StorageError::Exists), "{refused}");
+    client.store("d/a.txt", &bytes(1, 1)).await;
+    client.delete("d/a.txt").await.unwrap();
+    assert_eq!(store.read_raw("d/").await, "an invoice");
+    // Whoever looks and finds nothing, as with credentials that may only write, must not replace it either.
+    let directory = Path::from(store.key("d"));
+    let taken = store.storage.store.create_directory(&directory).await;
+    assert!(
+        matches!(taken, Err(Error::AlreadyExists { .. })),
+        "{taken:?}"
+    );
+    assert_eq!(store.read_raw("d/").await, "an invoice");
+}
+
+async fn a_rename_that_goes_on_leaves_markers_with_content(store: Store) {
+    if store.has_no_markers() {
+        return;
+    }
+    let client = store.client();
+    client.make_directory("old/sub").await.unwrap();
+    client.store("old/a.txt", &bytes(10, 1)).await;
+    let [old, new] = ["old", "new"].map(|name| Path::from(store.key(name)));
+    let note = Note::new(&old, &new, true).write();
+    store.write_raw("old/", &note).await;
+    store.write_raw("new/", &note).await;
+    store.write_raw("new/sub/", b"an invoice").await;
+    let stays = client.rename("old", "new").await.unwrap_err();
+    assert!(matches!(stays, StorageError::LeftBehind(1)), "{stays}");
+    assert_eq!(store.read_raw("new/sub/").await, "an invoice");
+    assert!(client.stat("old/sub").await.unwrap().is_directory());
+    assert!(client.read("new/a.txt").await.unwrap() == bytes(10, 1));
+}
+
 async fn a_directory_outlives_its_last_file(store: Store) {
     let client = store.client();
     client.store("d/a.txt", &bytes(1, 1)).await;
@@ -324,6 +524,21 @@ async fn a_directory_outlives_its_last_file(store: Store) {
     client.rename("d/a.txt", "a.txt").await.unwrap();
     assert!(client.stat("d").await.unwrap().is_directory());
     client.remove_directory("d").await.unwrap();
+}
+
+async fn a_directory_outlives_its_last_directory(store: Store) {
+    let client = store.client();
+    client.store("aa/bb/cc/f", &bytes(1, 1)).await;
+    // Bottom up, as clients delete a tree.
+    client.delete("aa/bb/cc/f").await.unwrap();
+    for directory in ["aa/bb/cc", "aa/bb", "aa"] {
+        client.remove_directory(directory).await.unwrap();
+    }
+    assert_eq!(client.names("/").await, Vec::<String>::new());
+    client.store("aa/bb/f", &bytes(1, 1)).await;
+    client.rename("aa/bb", "cc").await.unwrap();
+    assert!(client.stat("aa").await.unwrap().is_directory());
+    assert_eq!(client.names("/").await, ["aa", "cc"]);
 }
 
 async fn files_and_directories_are_told_apart(store: Store) {
@@ -362,7 +577,7 @@ async fn listings_have_every_name(store: Store) {
 
 async fn sizes_and_times_are_known(store: Store) {
     let client = store.client();
-    let before = std::time::SystemTime::now();
+    let before = SystemTime::now();
     for size in [0, 1234, PART + 1] {
         client.store("a.bin", &bytes(size, 1)).await;
         let entry = client.stat("a.bin").await.unwrap();
@@ -373,6 +588,29 @@ async fn sizes_and_times_are_known(store: Store) {
     }
     let none = client.stat("none").await.unwrap_err();
     assert!(matches!(none, StorageError::NotFound), "{none}");
+}
+
+async fn directories_have_a_true_time_or_none(store: Store) {
+    let client = store.client();
+    let before = SystemTime::now() - Duration::from_secs(2);
+    client.make_directory("in/made").await.unwrap();
+    client.store("in/implied/a.txt", &bytes(1, 1)).await;
+    for name in ["in/made", "in/implied"] {
+        let modified = client.stat(name).await.unwrap().modified;
+        assert!(modified.unwrap() > before, "{name}: {modified:?}");
+    }
+    let year = Utc::now().format("modify=%Y").to_string();
+    for line in client.list(ListFormat::Facts, "in").await {
+        assert!(!line.contains("modify=") || line.contains(&year), "{line}");
+        assert!(
+            line.contains("modify=") || !store.has_no_markers(),
+            "{line}"
+        );
+    }
+    for line in client.list(ListFormat::Long, "in").await {
+        assert!(line.contains("  2000 ") || store.has_no_markers(), "{line}");
+        assert!(!line.contains("1970"), "{line}");
+    }
 }
 
 async fn a_deleted_file_is_gone(store: Store) {

@@ -207,6 +207,42 @@ async fn what_is_in_the_place_of_a_marker_is_not_lost() {
     }
 }
 
+/// The same of what another program writes there while we are at it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_in_the_place_of_a_marker_meanwhile_is_not_lost() {
+    for (command, waits, places, code) in [
+        ("RMD d", "DeleteObject", &["d/"] as &[_], 450),
+        ("RNTO new", "PutObject", &["d/"], 450),
+        ("RNTO new", "CopyObject", &["d/", "new/"], 250),
+    ] {
+        let gateway = Gateway::on(Store::s3());
+        let server = server(&gateway);
+        let mut client = gateway.client().await;
+        client.expect("MKD d", 257).await;
+        if command != "RMD d" {
+            gateway.store.put("d/a.txt", b"x");
+            client.expect("RNFR d", 350).await;
+        }
+        server.forget_requests();
+        server.stall(waits, Duration::from_secs(20));
+        client.send(command).await;
+        server.wait_for(waits, 1).await;
+        for place in places {
+            gateway.store.put(place, b"an invoice");
+        }
+        server.heal();
+        client.expect_reply(code).await;
+        for place in places {
+            let found = gateway.store.object(place);
+            assert_eq!(
+                found.as_deref(),
+                Some(&b"an invoice"[..]),
+                "{command} {waits}"
+            );
+        }
+    }
+}
+
 /// A directory that looks as if it held a note costs no more than a note, however large that is.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_huge_marker_is_not_read_whole() {

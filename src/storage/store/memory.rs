@@ -26,11 +26,14 @@ use crate::storage::store::{
 };
 use crate::telemetry::Metrics;
 
+/// The markers by their keys: what is in them, and since when they are there.
+type Markers = Mutex<BTreeMap<String, (Bytes, SystemTime)>>;
+
 /// Objects until the process ends.
 #[derive(Debug)]
 pub(crate) struct Memory {
     objects: Arc<Metered>,
-    markers: Mutex<BTreeMap<String, Bytes>>,
+    markers: Markers,
     /// Held while it is looked whether a precondition holds, and the change is made.
     changes: Arc<AsyncMutex<()>>,
 }
@@ -45,7 +48,7 @@ impl Memory {
         }
     }
 
-    fn markers(&self) -> MutexGuard<'_, BTreeMap<String, Bytes>> {
+    fn markers(&self) -> MutexGuard<'_, BTreeMap<String, (Bytes, SystemTime)>> {
         self.markers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -61,10 +64,10 @@ impl Memory {
             generation: None,
         });
         let mut objects: Vec<_> = stored.try_collect().await?;
-        objects.extend(self.markers().iter().map(|(key, body)| Object {
+        objects.extend(self.markers().iter().map(|(key, (body, since))| Object {
             key: key.clone(),
             size: body.len() as u64,
-            modified: SystemTime::UNIX_EPOCH,
+            modified: *since,
             e_tag: None,
             generation: None,
         }));
@@ -118,7 +121,7 @@ impl Store for Memory {
         Ok(page)
     }
 
-    fn keeping(&self, _: u64) -> Keeping {
+    fn keeping(&self, _: &Base) -> Keeping {
         Keeping::Never
     }
 
@@ -177,13 +180,13 @@ impl Store for Memory {
                 source: "there is one".into(),
             });
         }
-        markers.insert(key.to_owned(), body);
+        markers.insert(key.to_owned(), (body, SystemTime::now()));
         Ok(())
     }
 
     async fn read_small(&self, key: &str) -> Result<Bytes> {
-        let body = self.markers().get(key).cloned();
-        body.ok_or_else(|| Error::NotFound {
+        let found = self.markers().get(key).map(|(body, _)| body.clone());
+        found.ok_or_else(|| Error::NotFound {
             path: key.to_owned(),
             source: "there is none".into(),
         })

@@ -26,6 +26,7 @@ pub(crate) mod upload;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -178,8 +179,8 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
         put_by_library(self.objects(), key, payload, attributes, terms).await
     }
 
-    /// Whether a base of this size can stay where it is.
-    fn keeping(&self, size: u64) -> Keeping;
+    /// Whether a base can stay where it is.
+    fn keeping(&self, base: &Base) -> Keeping;
 
     /// Begins an upload in parts.
     ///
@@ -207,9 +208,12 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
     async fn read_small(&self, key: &str) -> Result<Bytes>;
 
     /// Makes an empty directory exist.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyExists`] if there is a marker. It stays: it may be another program's object, with content.
     async fn create_directory(&self, directory: &Path) -> Result<()> {
-        let (key, none) = (marker(directory), Precondition::None);
-        self.write_small(&key, Bytes::new(), &none).await
+        let (key, absent) = (marker(directory), Precondition::Absent);
+        self.write_small(&key, Bytes::new(), &absent).await
     }
 
     /// Removes what makes an empty directory exist.
@@ -217,9 +221,9 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
         self.delete(&marker(directory), &Terms::none()).await
     }
 
-    /// Whether a directory exists by itself, though nothing may be in it.
-    async fn has_directory(&self, _directory: &Path) -> bool {
-        false
+    /// When a directory that exists by itself, though nothing may be in it, has changed. `None` if there is none.
+    async fn directory_changed(&self, _directory: &Path) -> Option<SystemTime> {
+        None
     }
 
     /// Renames a file or a directory at once, where [`Traits::directories`] is true.

@@ -19,11 +19,15 @@ pub(crate) struct Start {
     pub(crate) base: Option<Base>,
 }
 
-/// A version of an object: what is copied, or becomes the beginning of another, usually of its own successor.
+/// A version of an object, or its first bytes: what is copied, or becomes the beginning of another, usually of its
+/// own successor.
 #[derive(Debug, Clone)]
 pub(crate) struct Base {
     pub(crate) key: Path,
+    /// So many bytes of the object, from the first on.
     pub(crate) size: u64,
+    /// They are all that it has.
+    pub(crate) is_whole: bool,
     pub(crate) version: UpdateVersion,
 }
 
@@ -32,10 +36,20 @@ impl Base {
         Self {
             key: meta.location.clone(),
             size: meta.size,
+            is_whole: true,
             version: UpdateVersion {
                 e_tag: meta.e_tag.clone(),
                 version: meta.version.clone(),
             },
+        }
+    }
+
+    /// The same, up to here.
+    pub(crate) fn up_to(self, size: u64) -> Self {
+        Self {
+            size,
+            is_whole: self.is_whole && size == self.size,
+            ..self
         }
     }
 }

@@ -4,13 +4,20 @@ use std::fmt::Write;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, SystemTime};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 
 use crate::auth::{Permission, Permissions};
 use crate::session::{Entry, EntryKind, Fact, Facts, FtpPath, ListFormat};
 
 /// `ls` shows the time of day of files younger than this, and the year of others.
 const HALF_A_YEAR: Duration = Duration::from_hours(182 * 24);
+
+/// What `ls` shows where no time is known, because a line has to have one. It can be told for what it is, and it
+/// stays: a directory whose time changes is looked through again by programs that watch for that.
+const UNKNOWN_TIME: DateTime<Utc> = NaiveDate::from_ymd_opt(2000, 1, 1)
+    .unwrap()
+    .and_time(NaiveTime::MIN)
+    .and_utc();
 
 /// Writes the lines of one listing.
 #[derive(Debug)]
@@ -51,7 +58,7 @@ pub(crate) fn long_line(entry: &Entry, now: SystemTime) -> String {
     } else {
         "-rw-r--r--"
     };
-    let modified = DateTime::<Utc>::from(entry.modified.unwrap_or(SystemTime::UNIX_EPOCH));
+    let modified = entry.modified.map_or(UNKNOWN_TIME, DateTime::<Utc>::from);
     let recent = match now.duration_since(modified.into()) {
         Ok(age) => age < HALF_A_YEAR,
         Err(ahead) => ahead.duration() < Duration::from_hours(24),
@@ -185,7 +192,7 @@ mod tests {
         let directory = long_line(&Entry::directory("d"), at(1_800_000_000));
         assert_eq!(
             directory,
-            "drwxr-xr-x 1 ftp ftp            0 Jan  1  1970 d"
+            "drwxr-xr-x 1 ftp ftp            0 Jan  1  2000 d"
         );
     }
 

@@ -137,7 +137,9 @@ impl Storage {
         let key = self.keys.key(user, path)?;
         let mut rest = self.pages(&key);
         let first = rest.next().await.transpose()?.unwrap_or_default();
-        let exists = path.is_root() || !first.is_empty() || self.store.has_directory(&key).await;
+        let exists = path.is_root()
+            || !first.is_empty()
+            || self.store.directory_changed(&key).await.is_some();
         Ok(exists.then(|| Listing {
             first: first.entries,
             rest,

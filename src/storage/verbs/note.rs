@@ -72,8 +72,13 @@ pub(crate) async fn is_foreign(store: &dyn Store, object: &Object) -> Result<boo
     if object.size > MAX_SMALL_OBJECT as u64 {
         return Ok(true);
     }
-    match store.read_small(&object.key).await {
-        Ok(body) => Ok(Note::read(&body).is_none()),
+    has_foreign(store, &object.key).await
+}
+
+/// Whether what is at a marker's key has content that is not ours.
+pub(crate) async fn has_foreign(store: &dyn Store, key: &str) -> Result<bool, StorageError> {
+    match store.read_small(key).await {
+        Ok(body) => Ok(!body.is_empty() && Note::read(&body).is_none()),
         Err(object_store::Error::NotFound { .. }) => Ok(false),
         Err(error) => Err(error.into()),
     }

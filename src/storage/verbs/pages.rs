@@ -10,13 +10,13 @@ use crate::session::{Entry, EntryKind};
 use crate::storage::Storage;
 use crate::storage::error::StorageError;
 use crate::storage::store::RESERVED;
-use crate::storage::store::keys::{self, MAX_PAGE, marker};
+use crate::storage::store::keys::{self, MAX_PAGE, Object, marker};
 
 /// A part of a directory.
 #[derive(Debug, Default)]
 pub(crate) struct Page {
-    /// The directory's own marker is in it.
-    pub(crate) marker: bool,
+    /// The directory's own marker, if it is in it.
+    pub(crate) marker: Option<Object>,
     /// Files and directories, sorted by name within the page.
     pub(crate) entries: Vec<Entry>,
     /// Keys that no FTP path can name.
@@ -27,7 +27,8 @@ pub(crate) struct Page {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Found {
     File(u64, SystemTime),
-    Directory,
+    /// Its time, where that is known without asking for it.
+    Directory(Option<SystemTime>),
 }
 
 impl Found {
@@ -45,7 +46,10 @@ impl Page {
             return;
         }
         self.entries.push(match found {
-            Found::Directory => Entry::directory(name),
+            Found::Directory(modified) => Entry {
+                modified,
+                ..Entry::directory(name)
+            },
             Found::File(size, modified) => Entry {
                 name: name.to_owned(),
                 kind: EntryKind::File,
@@ -57,12 +61,19 @@ impl Page {
 
     /// Whether nothing is in it, not even a marker or a key that can't be shown.
     pub(crate) fn is_empty(&self) -> bool {
-        !self.marker && self.is_childless()
+        self.marker.is_none() && self.is_childless()
     }
 
     /// Whether nothing is in it but, perhaps, the marker.
     pub(crate) fn is_childless(&self) -> bool {
         self.entries.is_empty() && self.hidden == 0
+    }
+
+    /// The time of the marker, or of the newest that is in it.
+    pub(crate) fn modified(&self) -> Option<SystemTime> {
+        let marker = self.marker.as_ref().map(|marker| marker.modified);
+        let newest = || self.entries.iter().filter_map(|entry| entry.modified).max();
+        marker.or_else(newest)
     }
 
     /// Without the gateway's own directory, which lies at the root.
@@ -96,15 +107,15 @@ impl Storage {
             .boxed()
     }
 
-    /// Whether anything lies below a key; asks for as little as the store lets us.
-    pub(crate) async fn has_anything(&self, key: &Path) -> Result<bool, StorageError> {
+    /// The first that lies below a key, if anything does; asks for as little as the store lets us.
+    pub(crate) async fn anything_in(&self, key: &Path) -> Result<Option<Page>, StorageError> {
         let mut pages = self.pages_of(key, 1);
         while let Some(page) = pages.next().await.transpose()? {
             if !page.is_empty() {
-                return Ok(true);
+                return Ok(Some(page));
             }
         }
-        Ok(false)
+        Ok(None)
     }
 
     fn count_hidden(&self, page: &Page) {
@@ -122,21 +133,28 @@ fn page_of(found: &keys::Page, prefix: &str) -> Page {
     };
     for object in &found.objects {
         match object.key.strip_prefix(prefix).unwrap_or(&object.key) {
-            "" => page.marker = true,
-            name => page.add(name, Found::file(object.size, object.modified)),
+            "" => page.marker = Some(object.clone()),
+            name => match name.strip_suffix('/') {
+                Some(name) => page.add(name, Found::Directory(Some(object.modified))),
+                None => page.add(name, Found::file(object.size, object.modified)),
+            },
         }
     }
     for key in &found.prefixes {
         let name = key.strip_prefix(prefix).unwrap_or(key);
-        page.add(name.strip_suffix('/').unwrap_or(name), Found::Directory);
+        page.add(
+            name.strip_suffix('/').unwrap_or(name),
+            Found::Directory(None),
+        );
     }
     page
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
-    use crate::storage::store::keys::Object;
 
     fn object(key: &str) -> Object {
         Object {
@@ -157,7 +175,7 @@ mod tests {
             next: None,
         };
         let page = page_of(&found, "in/");
-        assert!(page.marker);
+        assert!(page.marker.is_some());
         let names: Vec<_> = page
             .entries
             .iter()
@@ -165,6 +183,27 @@ mod tests {
             .collect();
         assert_eq!(names, ["a b.txt", "sub"]);
         assert!(page.entries[1].is_directory());
+    }
+
+    #[test]
+    fn a_directory_has_the_time_of_its_marker_or_else_of_its_newest_file() {
+        let at = |key: &str, seconds| Object {
+            modified: SystemTime::UNIX_EPOCH + Duration::from_secs(seconds),
+            ..object(key)
+        };
+        let modified = |objects| {
+            let found = keys::Page {
+                objects,
+                ..keys::Page::default()
+            };
+            let modified = page_of(&found, "in/").modified()?;
+            modified.duration_since(SystemTime::UNIX_EPOCH).ok()
+        };
+        let [a, b] = [at("in/a", 3), at("in/b", 2)];
+        let with_marker = vec![at("in/", 1), a.clone(), b.clone()];
+        assert_eq!(modified(with_marker), Some(Duration::from_secs(1)));
+        assert_eq!(modified(vec![a, b]), Some(Duration::from_secs(3)));
+        assert_eq!(modified(Vec::new()), None);
     }
 
     #[test]

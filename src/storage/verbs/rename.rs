@@ -102,10 +102,11 @@ impl Storage {
             in_the_way: 0,
             told: Instant::now(),
         };
-        let kept = rename.survey().await?;
+        let marker = rename.survey().await?;
+        let new = Note::new(from, to, marker.is_some());
         let note = match begun {
             Some(note) => note,
-            None => rename.begin(Note::new(from, to, kept)).await?,
+            None => rename.begin(new, marker.as_ref()).await?,
         };
         let moved = rename.move_all().await;
         rename.tell("a rename of a directory has ended");
@@ -116,20 +117,22 @@ impl Storage {
 
 impl Rename<'_> {
     /// Looks at all keys before anything changes. What can't be named can't be moved, and must not be
-    /// left behind; what takes the place of a marker would be lost. Whether there is a marker.
-    async fn survey(&mut self) -> Result<bool, StorageError> {
-        let (mut kept, mut token) = (false, None);
+    /// left behind; what takes the place of a marker would be lost. The marker, if there is one.
+    async fn survey(&mut self) -> Result<Option<Object>, StorageError> {
+        let (mut marker, mut token) = (None, None);
         loop {
             let page = self.page(token.as_deref()).await?;
-            for object in &page.objects {
-                kept |= object.key == self.from;
-                self.target(&object.key)?;
-                self.check_marker(object).await?;
-            }
             self.total += page.objects.len();
+            for object in page.objects {
+                self.target(&object.key)?;
+                self.check_marker(&object).await?;
+                if object.key == self.from {
+                    marker = Some(object);
+                }
+            }
             match page.next {
                 Some(next) => token = Some(next),
-                None => return Ok(kept),
+                None => return Ok(marker),
             }
         }
     }
@@ -144,10 +147,18 @@ impl Rename<'_> {
     }
 
     /// The old name's note comes first: alone it allows nothing.
-    async fn begin(&self, note: Note) -> Result<Note, StorageError> {
-        self.store
-            .write_small(&self.from, note.write(), &Precondition::None)
-            .await?;
+    async fn begin(&self, note: Note, marker: Option<&Object>) -> Result<Note, StorageError> {
+        // What was found to be no other's object may be one by now.
+        let unchanged = marker.map(|marker| Precondition::Unchanged(marker.version()));
+        let unchanged = unchanged.unwrap_or(Precondition::Absent);
+        match self
+            .store
+            .write_small(&self.from, note.write(), &unchanged)
+            .await
+        {
+            Err(object_store::Error::AlreadyExists { .. }) => return Err(StorageError::Conflict),
+            written => written?,
+        }
         self.store
             .write_small(&self.to, note.write(), &Precondition::Absent)
             .await?;
@@ -178,7 +189,13 @@ impl Rename<'_> {
         if self.in_the_way > 0 {
             return Err(StorageError::LeftBehind(self.in_the_way));
         }
-        self.store.delete(&self.from, &Terms::none()).await?;
+        // What another has written in place of a note stays.
+        if self.is_at(&self.from, note).await? {
+            self.store.delete(&self.from, &Terms::none()).await?;
+        }
+        if !self.is_at(&self.to, note).await? {
+            return Ok(());
+        }
         if note.kept || self.done == 0 {
             Ok(self
                 .store
@@ -186,6 +203,14 @@ impl Rename<'_> {
                 .await?)
         } else {
             Ok(self.store.delete(&self.to, &Terms::none()).await?)
+        }
+    }
+
+    async fn is_at(&self, key: &str, note: &Note) -> Result<bool, StorageError> {
+        match self.store.read_small(key).await {
+            Ok(body) => Ok(body == note.write()),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -223,10 +248,7 @@ impl Rename<'_> {
         let target = self.target(&object.key)?;
         if object.key.ends_with('/') {
             self.check_marker(&object).await?;
-            self.store
-                .write_small(&target, Bytes::new(), &Precondition::None)
-                .await?;
-            return Ok(Copied::There(object));
+            return self.make_marker(object, &target).await;
         }
         let (source, target) = (meta(&object)?, path(&target)?);
         if self.resumed
@@ -245,6 +267,25 @@ impl Rename<'_> {
             Err(StorageError::Conflict) => Ok(Copied::Changed),
             Err(StorageError::Exists) => Ok(Copied::InTheWay(object.key)),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Makes a marker at the new name. One that is there will do, unless it is another's object.
+    async fn make_marker(&self, object: Object, target: &str) -> Result<Copied, StorageError> {
+        let made = self
+            .store
+            .write_small(target, Bytes::new(), &Precondition::Absent);
+        match made.await {
+            Ok(()) => Ok(Copied::There(object)),
+            Err(object_store::Error::AlreadyExists { .. }) => {
+                let foreign = note::has_foreign(self.store, target).await?;
+                Ok(if foreign {
+                    Copied::InTheWay(object.key)
+                } else {
+                    Copied::There(object)
+                })
+            }
+            Err(error) => Err(error.into()),
         }
     }
 

@@ -8,14 +8,15 @@ use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStoreExt};
 
 use crate::auth::{Permission, User};
-use crate::config::Overwrite;
+use crate::config::{MissingDirectories, Overwrite};
 use crate::session::{Entry, FtpPath};
 
 use crate::storage::error::StorageError;
+use crate::storage::store::keys::Object;
 use crate::storage::store::precondition::Precondition;
 use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::Base;
-use crate::storage::verbs::note::Note;
+use crate::storage::verbs::note::{self, Note};
 use crate::storage::{Storage, permit};
 
 /// What is to be renamed.
@@ -69,8 +70,12 @@ impl Storage {
             Err(StorageError::NotFound | StorageError::StoreDenied(_)) => {}
             Err(error) => return Err(error),
         }
+        self.check_directory_of(user, path).await?;
         let key = self.keys.key(user, path)?;
-        Ok(self.store.create_directory(&key).await?)
+        match self.store.create_directory(&key).await {
+            Err(object_store::Error::AlreadyExists { .. }) => Err(StorageError::Occupied),
+            made => Ok(made?),
+        }
     }
 
     /// Removes an empty directory.
@@ -88,13 +93,29 @@ impl Storage {
         if !first.is_childless() {
             return Err(StorageError::NotEmpty);
         }
-        if !first.marker && !self.store.has_directory(&key).await {
+        if let Some(marker) = first.marker {
+            self.remove_marker(path, marker).await?;
+        } else if self.store.directory_changed(&key).await.is_some() {
+            self.store.remove_directory(&key).await?;
+        } else {
             return match self.file_entry(user, path).await {
                 Ok(_) => Err(StorageError::NotADirectory),
                 Err(error) => Err(error),
             };
         }
-        Ok(self.store.remove_directory(&key).await?)
+        self.keep_directory(user, &path.parent()).await;
+        Ok(())
+    }
+
+    /// Removes the marker that was found, and no other. One with content is somebody's object.
+    async fn remove_marker(&self, path: &FtpPath, marker: Object) -> Result<(), StorageError> {
+        if note::is_foreign(self.store.as_ref(), &marker).await? {
+            return Err(StorageError::MarkerInUse(path.to_string()));
+        }
+        match self.store.delete_unchanged(&[marker]).await? {
+            0 => Ok(()),
+            _ => Err(StorageError::Conflict),
+        }
     }
 
     /// Deletes a file.
@@ -134,6 +155,7 @@ impl Storage {
         if from.is_root() || to.is_root() || to.is_below(from) {
             return Err(StorageError::IntoItself);
         }
+        self.check_directory_of(user, to).await?;
         match &source {
             Source::File(file) => {
                 let precondition = self.check_file_target(user, file, to).await?;
@@ -168,8 +190,9 @@ impl Storage {
             .ok_or(StorageError::NotFound)
     }
 
-    /// A directory that has lost its last file stays, as clients that pick files up expect: it gets
-    /// a marker if it has none.
+    /// A directory that has lost the last that was in it stays, be that a file or a directory, until it is
+    /// removed itself. Clients that pick files up expect so, and those that delete a tree from its leaves up. It
+    /// gets a marker if it has none.
     async fn keep_directory(&self, user: &User, path: &FtpPath) {
         if path.is_root() || self.store.traits().directories {
             return;
@@ -185,6 +208,20 @@ impl Storage {
         if let Err(error) = kept.await {
             tracing::debug!(%path, %error, "can't keep an empty directory");
         }
+    }
+
+    /// Whether there is a directory for what is to be made here, where that is asked for.
+    pub(crate) async fn check_directory_of(
+        &self,
+        user: &User,
+        path: &FtpPath,
+    ) -> Result<(), StorageError> {
+        let directory = path.parent();
+        let may_be_missing = self.upload.missing_directories == MissingDirectories::Create;
+        if may_be_missing || directory.is_root() || self.directory_exists(user, &directory).await? {
+            return Ok(());
+        }
+        Err(StorageError::MissingDirectory(directory.to_string()))
     }
 
     /// A file takes the place of a file, where overwriting is allowed.
@@ -313,19 +350,29 @@ impl Storage {
             Err(StorageError::NotFound | StorageError::IsDirectory | StorageError::Name(_)) => {}
             result => return result,
         }
-        if self.directory_exists(user, path).await? {
-            Ok(Entry::directory(path.name()))
-        } else {
-            Err(StorageError::NotFound)
-        }
+        let found = self.directory_entry(user, path).await?;
+        found.ok_or(StorageError::NotFound)
     }
 
-    /// Whether anything lies below, or is kept for it.
     async fn directory_exists(&self, user: &User, path: &FtpPath) -> Result<bool, StorageError> {
+        Ok(self.directory_entry(user, path).await?.is_some())
+    }
+
+    /// What a path is, if it is a directory: if anything lies below, or is kept for it.
+    async fn directory_entry(
+        &self,
+        user: &User,
+        path: &FtpPath,
+    ) -> Result<Option<Entry>, StorageError> {
         let key = self.keys.key(user, path)?;
-        if self.store.has_directory(&key).await {
-            return Ok(true);
+        let entry = |modified| Entry {
+            modified,
+            ..Entry::directory(path.name())
+        };
+        if let Some(changed) = self.store.directory_changed(&key).await {
+            return Ok(Some(entry(Some(changed))));
         }
-        self.has_anything(&key).await
+        let found = self.anything_in(&key).await?;
+        Ok(found.map(|page| entry(page.modified())))
     }
 }

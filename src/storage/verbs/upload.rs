@@ -99,9 +99,14 @@ impl Storage {
         let TransferKind::Store(mode) = job.kind() else {
             return Err(Abort::Internal.into());
         };
+        let mode = match mode {
+            StoreMode::RestartAt(0) => StoreMode::Replace,
+            mode => mode,
+        };
         let unique = (mode == StoreMode::Unique).then(|| fresh_name(job.path()));
         let path = unique.as_ref().unwrap_or(job.path());
         let key = self.file_key(user, path)?;
+        self.check_directory_of(user, path).await?;
         let only = match mode {
             StoreMode::Append | StoreMode::RestartAt(_) => Some(self.only_append(&key)?),
             StoreMode::Replace | StoreMode::Unique => None,
@@ -160,8 +165,8 @@ impl Storage {
         self.appending.begin(key).ok_or(StorageError::Conflict)
     }
 
-    /// What is already there, which the client's bytes come after. What may not be replaced may not
-    /// be added to either: it was delivered once.
+    /// What is already there, up to an offset, which the client's bytes come after. What may not be replaced may
+    /// not be added to either: it was delivered once.
     async fn base(
         &self,
         user: &User,
@@ -175,10 +180,11 @@ impl Storage {
                 meta, attributes, ..
             }) => {
                 let size = meta.size;
-                if let Some(asked) = offset.filter(|offset| *offset != size) {
-                    return Err(StorageError::Restart { asked, size });
+                let kept = offset.unwrap_or(size);
+                if kept > size {
+                    return Err(StorageError::Restart { asked: kept, size });
                 }
-                let base = Base::of(&meta);
+                let base = Base::of(&meta).up_to(kept);
                 let version = base.version.clone();
                 let lineage = Lineage::after(&attributes);
                 Ok((Some(base), Precondition::Unchanged(version), lineage))

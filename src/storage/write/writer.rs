@@ -330,11 +330,14 @@ impl ObjectWriter {
         if self.sizes.are_uniform() {
             return Keeping::Never;
         }
-        self.store.keeping(base.size)
+        self.store.keeping(base)
     }
 
     async fn rewrite(&mut self, base: &Base) -> Result<(), StorageError> {
-        let options = GetOptions::new().with_if_match(base.version.e_tag.clone());
+        let mut options = GetOptions::new().with_if_match(base.version.e_tag.clone());
+        if !base.is_whole {
+            options = options.with_range(Some(0..base.size));
+        }
         let object = self.store.objects().get_opts(&base.key, options).await?;
         let mut stream = object.into_stream();
         while let Some(bytes) = stream.next().await {
@@ -433,7 +436,8 @@ impl ObjectWriter {
 
     /// Whether the client has brought nothing that an object would have to be changed for.
     pub(crate) fn adds_nothing(&self) -> bool {
-        self.plan.base.is_some() && self.size == self.base_size
+        let is_whole = |base: &Base| base.is_whole;
+        self.plan.base.as_ref().is_some_and(is_whole) && self.size == self.base_size
     }
 
     /// Sends the part up in the background, once there is room for it.

@@ -65,9 +65,10 @@ impl Store for Azure {
         self.api.list(query).await
     }
 
-    fn keeping(&self, size: u64) -> Keeping {
-        // What is smaller was put at once, and has no blocks. Else it depends on who has made the blob.
-        if size < MIN_PART as u64 {
+    fn keeping(&self, base: &Base) -> Keeping {
+        // What is smaller was put at once, and has no blocks. Blocks are kept whole. Else it depends on who has made
+        // the blob.
+        if base.size < MIN_PART as u64 || !base.is_whole {
             Keeping::Never
         } else {
             Keeping::Perhaps(0)

@@ -83,9 +83,9 @@ impl Store for Gcs {
         self.api.list(query).await
     }
 
-    fn keeping(&self, size: u64) -> Keeping {
-        // A composition has any number of parts.
-        if size < MIN_PART as u64 {
+    fn keeping(&self, base: &Base) -> Keeping {
+        // A composition has any number of parts, and each is a whole object.
+        if base.size < MIN_PART as u64 || !base.is_whole {
             Keeping::Never
         } else {
             Keeping::Surely(0)

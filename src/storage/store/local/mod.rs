@@ -13,10 +13,11 @@ pub(crate) mod version;
 
 use std::io;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use cap_std::fs::Dir;
+use cap_std::fs::{Dir, Metadata};
 use chrono::{DateTime, Utc};
 use futures::stream::BoxStream;
 use object_store::path::Path;
@@ -36,6 +37,7 @@ use files::{Files, Opened, change};
 use root::Root;
 use stage::Stage;
 use upload::LocalUpload;
+use version::meta;
 
 /// A folder, and all in it.
 #[derive(Debug)]
@@ -113,7 +115,7 @@ impl Store for Local {
         pages::pages(Arc::clone(&self.root), directory, limit)
     }
 
-    fn keeping(&self, _: u64) -> Keeping {
+    fn keeping(&self, _: &Base) -> Keeping {
         Keeping::Surely(0)
     }
 
@@ -171,13 +173,14 @@ impl Store for Local {
             .await
     }
 
-    async fn has_directory(&self, directory: &Path) -> bool {
+    async fn directory_changed(&self, directory: &Path) -> Option<SystemTime> {
         let directory = directory.clone();
         let found = self.work(move |root| match directory.as_ref() {
             "" => root.dir_metadata(),
             directory => root.metadata(directory),
         });
-        found.await.is_ok_and(|found| found.is_dir())
+        let found = found.await.ok().filter(Metadata::is_dir)?;
+        Some(meta(&Path::default(), &found).last_modified.into())
     }
 
     async fn rename(&self, from: &Path, to: &Path, precondition: &Precondition) -> Result<()> {

@@ -82,17 +82,19 @@ fn add(page: &mut Page, prefix: &str, directory: &Dir, name: Option<&str>) -> io
         Err(error) if leads_nowhere(&error) => return Ok(()),
         metadata => metadata?,
     };
-    let key = format!("{prefix}{name}");
+    let object = |key, size| Object {
+        key,
+        size,
+        modified: meta(&Path::default(), &metadata).last_modified.into(),
+        e_tag: None,
+        generation: None,
+    };
     if metadata.is_dir() {
-        page.prefixes.push(key + "/");
+        // As if it had a marker: it has a time, too.
+        page.objects.push(object(format!("{prefix}{name}/"), 0));
     } else if metadata.is_file() {
-        page.objects.push(Object {
-            key,
-            size: metadata.len(),
-            modified: meta(&Path::default(), &metadata).last_modified.into(),
-            e_tag: None,
-            generation: None,
-        });
+        let key = format!("{prefix}{name}");
+        page.objects.push(object(key, metadata.len()));
     }
     Ok(())
 }

@@ -4,7 +4,7 @@
 //! sweep removes what a killed process leaves there.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,6 +17,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use crate::storage::store::RESERVED;
+use crate::storage::store::local::blocking::Changed;
 
 /// Where named stages lie, below the gateway's own directory.
 const STAGES: &str = "stages";
@@ -95,11 +96,18 @@ impl Stage {
         Ok(())
     }
 
-    /// Begins with what another file has, and with its mode. The kernel copies, and on file systems that share blocks
-    /// that costs next to nothing. How many bytes there are then.
-    pub(crate) fn begin_with(&self, mut base: &File) -> io::Result<u64> {
+    /// Begins with the first bytes of another file, and with its mode. The kernel copies, and on file systems that
+    /// share blocks that costs next to nothing.
+    ///
+    /// # Errors
+    /// [`Changed`] if the other file has become shorter.
+    pub(crate) fn begin_with(&self, base: &File, size: u64) -> io::Result<()> {
         self.file.set_permissions(base.metadata()?.permissions())?;
-        io::copy(&mut base, &mut &self.file)
+        let copied = io::copy(&mut base.take(size), &mut &self.file)?;
+        let is_all = copied == size;
+        is_all
+            .then_some(())
+            .ok_or_else(|| io::Error::other(Changed))
     }
 
     /// Makes the bytes survive a crash.

@@ -54,8 +54,8 @@ pub(crate) fn stage(root: &Root, key: &Path, base: Option<&Base>) -> io::Result<
     if opened.meta.e_tag != base.version.e_tag {
         return Err(io::Error::other(Changed));
     }
-    let length = stage.begin_with(&opened.file)?;
-    Ok((stage, length))
+    stage.begin_with(&opened.file, base.size)?;
+    Ok((stage, base.size))
 }
 
 fn given_up() -> io::Error {

@@ -157,10 +157,10 @@ impl Store for S3 {
         listing::parse(&body).map_err(|error| self.signed.unreadable(error))
     }
 
-    fn keeping(&self, size: u64) -> Keeping {
-        let parts = S3Upload::parts_of(size);
+    fn keeping(&self, base: &Base) -> Keeping {
+        let parts = S3Upload::parts_of(base.size);
         match self.copies.load(Ordering::Relaxed) {
-            _ if !self.own_uploads || size < MIN_PART as u64 => Keeping::Never,
+            _ if !self.own_uploads || base.size < MIN_PART as u64 => Keeping::Never,
             REFUSES => Keeping::Never,
             UNTRIED => Keeping::Perhaps(parts),
             _ => Keeping::Surely(parts),
@@ -211,7 +211,7 @@ impl Store for S3 {
         let (terms, none) = (Terms::new(precondition.clone()), Attributes::new());
         let put = writes::put(&self.signed, key, body.clone().into(), &none, &terms).await;
         match put {
-            Err(Error::NotSupported { .. }) if *precondition == Precondition::Absent => {
+            Err(Error::NotSupported { .. }) if *precondition != Precondition::None => {
                 self.write_small(key, body, &Precondition::None).await
             }
             put => put.map(drop),
