@@ -1,5 +1,7 @@
 //! What the guard knows of the transfer that runs, and what a line means meanwhile.
 
+use std::io;
+
 use tokio::time::Instant;
 
 use crate::config::ControlLoss;
@@ -9,6 +11,7 @@ use super::super::command::{Action, Command, EdgeVerb, SessionVerb};
 use super::super::connection::{Line, Lost};
 use super::super::data::Arranged;
 use super::super::ending::{CloseNotify, Ending};
+use super::super::proxy_protocol::DataSocket;
 use super::security::Handshake;
 use super::settle::Settling;
 
@@ -115,6 +118,17 @@ impl Running {
     /// Whether the client went away without a word, and that matters.
     pub(super) fn is_orphaned(&self, on_loss: ControlLoss) -> bool {
         self.lost.is_some() && !self.has_left() && on_loss == ControlLoss::Discard
+    }
+
+    /// The data connection, its end seen to: that of an upload is watched, and of a download only all has an
+    /// orderly one.
+    pub(super) fn with_its_end(&mut self, stream: DataSocket) -> io::Result<DataSocket> {
+        if !matches!(self.transfer.kind(), TransferKind::Store(_)) {
+            return stream.reset_unless_shut_down();
+        }
+        let (ending, stream) = Ending::of(stream);
+        self.ending = Some(ending);
+        Ok(stream)
     }
 
     /// Notes a `QUIT`.

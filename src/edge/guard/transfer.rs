@@ -246,7 +246,7 @@ impl Guard {
 
     async fn on_connected(&mut self, running: &mut Running, stream: std::io::Result<DataSocket>) {
         let way = running.data.free();
-        let stream = match stream {
+        let stream = match stream.and_then(|stream| running.with_its_end(stream)) {
             Ok(stream) => stream,
             Err(error) => {
                 way.log_failure(&self.session, &error);
@@ -257,14 +257,6 @@ impl Guard {
         };
         // The port is free before the client hears of it.
         drop(way);
-        let stream = match running.transfer.kind() {
-            TransferKind::Store(_) => {
-                let (ending, stream) = Ending::of(stream);
-                running.ending = Some(ending);
-                stream
-            }
-            TransferKind::Retrieve { .. } | TransferKind::List(_) => stream,
-        };
         let opening = Reply::new(150, running.opening());
         let session = self.session.id();
         tracing::debug!(%session, path = running.target().as_str(), "transfer begins");
