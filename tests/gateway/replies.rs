@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use tokio::io::AsyncReadExt;
+
+use crate::support::ftp::dial;
 use crate::support::{Gateway, Store, noise};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -132,6 +135,53 @@ async fn every_abor_is_answered() {
     for code in [426, 226, 226] {
         client.expect_reply(code).await;
     }
+}
+
+/// RFC 959, section 4.1.3: it closes the data connection, whether there is a transfer on it or not.
+#[tokio::test(flavor = "multi_thread")]
+async fn abor_closes_a_data_connection_that_waits() {
+    let gateway = Gateway::with(Store::folder(), &[("active.enabled", "true")]);
+    let mut client = gateway.client().await;
+
+    let port = client.pasv().await;
+    client.expect("ABOR", 226).await;
+    assert!(dial(None, port).await.is_err(), "the port is still open");
+    client.expect("STOR a.txt", 425).await;
+
+    let mut data = client.open_data().await;
+    client.expect("ABOR", 226).await;
+    assert!(data.read(&mut [0]).await.is_err(), "it is still open");
+    client.expect("RETR a.txt", 425).await;
+
+    client.listen_data().await;
+    client.expect("ABOR", 226).await;
+    client.expect("LIST", 425).await;
+
+    assert_eq!(client.store("a.txt", b"x").await.code, 226);
+}
+
+/// The only port is another's as soon as its owner has heard the 221.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_port_of_who_leaves_is_free_at_once() {
+    let port = free_port();
+    let settings = [("passive.ports", port.as_str())];
+    let gateway = Gateway::with(Store::folder(), &settings);
+    for _ in 0..20 {
+        let mut client = gateway.client().await;
+        client.pasv().await;
+        client.expect("QUIT", 221).await;
+        let mut next = gateway.client().await;
+        next.pasv().await;
+        next.expect("ABOR", 226).await;
+    }
+}
+
+/// A port that is free and that the kernel does not hand out by itself, as the setting has it.
+fn free_port() -> String {
+    let is_free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    let first = rand::random_range(10_000..19_000);
+    let port = (first..20_000_u16).find(is_free).unwrap();
+    port.to_string()
 }
 
 /// The store says nothing: the client need not wait for it.

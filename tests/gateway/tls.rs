@@ -88,6 +88,27 @@ async fn files_and_lists_cross_encrypted_in_both_versions() {
     assert!(gateway.metric(resumed) >= 7.0);
 }
 
+/// A client that leaves without `QUIT`, in the way of TLS, waits for the same word of ours.
+#[tokio::test]
+async fn the_end_of_a_control_connection_is_answered() {
+    let authority = Authority::new();
+    let gateway = Gateway::encrypted(Memory, &authority, &[]);
+    for hello in [Hello::default(), TLS12] {
+        let connector = authority.connector(hello);
+        for logs_in in [false, true] {
+            let (client, _) = Client::connect(gateway.address()).await;
+            let mut client = client.secure(&connector).await;
+            if logs_in {
+                client.login("ferry", "secret").await;
+            }
+            let mut stream = client.into_stream();
+            stream.shutdown().await.unwrap();
+            // An end without close_notify would be an error here.
+            assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
+        }
+    }
+}
+
 #[tokio::test]
 async fn the_features_say_what_is_on() {
     let authority = Authority::new();

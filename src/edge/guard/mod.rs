@@ -155,10 +155,12 @@ impl Guard {
         tracing::debug!(session = %self.session.id(), peer = %self.session.peer(), "connected");
         let end = self.serve(beginning).await;
         self.log_end(&end);
-        // Who closes slowly must not be in the way of its own next login.
+        // Who closes slowly must not be in the way of its own next login, nor of others' transfers.
         self.place = None;
+        self.data = None;
         let farewell = match end {
-            Ok(()) => None,
+            // What the client has ended in order, we end so too: under TLS it may wait for that.
+            Ok(()) | Err(End::Lost(Lost::Closed)) => None,
             Err(End::Lost(Lost::ProxyHeader)) => {
                 self.edge.proxies.pretended(self.session.peer());
                 Some(Reply::new(421, "That is not FTP, good-bye"))

@@ -18,6 +18,8 @@ impl Guard {
     ) -> Result<Next, End> {
         match edge {
             EdgeVerb::Quit => {
+                // Its port is free before the client hears that it may go.
+                self.data = None;
                 self.reply(verb, Reply::new(221, "Good-bye")).await?;
                 return Ok(Next::Close);
             }
@@ -25,7 +27,7 @@ impl Guard {
             _ => {}
         }
         let reply = match edge {
-            EdgeVerb::Abor => Reply::new(226, "Nothing to abort"),
+            EdgeVerb::Abor => self.abor(),
             EdgeVerb::Acct => Reply::new(202, "No account needed"),
             EdgeVerb::Allo => self.allo(argument),
             EdgeVerb::Ccc => self.ccc(),
@@ -55,6 +57,14 @@ impl Guard {
             EdgeVerb::Type => self.representation(argument),
         };
         self.reply(verb, reply).await
+    }
+
+    /// No transfer runs. A data connection that is arranged is closed all the same (RFC 959, section 4.1.3).
+    fn abor(&mut self) -> Reply {
+        match self.data.take() {
+            Some(_) => Reply::new(226, "Data connection closed"),
+            None => Reply::new(226, "Nothing to abort"),
+        }
     }
 
     /// RFC 7151: before the login only.
