@@ -185,7 +185,10 @@ async fn clients_choose_their_facts() {
         client.expect("MLST a.txt", 250).await.lines[1],
         " type=file;size=5; /a.txt"
     );
-    client.expect("OPTS MLST", 200).await;
+    assert_eq!(
+        client.expect("OPTS MLST", 200).await.text(),
+        "200 MLST OPTS"
+    );
     assert_eq!(client.list("MLSD", "").await.0, " a.txt\r\n");
     let features = client.expect("FEAT", 211).await.text();
     assert!(

@@ -138,7 +138,6 @@ async fn the_verbs_of_tls_come_in_their_order() {
     client.expect("PROT P", 503).await;
     let mut client = client.secure(&connector).await;
     client.expect("AUTH TLS", 503).await;
-    client.expect("PROT P", 503).await;
     client.expect("PBSZ x", 501).await;
     client.expect("PBSZ 16384", 200).await;
     client.expect("PROT S", 536).await;
@@ -149,6 +148,21 @@ async fn the_verbs_of_tls_come_in_their_order() {
     client.expect("CCC", 534).await;
     let status = client.expect("STAT", 211).await.text();
     assert!(status.contains("Encrypted by TLS 1.3"), "{status}");
+}
+
+/// Not every client sends a `PBSZ`, which says nothing under TLS.
+#[tokio::test]
+async fn data_is_encrypted_without_a_size_before() {
+    let authority = Authority::new();
+    let gateway = Gateway::encrypted(Store::s3(), &authority, &[]);
+    let connector = authority.connector(Hello::default());
+    let (client, _) = Client::connect(gateway.address()).await;
+    let mut client = client.secure(&connector).await;
+    client.login("ferry", "secret").await;
+    client.expect("PROT P", 200).await;
+    upload(&mut client, &connector, "a", b"abc").await;
+    client.expect("PROT C", 200).await;
+    assert_eq!(client.retrieve("a").await.0, b"abc");
 }
 
 #[tokio::test]

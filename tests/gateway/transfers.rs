@@ -86,6 +86,7 @@ async fn epsv_all_ends_other_ways() {
     client.expect("EPSV", 229).await;
 }
 
+/// They are told twice: in the 150 (RFC 1123, section 4.1.2.9), and in the 226, where Perl's `Net::FTP` looks.
 #[tokio::test(flavor = "multi_thread")]
 async fn unique_names_never_meet() {
     for store in Store::each() {
@@ -104,7 +105,9 @@ async fn unique_names_never_meet() {
                 .await
                 .unwrap();
             drop(data);
-            client.expect_reply(226).await;
+            let stored = client.expect_reply(226).await.text();
+            let told = format!("(unique file name: {name})");
+            assert!(stored.ends_with(&told), "{stored}");
             assert_eq!(gateway.store.object(&name).as_deref(), Some(content));
             names.insert(name);
         }
@@ -263,7 +266,7 @@ async fn announced_sizes_are_held_where_asked_for() {
 
     let gateway = Gateway::on(Store::folder());
     let mut client = gateway.client().await;
-    client.expect("ALLO 5", 202).await;
+    client.expect("ALLO 5", 200).await;
     assert_eq!(client.store("b", b"1234").await.code, 226);
     client.expect("ALLO many", 501).await;
 }
