@@ -271,6 +271,33 @@ async fn announced_sizes_are_held_where_asked_for() {
     client.expect("ALLO many", 501).await;
 }
 
+/// Some clients announce the whole file before they send the rest of it, some the rest.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_appended_may_be_announced_as_a_whole() {
+    for store in Store::each() {
+        let gateway = Gateway::with(store, &[("upload.check_allo", "true")]);
+        let mut client = gateway.client().await;
+        for announced in [10, 4] {
+            for restart in [true, false] {
+                gateway.store.put("a", b"123456");
+                client.expect(&format!("ALLO {announced}"), 200).await;
+                let command = if restart { "STOR a" } else { "APPE a" };
+                if restart {
+                    client.expect("REST 6", 350).await;
+                }
+                assert_eq!(client.upload(command, b"7890").await.code, 226);
+                assert_eq!(gateway.store.object("a").unwrap(), b"1234567890");
+            }
+        }
+        gateway.store.put("a", b"123456");
+        for announced in [3, 6, 9, 11] {
+            client.expect(&format!("ALLO {announced}"), 200).await;
+            assert_eq!(client.upload("APPE a", b"7890").await.code, 451);
+        }
+        assert_eq!(gateway.store.object("a").unwrap(), b"123456");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_port_range_is_used_up_before_425() {
     // Below those that the kernel hands out by itself.

@@ -179,8 +179,8 @@ impl Running {
 
     /// Whether the data that has come is the whole file for certain. Some clients announce 0 when they don't know.
     pub(super) fn is_proven(&self) -> bool {
-        let bytes = self.transfer.bytes();
-        let as_announced = bytes > 0 && self.announced == Some(bytes);
+        let is_announced = |size| self.transfer.is_as_announced(size);
+        let as_announced = self.transfer.bytes() > 0 && self.announced.is_some_and(is_announced);
         let ending = self.ending.as_ref().map(Ending::close_notify);
         as_announced || ending.is_some_and(CloseNotify::was_said)
     }
