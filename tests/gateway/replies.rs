@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
 
-use crate::support::ftp::dial;
+use crate::support::ftp::{Reply, dial};
 use crate::support::{Gateway, Store, noise};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -219,8 +219,49 @@ async fn a_write_that_the_store_refuses_is_one_reply() {
     let gateway = Gateway::with(Store::s3(), &[]);
     let server = gateway.store.server();
     let mut client = gateway.client().await;
-    server.fail_next("PutObject", 1, 403);
-    let reply = client.store("a.txt", b"x").await;
-    assert_eq!(reply.code, 550, "{}", reply.text());
+    for (status, code) in [(403, 451), (507, 452), (400, 451)] {
+        server.fail_next("PutObject", usize::MAX, status);
+        let reply = client.store("a.txt", b"x").await;
+        assert_eq!(reply.code, code, "{status}: {}", reply.text());
+        server.heal();
+    }
     assert_eq!(client.store("a.txt", b"x").await.code, 226);
+}
+
+/// What a store says is for the log.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_reply_has_the_words_of_the_store() {
+    for store in [Store::s3(), Store::google(), Store::azure()] {
+        let gateway = Gateway::with(store, &[("store.retry_timeout", "1ms")]);
+        gateway.store.put("a.txt", b"x");
+        let server = gateway.store.server();
+        let mut client = gateway.client().await;
+        for status in [400, 403, 501] {
+            server.fail_next("*", usize::MAX, status);
+            for command in ["RETR a.txt", "STOR b.txt", "APPE a.txt", "LIST", "MLSD"] {
+                let (data, mut reply) = client.begin(command).await;
+                drop(data);
+                if reply.is_preliminary() {
+                    reply = client.reply().await;
+                }
+                assert_plain(command, &reply);
+            }
+            for command in ["DELE a.txt", "MKD d", "RMD d", "STAT a.txt", "RNFR a.txt"] {
+                let reply = client.command(command).await;
+                assert_plain(command, &reply);
+            }
+            server.heal();
+            client.expect("RNFR a.txt", 350).await;
+            server.fail_next("CopyObject", usize::MAX, status);
+            let reply = client.command("RNTO b.txt").await;
+            assert_plain("RNTO", &reply);
+            server.heal();
+        }
+    }
+}
+
+fn assert_plain(command: &str, reply: &Reply) {
+    let text = reply.text();
+    let is_plain = !text.contains(['<', '{']) && !text.contains("Server returned");
+    assert!(reply.code >= 400 && is_plain, "{command}: {text}");
 }
