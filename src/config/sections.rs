@@ -408,7 +408,8 @@ settings! {
         /// clients of the same account ask for sizes to find out whether a file is there.
         resume_window: Option<Duration> where WAIT = None,
 
-        /// Whether a client that says a file's size with `ALLO` must then send exactly so much.
+        /// Whether a client that says a file's size with `ALLO` must then send exactly so much. One that
+        /// goes on with a file (`REST`, `APPE`) may say the size of the rest or of the whole.
         /// Without TLS, this is the surest sign that a file is whole.
         ///
         /// Change it when your clients send true sizes with `ALLO`; some send wrong ones.

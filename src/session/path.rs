@@ -65,6 +65,12 @@ impl FtpPath {
         Ok(Self(path))
     }
 
+    /// Whether a name can only be a directory's: it ends with a slash, or in dots.
+    #[must_use]
+    pub fn names_directory(name: &str) -> bool {
+        matches!(name.rsplit('/').next(), Some("" | "." | ".."))
+    }
+
     /// The directory this path is in; the root is in itself.
     #[must_use]
     pub fn parent(&self) -> Self {
@@ -162,6 +168,16 @@ mod tests {
             root.resolve(&"x".repeat(1024)),
             Err(PathError::TooLong(1025))
         );
+    }
+
+    #[test]
+    fn a_slash_or_dots_at_the_end_are_a_directorys() {
+        for name in ["a/", "/", "a//", "a/.", ".", "..", "a/.."] {
+            assert!(FtpPath::names_directory(name), "{name}");
+        }
+        for name in ["a", "/a", "a/b", ".a", "a.", "..."] {
+            assert!(!FtpPath::names_directory(name), "{name}");
+        }
     }
 
     #[test]

@@ -239,12 +239,23 @@ impl Grant {
 
 /// Bytes moved so far.
 #[derive(Debug, Default)]
-struct Progress(AtomicU64);
+struct Progress {
+    moved: AtomicU64,
+    /// Of an upload: what its object has in front of them.
+    before: AtomicU64,
+}
 
 impl Progress {
     /// Bytes that went over the data connection until now.
     fn bytes(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.moved.load(Ordering::Relaxed)
+    }
+
+    /// Whether a client that has announced this size has sent it all. Where it goes on with a file, some mean
+    /// the rest and some the whole.
+    fn is_as_announced(&self, size: u64) -> bool {
+        let (bytes, before) = (self.bytes(), self.before.load(Ordering::Relaxed));
+        size == bytes || size == before.saturating_add(bytes)
     }
 }
 
@@ -371,6 +382,12 @@ impl Transfer {
         self.progress.bytes()
     }
 
+    /// Whether a client that has announced this size has sent it all.
+    #[must_use]
+    pub fn is_as_announced(&self, size: u64) -> bool {
+        self.progress.is_as_announced(size)
+    }
+
     /// The storage's report, once it has finished; `None` if it never took the job, or went away
     /// without a word.
     pub fn take_report(&mut self) -> Option<Report> {
@@ -461,7 +478,7 @@ impl Job {
     /// When the transfer was aborted, or the bytes received are not those announced.
     pub async fn commit(&mut self, ended: Ended) -> Result<(), Abort> {
         if let Some(declared) = self.declared
-            && declared != self.progress.bytes()
+            && !self.progress.is_as_announced(declared)
         {
             let received = self.progress.bytes();
             return Err(Abort::SizeMismatch { declared, received });
@@ -497,9 +514,16 @@ impl Job {
         }
     }
 
+    /// Notes how many bytes the object has in front of those that come.
+    pub fn goes_on_after(&self, bytes: u64) {
+        self.progress.before.store(bytes, Ordering::Relaxed);
+    }
+
     /// Counts bytes that went over the data connection.
     pub fn count(&self, bytes: usize) {
-        self.progress.0.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.progress
+            .moved
+            .fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     /// Bytes moved so far.
@@ -583,5 +607,17 @@ mod tests {
             received: 2,
         };
         assert_eq!(job.commit(Ended::now(Duration::ZERO)).await, Err(mismatch));
+    }
+
+    #[test]
+    fn what_goes_on_is_announced_as_the_rest_or_as_the_whole() {
+        let (transfer, job) = upload();
+        job.goes_on_after(60);
+        job.count(40);
+        assert!(transfer.is_as_announced(40));
+        assert!(transfer.is_as_announced(100));
+        for size in [0, 39, 60, 99, 101] {
+            assert!(!transfer.is_as_announced(size), "{size}");
+        }
     }
 }

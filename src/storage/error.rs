@@ -1,6 +1,8 @@
 //! What can go wrong in the storage, and the one table from it to an FTP reply and a metric.
+//!
+//! A reply has our words only: what a store says goes to the log. And it is a 5xx, which clients take for final, only
+//! where neither time nor an operator mends it.
 
-use std::error::Error as StdError;
 use std::io;
 
 use object_store::client::{HttpError, HttpErrorKind};
@@ -75,7 +77,7 @@ pub enum StorageError {
     IntoItself,
     /// The store can't do this.
     #[error("not possible on this store: {0}")]
-    Unsupported(String),
+    Unsupported(#[source] object_store::Error),
     /// The bucket's permissions don't allow it.
     #[error("the store's permissions do not allow this: {0}")]
     StoreDenied(#[source] object_store::Error),
@@ -138,7 +140,8 @@ impl StorageError {
     pub fn is_ours(&self) -> bool {
         matches!(
             self,
-            Self::StoreDenied(_)
+            Self::Unsupported(_)
+                | Self::StoreDenied(_)
                 | Self::StoreCredentials(_)
                 | Self::NoBucket
                 | Self::StoreUnreachable(_)
@@ -207,16 +210,12 @@ impl StorageError {
                 ),
             ),
             Self::IntoItself => row("name", 553, "A directory can't be moved into itself"),
-            Self::Unsupported(what) => Row(
+            Self::Unsupported(_) => row(
                 "unsupported",
                 502,
-                format!("Not possible on this store: {what}"),
+                "Not possible on this store: it does not know a request that this needs",
             ),
-            Self::StoreDenied(_) => row(
-                "store_denied",
-                550,
-                "The store's permissions do not allow this",
-            ),
+            Self::StoreDenied(_) => denied(),
             Self::StoreCredentials(_) => row(
                 "store_credentials",
                 451,
@@ -232,15 +231,18 @@ impl StorageError {
                 451,
                 "The store can't be reached, try again later",
             ),
-            Self::StoreFull(_) => row("store_full", 452, "The store has no space left"),
+            Self::StoreFull(_) => full(),
             Self::Unresolved(_) => row(
                 "unresolved",
                 451,
                 "The store can't be reached to say whether it has the file, send it again",
             ),
-            Self::Store(_) | Self::Local(_) => {
-                row("store_error", 451, "The store failed, try again later")
-            }
+            Self::Local(error) => match known_io(error) {
+                Some(KnownIo::Full) => full(),
+                Some(KnownIo::Denied) => denied(),
+                _ => failed(),
+            },
+            Self::Store(_) => failed(),
             Self::GivenUp => row(
                 "control_lost",
                 426,
@@ -254,6 +256,21 @@ impl StorageError {
     }
 }
 
+fn denied() -> Row {
+    let text = "The store's permissions do not allow this, tell the gateway's operator";
+    Row("store_denied", 451, text.to_owned())
+}
+
+fn full() -> Row {
+    let text = "The store has no space left";
+    Row("store_full", 452, text.to_owned())
+}
+
+fn failed() -> Row {
+    let text = "The store failed, try again later";
+    Row("store_error", 451, text.to_owned())
+}
+
 impl From<Abort> for StorageError {
     fn from(abort: Abort) -> Self {
         Self::Aborted(abort)
@@ -263,22 +280,77 @@ impl From<Abort> for StorageError {
 impl From<object_store::Error> for StorageError {
     fn from(error: object_store::Error) -> Self {
         use object_store::Error as E;
-        match error {
-            E::NotFound { .. } => Self::NotFound,
-            E::AlreadyExists { .. } => Self::Exists,
-            E::Precondition { .. } | E::NotModified { .. } => Self::Conflict,
-            E::PermissionDenied { ref source, .. } if speaks_of_credentials(source.as_ref()) => {
-                Self::StoreCredentials(error)
-            }
-            E::PermissionDenied { .. } => Self::StoreDenied(error),
-            E::Unauthenticated { .. } => Self::StoreCredentials(error),
-            E::InvalidPath { .. } => {
+        match (&error, Reason::of(&error)) {
+            (E::NotFound { .. }, Some(Reason::NoBucket)) => Self::NoBucket,
+            (E::NotFound { .. }, _) => Self::NotFound,
+            (E::AlreadyExists { .. }, Some(Reason::Changing)) => Self::Store(error),
+            (E::Precondition { .. } | E::NotModified { .. }, _)
+            | (E::AlreadyExists { .. }, Some(Reason::Busy)) => Self::Conflict,
+            (E::AlreadyExists { .. }, _) => Self::Exists,
+            (E::InvalidPath { .. }, _) => {
                 Self::Name("the store has a key there that FTP can't show".to_owned())
             }
-            E::NotSupported { .. } | E::NotImplemented { .. } => {
-                Self::Unsupported(error.to_string())
+            (E::NotSupported { .. } | E::NotImplemented { .. }, _) => Self::Unsupported(error),
+            (_, Some(Reason::Full)) => Self::StoreFull(error),
+            (_, Some(Reason::Credentials)) | (E::Unauthenticated { .. }, _) => {
+                Self::StoreCredentials(error)
             }
-            error => Self::from_generic(error),
+            (E::PermissionDenied { .. }, _) => Self::StoreDenied(error),
+            _ => Self::from_generic(error),
+        }
+    }
+}
+
+/// Why a store refused, where its status alone does not say so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reason {
+    /// A quota is used up, or the disk.
+    Full,
+    /// Our key, our token or our clock.
+    Credentials,
+    NoBucket,
+    /// Another request to the same object runs.
+    Busy,
+    /// The bucket is being made or deleted.
+    Changing,
+}
+
+impl Reason {
+    /// By the code in the store's answer: S3, Azure and Google write it in the same way. The answer to a `HEAD` has
+    /// none.
+    fn of(error: &object_store::Error) -> Option<Self> {
+        let text = error.to_string();
+        // The last one: what comes before may be the client's name for the file.
+        let (_, code) = text.rsplit_once("<Code>")?;
+        let (code, _) = code.split_once("</Code>")?;
+        match code {
+            // Ceph, Ozone and others say QuotaExceeded, with 403; MinIO says XMinioAdminBucketQuotaExceeded, with 400.
+            _ if code.ends_with("QuotaExceeded") || code.ends_with("StorageFull") => {
+                Some(Self::Full)
+            }
+            // Some with 400, some with 403.
+            "InvalidAccessKeyId"
+            | "SignatureDoesNotMatch"
+            | "RequestTimeTooSkewed"
+            | "RequestExpired"
+            | "ExpiredToken"
+            | "ExpiredTokenException"
+            | "InvalidToken"
+            | "InvalidTokenId"
+            | "InvalidClientTokenId"
+            | "InvalidIdentityToken"
+            | "TokenRefreshRequired"
+            | "InvalidSecurity"
+            | "AuthenticationFailed"
+            | "InvalidAuthenticationInfo" => Some(Self::Credentials),
+            "NoSuchBucket" | "ContainerNotFound" => Some(Self::NoBucket),
+            "ConditionalRequestConflict" | "OperationAborted" | "PendingCopyOperation" => {
+                Some(Self::Busy)
+            }
+            "AccountBeingCreated" | "ContainerBeingDeleted" | "ContainerBeingDisabled" => {
+                Some(Self::Changing)
+            }
+            _ => None,
         }
     }
 }
@@ -305,8 +377,8 @@ impl StorageError {
         match refused_with(&error) {
             Some(404) => return Self::NotFound,
             Some(401) => return Self::StoreCredentials(error),
-            Some(403) if speaks_of_credentials(&error) => return Self::StoreCredentials(error),
             Some(403) => return Self::StoreDenied(error),
+            Some(507) => return Self::StoreFull(error),
             _ => {}
         }
         match find::<HttpError>(&error).map(HttpError::kind) {
@@ -359,19 +431,6 @@ fn known_io(error: &io::Error) -> Option<KnownIo> {
     }
 }
 
-/// S3 says 403 both when a key may not do something and when it isn't a key at all.
-fn speaks_of_credentials(error: &(dyn StdError + 'static)) -> bool {
-    let text = error.to_string();
-    [
-        "InvalidAccessKeyId",
-        "SignatureDoesNotMatch",
-        "ExpiredToken",
-        "InvalidToken",
-    ]
-    .iter()
-    .any(|code| text.contains(code))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -413,18 +472,110 @@ mod tests {
         assert_eq!(listing("500 Oh"), Outcome("store_error"));
     }
 
-    #[test]
-    fn wrong_credentials_are_not_the_clients_fault() {
-        let denied = |text: &str| {
-            StorageError::from(object_store::Error::PermissionDenied {
-                path: "a".to_owned(),
-                source: text.to_owned().into(),
-            })
-        };
-        assert_eq!(denied("<Code>AccessDenied</Code>").failure().code, 550);
-        assert_eq!(
-            denied("<Code>SignatureDoesNotMatch</Code>").failure().code,
-            451
+    /// A refusal as `object_store` tells it, and as our own requests do.
+    fn refused(status: u16, code: &str) -> StorageError {
+        use object_store::Error as E;
+        let body = format!(
+            "<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>secret</Message></Error>"
         );
+        let text = format!("Server returned non-2xx status code: {status} Oh: {body}");
+        let (path, source) = ("a".to_owned(), text.into());
+        let error = match status {
+            401 => E::Unauthenticated { path, source },
+            403 => E::PermissionDenied { path, source },
+            404 => E::NotFound { path, source },
+            409 => E::AlreadyExists { path, source },
+            501 => E::NotSupported { source },
+            _ => E::Generic {
+                store: "test",
+                source,
+            },
+        };
+        StorageError::from(error)
+    }
+
+    #[test]
+    fn a_refusal_is_final_only_where_nothing_mends_it() {
+        for (status, code, label, reply) in [
+            (403, "AccessDenied", "store_denied", 451),
+            (403, "AllAccessDisabled", "store_denied", 451),
+            (403, "AuthorizationPermissionMismatch", "store_denied", 451),
+            (403, "InvalidAccessKeyId", "store_credentials", 451),
+            (403, "SignatureDoesNotMatch", "store_credentials", 451),
+            (403, "RequestTimeTooSkewed", "store_credentials", 451),
+            (400, "RequestTimeTooSkewed", "store_credentials", 451),
+            (400, "RequestExpired", "store_credentials", 451),
+            (400, "ExpiredToken", "store_credentials", 451),
+            (400, "InvalidToken", "store_credentials", 451),
+            (403, "InvalidTokenId", "store_credentials", 451),
+            (403, "AuthenticationFailed", "store_credentials", 451),
+            (400, "InvalidAuthenticationInfo", "store_credentials", 451),
+            (401, "NoAuthenticationInformation", "store_credentials", 451),
+            (403, "QuotaExceeded", "store_full", 452),
+            (400, "XMinioAdminBucketQuotaExceeded", "store_full", 452),
+            (507, "XMinioStorageFull", "store_full", 452),
+            (507, "", "store_full", 452),
+            (404, "NoSuchKey", "not_found", 550),
+            (404, "NoSuchBucket", "no_bucket", 451),
+            (404, "ContainerNotFound", "no_bucket", 451),
+            (409, "BlobAlreadyExists", "exists", 553),
+            (409, "ConditionalRequestConflict", "conflict", 450),
+            (409, "OperationAborted", "conflict", 450),
+            (409, "ContainerBeingDeleted", "store_error", 451),
+            (400, "MalformedXML", "store_error", 451),
+            (400, "AuthorizationHeaderMalformed", "store_error", 451),
+            (503, "SlowDown", "store_error", 451),
+            (501, "NotImplemented", "unsupported", 502),
+        ] {
+            let error = refused(status, code);
+            let told = (error.outcome(), error.failure().code);
+            assert_eq!(told, (Outcome(label), reply), "{status} {code}");
+        }
+    }
+
+    #[test]
+    fn no_reply_has_the_words_of_the_store() {
+        for status in [400, 401, 403, 404, 409, 412, 500, 501, 503, 507] {
+            for code in [
+                "AccessDenied",
+                "ExpiredToken",
+                "QuotaExceeded",
+                "NotImplemented",
+            ] {
+                let text = refused(status, code).failure().text;
+                let foreign = ["<", "secret", code, "status"];
+                let found = foreign.iter().find(|word| text.contains(**word));
+                assert_eq!(found, None, "{status} {code}: {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_name_is_no_code() {
+        let error = StorageError::from(object_store::Error::PermissionDenied {
+            path: "<Code>QuotaExceeded</Code>".to_owned(),
+            source: "<Error><Code>AccessDenied</Code></Error>".into(),
+        });
+        assert_eq!(error.outcome(), Outcome("store_denied"));
+    }
+
+    #[test]
+    fn what_a_folder_refuses_is_for_its_operator() {
+        use io::ErrorKind as K;
+        for (kind, label, code) in [
+            (K::PermissionDenied, "store_denied", 451),
+            (K::ReadOnlyFilesystem, "store_denied", 451),
+            (K::StorageFull, "store_full", 452),
+            (K::QuotaExceeded, "store_full", 452),
+            (K::TimedOut, "store_error", 451),
+        ] {
+            for error in [
+                generic(kind.into()),
+                StorageError::from(io::Error::from(kind)),
+            ] {
+                let told = (error.outcome(), error.failure().code);
+                assert_eq!(told, (Outcome(label), code), "{error:?}");
+            }
+        }
     }
 }

@@ -81,7 +81,7 @@ async fn credentials_that_may_only_write_are_ready() {
     assert_eq!(client.store("a.txt", b"x").await.code, 226);
     assert_eq!(gateway.store.object("in/a.txt").unwrap(), b"x");
     let (_, reply) = client.begin("LIST").await;
-    assert_eq!(reply.code, 550, "{}", reply.text());
+    assert_eq!(reply.code, 451, "{}", reply.text());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,7 +7,7 @@ use crate::support::process::Process;
 use crate::support::{Gateway, MIB, Store, eventually};
 
 /// Lines that libunftp would end its session for, and more that are no better.
-const LINES: [(&[u8], u16); 48] = [
+const LINES: [(&[u8], u16); 59] = [
     (b"MODE s", 200),
     (b"MODE X", 501),
     (b"MODE B", 504),
@@ -29,6 +29,17 @@ const LINES: [(&[u8], u16); 48] = [
     (b"TYPE I", 200),
     (b"TYPE L 8", 200),
     (b"TYPE E", 504),
+    (b"TYPE E T", 504),
+    (b"TYPE A T", 504),
+    (b"TYPE A X", 501),
+    (b"TYPE L", 501),
+    (b"TYPE L8", 200),
+    (b"TYPE L 36", 504),
+    (b"TYPE L 0", 501),
+    (b"TYPE L x", 501),
+    (b"TYPE I N", 501),
+    (b"MODE Z", 504),
+    (b"STRU P", 504),
     (b"TYPE Q", 501),
     (b"AUTH TLS", 502),
     (b"AUTH GSSAPI", 502),
@@ -41,7 +52,7 @@ const LINES: [(&[u8], u16); 48] = [
     (b"FEAT", 211),
     (b"SYST", 215),
     (b"ACCT x", 202),
-    (b"ALLO 10 R 2", 202),
+    (b"ALLO 10 R 2", 200),
     (b"SITE CHMOD 644 a", 502),
     (b"SITE", 501),
     (b"SITE MD5", 502),

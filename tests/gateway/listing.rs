@@ -47,6 +47,27 @@ async fn listings_tell_what_is_there() {
     }
 }
 
+/// RFC 3659 knows no options of `MLSD` and `MLST`; `LIST` and the others have those of `ls`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_with_a_dash_is_no_option_of_mlsd_and_mlst() {
+    let gateway = Gateway::on(Store::s3());
+    gateway.store.put("-old/a.txt", b"x");
+    gateway.store.put("-x", b"12345");
+    let mut client = gateway.client().await;
+    let (facts, reply) = client.list("MLSD", "-old").await;
+    assert_eq!(facts.lines().count(), 1, "{}", reply.text());
+    assert!(facts.ends_with("; a.txt\r\n"), "{facts}");
+    let (_, reply) = client.begin("MLSD -none").await;
+    assert_eq!(reply.code, 550);
+    let facts = client.expect("MLST -x", 250).await;
+    assert!(facts.text().contains("size=5;"), "{facts:?}");
+    client.expect("MLST -la", 550).await;
+    for command in ["LIST", "NLST"] {
+        assert_eq!(client.list(command, "-old").await.0.lines().count(), 2);
+    }
+    assert!(client.expect("STAT -old", 213).await.text().contains("-x"));
+}
+
 /// What NLST says can be used as it is (RFC 1123, section 4.1.2.7).
 #[tokio::test(flavor = "multi_thread")]
 async fn names_lead_to_their_files() {
@@ -165,7 +186,10 @@ async fn clients_choose_their_facts() {
         client.expect("MLST a.txt", 250).await.lines[1],
         " type=file;size=5; /a.txt"
     );
-    client.expect("OPTS MLST", 200).await;
+    assert_eq!(
+        client.expect("OPTS MLST", 200).await.text(),
+        "200 MLST OPTS"
+    );
     assert_eq!(client.list("MLSD", "").await.0, " a.txt\r\n");
     let features = client.expect("FEAT", 211).await.text();
     assert!(

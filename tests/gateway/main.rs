@@ -22,6 +22,7 @@ mod burst;
 mod commands;
 mod commit;
 mod counts;
+mod cut_off;
 mod downloads;
 mod drain;
 mod folder;

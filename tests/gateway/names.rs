@@ -21,6 +21,58 @@ const NAMES: [&str; 16] = [
     "150 not a reply",
 ];
 
+/// A slash at the end, or dots, are a directory's.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_name_of_a_directory_is_no_file() {
+    for store in Store::each() {
+        let gateway = Gateway::on(store);
+        gateway.store.put("a.txt", b"12345");
+        gateway.store.put("d/b.txt", b"x");
+        let mut client = gateway.client().await;
+        for argument in ["a.txt/", "new/", "d/", "a.txt/.", "new/x/..", "/"] {
+            for (verb, code) in [("STOR", 553), ("APPE", 553), ("STOU", 553), ("RETR", 550)] {
+                let (_, reply) = client.begin(&format!("{verb} {argument}")).await;
+                assert_eq!(reply.code, code, "{verb} {argument}: {}", reply.text());
+            }
+            for verb in ["SIZE", "MDTM", "DELE"] {
+                client.expect(&format!("{verb} {argument}"), 550).await;
+            }
+        }
+        for command in ["LIST a.txt/", "NLST a.txt/", "MLSD a.txt/"] {
+            let (_, reply) = client.begin(command).await;
+            assert_eq!(reply.code, 550, "{command}");
+        }
+        for command in ["MLST a.txt/", "RNFR a.txt/", "CWD a.txt/", "RMD a.txt/"] {
+            client.expect(command, 550).await;
+        }
+        client.expect("RNTO b.txt", 503).await;
+        client.expect("RNFR a.txt", 350).await;
+        client.expect("RNTO c/", 553).await;
+        client.expect("RNTO c", 503).await;
+        assert_eq!(gateway.store.keys(), ["a.txt", "d/b.txt"]);
+
+        client.expect("MLST d/", 250).await;
+        client.expect("RNFR d/", 350).await;
+        client.expect("RNTO e/", 250).await;
+        client.expect("MKD f/", 257).await;
+        client.expect("RMD f/", 250).await;
+        assert_eq!(gateway.store.object("e/b.txt").unwrap(), b"x");
+    }
+}
+
+/// The source that was refused is libunftp's by now.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_is_refused_is_not_renamed() {
+    let gateway = Gateway::on(Store::folder());
+    gateway.store.put("a.txt", b"a");
+    gateway.store.put("b.txt", b"b");
+    let mut client = gateway.client().await;
+    client.expect("RNFR a.txt", 350).await;
+    client.expect("RNFR b.txt/", 550).await;
+    client.expect("RNTO c.txt", 503).await;
+    assert_eq!(gateway.store.keys(), ["a.txt", "b.txt"]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_name_is_its_own_key() {
     for store in Store::each() {

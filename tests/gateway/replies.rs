@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use tokio::io::AsyncReadExt;
+
+use crate::support::ftp::{Reply, dial};
 use crate::support::{Gateway, Store, noise};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -134,6 +137,53 @@ async fn every_abor_is_answered() {
     }
 }
 
+/// RFC 959, section 4.1.3: it closes the data connection, whether there is a transfer on it or not.
+#[tokio::test(flavor = "multi_thread")]
+async fn abor_closes_a_data_connection_that_waits() {
+    let gateway = Gateway::with(Store::folder(), &[("active.enabled", "true")]);
+    let mut client = gateway.client().await;
+
+    let port = client.pasv().await;
+    client.expect("ABOR", 226).await;
+    assert!(dial(None, port).await.is_err(), "the port is still open");
+    client.expect("STOR a.txt", 425).await;
+
+    let mut data = client.open_data().await;
+    client.expect("ABOR", 226).await;
+    assert!(data.read(&mut [0]).await.is_err(), "it is still open");
+    client.expect("RETR a.txt", 425).await;
+
+    client.listen_data().await;
+    client.expect("ABOR", 226).await;
+    client.expect("LIST", 425).await;
+
+    assert_eq!(client.store("a.txt", b"x").await.code, 226);
+}
+
+/// The only port is another's as soon as its owner has heard the 221.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_port_of_who_leaves_is_free_at_once() {
+    let port = free_port();
+    let settings = [("passive.ports", port.as_str())];
+    let gateway = Gateway::with(Store::folder(), &settings);
+    for _ in 0..20 {
+        let mut client = gateway.client().await;
+        client.pasv().await;
+        client.expect("QUIT", 221).await;
+        let mut next = gateway.client().await;
+        next.pasv().await;
+        next.expect("ABOR", 226).await;
+    }
+}
+
+/// A port that is free and that the kernel does not hand out by itself, as the setting has it.
+fn free_port() -> String {
+    let is_free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    let first = rand::random_range(10_000..19_000);
+    let port = (first..20_000_u16).find(is_free).unwrap();
+    port.to_string()
+}
+
 /// The store says nothing: the client need not wait for it.
 #[tokio::test(flavor = "multi_thread")]
 async fn abor_is_heard_while_the_store_is_silent() {
@@ -169,8 +219,49 @@ async fn a_write_that_the_store_refuses_is_one_reply() {
     let gateway = Gateway::with(Store::s3(), &[]);
     let server = gateway.store.server();
     let mut client = gateway.client().await;
-    server.fail_next("PutObject", 1, 403);
-    let reply = client.store("a.txt", b"x").await;
-    assert_eq!(reply.code, 550, "{}", reply.text());
+    for (status, code) in [(403, 451), (507, 452), (400, 451)] {
+        server.fail_next("PutObject", usize::MAX, status);
+        let reply = client.store("a.txt", b"x").await;
+        assert_eq!(reply.code, code, "{status}: {}", reply.text());
+        server.heal();
+    }
     assert_eq!(client.store("a.txt", b"x").await.code, 226);
+}
+
+/// What a store says is for the log.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_reply_has_the_words_of_the_store() {
+    for store in [Store::s3(), Store::google(), Store::azure()] {
+        let gateway = Gateway::with(store, &[("store.retry_timeout", "1ms")]);
+        gateway.store.put("a.txt", b"x");
+        let server = gateway.store.server();
+        let mut client = gateway.client().await;
+        for status in [400, 403, 501] {
+            server.fail_next("*", usize::MAX, status);
+            for command in ["RETR a.txt", "STOR b.txt", "APPE a.txt", "LIST", "MLSD"] {
+                let (data, mut reply) = client.begin(command).await;
+                drop(data);
+                if reply.is_preliminary() {
+                    reply = client.reply().await;
+                }
+                assert_plain(command, &reply);
+            }
+            for command in ["DELE a.txt", "MKD d", "RMD d", "STAT a.txt", "RNFR a.txt"] {
+                let reply = client.command(command).await;
+                assert_plain(command, &reply);
+            }
+            server.heal();
+            client.expect("RNFR a.txt", 350).await;
+            server.fail_next("CopyObject", usize::MAX, status);
+            let reply = client.command("RNTO b.txt").await;
+            assert_plain("RNTO", &reply);
+            server.heal();
+        }
+    }
+}
+
+fn assert_plain(command: &str, reply: &Reply) {
+    let text = reply.text();
+    let is_plain = !text.contains(['<', '{']) && !text.contains("Server returned");
+    assert!(reply.code >= 400 && is_plain, "{command}: {text}");
 }

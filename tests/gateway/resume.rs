@@ -85,6 +85,68 @@ async fn an_upload_that_was_cut_off_goes_on_where_it_ended() {
     }
 }
 
+/// Some clients announce the whole file before they send the rest of it, some the rest.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_cut_off_is_announced_as_the_rest_or_as_the_whole() {
+    let settings = [
+        WINDOW,
+        ("upload.part_size", "5 MiB"),
+        ("upload.check_allo", "true"),
+    ];
+    let gateway = Gateway::with(Store::s3(), &settings);
+    let whole = noise(8 * MIB);
+    let at = 7 * MIB - 1;
+    for announced in [whole.len(), whole.len() - at] {
+        for append in [false, true] {
+            cut_off(&gateway, "STOR a.bin", &whole[..=at]).await;
+            let mut client = gateway.client().await;
+            let size = client.expect("SIZE a.bin", 213).await;
+            assert_eq!(size.text(), format!("213 {at}"));
+            client.expect(&format!("ALLO {announced}"), 200).await;
+            let command = if append { "APPE a.bin" } else { "STOR a.bin" };
+            if !append {
+                client.expect(&format!("REST {at}"), 350).await;
+            }
+            let reply = client.upload(command, &whole[at..]).await;
+            assert_eq!(reply.code, 226, "{}", reply.text());
+            assert!(gateway.store.object("a.bin").unwrap() == whole);
+            client.expect("DELE a.bin", 250).await;
+        }
+    }
+    gateway.store.assert_no_leftovers();
+}
+
+/// What was kept before stays, and what has come with it, as after any other loss.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rest_of_another_size_does_not_cost_what_was_kept() {
+    let settings = [
+        WINDOW,
+        ("upload.part_size", "5 MiB"),
+        ("upload.check_allo", "true"),
+    ];
+    let gateway = Gateway::with(Store::s3(), &settings);
+    let whole = noise(8 * MIB);
+    cut_off(&gateway, "STOR a.bin", &whole[..6 * MIB]).await;
+    let mut client = gateway.client().await;
+    let mut at = 6 * MIB - 1;
+    for announced in [whole.len(), whole.len() - at] {
+        client.expect(&format!("ALLO {announced}"), 200).await;
+        client.expect(&format!("REST {at}"), 350).await;
+        let cut = &whole[at..at + 1000];
+        assert_eq!(client.upload("STOR a.bin", cut).await.code, 451);
+        assert_eq!(gateway.store.object("a.bin"), None);
+        // Its last byte is let go.
+        at += 999;
+        let size = client.expect("SIZE a.bin", 213).await;
+        assert_eq!(size.text(), format!("213 {at}"));
+    }
+    client.expect(&format!("ALLO {}", whole.len()), 200).await;
+    client.expect(&format!("REST {at}"), 350).await;
+    assert_eq!(client.upload("STOR a.bin", &whole[at..]).await.code, 226);
+    assert!(gateway.store.object("a.bin").unwrap() == whole);
+    gateway.store.assert_no_leftovers();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_can_be_cut_off_again_and_again() {
     let gateway = Gateway::with(Store::s3(), &[WINDOW, ("upload.part_size", "5 MiB")]);

@@ -203,7 +203,7 @@ async fn a_quit_ahead_of_data_of_the_announced_size_is_consent() {
         let mut client = gateway.client().await;
         let mut data = client.open_data().await;
         client.send_raw(command.as_bytes()).await;
-        client.expect_reply(202).await;
+        client.expect_reply(200).await;
         client.expect_reply(150).await;
         client.hang_up();
         data.write_all(b"all of it").await.unwrap();
@@ -269,13 +269,13 @@ async fn only_what_may_be_cut_off_is_waited_for_long() {
 async fn a_proven_end_is_not_waited_for() {
     let gateway = Gateway::on(Store::folder());
     let mut client = gateway.client().await;
-    let announced = [("ALLO 1024", 202)];
+    let announced = [("ALLO 1024", 200)];
     let wait = shortest_wait(&mut client, &announced, &noise(1024)).await;
     assert!(wait < LAST_BREATH, "{wait:?}");
     // It proves nothing that nothing came, of nothing.
-    let wait = shortest_wait(&mut client, &[("ALLO 0", 202)], b"").await;
+    let wait = shortest_wait(&mut client, &[("ALLO 0", 200)], b"").await;
     assert!(wait >= LAST_BREATH, "{wait:?}");
-    let wait = shortest_wait(&mut client, &[("ALLO 2048", 202)], &noise(1024)).await;
+    let wait = shortest_wait(&mut client, &[("ALLO 2048", 200)], &noise(1024)).await;
     assert!(wait >= LAST_BREATH, "{wait:?}");
 }
 
@@ -352,7 +352,7 @@ async fn keeping_all_waits_for_nothing() {
 async fn a_wait_of_ones_own_holds_for_every_upload() {
     let gateway = Gateway::with(Store::folder(), &[("upload.settle", "150ms")]);
     let mut client = gateway.client().await;
-    for before in [&[][..], &[("ALLO 1000", 202)]] {
+    for before in [&[][..], &[("ALLO 1000", 200)]] {
         let wait = shortest_wait(&mut client, before, &noise(1000)).await;
         assert!(wait >= Duration::from_millis(150), "{wait:?}");
     }

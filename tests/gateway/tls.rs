@@ -88,6 +88,27 @@ async fn files_and_lists_cross_encrypted_in_both_versions() {
     assert!(gateway.metric(resumed) >= 7.0);
 }
 
+/// A client that leaves without `QUIT`, in the way of TLS, waits for the same word of ours.
+#[tokio::test]
+async fn the_end_of_a_control_connection_is_answered() {
+    let authority = Authority::new();
+    let gateway = Gateway::encrypted(Memory, &authority, &[]);
+    for hello in [Hello::default(), TLS12] {
+        let connector = authority.connector(hello);
+        for logs_in in [false, true] {
+            let (client, _) = Client::connect(gateway.address()).await;
+            let mut client = client.secure(&connector).await;
+            if logs_in {
+                client.login("ferry", "secret").await;
+            }
+            let mut stream = client.into_stream();
+            stream.shutdown().await.unwrap();
+            // An end without close_notify would be an error here.
+            assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
+        }
+    }
+}
+
 #[tokio::test]
 async fn the_features_say_what_is_on() {
     let authority = Authority::new();
@@ -117,7 +138,6 @@ async fn the_verbs_of_tls_come_in_their_order() {
     client.expect("PROT P", 503).await;
     let mut client = client.secure(&connector).await;
     client.expect("AUTH TLS", 503).await;
-    client.expect("PROT P", 503).await;
     client.expect("PBSZ x", 501).await;
     client.expect("PBSZ 16384", 200).await;
     client.expect("PROT S", 536).await;
@@ -128,6 +148,21 @@ async fn the_verbs_of_tls_come_in_their_order() {
     client.expect("CCC", 534).await;
     let status = client.expect("STAT", 211).await.text();
     assert!(status.contains("Encrypted by TLS 1.3"), "{status}");
+}
+
+/// Not every client sends a `PBSZ`, which says nothing under TLS.
+#[tokio::test]
+async fn data_is_encrypted_without_a_size_before() {
+    let authority = Authority::new();
+    let gateway = Gateway::encrypted(Store::s3(), &authority, &[]);
+    let connector = authority.connector(Hello::default());
+    let (client, _) = Client::connect(gateway.address()).await;
+    let mut client = client.secure(&connector).await;
+    client.login("ferry", "secret").await;
+    client.expect("PROT P", 200).await;
+    upload(&mut client, &connector, "a", b"abc").await;
+    client.expect("PROT C", 200).await;
+    assert_eq!(client.retrieve("a").await.0, b"abc");
 }
 
 #[tokio::test]

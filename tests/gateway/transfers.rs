@@ -86,6 +86,7 @@ async fn epsv_all_ends_other_ways() {
     client.expect("EPSV", 229).await;
 }
 
+/// They are told twice: in the 150 (RFC 1123, section 4.1.2.9), and in the 226, where Perl's `Net::FTP` looks.
 #[tokio::test(flavor = "multi_thread")]
 async fn unique_names_never_meet() {
     for store in Store::each() {
@@ -104,7 +105,9 @@ async fn unique_names_never_meet() {
                 .await
                 .unwrap();
             drop(data);
-            client.expect_reply(226).await;
+            let stored = client.expect_reply(226).await.text();
+            let told = format!("(unique file name: {name})");
+            assert!(stored.ends_with(&told), "{stored}");
             assert_eq!(gateway.store.object(&name).as_deref(), Some(content));
             names.insert(name);
         }
@@ -263,9 +266,36 @@ async fn announced_sizes_are_held_where_asked_for() {
 
     let gateway = Gateway::on(Store::folder());
     let mut client = gateway.client().await;
-    client.expect("ALLO 5", 202).await;
+    client.expect("ALLO 5", 200).await;
     assert_eq!(client.store("b", b"1234").await.code, 226);
     client.expect("ALLO many", 501).await;
+}
+
+/// Some clients announce the whole file before they send the rest of it, some the rest.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_appended_may_be_announced_as_a_whole() {
+    for store in Store::each() {
+        let gateway = Gateway::with(store, &[("upload.check_allo", "true")]);
+        let mut client = gateway.client().await;
+        for announced in [10, 4] {
+            for restart in [true, false] {
+                gateway.store.put("a", b"123456");
+                client.expect(&format!("ALLO {announced}"), 200).await;
+                let command = if restart { "STOR a" } else { "APPE a" };
+                if restart {
+                    client.expect("REST 6", 350).await;
+                }
+                assert_eq!(client.upload(command, b"7890").await.code, 226);
+                assert_eq!(gateway.store.object("a").unwrap(), b"1234567890");
+            }
+        }
+        gateway.store.put("a", b"123456");
+        for announced in [3, 6, 9, 11] {
+            client.expect(&format!("ALLO {announced}"), 200).await;
+            assert_eq!(client.upload("APPE a", b"7890").await.code, 451);
+        }
+        assert_eq!(gateway.store.object("a").unwrap(), b"123456");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

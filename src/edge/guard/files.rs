@@ -3,12 +3,19 @@
 use std::pin::pin;
 
 use crate::ftp::{PathVerb, Reply, Request};
-use crate::session::FtpPath;
+use crate::session::{EntryKind, FtpPath};
 
 use super::super::command::SessionVerb;
 use super::settings::times_are_the_buckets;
 use super::transfer::without_options;
 use super::{End, Guard, MAX_WAITING, Next, no_session};
+
+/// What a client has named.
+struct Named {
+    path: FtpPath,
+    /// Its name can only be a directory's.
+    as_directory: bool,
+}
 
 impl Guard {
     pub(super) async fn session_verb(
@@ -32,22 +39,36 @@ impl Guard {
     }
 
     async fn with_path(&mut self, verb: PathVerb, argument: &[u8]) -> Result<Reply, End> {
-        match self.path(argument) {
-            Ok(path) => self.ask(verb, path).await,
+        match self.named(verb, argument) {
+            Ok(named) => self.ask(verb, named).await,
             Err(reply) => Ok(reply),
         }
     }
 
+    fn named(&self, verb: PathVerb, argument: &[u8]) -> Result<Named, Reply> {
+        let path = match verb {
+            PathVerb::Dele | PathVerb::Mdtm | PathVerb::Size => self.file_path(argument, 550)?,
+            _ => self.path(argument)?,
+        };
+        let as_directory = FtpPath::names_directory(&self.name(argument)?);
+        Ok(Named { path, as_directory })
+    }
+
     /// Asks the session behind, and says it in our words.
-    async fn ask(&mut self, verb: PathVerb, path: FtpPath) -> Result<Reply, End> {
-        if verb == PathVerb::Rnto && self.rename_from.take().is_none() {
-            return Ok(Reply::new(503, "Send RNFR first"));
+    async fn ask(&mut self, verb: PathVerb, named: Named) -> Result<Reply, End> {
+        if verb == PathVerb::Rnto {
+            match self.rename_from.take() {
+                None => return Ok(Reply::new(503, "Send RNFR first")),
+                Some(EntryKind::File) if named.as_directory => return Ok(not_a_directory(553)),
+                Some(_) => {}
+            }
         }
-        let reply = self.call(Request::Path(verb, &path)).await?;
+        let request = Request::Path(verb, &named.path);
+        let reply = self.call(request).await?;
         if let Some(failure) = self.session.take_failure() {
             return Ok(Reply::new(failure.code, failure.text));
         }
-        Ok(self.in_our_words(verb, path, reply))
+        Ok(self.in_our_words(verb, named, reply))
     }
 
     /// The session's reply, however long the store takes. If the client leaves, the store is not asked again for it;
@@ -70,7 +91,8 @@ impl Guard {
         }
     }
 
-    fn in_our_words(&mut self, verb: PathVerb, path: FtpPath, reply: Reply) -> Reply {
+    fn in_our_words(&mut self, verb: PathVerb, named: Named, reply: Reply) -> Reply {
+        let Named { path, as_directory } = named;
         match verb {
             PathVerb::Cwd if reply.is_success() => {
                 self.cwd = path;
@@ -82,24 +104,36 @@ impl Guard {
             PathVerb::Mkd if reply.is_success() => {
                 Reply::new(257, format!("{} created", path.quoted()))
             }
-            PathVerb::Rnfr if reply.code == 350 => {
-                self.rename_from = Some(path);
-                Reply::new(350, "Now send RNTO")
-            }
+            PathVerb::Rnfr if reply.code == 350 => self.rename_source(as_directory),
             PathVerb::Dele | PathVerb::Rmd if reply.is_success() => Reply::new(250, "Deleted"),
             PathVerb::Rnto if reply.is_success() => Reply::new(250, "Renamed"),
-            PathVerb::Mlst => self.facts(&path, reply),
+            PathVerb::Mlst => self.facts(&path, as_directory, reply),
             PathVerb::Stat => self.stat_lines(&path, reply),
             PathVerb::Size | PathVerb::Mdtm => self.of_a_file(reply),
             _ => reply,
         }
     }
 
+    /// libunftp has taken it as the source. If we do not, the one before it is none either.
+    fn rename_source(&mut self, as_directory: bool) -> Reply {
+        let found = self.session.take_found();
+        let kind = found.map_or(EntryKind::File, |(entry, _)| entry.kind);
+        if as_directory && kind == EntryKind::File {
+            self.rename_from = None;
+            return not_a_directory(550);
+        }
+        self.rename_from = Some(kind);
+        Reply::new(350, "Now send RNTO")
+    }
+
     /// RFC 3659, section 7: one line of facts, indented, with the whole path.
-    fn facts(&self, path: &FtpPath, reply: Reply) -> Reply {
-        let Some((_, facts)) = self.session.take_found() else {
+    fn facts(&self, path: &FtpPath, as_directory: bool, reply: Reply) -> Reply {
+        let Some((entry, facts)) = self.session.take_found() else {
             return reply;
         };
+        if as_directory && !entry.is_directory() {
+            return not_a_directory(550);
+        }
         let line = format!("{facts}{path}");
         Reply::multi(250, vec!["Listing".to_owned(), line, "End".to_owned()])
     }
@@ -132,6 +166,10 @@ impl Guard {
         }
         Ok(reply)
     }
+}
+
+fn not_a_directory(code: u16) -> Reply {
+    Reply::new(code, "That is not a directory")
 }
 
 fn sets_a_time(argument: &[u8]) -> bool {

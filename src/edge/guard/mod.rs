@@ -17,6 +17,7 @@ mod settings;
 mod settle;
 mod transfer;
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -24,7 +25,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::ftp::{Link, LinkError, Reply};
-use crate::session::{FtpPath, LoggedIn, Session};
+use crate::session::{EntryKind, FtpPath, LoggedIn, Session};
 
 use super::bandwidth::SessionRates;
 use super::command::{Action, Command, ParseError, SessionVerb, UNKNOWN};
@@ -64,7 +65,8 @@ pub(super) struct Guard {
     is_text: bool,
     /// The control connection came through a balancer of `ftp.trusted_proxies`.
     is_behind_proxy: bool,
-    rename_from: Option<FtpPath>,
+    /// `RNFR`: what is to be renamed.
+    rename_from: Option<EntryKind>,
     user_name: Option<String>,
     failed_logins: u32,
     login_until: Instant,
@@ -153,10 +155,12 @@ impl Guard {
         tracing::debug!(session = %self.session.id(), peer = %self.session.peer(), "connected");
         let end = self.serve(beginning).await;
         self.log_end(&end);
-        // Who closes slowly must not be in the way of its own next login.
+        // Who closes slowly must not be in the way of its own next login, nor of others' transfers.
         self.place = None;
+        self.data = None;
         let farewell = match end {
-            Ok(()) => None,
+            // What the client has ended in order, we end so too: under TLS it may wait for that.
+            Ok(()) | Err(End::Lost(Lost::Closed)) => None,
             Err(End::Lost(Lost::ProxyHeader)) => {
                 self.edge.proxies.pretended(self.session.peer());
                 Some(Reply::new(421, "That is not FTP, good-bye"))
@@ -305,13 +309,26 @@ impl Guard {
 
     /// The path that an argument names.
     fn path(&self, argument: &[u8]) -> Result<FtpPath, Reply> {
-        let name = self
-            .session
-            .decode(argument)
-            .ok_or_else(|| Reply::new(501, "Name is not in UTF-8"))?;
+        let name = self.name(argument)?;
         self.cwd
             .resolve(&name)
             .map_err(|error| Reply::new(553, error.to_string()))
+    }
+
+    /// The same of a file; `code` is for a name that is a directory's.
+    fn file_path(&self, argument: &[u8], code: u16) -> Result<FtpPath, Reply> {
+        if FtpPath::names_directory(&self.name(argument)?) {
+            return Err(Reply::new(
+                code,
+                "A slash or dots at the end are for directories, not for files",
+            ));
+        }
+        self.path(argument)
+    }
+
+    fn name<'a>(&self, argument: &'a [u8]) -> Result<Cow<'a, str>, Reply> {
+        let name = self.session.decode(argument);
+        name.ok_or_else(|| Reply::new(501, "Name is not in UTF-8"))
     }
 }
 

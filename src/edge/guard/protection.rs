@@ -7,8 +7,6 @@ use super::super::tls::DataTls;
 pub(super) struct Protection {
     /// The control connection: and this is for its data connections.
     pub(super) control: Option<DataTls>,
-    /// `PBSZ` was said.
-    pub(super) sized: bool,
     /// Data connections: `PROT P`.
     pub(super) private: bool,
 }

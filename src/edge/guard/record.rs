@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::Local;
 
 use crate::ftp::Reply;
-use crate::session::{Outcome, Report, TransferKind};
+use crate::session::{FtpPath, Outcome, Report, TransferKind};
 use crate::telemetry::XferlogEntry;
 
 use super::super::shared::Edge;
@@ -95,8 +95,16 @@ pub(super) fn last_reply(running: &Running, report: &Report) -> Reply {
     }
     let bytes = report.bytes;
     match running.transfer.kind() {
-        TransferKind::Store(_) => Reply::new(226, format!("Stored {bytes} bytes")),
+        TransferKind::Store(_) => {
+            let unique = running.unique.as_ref().map(unique_name).unwrap_or_default();
+            Reply::new(226, format!("Stored {bytes} bytes{unique}"))
+        }
         TransferKind::Retrieve { .. } => Reply::new(226, format!("Sent {bytes} bytes")),
         TransferKind::List(_) => Reply::new(226, "Listed"),
     }
+}
+
+/// The end of the words for a `STOU`: Perl's `Net::FTP` looks here for the name, and not in the 150.
+fn unique_name(path: &FtpPath) -> String {
+    format!(" (unique file name: {})", path.name())
 }

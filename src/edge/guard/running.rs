@@ -1,5 +1,7 @@
 //! What the guard knows of the transfer that runs, and what a line means meanwhile.
 
+use std::io;
+
 use tokio::time::Instant;
 
 use crate::config::ControlLoss;
@@ -9,6 +11,7 @@ use super::super::command::{Action, Command, EdgeVerb, SessionVerb};
 use super::super::connection::{Line, Lost};
 use super::super::data::Arranged;
 use super::super::ending::{CloseNotify, Ending};
+use super::super::proxy_protocol::DataSocket;
 use super::security::Handshake;
 use super::settle::Settling;
 
@@ -117,6 +120,17 @@ impl Running {
         self.lost.is_some() && !self.has_left() && on_loss == ControlLoss::Discard
     }
 
+    /// The data connection, its end seen to: that of an upload is watched, and of a download only all has an
+    /// orderly one.
+    pub(super) fn with_its_end(&mut self, stream: DataSocket) -> io::Result<DataSocket> {
+        if !matches!(self.transfer.kind(), TransferKind::Store(_)) {
+            return stream.reset_unless_shut_down();
+        }
+        let (ending, stream) = Ending::of(stream);
+        self.ending = Some(ending);
+        Ok(stream)
+    }
+
     /// Notes a `QUIT`.
     pub(super) fn on_quit(&mut self) {
         let ended = self.ending.as_ref().is_some_and(Ending::has_come);
@@ -165,8 +179,8 @@ impl Running {
 
     /// Whether the data that has come is the whole file for certain. Some clients announce 0 when they don't know.
     pub(super) fn is_proven(&self) -> bool {
-        let bytes = self.transfer.bytes();
-        let as_announced = bytes > 0 && self.announced == Some(bytes);
+        let is_announced = |size| self.transfer.is_as_announced(size);
+        let as_announced = self.transfer.bytes() > 0 && self.announced.is_some_and(is_announced);
         let ending = self.ending.as_ref().map(Ending::close_notify);
         as_announced || ending.is_some_and(CloseNotify::was_said)
     }

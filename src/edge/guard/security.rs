@@ -90,7 +90,6 @@ impl Guard {
         self.session.secure(control.secured);
         self.protection = Protection {
             control: Some(control.data),
-            sized: private,
             private,
         };
         Ok(())
@@ -102,7 +101,7 @@ impl Guard {
     }
 
     /// TLS needs no buffer of its own: whatever size is proposed, it is 0 (RFC 4217, section 9).
-    pub(super) fn pbsz(&mut self, argument: &[u8]) -> Reply {
+    pub(super) fn pbsz(&self, argument: &[u8]) -> Reply {
         if self.protection.control.is_none() {
             return Reply::new(503, "Send AUTH TLS first");
         }
@@ -110,13 +109,13 @@ impl Guard {
         if size.is_empty() || size.len() > 10 || !size.iter().all(u8::is_ascii_digit) {
             return Reply::new(501, "PBSZ needs a size, 0 with TLS");
         }
-        self.protection.sized = true;
         Reply::new(200, "PBSZ=0")
     }
 
+    /// `PBSZ` should come before it, but decides nothing, and not every client sends it.
     pub(super) fn prot(&mut self, argument: &[u8]) -> Reply {
-        if !self.protection.sized {
-            return Reply::new(503, "Send AUTH TLS and PBSZ 0 first");
+        if self.protection.control.is_none() {
+            return Reply::new(503, "Send AUTH TLS first");
         }
         match argument.trim_ascii().to_ascii_uppercase().as_slice() {
             b"P" => {

@@ -18,6 +18,8 @@ impl Guard {
     ) -> Result<Next, End> {
         match edge {
             EdgeVerb::Quit => {
+                // Its port is free before the client hears that it may go.
+                self.data = None;
                 self.reply(verb, Reply::new(221, "Good-bye")).await?;
                 return Ok(Next::Close);
             }
@@ -25,7 +27,7 @@ impl Guard {
             _ => {}
         }
         let reply = match edge {
-            EdgeVerb::Abor => Reply::new(226, "Nothing to abort"),
+            EdgeVerb::Abor => self.abor(),
             EdgeVerb::Acct => Reply::new(202, "No account needed"),
             EdgeVerb::Allo => self.allo(argument),
             EdgeVerb::Ccc => self.ccc(),
@@ -55,6 +57,14 @@ impl Guard {
             EdgeVerb::Type => self.representation(argument),
         };
         self.reply(verb, reply).await
+    }
+
+    /// No transfer runs. A data connection that is arranged is closed all the same (RFC 959, section 4.1.3).
+    fn abor(&mut self) -> Reply {
+        match self.data.take() {
+            Some(_) => Reply::new(226, "Data connection closed"),
+            None => Reply::new(226, "Nothing to abort"),
+        }
     }
 
     /// RFC 7151: before the login only.
@@ -101,7 +111,8 @@ impl Guard {
         };
         self.announced = Some(size);
         if !self.edge.config.check_allo {
-            return Reply::new(202, "No allocation needed");
+            // Not 202: there are cameras that send it again until they hear 200.
+            return Reply::new(200, "No allocation needed");
         }
         Reply::new(200, format!("The next upload has to have {size} bytes"))
     }
@@ -117,7 +128,7 @@ impl Guard {
                 self.is_text = false;
                 Reply::new(200, "Binary")
             }
-            b"E" | b"E N" | b"A T" | b"A C" => Reply::new(504, "Only TYPE A and TYPE I"),
+            known if is_type(known) => Reply::new(504, "Only TYPE A and TYPE I"),
             _ => Reply::new(501, "TYPE takes A or I"),
         }
     }
@@ -142,7 +153,8 @@ impl Guard {
     fn choose_facts(&self, names: &str) -> Reply {
         let facts = Facts::chosen(names);
         self.session.choose_facts(facts);
-        Reply::new(200, format!("MLST OPTS {}", facts.names()))
+        let answer = format!("MLST OPTS {}", facts.names());
+        Reply::new(200, answer.trim_end())
     }
 
     fn features(&self) -> Reply {
@@ -276,6 +288,15 @@ fn site(argument: &[u8]) -> Reply {
         Reply::new(214, "There are no SITE commands here")
     } else {
         Reply::new(502, "No such SITE command")
+    }
+}
+
+/// Whether RFC 959 knows it: text with a format, or bytes of so many bits.
+fn is_type(argument: &[u8]) -> bool {
+    match argument {
+        [b'L', bits @ ..] => number(bits).is_some_and(|bits| (1..=255).contains(&bits)),
+        b"A T" | b"A C" | b"E" | b"E N" | b"E T" | b"E C" => true,
+        _ => false,
     }
 }
 

@@ -10,7 +10,8 @@ use tokio::time::Instant;
 
 use crate::ftp::{Link, Reply};
 use crate::session::{
-    Abort, DataStream, Event, FtpPath, Outcome, Report, StoreMode, Transfer, TransferKind,
+    Abort, DataStream, Event, FtpPath, ListFormat, Outcome, Report, StoreMode, Transfer,
+    TransferKind,
 };
 use crate::telemetry::InUse;
 
@@ -102,13 +103,17 @@ impl Guard {
             TransferVerb::List(format) => TransferKind::List(format),
         };
         let argument = match transfer {
-            TransferVerb::List(_) => without_options(argument),
+            TransferVerb::List(ListFormat::Long | ListFormat::Names) => without_options(argument),
             TransferVerb::Stou if argument.is_empty() => b"ftp",
             _ => argument,
         };
         Ok(Order {
             kind,
-            path: self.path(argument)?,
+            path: match kind {
+                TransferKind::List(_) => self.path(argument)?,
+                TransferKind::Retrieve { .. } => self.file_path(argument, 550)?,
+                TransferKind::Store(_) => self.file_path(argument, 553)?,
+            },
             named: self
                 .session
                 .decode(argument)
@@ -246,7 +251,7 @@ impl Guard {
 
     async fn on_connected(&mut self, running: &mut Running, stream: std::io::Result<DataSocket>) {
         let way = running.data.free();
-        let stream = match stream {
+        let stream = match stream.and_then(|stream| running.with_its_end(stream)) {
             Ok(stream) => stream,
             Err(error) => {
                 way.log_failure(&self.session, &error);
@@ -257,14 +262,6 @@ impl Guard {
         };
         // The port is free before the client hears of it.
         drop(way);
-        let stream = match running.transfer.kind() {
-            TransferKind::Store(_) => {
-                let (ending, stream) = Ending::of(stream);
-                running.ending = Some(ending);
-                stream
-            }
-            TransferKind::Retrieve { .. } | TransferKind::List(_) => stream,
-        };
         let opening = Reply::new(150, running.opening());
         let session = self.session.id();
         tracing::debug!(%session, path = running.target().as_str(), "transfer begins");
@@ -415,7 +412,7 @@ async fn last_word(link: &mut Link, state: State) -> Result<Happened, End> {
     }
 }
 
-/// `LIST -la name`: options as `ls` has them are taken off, whatever they ask for.
+/// `LIST -la name`: options as `ls` has them are taken off, whatever they ask for. `MLSD` and `MLST` have none.
 pub(super) fn without_options(mut argument: &[u8]) -> &[u8] {
     loop {
         let argument_end = argument.iter().position(|byte| *byte == b' ');

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Shutdown};
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use ipnet::IpNet;
 use prometheus::IntCounter;
@@ -20,6 +21,8 @@ use super::header::{Header, HeaderError, Reading};
 pub(in crate::edge) struct DataSocket {
     socket: Socket,
     header: Option<Box<(LateHeader, Reading)>>,
+    /// Dropping it sends a reset; only a shutdown makes its end an orderly one.
+    resets: bool,
 }
 
 /// The socket of a data connection.
@@ -49,6 +52,7 @@ impl DataSocket {
         Self {
             socket: Socket::Own(stream),
             header: None,
+            resets: false,
         }
     }
 
@@ -57,6 +61,7 @@ impl DataSocket {
         Self {
             socket: Socket::Own(stream),
             header: Some(Box::new((header, Reading::default()))),
+            resets: false,
         }
     }
 
@@ -68,16 +73,39 @@ impl DataSocket {
         }
     }
 
+    /// The same, whose every end but a shutdown is a reset: what is cut off must not look whole to a client that
+    /// only reads to the end. The kernel sees to it, also if the process dies.
+    ///
+    /// # Errors
+    /// When the connection is gone.
+    pub(in crate::edge) fn reset_unless_shut_down(mut self) -> io::Result<Self> {
+        self.linger(Some(Duration::ZERO))?;
+        self.resets = true;
+        Ok(self)
+    }
+
+    fn linger(&self, time: Option<Duration>) -> io::Result<()> {
+        SockRef::from(self.tcp()).set_linger(time)
+    }
+
     /// The same, and a view of the socket that lasts as long as this.
     pub(in crate::edge) fn share(self) -> (Self, Weak<TcpStream>) {
-        let Self { socket, header } = self;
+        let Self {
+            socket,
+            header,
+            resets,
+        } = self;
         let stream = match socket {
             Socket::Own(stream) => Arc::new(stream),
             Socket::Shared(stream) => stream,
         };
         let view = Arc::downgrade(&stream);
-        let socket = Socket::Shared(stream);
-        (Self { socket, header }, view)
+        let shared = Self {
+            socket: Socket::Shared(stream),
+            header,
+            resets,
+        };
+        (shared, view)
     }
 
     fn poll_header(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -160,6 +188,9 @@ impl AsyncWrite for DataSocket {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if std::mem::take(&mut self.resets) {
+            self.linger(None)?;
+        }
         Pin::new(&mut self.socket).poll_shutdown(context)
     }
 }

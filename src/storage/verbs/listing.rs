@@ -45,6 +45,10 @@ impl Storage {
         let path = job.path().clone();
         let opening = self.open_listing(user, &path, format);
         let listing = job.unless_aborted(opening).await?;
+        let named = job.named();
+        if !listing.inside && !named.is_empty() && FtpPath::names_directory(named) {
+            return Err(StorageError::NotADirectory);
+        }
         let directory = listing.directory(&path);
         let lines = Lines {
             format,

@@ -48,6 +48,7 @@ impl Storage {
         let prepare = self.prepare(user, uploader.told, job);
         let (plan, kept) = job.unless_aborted(prepare).await?;
         let unique = plan.unique.clone();
+        let goes_on = kept.is_some();
         let mut writer = match kept {
             Some(mut kept) => {
                 kept.go_on(plan, job.running());
@@ -55,6 +56,7 @@ impl Storage {
             }
             None => self.writer(user, uploader.session, plan, job),
         };
+        job.goes_on_after(writer.size_before());
         match self.pump(job, unique, input, &mut writer).await {
             Ok(()) => writer.publish().await.map_err(|error| match error {
                 StorageError::GivenUp => job.reason().into(),
@@ -62,7 +64,8 @@ impl Storage {
             }),
             Err(error) => {
                 let error = blame(error, &writer.plan);
-                self.give_up(user, writer, &error).await;
+                let may_come_back = is_loss(&error) || goes_on && is_other_size(&error);
+                self.give_up(user, writer, may_come_back).await;
                 Err(error)
             }
         }
@@ -77,9 +80,9 @@ impl Storage {
     }
 
     /// Discards what was taken, or keeps it for a client that may come back.
-    async fn give_up(&self, user: &User, mut writer: ObjectWriter, error: &StorageError) {
+    async fn give_up(&self, user: &User, mut writer: ObjectWriter, may_come_back: bool) {
         match &self.unfinished {
-            Some(unfinished) if is_loss(error) && writer.plan.can_be_resumed() => {
+            Some(unfinished) if may_come_back && writer.plan.can_be_resumed() => {
                 unfinished.keep(&user.name, writer);
             }
             _ => {
@@ -341,6 +344,12 @@ fn is_loss(error: &StorageError) -> bool {
         error,
         StorageError::Aborted(ControlLost | DataLost | NoDataConnection | Stalled)
     )
+}
+
+/// Whether the client sent another size than it had announced. That is no reason to let go of what was kept for it
+/// before: it has only to begin where that ends now.
+fn is_other_size(error: &StorageError) -> bool {
+    matches!(error, StorageError::Aborted(Abort::SizeMismatch { .. }))
 }
 
 /// A name that no object has: the one asked for, and 64 random bits.

@@ -396,6 +396,11 @@ impl ObjectWriter {
         self.size
     }
 
+    /// Bytes that the object has, before the client sends any: what is appended to, or what was kept.
+    pub(crate) fn size_before(&self) -> u64 {
+        self.plan.base.as_ref().map_or(self.size, |base| base.size)
+    }
+
     /// Brings what was taken into safety, while its client is away: up to the store, or into at most
     /// `memory` bytes, or to disk. What does not fit is let go, from the end. So is the last byte: the
     /// client may believe that it has sent all, and has to send something for us to publish. Whether

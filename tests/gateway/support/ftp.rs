@@ -294,6 +294,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         self.stream.get_ref()
     }
 
+    /// The same, without the client around it.
+    pub(crate) fn into_stream(self) -> S {
+        self.stream.into_inner()
+    }
+
     /// How long to wait from now on.
     pub(crate) fn set_deadline(&mut self, deadline: Duration) {
         self.deadline = deadline;
