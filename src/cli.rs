@@ -16,9 +16,9 @@ use bucketferry::config::{ClientAuth, Config, ConfigErrors, ConfigFile, Flag, So
 use bucketferry::edge::{Tls, TlsError};
 use bucketferry::gateway::Gateway;
 use bucketferry::shutdown::{Shutdown, on_signals};
-use bucketferry::storage::{OpenError, Storage};
+use bucketferry::storage::{OpenError, Storage, Tried};
 use bucketferry::telemetry::{Metrics, logging};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// `EX_CONFIG` of sysexits.h.
 const CONFIG_ERROR: u8 = 78;
@@ -45,9 +45,22 @@ enum Command {
         /// Don't try the bucket
         #[arg(long)]
         offline: bool,
+        /// How to say what was found
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
     },
     /// Read a password from standard input and print its hash for the users file
     HashPassword,
+}
+
+/// How a check says what it has found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For a person
+    #[default]
+    Text,
+    /// For a program
+    Json,
 }
 
 /// Flags win over the environment (`BUCKETFERRY_STORE__URL` and the like), which wins over the file.
@@ -102,7 +115,11 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 pub(crate) fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Serve(settings) => serve(&settings),
-        Command::Check { settings, offline } => check(&settings, offline),
+        Command::Check {
+            settings,
+            offline,
+            format,
+        } => check(&settings, offline, format),
         Command::HashPassword => print_hash(),
     };
     match result {
@@ -137,54 +154,143 @@ fn serve(settings: &Settings) -> Result<(), Failure> {
 
 /// Finds everything that is wrong in one go: the settings, the users, the store's options, and then
 /// whether the bucket answers and what names stand for.
-fn check(settings: &Settings, offline: bool) -> Result<(), Failure> {
+fn check(settings: &Settings, offline: bool, format: Format) -> Result<(), Failure> {
     let config = load(settings)?;
-    let mut faults = Vec::new();
-    match users(settings, &config) {
-        Ok((users, _)) => {
-            for fault in never_in(&config, &users) {
-                println!("Warning: {fault}");
-            }
-        }
-        Err(Failure::Config(report)) => faults.push(report),
+    let found = find(settings, &config, offline)?;
+    match format {
+        Format::Text => found.tell(),
+        Format::Json => found.tell_as_json(),
+    }
+}
+
+fn find(settings: &Settings, config: &Config, offline: bool) -> Result<Found, Failure> {
+    let mut found = Found::default();
+    match users(settings, config) {
+        Ok((users, _)) => found.warnings = never_in(config, &users),
+        Err(Failure::Config(report)) => found.faults.push(report),
         Err(other) => return Err(other),
     }
-    match Tls::load(&config) {
-        Err(error) => faults.push(error.to_string()),
-        Ok(tls) => faults.extend(tls.and_then(|tls| certificate_fault(&tls))),
+    match Tls::load(config) {
+        Err(error) => found.faults.push(error.to_string()),
+        Ok(Some(tls)) => found.certificate(&tls),
+        Ok(None) => {}
     }
-    match Storage::open(&config, Metrics::new()?.into()) {
-        Err(error) => faults.push(format!("{:#}", anyhow::Error::from(error))),
+    match Storage::open(config, Metrics::new()?.into()) {
+        Err(error) => found
+            .faults
+            .push(format!("{:#}", anyhow::Error::from(error))),
         Ok(_) if offline => {}
-        Ok(storage) => {
-            if let Some(limit) = storage.largest_upload() {
-                println!("The largest file that can be uploaded has {limit}.");
-            }
-            if let Err(error) = runtime()?.block_on(storage.probe()) {
-                faults.push(format!("store.url: {}: {error}", config.store.url));
-            }
-            for note in runtime()?.block_on(storage.notes()) {
-                println!("{note}");
-            }
-        }
+        Ok(storage) => runtime()?.block_on(found.store(config, &storage)),
     }
     if !offline {
         for answer in runtime()?.block_on(try_names(&config.passive)) {
             match answer {
-                Ok(answer) => println!("{answer}"),
-                Err(fault) => faults.push(fault),
+                Ok(answer) => found.notes.push(answer),
+                Err(fault) => found.faults.push(fault),
             }
         }
     }
-    if !faults.is_empty() {
-        return Err(Failure::Config(faults.join("\n")));
-    }
     let tried = if offline { "was not asked" } else { "answers" };
-    println!(
-        "The configuration is fine. The store {} {tried}.",
-        config.store.url
-    );
-    Ok(())
+    found.result = format!("The store {} {tried}.", config.store.url);
+    Ok(found)
+}
+
+/// What a check has found.
+#[derive(Debug, Default)]
+struct Found {
+    faults: Vec<String>,
+    warnings: Vec<String>,
+    notes: Vec<String>,
+    conditions: Vec<Tried>,
+    result: String,
+}
+
+impl Found {
+    /// Says until when the certificate is valid, or that it no longer is.
+    fn certificate(&mut self, tls: &Tls) {
+        let expires = humantime::format_rfc3339_seconds(tls.expires());
+        if tls.expires() < SystemTime::now() {
+            let fault = format!("tls.certificate: it has expired at {expires}");
+            self.faults.push(fault);
+        } else {
+            let note = format!("The certificate is valid until {expires}.");
+            self.notes.push(note);
+        }
+    }
+
+    async fn store(&mut self, config: &Config, storage: &Storage) {
+        if let Some(limit) = storage.largest_upload() {
+            let note = format!("The largest file that can be uploaded has {limit}.");
+            self.notes.push(note);
+        }
+        if let Err(error) = storage.probe().await {
+            let fault = format!("store.url: {}: {error}", config.store.url);
+            self.faults.push(fault);
+            return;
+        }
+        self.notes.extend(storage.notes().await);
+        if let Err(error) = storage.try_conditions().await {
+            self.warnings.push(format!(
+                "can't try which conditions the store knows, see store.conditions: {error}"
+            ));
+        }
+        self.conditions = storage.conditions().to_vec();
+    }
+
+    fn tell(self) -> Result<(), Failure> {
+        for warning in &self.warnings {
+            println!("Warning: {warning}");
+        }
+        for note in &self.notes {
+            println!("{note}");
+        }
+        if !self.conditions.is_empty() {
+            println!("Changes that the store makes on a condition, and what that gives:");
+        }
+        for Tried {
+            operation,
+            holds,
+            promise,
+        } in &self.conditions
+        {
+            println!("  {operation:<9} {:<8} {promise}", in_a_word(*holds));
+        }
+        if !self.faults.is_empty() {
+            return Err(Failure::Config(self.faults.join("\n")));
+        }
+        println!("The configuration is fine. {}", self.result);
+        Ok(())
+    }
+
+    fn tell_as_json(self) -> Result<(), Failure> {
+        let conditions = self.conditions.iter().map(|tried| {
+            serde_json::json!({
+                "operation": tried.operation,
+                "holds": tried.holds,
+                "promise": tried.promise,
+            })
+        });
+        let found = serde_json::json!({
+            "ok": self.faults.is_empty(),
+            "faults": self.faults,
+            "warnings": self.warnings,
+            "notes": self.notes,
+            "conditions": conditions.collect::<Vec<_>>(),
+        });
+        println!("{found:#}");
+        if self.faults.is_empty() {
+            return Ok(());
+        }
+        Err(Failure::Config(self.faults.join("\n")))
+    }
+}
+
+fn in_a_word(holds: Option<bool>) -> &'static str {
+    match holds {
+        Some(true) => "yes",
+        Some(false) => "no",
+        None => "unknown",
+    }
 }
 
 /// The users who can't log in, whatever they send, because of `[tls]`.
@@ -192,16 +298,6 @@ fn never_in(config: &Config, users: &Users) -> Vec<String> {
     let encrypts = config.tls.certificate.is_some();
     let asks = config.tls.client_auth != ClientAuth::Off;
     users.current().never_in(encrypts, asks)
-}
-
-/// Says until when the certificate is valid, or that it no longer is.
-fn certificate_fault(tls: &Tls) -> Option<String> {
-    let expires = humantime::format_rfc3339_seconds(tls.expires());
-    if tls.expires() < SystemTime::now() {
-        return Some(format!("tls.certificate: it has expired at {expires}"));
-    }
-    println!("The certificate is valid until {expires}.");
-    None
 }
 
 fn print_hash() -> Result<(), Failure> {

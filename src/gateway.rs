@@ -201,6 +201,7 @@ async fn probe(
     metrics: Arc<Metrics>,
     interval: Duration,
 ) {
+    let mut conditions_told = false;
     loop {
         let trouble = storage.probe().await.err().map(|error| error.to_string());
         let healthy = trouble.is_none();
@@ -210,6 +211,12 @@ async fn probe(
                 None => tracing::info!("the store answers"),
                 Some(trouble) => tracing::warn!(trouble, "the store does not answer"),
             }
+        }
+        if healthy
+            && let Err(error) = storage.try_conditions().await
+            && !std::mem::replace(&mut conditions_told, true)
+        {
+            tracing::warn!(%error, "can't try which conditions the store knows; see store.conditions");
         }
         tokio::time::sleep(if healthy {
             interval

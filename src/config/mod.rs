@@ -52,8 +52,8 @@ pub use self::settle::Settle;
 pub use self::size::ByteSize;
 pub use self::store::{StoreOptions, StoreUrl};
 pub use self::words::{
-    ClientAuth, ControlLoss, Create, Driver, LogFormat, LogLevel, MissingDirectories, Overwrite,
-    ProxyHeader, ReadyNeedsStore, RequireTls, TlsVersion,
+    ClientAuth, Conditions, ControlLoss, Create, Driver, LogFormat, LogLevel, MissingDirectories,
+    Overwrite, ProxyHeader, ReadyNeedsStore, RequireTls, TlsVersion,
 };
 
 use self::error::Problem;

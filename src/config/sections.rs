@@ -18,8 +18,8 @@ use super::settle::Settle;
 use super::size::ByteSize;
 use super::store::{StoreOptions, StoreUrl};
 use super::words::{
-    ClientAuth, ControlLoss, Create, Driver, LogFormat, LogLevel, MissingDirectories, Overwrite,
-    ProxyHeader, ReadyNeedsStore, RequireTls, TlsVersion,
+    ClientAuth, Conditions, ControlLoss, Create, Driver, LogFormat, LogLevel, MissingDirectories,
+    Overwrite, ProxyHeader, ReadyNeedsStore, RequireTls, TlsVersion,
 };
 
 /// Most waits: never nothing, and never so long that a clock overflows.
@@ -300,6 +300,16 @@ settings! {
         ///
         /// Change it to `never`, after the first start, where the folder is on a volume that may be missing.
         create: Create = Create::Missing,
+
+        /// Whether it is tried at the start which changes the store makes on a condition. Uploads, deletions and
+        /// renames name the version that they replace or take away, so that no late request can undo what came after
+        /// it. `try` finds out with a dozen requests under `.bucketferry/probes/`; where the store knows no
+        /// conditions, the gateway looks before each change. `trust` takes them for granted. AWS, Google, Azure and
+        /// folders know them.
+        ///
+        /// Change it to `trust` where the gateway's credentials may not write under `.bucketferry/`, and `check` has
+        /// shown with others that the store knows all of them.
+        conditions: Conditions = Conditions::Try,
 
         /// For how long one request to the bucket is tried again, all tries together, before the
         /// transfer fails.

@@ -64,6 +64,14 @@ words! {
         Never = "never",
     }
 
+    /// Whether it is tried if the store makes changes on a condition.
+    Conditions {
+        /// At the start, on objects of the gateway's own.
+        Try = "try",
+        /// Not: it does.
+        Trust = "trust",
+    }
+
     /// Whether an upload may replace an object that is there already.
     Overwrite {
         /// The new object takes the old one's place.

@@ -76,6 +76,10 @@ impl Client {
         Self { storage, user }
     }
 
+    pub(crate) fn storage(&self) -> &Storage {
+        &self.storage
+    }
+
     /// The same client, who may not replace what is there.
     pub(crate) fn who_may_not_overwrite(&self) -> Self {
         let mut client = self.clone();

@@ -26,6 +26,7 @@ pub use error::StorageError;
 pub(crate) use store::http::command::on_behalf_of;
 pub use store::options::{OpenError, idle_connections};
 pub use verbs::upload::Uploader;
+pub use write::conditions::Tried;
 
 use std::sync::Arc;
 
@@ -43,6 +44,7 @@ use verbs::renaming::Renaming;
 use verbs::unfinished::Unfinished;
 use write::appending::Appending;
 use write::budget::Budget;
+use write::conditions::Conditions;
 use write::part_sizes::PartSizes;
 use write::writer::Writers;
 
@@ -62,6 +64,7 @@ pub struct Storage {
     unfinished: Option<Unfinished>,
     keys: KeySpace,
     writers: Writers,
+    conditions: Arc<Conditions>,
     read_ahead: ReadAhead,
     upload: config::Upload,
     download: config::Download,
@@ -111,7 +114,17 @@ impl Storage {
         let used = metrics.upload_memory_used.clone();
         let budget = Budget::new(memory, used);
         let on_disk = metrics.upload_spilled.clone();
-        let writers = Writers::new(Arc::clone(&store), &config.upload, sizes, budget, on_disk);
+        let trusted = config.store.conditions == config::Conditions::Trust;
+        let gauge = metrics.store_conditional_writes.clone();
+        let conditions = Arc::new(Conditions::new(traits.conditions || trusted, gauge));
+        let writers = Writers::new(
+            Arc::clone(&store),
+            &config.upload,
+            sizes,
+            budget,
+            on_disk,
+            Arc::clone(&conditions),
+        );
         metrics
             .download_memory
             .set(i64::try_from(config.download.memory.0).unwrap_or(i64::MAX));
@@ -126,6 +139,7 @@ impl Storage {
                 .map(|window| Unfinished::new(window, memory / KEPT_UPLOADS_SHARE)),
             keys: KeySpace::new(store::options::root(&config.store)?, traits.names),
             writers,
+            conditions,
             read_ahead,
             upload: config.upload.clone(),
             download: config.download.clone(),

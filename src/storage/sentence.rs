@@ -30,14 +30,21 @@ struct Two {
 
 impl From<Fixture> for Two {
     fn from(fixture: Fixture) -> Self {
+        Self::with(fixture, "trust")
+    }
+}
+
+impl Two {
+    fn with(fixture: Fixture, conditions: &str) -> Self {
         let retry = format!("{}ms", RETRY.as_millis());
         let settings = fixture.settings();
         let settings = settings.iter().map(|(name, value)| (&**name, &**value));
-        let settings = settings.filter(|(name, _)| *name != "STORE__RETRY_TIMEOUT");
         let own = [
             ("UPLOAD__PART_SIZE", "5 MiB"),
             ("STORE__RETRY_TIMEOUT", &retry),
+            ("STORE__CONDITIONS", conditions),
         ];
+        let settings = settings.filter(|(name, _)| own.iter().all(|(own, _)| own != name));
         let settings: Vec<_> = settings.chain(own).collect();
         let gateway = || Client::of(&Arc::new(storage(&settings)));
         let one = gateway();
@@ -436,11 +443,57 @@ impl Two {
 }
 
 /// A store that refuses conditions with 501, and one that passes over them in silence.
+const WITHOUT_CONDITIONS: [fn(&Server); 2] = [Server::refuse_conditions, Server::ignore_conditions];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_is_found_out_which_conditions_a_store_knows() {
+    let known = async |without: Option<fn(&Server)>| {
+        let two = Two::with(Fixture::s3(), "try");
+        if let Some(without) = without {
+            without(two.server().unwrap());
+        }
+        let storage = two.one.storage();
+        let before = storage.conditions().map(|tried| tried.holds);
+        assert_eq!(before, [None; 4]);
+        storage.try_conditions().await.unwrap();
+        assert_eq!(two.server().unwrap().keys(), Vec::<String>::new());
+        assert_eq!(two.server().unwrap().open_uploads(), []);
+        let shown = &storage.metrics.store_conditional_writes;
+        let shown = ["put", "complete", "copy", "delete"].map(|operation| {
+            let gauge = shown.with_label_values(&[operation]);
+            Some(gauge.get() == 1)
+        });
+        let after = storage.conditions().map(|tried| tried.holds);
+        assert_eq!(after, shown);
+        after
+    };
+    assert_eq!(known(None).await, [Some(true); 4]);
+    for without in WITHOUT_CONDITIONS {
+        assert_eq!(known(Some(without)).await, [Some(false); 4]);
+    }
+}
+
+/// What could not be tried is looked at before each change, as on a store that knows nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_can_not_be_tried_is_looked_at() {
+    let two = Two::with(Fixture::s3(), "try");
+    let server = two.server().unwrap();
+    server.ignore_conditions();
+    server.fail_next("PutObject", 1, 403);
+    two.one.storage().try_conditions().await.unwrap_err();
+    let (one, file) = (two.one.who_may_not_overwrite(), bytes(10, 1));
+    one.store("a", &file).await;
+    let refused = one.upload(StoreMode::Replace, "a", &bytes(20, 2)).await;
+    assert_eq!(refused.report.outcome.0, "exists", "{:?}", refused.report);
+    assert_eq!(one.read("a").await.unwrap(), file);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_verb_works_on_a_store_without_conditions() {
-    for without in [Server::refuse_conditions, Server::ignore_conditions] {
-        let two = Two::from(Fixture::s3());
+    for without in WITHOUT_CONDITIONS {
+        let two = Two::with(Fixture::s3(), "try");
         without(two.server().unwrap());
+        two.one.storage().try_conditions().await.unwrap();
         let (one, deny) = (&two.one, two.one.who_may_not_overwrite());
         for size in [10, PART + 1] {
             let (file, more) = (bytes(size, 1), bytes(10, 2));
@@ -465,6 +518,26 @@ async fn every_verb_works_on_a_store_without_conditions() {
             assert!(one.read("n").await.unwrap() == whole);
             one.delete("n").await.unwrap();
             assert_eq!(one.read("n").await, None);
+        }
+    }
+}
+
+/// The clients of one gateway are kept apart without the store.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_gateway_keeps_its_clients_apart_on_a_store_without_conditions() {
+    for without in WITHOUT_CONDITIONS {
+        let two = Two::with(Fixture::s3(), "try");
+        without(two.server().unwrap());
+        two.one.storage().try_conditions().await.unwrap();
+        let one = two.one.who_may_not_overwrite();
+        for round in 0..100 {
+            let name = format!("d/{round}");
+            let (first, second) = (bytes(7, 1), bytes(7, 2));
+            let (a, b) = tokio::join!(
+                one.upload(StoreMode::Replace, &name, &first),
+                one.upload(StoreMode::Replace, &name, &second)
+            );
+            assert_ne!(is_complete(&a), is_complete(&b), "{round}: {a:?} {b:?}");
         }
     }
 }

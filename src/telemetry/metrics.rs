@@ -63,6 +63,8 @@ pub struct Metrics {
     pub download_memory_used: IntGauge,
     /// Keys met in listings that no FTP path can name, and that were left out.
     pub store_keys_hidden: IntCounter,
+    /// Whether the store makes changes on a condition, by `operation`: 1 or 0.
+    pub store_conditional_writes: IntGaugeVec,
     /// Whether the store answered when last asked: 1 or 0.
     pub store_up: IntGauge,
     /// Passive ports that wait for their client.
@@ -242,6 +244,11 @@ impl Metrics {
             store_keys_hidden: new.counter(
                 "store_keys_hidden_total",
                 "Keys met in listings that no FTP path can name, and that were left out.",
+            )?,
+            store_conditional_writes: new.gauges(
+                "store_conditional_writes",
+                "Whether the store makes such changes on a condition: 1 or 0.",
+                &["operation"],
             )?,
             store_up: new.gauge("store_up", "Whether the store answered when last asked.")?,
             passive_ports_in_use: new.gauge(

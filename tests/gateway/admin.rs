@@ -3,7 +3,7 @@
 use doubles::{Protocol, Server};
 
 use crate::support::process::{Process, bucketferry, get, run};
-use crate::support::{Gateway, Store, Target, eventually_async};
+use crate::support::{Gateway, Store, Target, eventually, eventually_async};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bucket_that_does_not_answer_is_said_and_heals() {
@@ -286,6 +286,54 @@ async fn check_says_all_that_is_wrong_at_once() {
     let mut command = bucketferry();
     command.args(["serve", "--config"]).arg(&file);
     assert_eq!(run(&mut command, "").await.status.code(), Some(78));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_tells_which_conditions_the_store_knows() {
+    for (known, word) in [(true, "yes"), (false, "no")] {
+        let server = Server::start(Protocol::S3);
+        if !known {
+            server.ignore_conditions();
+        }
+        let store = Store::from(server);
+        let check = async |arguments: &[&str]| {
+            let mut command = bucketferry();
+            command.arg("check").args(arguments);
+            for (key, value) in store.settings() {
+                let name = key.replace('.', "__").to_uppercase();
+                command.env(format!("BUCKETFERRY_{name}"), value);
+            }
+            command.env("BUCKETFERRY_STORE__CONDITIONS", "try");
+            let output = run(&mut command, "").await;
+            assert_eq!(output.status.code(), Some(0), "{output:?}");
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let told = check(&[]).await;
+        let found: serde_json::Value =
+            serde_json::from_str(&check(&["--format", "json"]).await).unwrap();
+        assert_eq!(found["ok"], true);
+        for (at, operation) in ["put", "complete", "copy", "delete"].iter().enumerate() {
+            let line = told
+                .lines()
+                .find(|line| line.trim_start().starts_with(operation));
+            assert!(line.unwrap().contains(word), "{told}");
+            assert_eq!(found["conditions"][at]["operation"], *operation);
+            assert_eq!(found["conditions"][at]["holds"], known);
+        }
+        assert_eq!(store.keys(), Vec::<String>::new());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_shows_which_conditions_the_store_knows() {
+    let gateway = Gateway::with(Store::s3(), &[("store.conditions", "try")]);
+    let shown = &gateway.inner.metrics().store_conditional_writes;
+    for operation in ["put", "complete", "copy", "delete"] {
+        let gauge = shown.with_label_values(&[operation]);
+        eventually("the conditions are known", || gauge.get() == 1).await;
+    }
+    let is_clear = || gateway.store.keys().is_empty();
+    eventually("what was tried on is deleted", is_clear).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -77,10 +77,12 @@ impl Fixture {
             |(name, value): &(String, String)| (format!("STORE__OPTIONS__{name}"), value.clone());
         let url = ("STORE__URL".to_owned(), self.url.clone());
         let retries = ("STORE__RETRY_TIMEOUT".to_owned(), "2s".to_owned());
+        // Requests are counted, and faults planned: nothing is asked at the start.
+        let trust = ("STORE__CONDITIONS".to_owned(), "trust".to_owned());
         self.options
             .iter()
             .map(option)
-            .chain([url, retries])
+            .chain([url, retries, trust])
             .collect()
     }
 }

@@ -88,6 +88,7 @@ impl Store for Memory {
             deletes: Deletes::Blindly,
             aborts: Aborts::Final,
             parallel_reads: true,
+            conditions: true,
             late_requests: false,
         }
     }

@@ -66,6 +66,8 @@ pub(crate) struct Traits {
     pub(crate) aborts: Aborts,
     /// Several streams read an object faster than one.
     pub(crate) parallel_reads: bool,
+    /// Preconditions hold for certain; elsewhere it has to be tried.
+    pub(crate) conditions: bool,
     /// A request may arrive after it was given up, and overtake later ones.
     pub(crate) late_requests: bool,
 }

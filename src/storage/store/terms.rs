@@ -21,6 +21,14 @@ impl Terms {
         }
     }
 
+    /// The same change whatever is there: it was looked at.
+    pub(crate) fn without_precondition(&self) -> Self {
+        Self {
+            precondition: Precondition::None,
+            attempts: Arc::clone(&self.attempts),
+        }
+    }
+
     /// A change whatever is there.
     pub(crate) fn none() -> Self {
         Self::new(Precondition::None)

@@ -16,6 +16,7 @@ use crate::storage::store::mark::Mark;
 use crate::storage::store::precondition::{self, Precondition};
 use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::Base;
+use crate::storage::write::conditions::Operation;
 use crate::storage::write::known::Expected;
 use crate::storage::write::verdict::{self, Found};
 
@@ -64,8 +65,7 @@ impl Storage {
             to,
             attempts: Arc::default(),
         };
-        let copied = copying.copy(&Precondition::Absent).await;
-        copying.created(copied).await?;
+        copying.create(&Precondition::Absent).await?;
         copying.verify().await
     }
 
@@ -83,15 +83,7 @@ impl Storage {
 impl Copying<'_> {
     /// Copies to a name on a precondition that stays as it is.
     async fn create(&self, precondition: &Precondition) -> Result<(), StorageError> {
-        let copied = match precondition::look(self.objects(), self.to, precondition).await {
-            Ok(()) => self.copy(precondition).await,
-            Err(error) => Err(error),
-        };
-        self.created(copied).await
-    }
-
-    async fn created(&self, copied: object_store::Result<()>) -> Result<(), StorageError> {
-        match copied {
+        match self.copy(precondition).await {
             Ok(()) => Ok(()),
             Err(error @ Error::AlreadyExists { .. }) => {
                 // An earlier try, or the same rename before, has got through.
@@ -144,26 +136,25 @@ impl Copying<'_> {
     }
 
     async fn copy(&self, precondition: &Precondition) -> object_store::Result<()> {
-        let store = &self.storage.store;
-        let terms = |precondition: Precondition| Terms {
-            precondition,
+        let Storage {
+            store, conditions, ..
+        } = self.storage;
+        let terms = Terms {
+            precondition: precondition.clone(),
             attempts: Arc::clone(&self.attempts),
         };
-        match store
-            .copy(&self.source, self.to, &terms(precondition.clone()))
-            .await
-        {
-            // The store knows no such precondition. What can be done then is to look.
-            Err(Error::NotSupported { .. } | Error::NotImplemented { .. })
-                if *precondition != Precondition::None =>
-            {
-                precondition::look(self.objects(), self.to, precondition).await?;
-                store
-                    .copy(&self.source, self.to, &terms(Precondition::None))
-                    .await
-            }
-            copied => copied,
+        let (objects, operation) = (store.objects(), Operation::Copy);
+        let held = conditions
+            .ready(operation, objects, self.to, &terms)
+            .await?;
+        let copied = store.copy(&self.source, self.to, &terms).await;
+        if !conditions.are_refused(operation, &terms, &copied) {
+            return copied;
         }
+        drop(held);
+        let _held = conditions.look(objects, self.to, &terms).await?;
+        let without = terms.without_precondition();
+        store.copy(&self.source, self.to, &without).await
     }
 
     /// That the source is still what is copied.

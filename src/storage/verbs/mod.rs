@@ -1,6 +1,7 @@
 //! FTP's verbs on objects: what each asks of the store, and in what order.
 
 pub(crate) mod attributes;
+pub(crate) mod conditions;
 pub(crate) mod copying;
 pub(crate) mod download;
 pub(crate) mod format;

@@ -28,6 +28,7 @@ use crate::storage::store::mark::Mark;
 use crate::storage::store::precondition::Precondition;
 use crate::storage::store::terms::Terms;
 use crate::storage::verbs::note::{self, Note};
+use crate::storage::write::conditions::Operation;
 
 /// Why a directory can't be renamed.
 const HIDDEN: &str = "there is a key in it that FTP can't show";
@@ -353,7 +354,8 @@ impl Rename<'_> {
             return Ok(0);
         };
         let deletes = self.store.traits().deletes;
-        if copied.iter().all(|object| deletes.are_certain(object)) {
+        let hold = self.storage.conditions.known(Operation::Delete) == Some(true);
+        if hold || copied.iter().all(|object| deletes.are_certain(object)) {
             return Ok(self.store.delete_unchanged(copied).await?);
         }
         let now = self.listed_until(last, token).await?;

@@ -17,6 +17,7 @@ use crate::storage::store::precondition::Precondition;
 use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::Base;
 use crate::storage::verbs::note::{self, Note};
+use crate::storage::write::conditions::Operation;
 use crate::storage::{Storage, permit};
 
 /// What is to be renamed.
@@ -293,12 +294,30 @@ impl Storage {
         }
         self.copy_file(source, to, precondition).await?;
         // What another has written meanwhile stays where it is.
-        if !traits.deletes.are_certain(&source.into())
+        let hold = self.conditions.known(Operation::Delete) == Some(true);
+        if !hold
+            && !traits.deletes.are_certain(&source.into())
             && self.meta(from).await?.as_ref() != Some(source)
         {
             return Ok(());
         }
         self.remove(source).await
+    }
+
+    async fn delete_on(&self, key: &Path, terms: &Terms) -> object_store::Result<()> {
+        let (objects, operation) = (self.store.objects(), Operation::Delete);
+        let held = self
+            .conditions
+            .ready(operation, objects, key, terms)
+            .await?;
+        let deleted = self.store.delete(key.as_ref(), terms).await;
+        if !self.conditions.are_refused(operation, terms, &deleted) {
+            return deleted;
+        }
+        drop(held);
+        let _held = self.conditions.look(objects, key, terms).await?;
+        let without = terms.without_precondition();
+        self.store.delete(key.as_ref(), &without).await
     }
 
     /// Deletes an object as it was found. One that another has written meanwhile stays: the deletion came before it.
@@ -309,7 +328,7 @@ impl Storage {
         } else {
             Terms::none()
         };
-        let error = match self.store.delete(key.as_ref(), &terms).await {
+        let error = match self.delete_on(key, &terms).await {
             Ok(()) | Err(object_store::Error::Precondition { .. }) => return Ok(()),
             Err(error) => error,
         };

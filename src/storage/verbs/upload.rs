@@ -45,7 +45,8 @@ impl Storage {
         job: &mut Job,
         input: impl AsyncRead + Send + Unpin,
     ) -> Result<(), StorageError> {
-        let prepare = self.prepare(user, uploader.told, job);
+        // Boxed, as the publication is: few sessions are at either, and all would hold the memory.
+        let prepare = Box::pin(self.prepare(user, uploader.told, job));
         let (plan, kept) = job.unless_aborted(prepare).await?;
         let unique = plan.unique.clone();
         let goes_on = kept.is_some();
@@ -58,10 +59,12 @@ impl Storage {
         };
         job.goes_on_after(writer.size_before());
         match self.pump(job, unique, input, &mut writer).await {
-            Ok(()) => writer.publish().await.map_err(|error| match error {
-                StorageError::GivenUp => job.reason().into(),
-                error => error,
-            }),
+            Ok(()) => Box::pin(writer.publish())
+                .await
+                .map_err(|error| match error {
+                    StorageError::GivenUp => job.reason().into(),
+                    error => error,
+                }),
             Err(error) => {
                 let error = blame(error, &writer.plan);
                 let may_come_back = is_loss(&error) || goes_on && is_other_size(&error);

@@ -10,9 +10,10 @@ use crate::storage::store::Aborts;
 use crate::storage::store::http::attempts::Attempts;
 use crate::storage::store::http::command;
 use crate::storage::store::mark::Lineage;
-use crate::storage::store::precondition::{self, Precondition};
+use crate::storage::store::precondition::Precondition;
 use crate::storage::store::terms::Terms;
 use crate::storage::write::budget::Claim;
+use crate::storage::write::conditions::Operation;
 use crate::storage::write::known::Expected;
 use crate::storage::write::multipart::Multipart;
 use crate::storage::write::part::FullPart;
@@ -31,6 +32,15 @@ enum Content {
     Whole { payload: PutPayload, _claim: Claim },
     /// Parts that are there.
     Parts,
+}
+
+impl Content {
+    fn operation(&self) -> Operation {
+        match self {
+            Self::Whole { .. } => Operation::Put,
+            Self::Parts => Operation::Complete,
+        }
+    }
 }
 
 impl ObjectWriter {
@@ -134,11 +144,7 @@ impl ObjectWriter {
                 Again::On(expected) => expected,
                 Again::Published | Again::Unknown(_) => planned,
             },
-            Content::Parts => {
-                self.look(&planned.precondition).await?;
-                planned
-            }
-            Content::Whole { .. } => planned,
+            Content::Parts | Content::Whole { .. } => planned,
         })
     }
 
@@ -148,18 +154,20 @@ impl ObjectWriter {
         expected: &Expected,
         terms: &Terms,
     ) -> object_store::Result<UpdateVersion> {
-        match self.change_on(content, expected, terms).await {
-            // The store knows no such precondition. What can be done then is to look.
-            Err(error) if is_unsupported(&error) && terms.precondition != Precondition::None => {
-                self.look(&terms.precondition).await?;
-                let terms = Terms {
-                    precondition: Precondition::None,
-                    attempts: Arc::clone(&terms.attempts),
-                };
-                self.change_on(content, expected, &terms).await
-            }
-            changed => changed,
+        let (conditions, objects) = (
+            Arc::clone(&self.conditions),
+            Arc::clone(self.store.objects()),
+        );
+        let (key, operation) = (self.plan.key.clone(), content.operation());
+        let held = conditions.ready(operation, &objects, &key, terms).await?;
+        let changed = self.change_on(content, expected, terms).await;
+        if !conditions.are_refused(operation, terms, &changed) {
+            return changed;
         }
+        drop(held);
+        let _held = conditions.look(&objects, &key, terms).await?;
+        let without = terms.without_precondition();
+        self.change_on(content, expected, &without).await
     }
 
     async fn change_on(
@@ -241,12 +249,6 @@ impl ObjectWriter {
         verdict::judge(store, key, self.mark.as_ref(), attempts, discarded).await
     }
 
-    /// Looks whether a precondition holds, where the store can't be told to.
-    async fn look(&mut self, precondition: &Precondition) -> object_store::Result<()> {
-        let store = self.store.objects().as_ref();
-        precondition::look(store, &self.plan.key, precondition).await
-    }
-
     /// Takes back what has gone up; what can't be taken back no reader sees. The client does not
     /// wait for a store that is slow to forget, but the gateway's end does.
     ///
@@ -282,11 +284,6 @@ enum Again {
 fn is_condition(error: &object_store::Error) -> bool {
     use object_store::Error::{AlreadyExists, Precondition};
     matches!(error, AlreadyExists { .. } | Precondition { .. })
-}
-
-fn is_unsupported(error: &object_store::Error) -> bool {
-    use object_store::Error::{NotImplemented, NotSupported};
-    matches!(error, NotSupported { .. } | NotImplemented { .. })
 }
 
 fn gone() -> object_store::Error {

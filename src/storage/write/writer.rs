@@ -27,6 +27,7 @@ use crate::storage::store::upload::{Base, Start};
 use crate::storage::store::{Keeping, MIN_PART, Store};
 use crate::storage::write::appending::OnlyAppend;
 use crate::storage::write::budget::Budget;
+use crate::storage::write::conditions::Conditions;
 use crate::storage::write::known::Known;
 use crate::storage::write::multipart::Multipart;
 use crate::storage::write::part::{FullPart, HeldBack, PartInTheMaking};
@@ -70,6 +71,7 @@ pub(crate) struct ObjectWriter {
     /// By which the object is known again; `None` on stores whose answers are not lost.
     pub(crate) mark: Option<Mark>,
     pub(crate) known: Arc<Known>,
+    pub(crate) conditions: Arc<Conditions>,
     budget: Budget,
     spill: Spill,
     sizes: PartSizes,
@@ -177,6 +179,7 @@ pub(crate) struct Writers {
     budget: Budget,
     spill: Spill,
     known: Arc<Known>,
+    conditions: Arc<Conditions>,
 }
 
 impl Writers {
@@ -187,6 +190,7 @@ impl Writers {
         sizes: PartSizes,
         budget: Budget,
         on_disk: IntGauge,
+        conditions: Arc<Conditions>,
     ) -> Self {
         Self {
             store,
@@ -200,6 +204,7 @@ impl Writers {
             },
             budget,
             known: Arc::default(),
+            conditions,
         }
     }
 
@@ -226,6 +231,7 @@ impl Writers {
             attributes,
             mark,
             known: Arc::clone(&self.known),
+            conditions: Arc::clone(&self.conditions),
             part: PartInTheMaking::new(&self.budget, sizes.size(0).unwrap_or(0)),
             budget: self.budget.clone(),
             spill: self.spill.clone(),

@@ -75,7 +75,9 @@ impl Target for Store {
                 let url = ("store.url".to_owned(), server.url());
                 let options = server.options().into_iter();
                 let options = options.map(|(name, value)| (format!("store.options.{name}"), value));
-                options.chain([url]).collect()
+                // Requests are counted, and faults planned: nothing is asked at the start.
+                let trust = ("store.conditions".to_owned(), "trust".to_owned());
+                options.chain([url, trust]).collect()
             }
         }
     }

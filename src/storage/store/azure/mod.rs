@@ -53,6 +53,7 @@ impl Store for Azure {
             deletes: Deletes::ByTag,
             aborts: Aborts::Open,
             parallel_reads: true,
+            conditions: true,
             late_requests: true,
         }
     }

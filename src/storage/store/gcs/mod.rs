@@ -71,6 +71,7 @@ impl Store for Gcs {
             deletes: Deletes::ByGeneration,
             aborts: Aborts::Open,
             parallel_reads: true,
+            conditions: true,
             late_requests: true,
         }
     }

@@ -86,6 +86,7 @@ impl Store for Local {
             deletes: Deletes::ByTag,
             aborts: Aborts::Final,
             parallel_reads: false,
+            conditions: true,
             late_requests: false,
         }
     }

@@ -38,25 +38,19 @@ impl Deletions {
         }
     }
 
-    /// Deletes an object on these terms. A store that does not know them has to have been looked at right before.
+    /// Deletes an object on these terms.
+    ///
+    /// # Errors
+    /// [`Error::NotSupported`] if the store does not know them.
     pub(crate) async fn delete(&self, key: &str, terms: &Terms) -> Result<()> {
-        let is_conditional = terms.precondition != Precondition::None;
-        if is_conditional && self.knows_versions.load(Ordering::Relaxed) {
-            match self.delete_on(key, terms).await {
-                Err(error) if is_not_understood(&error) => {}
-                result => return result,
+        match self.delete_on(key, terms).await {
+            Err(error) if terms.precondition != Precondition::None && is_not_understood(&error) => {
+                Err(Error::NotSupported {
+                    source: Box::new(error),
+                })
             }
+            result => result,
         }
-        let attempts = Arc::clone(&terms.attempts);
-        let none = Terms {
-            precondition: Precondition::None,
-            attempts,
-        };
-        self.delete_on(key, &none).await?;
-        if is_conditional {
-            self.knows_versions.store(false, Ordering::Relaxed);
-        }
-        Ok(())
     }
 
     async fn delete_on(&self, key: &str, terms: &Terms) -> Result<()> {

@@ -142,6 +142,7 @@ impl Store for S3 {
             deletes: Deletes::Blindly,
             aborts: Aborts::Final,
             parallel_reads: true,
+            conditions: false,
             late_requests: true,
         }
     }

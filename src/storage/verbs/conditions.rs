@@ -1,0 +1,152 @@
+//! Tries which conditions the store knows, on two objects of the gateway's own.
+//!
+//! A store that refuses a condition says so. One that passes over it in silence is found out only by a condition that
+//! can't hold: it makes the change all the same.
+
+use bytes::Bytes;
+use object_store::path::Path;
+use object_store::{Attributes, Error, ObjectStoreExt, PutPayload, Result, UpdateVersion};
+
+use crate::storage::Storage;
+use crate::storage::error::StorageError;
+use crate::storage::store::precondition::Precondition;
+use crate::storage::store::terms::Terms;
+use crate::storage::store::upload::{Base, Start};
+use crate::storage::store::{RESERVED, Store};
+use crate::storage::write::conditions::{Operation, Tried};
+
+/// What is stored where conditions are tried.
+const CONTENT: &[u8] = b"Bucketferry tries which conditions this store knows. It deletes this.";
+
+impl Storage {
+    /// Tries what is not known yet.
+    ///
+    /// # Errors
+    /// When the store does not answer, or the gateway may not write under its own directory. What was learnt by
+    /// then is kept; what was not is looked at before each change.
+    pub async fn try_conditions(&self) -> std::result::Result<(), StorageError> {
+        let unknown = |operation: &Operation| self.conditions.known(*operation).is_none();
+        if !Operation::ALL.iter().any(unknown) {
+            return Ok(());
+        }
+        let probe = Probe::new(self.store.as_ref(), self.keys.prefix());
+        let tried = probe.try_all(self).await;
+        probe.clear().await;
+        Ok(tried?)
+    }
+
+    /// What is known of the store's conditions.
+    #[must_use]
+    pub fn conditions(&self) -> [Tried; 4] {
+        Operation::ALL.map(|operation| Tried {
+            operation: operation.label(),
+            holds: self.conditions.known(operation),
+            promise: operation.promise(),
+        })
+    }
+}
+
+/// Two objects under the gateway's own directory.
+struct Probe<'a> {
+    store: &'a dyn Store,
+    one: Path,
+    other: Path,
+}
+
+impl<'a> Probe<'a> {
+    fn new(store: &'a dyn Store, prefix: &Path) -> Self {
+        let name: u128 = rand::random();
+        let place = prefix.clone().join(RESERVED).join("probes");
+        Self {
+            store,
+            one: place.clone().join(format!("{name:032x}")),
+            other: place.join(format!("{name:032x}-copy")),
+        }
+    }
+
+    async fn try_all(&self, storage: &Storage) -> Result<()> {
+        for key in [&self.one, &self.other] {
+            self.put(key, Precondition::None).await?;
+        }
+        for operation in Operation::ALL {
+            // A condition that can't hold: there is an object, and it has no such version.
+            for precondition in [Precondition::Absent, never()] {
+                let refused = match operation {
+                    Operation::Put => self.put(&self.one, precondition).await,
+                    Operation::Complete => self.complete(precondition).await,
+                    Operation::Copy => self.copy(precondition).await,
+                    Operation::Delete if precondition == Precondition::Absent => continue,
+                    Operation::Delete => self.delete(precondition).await,
+                };
+                let holds = holds(refused)?;
+                storage.conditions.learn(operation, holds);
+                if !holds {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn put(&self, key: &Path, precondition: Precondition) -> Result<()> {
+        let payload = PutPayload::from(Bytes::from_static(CONTENT));
+        let terms = Terms::new(precondition);
+        let put = self.store.put(key, payload, Attributes::new(), &terms);
+        put.await.map(drop)
+    }
+
+    async fn complete(&self, precondition: Precondition) -> Result<()> {
+        let start = Start {
+            key: self.one.clone(),
+            attributes: Attributes::new(),
+            base: None,
+        };
+        let mut upload = self.store.begin(start).await?;
+        let part = upload.put_part(PutPayload::from(Bytes::from_static(CONTENT)));
+        let completed = match part.await {
+            Ok(()) => upload.publish(&Terms::new(precondition)).await,
+            Err(error) => return Err(error),
+        };
+        if completed.is_err() {
+            let _ = upload.abort().await;
+        }
+        completed.map(drop)
+    }
+
+    async fn copy(&self, precondition: Precondition) -> Result<()> {
+        let source = Base::of(&self.store.objects().head(&self.one).await?);
+        let terms = Terms::new(precondition);
+        self.store.copy(&source, &self.other, &terms).await
+    }
+
+    async fn delete(&self, precondition: Precondition) -> Result<()> {
+        let terms = Terms::new(precondition);
+        self.store.delete(self.other.as_ref(), &terms).await
+    }
+
+    /// What can't be deleted lies under the gateway's own directory, where nobody sees it.
+    async fn clear(&self) {
+        for key in [&self.one, &self.other] {
+            if let Err(error) = self.store.delete(key.as_ref(), &Terms::none()).await {
+                tracing::debug!(%key, %error, "can't remove what conditions were tried on");
+            }
+        }
+    }
+}
+
+/// A version that no object has.
+fn never() -> Precondition {
+    Precondition::Unchanged(UpdateVersion {
+        e_tag: Some("\"00000000000000000000000000000000\"".to_owned()),
+        version: Some("1".to_owned()),
+    })
+}
+
+/// Whether a change was refused because of its condition.
+fn holds(changed: Result<()>) -> Result<bool> {
+    match changed {
+        Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => Ok(true),
+        Ok(()) | Err(Error::NotSupported { .. } | Error::NotImplemented { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,203 @@
+//! Which preconditions the store knows, and what is done where it knows none.
+//!
+//! Some stores refuse a condition, others pass over it in silence. There the gateway looks whether it holds and then
+//! makes the change, under a lock on the key: that keeps its own clients apart, but no other gateway. So what the store
+//! knows is tried at the start ([`try_conditions`](crate::storage::Storage::try_conditions)); what has not been tried
+//! yet is looked at as well.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use object_store::path::Path;
+use object_store::{Error, Result};
+use prometheus::IntGaugeVec;
+use tokio::sync::{Mutex, MutexGuard};
+
+use crate::storage::store::metered::Metered;
+use crate::storage::store::precondition::{Precondition, look};
+use crate::storage::store::terms::Terms;
+
+/// So many changes of different keys may run side by side, where each has to be looked at first.
+const LOCKS: usize = 256;
+
+/// A change that can be made on a condition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Operation {
+    Put,
+    Complete,
+    Copy,
+    Delete,
+}
+
+/// What a condition on a change means on this store, for an operator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tried {
+    /// `put`, `complete`, `copy` or `delete`.
+    pub operation: &'static str,
+    /// Whether the store makes such a change on a condition; `None` if that could not be tried.
+    pub holds: Option<bool>,
+    /// The promise that stands or falls with it.
+    pub promise: &'static str,
+}
+
+impl Operation {
+    pub(crate) const ALL: [Self; 4] = [Self::Put, Self::Complete, Self::Copy, Self::Delete];
+
+    /// The metric's label.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Put => "put",
+            Self::Complete => "complete",
+            Self::Copy => "copy",
+            Self::Delete => "delete",
+        }
+    }
+
+    /// What stands or falls with it.
+    pub(crate) fn promise(self) -> &'static str {
+        match self {
+            Self::Put => {
+                "of two uploads to one name the later one stays; where overwriting is denied, the first"
+            }
+            Self::Complete => "the same for files of several parts",
+            Self::Copy => "a rename replaces nothing that came at the same time",
+            Self::Delete => "a file that is replaced while it is deleted or renamed stays",
+        }
+    }
+}
+
+/// What is known of an operation; 0 is nothing.
+const HOLD: u8 = 1;
+const DO_NOT: u8 = 2;
+
+/// What is known of the store, and the locks for what it does not do itself.
+#[derive(Debug)]
+pub(crate) struct Conditions {
+    known: [AtomicU8; 4],
+    gauge: IntGaugeVec,
+    locks: Vec<Mutex<()>>,
+    hasher: RandomState,
+}
+
+impl Conditions {
+    /// Nothing is known yet, unless conditions are certain to hold.
+    pub(crate) fn new(are_certain: bool, gauge: IntGaugeVec) -> Self {
+        let conditions = Self {
+            known: Default::default(),
+            gauge,
+            locks: (0..LOCKS).map(|_| Mutex::default()).collect(),
+            hasher: RandomState::new(),
+        };
+        if are_certain {
+            for operation in Operation::ALL {
+                conditions.learn(operation, true);
+            }
+        }
+        conditions
+    }
+
+    /// Whether conditions hold, if it is known.
+    pub(crate) fn known(&self, operation: Operation) -> Option<bool> {
+        match self.known[operation as usize].load(Ordering::Relaxed) {
+            HOLD => Some(true),
+            DO_NOT => Some(false),
+            _ => None,
+        }
+    }
+
+    /// Notes whether conditions hold.
+    pub(crate) fn learn(&self, operation: Operation, hold: bool) {
+        let known = if hold { HOLD } else { DO_NOT };
+        let before = self.known[operation as usize].swap(known, Ordering::Relaxed);
+        self.gauge
+            .with_label_values(&[operation.label()])
+            .set(hold.into());
+        if !hold && before != DO_NOT {
+            tracing::warn!(
+                operation = operation.label(),
+                "the store knows no conditions for this; the gateway looks before each change, which keeps its own \
+                 clients apart, but not those of other gateways or programs"
+            );
+        }
+    }
+
+    /// Gets ready for a change. Where the store is not known to look at its precondition, that is looked at, and the
+    /// key is held until what this gives is dropped.
+    pub(crate) async fn ready(
+        &self,
+        operation: Operation,
+        objects: &Arc<Metered>,
+        key: &Path,
+        terms: &Terms,
+    ) -> Result<Option<MutexGuard<'_, ()>>> {
+        if terms.precondition == Precondition::None || self.known(operation) == Some(true) {
+            return Ok(None);
+        }
+        self.look(objects, key, terms).await.map(Some)
+    }
+
+    /// Looks whether the precondition holds, and holds the key.
+    pub(crate) async fn look(
+        &self,
+        objects: &Arc<Metered>,
+        key: &Path,
+        terms: &Terms,
+    ) -> Result<MutexGuard<'_, ()>> {
+        let held = self.hold(key).await;
+        look(objects.as_ref(), key, &terms.precondition).await?;
+        Ok(held)
+    }
+
+    /// Whether the store has refused a change because it knows no preconditions. Then it is made without, after a
+    /// [`look`](Self::look).
+    pub(crate) fn are_refused<T>(
+        &self,
+        operation: Operation,
+        terms: &Terms,
+        changed: &Result<T>,
+    ) -> bool {
+        let are_refused =
+            terms.precondition != Precondition::None && changed.as_ref().is_err_and(is_unsupported);
+        if are_refused {
+            self.learn(operation, false);
+        }
+        are_refused
+    }
+
+    async fn hold(&self, key: &Path) -> MutexGuard<'_, ()> {
+        let hash = usize::try_from(self.hasher.hash_one(key)).unwrap_or(usize::MAX);
+        self.locks[hash % LOCKS].lock().await
+    }
+}
+
+fn is_unsupported(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::NotSupported { .. } | Error::NotImplemented { .. }
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prometheus::Opts;
+
+    fn conditions(are_certain: bool) -> Conditions {
+        let gauge = IntGaugeVec::new(Opts::new("known", "known"), &["operation"]);
+        Conditions::new(are_certain, gauge.unwrap())
+    }
+
+    #[test]
+    fn what_is_certain_is_known() {
+        let all = Operation::ALL.map(|operation| conditions(true).known(operation));
+        assert_eq!(all, [Some(true); 4]);
+        let tried = conditions(false);
+        assert_eq!(tried.known(Operation::Put), None);
+        tried.learn(Operation::Put, false);
+        assert_eq!(tried.known(Operation::Put), Some(false));
+        assert_eq!(tried.known(Operation::Copy), None);
+        let shown = tried.gauge.with_label_values(&["put"]).get();
+        assert_eq!(shown, 0);
+    }
+}
