@@ -178,6 +178,17 @@ impl Bucket {
         conditions.check(self.objects.get(key))
     }
 
+    /// What the parts named would become.
+    pub(crate) fn assembled(
+        &mut self,
+        key: &str,
+        id: &str,
+        named: &[(i32, ETag)],
+    ) -> S3Result<Content> {
+        let upload = self.upload(key, id)?;
+        Ok(assemble(&upload.choose(named)?, upload.attributes.clone()).content)
+    }
+
     /// Makes one object of the parts named. An upload that can't be completed stays open, as on S3.
     pub(crate) fn complete(
         &mut self,

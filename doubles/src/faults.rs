@@ -21,6 +21,8 @@ pub(crate) enum Fault {
     BreakAnswer(u64),
     /// The operation is not done, and the answer is a 200 without a body.
     SayNothing,
+    /// A bit of the request's body is another than the client has sent.
+    FlipBit,
     /// The connection closes without an answer, and the operation is done so much later.
     Late(Duration),
 }
@@ -108,6 +110,12 @@ impl Faults {
         let is_late =
             |planned: &Planned| planned.left > 0 && matches!(planned.fault, Fault::Late(_));
         self.plan.borrow().faults.iter().any(is_late)
+    }
+
+    /// Whether a body may have to be damaged.
+    pub(crate) fn has_flips(&self) -> bool {
+        let flips = |planned: &Planned| planned.left > 0 && matches!(planned.fault, Fault::FlipBit);
+        self.plan.borrow().faults.iter().any(flips)
     }
 
     /// Forgets every fault; requests that wait go on.
@@ -264,7 +272,7 @@ impl Gate {
         match fault {
             Fault::Refuse(status) => Err(status),
             Fault::SayNothing => Err(500),
-            Fault::LoseAnswer | Fault::BreakAnswer(_) => Ok(()),
+            Fault::LoseAnswer | Fault::BreakAnswer(_) | Fault::FlipBit => Ok(()),
             Fault::Late(by) => {
                 visit.0.is_late.notify_one();
                 tokio::time::sleep(by).await;

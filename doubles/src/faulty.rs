@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use s3s::Body;
 use s3s::dto::StreamingBlob;
 use tokio::time::{Sleep, sleep};
@@ -50,6 +50,11 @@ impl<S: Service + 'static> Service for Faulty<S> {
             }
             None => request,
         };
+        let request = if request.method() == Method::PUT && self.faults.has_flips() {
+            request.map(|body| damaged(body, visit.clone()))
+        } else {
+            request
+        };
         let response = if self.faults.has_late_ones() {
             self.answer_or_hang_up(request, &visit).await
         } else {
@@ -89,7 +94,7 @@ impl<S: Service + 'static> Faulty<S> {
 /// What the visit has been told to do wrong, done.
 fn spoil(mut response: Response<Body>, visit: &Visit) -> io::Result<Response<Body>> {
     match visit.fault() {
-        None | Some(Fault::Late(_)) => Ok(response),
+        None | Some(Fault::Late(_) | Fault::FlipBit) => Ok(response),
         Some(Fault::LoseAnswer) => Err(io::Error::other("the answer is meant to be lost")),
         Some(Fault::SayNothing) => Ok(Response::new(Body::empty())),
         Some(Fault::BreakAnswer(after)) => Ok(response.map(|body| broken(body, after))),
@@ -98,6 +103,22 @@ fn spoil(mut response: Response<Body>, visit: &Visit) -> io::Result<Response<Bod
             Ok(response)
         }
     }
+}
+
+/// `body` with a bit flipped in each chunk, if it was decided so by the time it is read.
+fn damaged(body: Body, visit: Visit) -> Body {
+    let chunks = body.map(move |chunk| {
+        let chunk = chunk.map_err(io::Error::other)?;
+        if !matches!(visit.fault(), Some(Fault::FlipBit)) {
+            return Ok(chunk);
+        }
+        let mut damaged = chunk.to_vec();
+        if let Some(first) = damaged.first_mut() {
+            *first ^= 1;
+        }
+        Ok::<_, io::Error>(Bytes::from(damaged))
+    });
+    Body::from(StreamingBlob::wrap(chunks))
 }
 
 /// `body` up to `after` bytes, then an error, which closes the connection.

@@ -378,6 +378,11 @@ impl Server {
         self.faults.demand(header);
     }
 
+    /// Flips a bit in the bodies of the next `times` requests before they are read.
+    pub fn flip_bit(&self, operation: &str, times: usize) {
+        self.faults.plan(operation, Fault::FlipBit, times);
+    }
+
     /// Answers the next `times` requests with a 200 that says nothing, and does nothing.
     pub fn say_nothing(&self, operation: &str, times: usize) {
         self.faults.plan(operation, Fault::SayNothing, times);

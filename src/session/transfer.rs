@@ -184,6 +184,8 @@ pub struct Report {
     pub outcome: Outcome,
     /// What to tell the client; `None` for a transfer that is complete.
     pub failure: Option<Failure>,
+    /// The CRC64-NVME of the object that an upload has made, if all of it is known.
+    pub crc64nvme: Option<u64>,
 }
 
 impl Report {
@@ -194,7 +196,15 @@ impl Report {
             bytes,
             outcome: Outcome::COMPLETE,
             failure: None,
+            crc64nvme: None,
         }
+    }
+
+    /// With the checksum of what was stored.
+    #[must_use]
+    pub fn with_checksum(mut self, crc64nvme: Option<u64>) -> Self {
+        self.crc64nvme = crc64nvme;
+        self
     }
 
     /// A transfer that was given up.
@@ -204,6 +214,7 @@ impl Report {
             bytes,
             outcome: abort.outcome(),
             failure: Some(abort.failure()),
+            crc64nvme: None,
         }
     }
 }

@@ -93,6 +93,9 @@ pub enum StorageError {
     /// The store answered with an error.
     #[error("the store failed: {0}")]
     Store(#[source] object_store::Error),
+    /// What the store has, or was sent, is not what the client has sent.
+    #[error("damaged on the way: {0}")]
+    Corrupt(String),
     /// The store was asked to publish an object, and neither its answer nor a look at the bucket said
     /// whether it has. If it has, the object is whole.
     #[error("the store did not say whether it has the object, which may have been published: {0}")]
@@ -132,6 +135,7 @@ impl StorageError {
             bytes,
             outcome: self.outcome(),
             failure: Some(self.failure()),
+            crc64nvme: None,
         }
     }
 
@@ -148,6 +152,7 @@ impl StorageError {
                 | Self::StoreFull(_)
                 | Self::Store(_)
                 | Self::Unresolved(_)
+                | Self::Corrupt(_)
                 | Self::Local(_)
         )
     }
@@ -210,6 +215,23 @@ impl StorageError {
                 ),
             ),
             Self::IntoItself => row("name", 553, "A directory can't be moved into itself"),
+            Self::GivenUp => row(
+                "control_lost",
+                426,
+                "Control connection lost, nothing was changed",
+            ),
+            Self::Aborted(abort) => {
+                let failure = abort.failure();
+                Row(abort.outcome().0, failure.code, failure.text)
+            }
+            store => store.row_of_store(),
+        }
+    }
+
+    /// The lines about what the store does or does not do.
+    fn row_of_store(&self) -> Row {
+        let row = |label, code, text: &str| Row(label, code, text.to_owned());
+        match self {
             Self::Unsupported(_) => row(
                 "unsupported",
                 502,
@@ -232,6 +254,11 @@ impl StorageError {
                 "The store can't be reached, try again later",
             ),
             Self::StoreFull(_) => full(),
+            Self::Corrupt(_) => row(
+                "corrupt",
+                451,
+                "The file was damaged on its way into the store, send it again",
+            ),
             Self::Unresolved(_) => row(
                 "unresolved",
                 451,
@@ -242,16 +269,7 @@ impl StorageError {
                 Some(KnownIo::Denied) => denied(),
                 _ => failed(),
             },
-            Self::Store(_) => failed(),
-            Self::GivenUp => row(
-                "control_lost",
-                426,
-                "Control connection lost, nothing was changed",
-            ),
-            Self::Aborted(abort) => {
-                let failure = abort.failure();
-                Row(abort.outcome().0, failure.code, failure.text)
-            }
+            _ => failed(),
         }
     }
 }
@@ -292,6 +310,7 @@ impl From<object_store::Error> for StorageError {
             }
             (E::NotSupported { .. } | E::NotImplemented { .. }, _) => Self::Unsupported(error),
             (_, Some(Reason::Full)) => Self::StoreFull(error),
+            (_, Some(Reason::Damaged)) => Self::Corrupt(error.to_string()),
             (_, Some(Reason::Credentials)) | (E::Unauthenticated { .. }, _) => {
                 Self::StoreCredentials(error)
             }
@@ -313,6 +332,8 @@ enum Reason {
     Busy,
     /// The bucket is being made or deleted.
     Changing,
+    /// What arrived is not what was sent, by its checksum.
+    Damaged,
 }
 
 impl Reason {
@@ -347,6 +368,11 @@ impl Reason {
             "ConditionalRequestConflict" | "OperationAborted" | "PendingCopyOperation" => {
                 Some(Self::Busy)
             }
+            "BadDigest"
+            | "XAmzContentSHA256Mismatch"
+            | "XAmzContentChecksumMismatch"
+            | "Crc64Mismatch"
+            | "Md5Mismatch" => Some(Self::Damaged),
             "AccountBeingCreated" | "ContainerBeingDeleted" | "ContainerBeingDisabled" => {
                 Some(Self::Changing)
             }
@@ -524,6 +550,9 @@ mod tests {
             (409, "ContainerBeingDeleted", "store_error", 451),
             (400, "MalformedXML", "store_error", 451),
             (400, "AuthorizationHeaderMalformed", "store_error", 451),
+            (400, "BadDigest", "corrupt", 451),
+            (400, "XAmzContentSHA256Mismatch", "corrupt", 451),
+            (400, "Crc64Mismatch", "corrupt", 451),
             (503, "SlowDown", "store_error", 451),
             (501, "NotImplemented", "unsupported", 502),
         ] {

@@ -24,6 +24,7 @@ use object_store::{
 use crate::session::{Outcome, Report, StoreMode};
 use crate::storage::Storage;
 use crate::storage::harness::{Client, bytes, storage_on};
+use crate::storage::store::body::Body;
 use crate::storage::store::keys::{Object, Page, Query};
 use crate::storage::store::metered::Metered;
 use crate::storage::store::precondition::Precondition;
@@ -189,8 +190,8 @@ struct FaultUpload {
 
 #[async_trait]
 impl Upload for FaultUpload {
-    fn put_part(&mut self, data: PutPayload) -> UploadPart {
-        let part = self.inner.put_part(data);
+    fn put_part(&mut self, body: Body) -> UploadPart {
+        let part = self.inner.put_part(body);
         let script = Arc::clone(&self.script);
         Box::pin(async move { act(&script, Call::Part, part).await })
     }

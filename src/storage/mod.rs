@@ -157,8 +157,14 @@ impl Storage {
     ) -> Result<u64, StorageError> {
         let given_up = job.given_up();
         let receive = self.receive(user, uploader, &mut job, input);
-        let result = on_behalf_of(given_up, receive).await;
-        Self::report(job, result)
+        match on_behalf_of(given_up, receive).await {
+            Ok(crc64nvme) => {
+                let bytes = job.bytes();
+                job.finish(Report::complete(bytes).with_checksum(crc64nvme));
+                Ok(bytes)
+            }
+            Err(error) => Self::report(job, Err(error)),
+        }
     }
 
     /// Sends a file to the client.

@@ -101,6 +101,8 @@ on_each_store! {
     an_upload_that_landed_is_told_although_another_has_replaced_it_since
     a_small_file_costs_one_request_new_or_replaced_again
     what_another_has_written_is_replaced
+    what_is_damaged_on_its_way_is_sent_again
+    what_is_damaged_again_and_again_is_not_stored
 }
 
 /// 200 times two clients of two gateways at once: each time, one of them is told that it has succeeded.
@@ -440,6 +442,42 @@ impl Two {
             "CompleteMultipartUpload"
         }
     }
+}
+
+/// Flips a bit of what is sent so many times, for files of one part and of several.
+async fn damage(two: &Two, times: usize, mut check: impl AsyncFnMut(&Uploaded, &Bytes)) {
+    let Some(server) = two.server() else { return };
+    for (operation, size) in [
+        ("PutObject", 10),
+        ("PutObject", 100_000),
+        ("UploadPart", PART + 1),
+    ] {
+        let file = bytes(size, 1);
+        server.flip_bit(operation, times);
+        let uploaded = two.one.upload(StoreMode::Replace, "a", &file).await;
+        server.heal();
+        check(&uploaded, &file).await;
+    }
+    server.wait_until_idle().await;
+    assert_eq!(server.open_uploads(), [], "{:#?}", server.requests());
+}
+
+async fn what_is_damaged_on_its_way_is_sent_again(two: Two) {
+    damage(&two, 1, async |uploaded, file| {
+        assert!(is_complete(uploaded), "{:?}", uploaded.report);
+        assert!(two.one.read("a").await.unwrap() == *file);
+    })
+    .await;
+}
+
+async fn what_is_damaged_again_and_again_is_not_stored(two: Two) {
+    damage(&two, usize::MAX, async |uploaded, _| {
+        let report = &uploaded.report;
+        assert_eq!(report.outcome.0, "corrupt", "{report:?}");
+        assert_eq!(report.failure.as_ref().unwrap().code, 451);
+        assert_eq!(two.one.read("a").await, None);
+    })
+    .await;
 }
 
 /// A store that refuses conditions with 501, and one that passes over them in silence.

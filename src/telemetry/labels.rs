@@ -75,6 +75,7 @@ pub(super) const TRANSFER: Label = (
         "store_full",
         "store_error",
         "unresolved",
+        "corrupt",
         "internal",
     ],
 );

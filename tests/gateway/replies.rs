@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt;
 
 use crate::support::ftp::{Reply, dial};
-use crate::support::{Gateway, Store, noise};
+use crate::support::{Gateway, MIB, Store, noise};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_missing_is_one_550_without_150() {
@@ -264,4 +264,30 @@ fn assert_plain(command: &str, reply: &Reply) {
     let text = reply.text();
     let is_plain = !text.contains(['<', '{']) && !text.contains("Server returned");
     assert!(reply.code >= 400 && is_plain, "{command}: {text}");
+}
+
+/// The check value of the catalogue of CRC algorithms, for `CRC-64/NVME`.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_reply_to_an_upload_tells_its_checksum() {
+    let sum = "crc64nvme ae8b14860a799888";
+    for store in Store::of_every_kind() {
+        let gateway = Gateway::with(store, &[("upload.part_size", "5 MiB")]);
+        let mut client = gateway.client().await;
+        let stored = client.store("a.txt", b"123456789").await;
+        assert_eq!(stored.text(), format!("226 Stored 9 bytes, {sum}"));
+        let unique = client.upload("STOU b.txt", b"123456789").await;
+        let words = format!("226 Stored 9 bytes, {sum} (unique file name: b.txt.");
+        assert!(unique.text().starts_with(&words), "{}", unique.text());
+        assert!(unique.text().ends_with(')'), "{}", unique.text());
+        // Of parts, and of what was there before and is written again.
+        client.store("c.txt", b"1234").await;
+        let whole = client.upload("APPE c.txt", b"56789").await;
+        let known = !whole.text().contains("crc64nvme") || whole.text().contains(sum);
+        assert!(known, "{}", whole.text());
+        let large = client.store("d.bin", &noise(11 * MIB)).await;
+        let again = client.upload("STOU d.bin", &noise(11 * MIB)).await;
+        let sum_of = |reply: &Reply| reply.text().split(' ').nth(5).map(str::to_owned);
+        assert!(sum_of(&large).is_some());
+        assert_eq!(sum_of(&large), sum_of(&again));
+    }
 }

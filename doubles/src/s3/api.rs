@@ -13,8 +13,8 @@ use s3s::dto::*;
 use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
 
 use super::request::{
-    Claims, Preconditions, Span, check_part_number, conditions_in, copy_range, named_parts,
-    read_token, receive,
+    Claims, Preconditions, Span, check_crc64nvme, check_part_number, conditions_in, copy_range,
+    named_parts, read_token, receive,
 };
 use super::spelling::Spelling;
 use crate::bucket::{
@@ -316,18 +316,20 @@ impl S3 for Api {
         request: S3Request<CompleteMultipartUploadInput>,
     ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
         let input = request.input;
+        let claimed = input.checksum_crc64nvme;
         let named = named_parts(input.multipart_upload)?;
         let conditions = Conditions {
             if_match: input.if_match,
             if_none_match: input.if_none_match,
         };
-        let object = self.bucket(&input.bucket)?.complete(
-            &input.key,
-            &input.upload_id,
-            &named,
-            &conditions,
-        )?;
+        let mut bucket = self.bucket(&input.bucket)?;
+        if let Some(claimed) = &claimed {
+            let whole = bucket.assembled(&input.key, &input.upload_id, &named)?;
+            check_crc64nvme(claimed, &whole)?;
+        }
+        let object = bucket.complete(&input.key, &input.upload_id, &named, &conditions)?;
         Ok(S3Response::new(CompleteMultipartUploadOutput {
+            checksum_crc64nvme: claimed,
             location: Some(format!("/{}/{}", input.bucket, input.key)),
             bucket: Some(input.bucket),
             key: Some(input.key),

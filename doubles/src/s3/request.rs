@@ -6,7 +6,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use futures::TryStreamExt;
 use s3s::checksum::ChecksumHasher;
 use s3s::dto::{Checksum, CompletedMultipartUpload, ETag, ETagCondition, StreamingBlob, Timestamp};
-use s3s::{S3Error, S3Result, TrailingHeaders, s3_error};
+use s3s::{S3Error, S3ErrorCode, S3Result, TrailingHeaders, s3_error};
 
 use crate::bucket::{Conditions, Content, Object, precondition_failed};
 
@@ -47,8 +47,30 @@ pub(crate) async fn receive(
 fn broken_body(error: s3s::StdError) -> S3Error {
     match error.downcast::<S3Error>() {
         Ok(error) => *error,
+        // By its words: the type behind is private.
+        Err(error) if error.to_string().contains("Sha256Mismatch") => {
+            let code = S3ErrorCode::Custom("XAmzContentSHA256Mismatch".into());
+            let mut error = S3Error::with_message(code, "The payload is not what was signed.");
+            error.set_status_code(hyper::StatusCode::BAD_REQUEST);
+            error
+        }
         Err(error) => s3_error!(IncompleteBody, "{error}"),
     }
+}
+
+/// Whether a whole object has the checksum that was claimed for it.
+pub(crate) fn check_crc64nvme(claimed: &str, content: &Content) -> S3Result<()> {
+    let like = Checksum {
+        checksum_crc64nvme: Some(claimed.to_owned()),
+        ..Checksum::default()
+    };
+    if computed(&like, content).checksum_crc64nvme.as_deref() == Some(claimed) {
+        return Ok(());
+    }
+    Err(s3_error!(
+        BadDigest,
+        "The checksum you specified did not match the calculated checksum."
+    ))
 }
 
 fn with_trailers(mut checksum: Checksum, trailers: Option<&TrailingHeaders>) -> Checksum {

@@ -41,6 +41,7 @@ impl Guard {
             seconds = elapsed.as_secs_f64(),
             outcome,
             reply = reply.code,
+            crc64nvme = report.crc64nvme.map(|sum| format!("{sum:016x}")),
             "transfer"
         );
         if let Some(xferlog) = &self.edge.xferlog
@@ -97,11 +98,17 @@ pub(super) fn last_reply(running: &Running, report: &Report) -> Reply {
     match running.transfer.kind() {
         TransferKind::Store(_) => {
             let unique = running.unique.as_ref().map(unique_name).unwrap_or_default();
-            Reply::new(226, format!("Stored {bytes} bytes{unique}"))
+            let sum = report.crc64nvme.map(checksum).unwrap_or_default();
+            Reply::new(226, format!("Stored {bytes} bytes{sum}{unique}"))
         }
         TransferKind::Retrieve { .. } => Reply::new(226, format!("Sent {bytes} bytes")),
         TransferKind::List(_) => Reply::new(226, "Listed"),
     }
+}
+
+/// By which a client, or who reads its log, can tell that what is stored is what it has sent.
+fn checksum(crc64nvme: u64) -> String {
+    format!(", crc64nvme {crc64nvme:016x}")
 }
 
 /// The end of the words for a `STOU`: Perl's `Net::FTP` looks here for the name, and not in the 150.

@@ -369,6 +369,7 @@ impl Guard {
                 bytes: running.transfer.bytes(),
                 outcome: abort.outcome(),
                 failure: failure.or_else(|| Some(abort.failure())),
+                crc64nvme: None,
             }
         })
     }

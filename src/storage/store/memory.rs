@@ -11,10 +11,11 @@ use futures::TryStreamExt;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
-    Attributes, Error, ObjectStore, ObjectStoreExt, PutPayload, Result, UpdateVersion, UploadPart,
+    Attributes, Error, ObjectStore, ObjectStoreExt, Result, UpdateVersion, UploadPart,
 };
 use tokio::sync::Mutex as AsyncMutex;
 
+use crate::storage::store::body::Body;
 use crate::storage::store::keys::{Object, Page, Query, bare};
 use crate::storage::store::metered::Metered;
 use crate::storage::store::names::SegmentRules;
@@ -138,12 +139,12 @@ impl Store for Memory {
     async fn put(
         &self,
         key: &Path,
-        payload: PutPayload,
+        body: Body,
         attributes: Attributes,
         terms: &Terms,
     ) -> Result<UpdateVersion> {
         let _changes = self.changes.lock().await;
-        put_by_library(&self.objects, key, payload, attributes, terms).await
+        put_by_library(&self.objects, key, body, attributes, terms).await
     }
 
     async fn copy(&self, from: &Base, to: &Path, terms: &Terms) -> Result<()> {
@@ -209,8 +210,8 @@ struct MemoryUpload {
 
 #[async_trait]
 impl Upload for MemoryUpload {
-    fn put_part(&mut self, data: PutPayload) -> UploadPart {
-        self.inner.put_part(data)
+    fn put_part(&mut self, body: Body) -> UploadPart {
+        self.inner.put_part(body)
     }
 
     async fn publish(&mut self, terms: &Terms) -> Result<UpdateVersion> {

@@ -16,6 +16,7 @@ use object_store::{
     UploadPart,
 };
 
+use crate::storage::store::body::Body;
 use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::{Start, Unconditional, Upload};
 use crate::telemetry::Metrics;
@@ -208,8 +209,8 @@ struct MeteredUpload {
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl Upload for MeteredUpload {
-    fn put_part(&mut self, data: PutPayload) -> UploadPart {
-        let part = self.inner.put_part(data);
+    fn put_part(&mut self, body: Body) -> UploadPart {
+        let part = self.inner.put_part(body);
         let metrics = Arc::clone(&self.metrics);
         Box::pin(async move { measure(&metrics, "put_part", part).await })
     }

@@ -4,6 +4,7 @@
 //! a folder here, and a line in [`open`].
 
 pub(crate) mod azure;
+pub(crate) mod body;
 pub(crate) mod causes;
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -33,8 +34,9 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::stream::{self, BoxStream, StreamExt};
 use object_store::path::Path;
-use object_store::{Attributes, Error, ObjectStore, PutOptions, PutPayload, Result, UpdateVersion};
+use object_store::{Attributes, Error, ObjectStore, PutOptions, Result, UpdateVersion};
 
+use body::Body;
 use keys::{Object, Page, Query, marker};
 use metered::Metered;
 use names::SegmentRules;
@@ -174,11 +176,11 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
     async fn put(
         &self,
         key: &Path,
-        payload: PutPayload,
+        body: Body,
         attributes: Attributes,
         terms: &Terms,
     ) -> Result<UpdateVersion> {
-        put_by_library(self.objects(), key, payload, attributes, terms).await
+        put_by_library(self.objects(), key, body, attributes, terms).await
     }
 
     /// Whether a base can stay where it is.
@@ -243,7 +245,7 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
 pub(crate) async fn put_by_library(
     objects: &Metered,
     key: &Path,
-    payload: PutPayload,
+    body: Body,
     attributes: Attributes,
     terms: &Terms,
 ) -> Result<UpdateVersion> {
@@ -252,7 +254,7 @@ pub(crate) async fn put_by_library(
         attributes,
         ..PutOptions::default()
     };
-    let put = objects.put_opts(key, payload, options).await;
+    let put = objects.put_opts(key, body.payload, options).await;
     Ok(put
         .inspect_err(|error| terms.attempts.unseen(error))?
         .into())

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use chrono::Utc;
 use futures::TryStreamExt;
 use object_store::path::Path;
-use object_store::{Attributes, Error, ObjectMeta, ObjectStoreExt, PutPayload, Result};
+use object_store::{Attributes, Error, ObjectMeta, ObjectStoreExt, Result};
 
 use crate::config::{Config, Sources};
 use crate::storage::store::fixture::{Fixture, on_each_store};
@@ -45,10 +45,10 @@ impl From<Fixture> for Tried {
 
 impl Tried {
     async fn put(&self, key: &str, bytes: &[u8], precondition: &Precondition) -> Result<()> {
-        let payload = PutPayload::from(Bytes::copy_from_slice(bytes));
+        let body = Bytes::copy_from_slice(bytes).into();
         let attributes = Attributes::new();
         self.store
-            .put(&key.into(), payload, attributes, &on(precondition))
+            .put(&key.into(), body, attributes, &on(precondition))
             .await
             .map(drop)
     }

@@ -5,9 +5,10 @@ use std::fmt;
 use async_trait::async_trait;
 use object_store::path::Path;
 use object_store::{
-    Attributes, Error, MultipartUpload, ObjectMeta, PutPayload, Result, UpdateVersion, UploadPart,
+    Attributes, Error, MultipartUpload, ObjectMeta, Result, UpdateVersion, UploadPart,
 };
 
+use crate::storage::store::body::Body;
 use crate::storage::store::terms::Terms;
 
 /// An upload to be begun.
@@ -58,7 +59,7 @@ impl Base {
 #[async_trait]
 pub(crate) trait Upload: fmt::Debug + Send {
     /// Sends the next part; several may be on their way at once.
-    fn put_part(&mut self, data: PutPayload) -> UploadPart;
+    fn put_part(&mut self, body: Body) -> UploadPart;
 
     /// Makes an object of the parts, and tells its version. On stores that can't be told a precondition, it has to
     /// have been looked for ([`look`](crate::storage::store::precondition::look)) right before.
@@ -86,8 +87,8 @@ impl Unconditional {
 
 #[async_trait]
 impl Upload for Unconditional {
-    fn put_part(&mut self, data: PutPayload) -> UploadPart {
-        self.upload.put_part(data)
+    fn put_part(&mut self, body: Body) -> UploadPart {
+        self.upload.put_part(body.payload)
     }
 
     async fn publish(&mut self, terms: &Terms) -> Result<UpdateVersion> {

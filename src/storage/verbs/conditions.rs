@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use object_store::path::Path;
-use object_store::{Attributes, Error, ObjectStoreExt, PutPayload, Result, UpdateVersion};
+use object_store::{Attributes, Error, ObjectStoreExt, Result, UpdateVersion};
 
 use crate::storage::Storage;
 use crate::storage::error::StorageError;
@@ -89,9 +89,13 @@ impl<'a> Probe<'a> {
     }
 
     async fn put(&self, key: &Path, precondition: Precondition) -> Result<()> {
-        let payload = PutPayload::from(Bytes::from_static(CONTENT));
         let terms = Terms::new(precondition);
-        let put = self.store.put(key, payload, Attributes::new(), &terms);
+        let put = self.store.put(
+            key,
+            Bytes::from_static(CONTENT).into(),
+            Attributes::new(),
+            &terms,
+        );
         put.await.map(drop)
     }
 
@@ -102,7 +106,7 @@ impl<'a> Probe<'a> {
             base: None,
         };
         let mut upload = self.store.begin(start).await?;
-        let part = upload.put_part(PutPayload::from(Bytes::from_static(CONTENT)));
+        let part = upload.put_part(Bytes::from_static(CONTENT).into());
         let completed = match part.await {
             Ok(()) => upload.publish(&Terms::new(precondition)).await,
             Err(error) => return Err(error),

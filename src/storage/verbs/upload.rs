@@ -44,7 +44,7 @@ impl Storage {
         uploader: Uploader,
         job: &mut Job,
         input: impl AsyncRead + Send + Unpin,
-    ) -> Result<(), StorageError> {
+    ) -> Result<Option<u64>, StorageError> {
         // Boxed, as the publication is: few sessions are at either, and all would hold the memory.
         let prepare = Box::pin(self.prepare(user, uploader.told, job));
         let (plan, kept) = job.unless_aborted(prepare).await?;

@@ -11,6 +11,7 @@ use bytes::{Bytes, BytesMut};
 use object_store::PutPayload;
 use prometheus::IntGauge;
 
+use crate::storage::store::body::{Body, Summing};
 use crate::storage::write::budget::{Budget, Claim};
 use crate::storage::write::chunk::{Chunk, Chunks, LARGEST_CHUNK};
 
@@ -33,6 +34,10 @@ pub(crate) struct PartInTheMaking {
     length: usize,
     size: usize,
     claim: Claim,
+    /// The checksum of what it has, as it comes.
+    summing: Summing,
+    /// A byte that was summed was let go.
+    is_recounted: bool,
     /// How long we have waited for the client to send some of it.
     waited: Duration,
     /// It could not be moved to a file, and is not tried again.
@@ -50,7 +55,7 @@ pub(crate) enum HeldBack {
 
 /// A full part on its way to the store. It holds its memory until it is dropped.
 pub(crate) struct FullPart {
-    pub(crate) payload: PutPayload,
+    pub(crate) body: Body,
     pub(crate) claim: Claim,
 }
 
@@ -64,6 +69,8 @@ impl PartInTheMaking {
             length: 0,
             size,
             claim: budget.claim(size),
+            summing: Summing::default(),
+            is_recounted: false,
             waited: Duration::ZERO,
             stays: false,
         }
@@ -112,6 +119,7 @@ impl PartInTheMaking {
 
     pub(crate) fn push(&mut self, chunk: Bytes) {
         self.length += chunk.len();
+        self.summing.add(&chunk);
         self.chunks.push(chunk);
     }
 
@@ -145,6 +153,7 @@ impl PartInTheMaking {
             self.spilled.as_mut()?.hold_back();
         }
         self.length -= 1;
+        self.is_recounted = true;
         Some(HeldBack::Taken)
     }
 
@@ -198,10 +207,15 @@ impl PartInTheMaking {
 
     /// The part as it goes up, once it is [fetched](Self::fetch).
     pub(crate) fn finish(self) -> FullPart {
-        FullPart {
-            payload: self.chunks.into_iter().collect(),
-            claim: self.claim,
-        }
+        let payload: PutPayload = self.chunks.into_iter().collect();
+        let body = if self.is_recounted {
+            payload.into()
+        } else {
+            let crc64 = self.summing.sum();
+            Body { payload, crc64 }
+        };
+        let claim = self.claim;
+        FullPart { body, claim }
     }
 
     /// How many of its bytes are in memory.

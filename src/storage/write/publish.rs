@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use object_store::{Attributes, PutPayload, UpdateVersion};
+use object_store::{Attributes, UpdateVersion};
 
 use crate::storage::error::StorageError;
 use crate::storage::store::Aborts;
+use crate::storage::store::body::{Body, Crc64};
 use crate::storage::store::http::attempts::Attempts;
 use crate::storage::store::http::command;
 use crate::storage::store::mark::Lineage;
@@ -29,7 +30,7 @@ const DISCARD_PATIENCE: Duration = Duration::from_secs(2);
 /// The content that is published.
 enum Content {
     /// Smaller than a part: one request. The claim is held until the store has it.
-    Whole { payload: PutPayload, _claim: Claim },
+    Whole { body: Body, _claim: Claim },
     /// Parts that are there.
     Parts,
 }
@@ -44,24 +45,27 @@ impl Content {
 }
 
 impl ObjectWriter {
-    /// Makes the object visible. On failure everything is discarded.
-    pub(crate) async fn publish(mut self) -> Result<(), StorageError> {
+    /// Makes the object visible, and tells its checksum, if it is known. On failure everything is discarded.
+    pub(crate) async fn publish(mut self) -> Result<Option<u64>, StorageError> {
         if self.adds_nothing() {
             // What is there is what it would become.
             self.discard().await;
-            return Ok(());
+            return Ok(None);
         }
         let result = self.commit().await;
         if result.is_err() {
             self.discard().await;
         }
         let appends = self.plan.only.is_some();
-        result.map_err(|error| match (error, &self.plan.precondition) {
-            // The next try of an append will add to what has come meanwhile.
-            (StorageError::Exists, Precondition::Absent) if appends => StorageError::Conflict,
-            (StorageError::NotFound, Precondition::Unchanged(_)) => StorageError::Conflict,
-            (error, _) => without_bucket(error),
-        })
+        let whole = self.whole.map(Crc64::value);
+        result
+            .map(|()| whole)
+            .map_err(|error| match (error, &self.plan.precondition) {
+                // The next try of an append will add to what has come meanwhile.
+                (StorageError::Exists, Precondition::Absent) if appends => StorageError::Conflict,
+                (StorageError::NotFound, Precondition::Unchanged(_)) => StorageError::Conflict,
+                (error, _) => without_bucket(error),
+            })
     }
 
     async fn commit(&mut self) -> Result<(), StorageError> {
@@ -124,9 +128,9 @@ impl ObjectWriter {
         }
         self.check_sent()?;
         self.part.fetch().await.map_err(StorageError::Local)?;
-        let FullPart { payload, claim } = self.take_part();
+        let FullPart { body, claim } = self.take_part();
         Ok(Content::Whole {
-            payload,
+            body,
             _claim: claim,
         })
     }
@@ -176,7 +180,7 @@ impl ObjectWriter {
         expected: &Expected,
         terms: &Terms,
     ) -> object_store::Result<UpdateVersion> {
-        let Content::Whole { payload, .. } = content else {
+        let Content::Whole { body, .. } = content else {
             return match self.multipart.begun().await {
                 Ok(upload) => upload.publish(terms).await,
                 Err(_) => Err(gone()),
@@ -186,8 +190,8 @@ impl ObjectWriter {
         if self.mark.is_some() {
             expected.lineage.put_on(&mut attributes);
         }
-        let (key, payload) = (&self.plan.key, payload.clone());
-        self.store.put(key, payload, attributes, terms).await
+        let (key, body) = (&self.plan.key, body.clone());
+        self.store.put(key, body, attributes, terms).await
     }
 
     fn note(&mut self, version: UpdateVersion, expected: &Expected) {

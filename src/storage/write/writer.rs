@@ -21,6 +21,7 @@ use crate::config::{self, ByteSize};
 use crate::session::{Abort, FtpPath};
 
 use crate::storage::error::StorageError;
+use crate::storage::store::body::Crc64;
 use crate::storage::store::mark::{Lineage, Mark};
 use crate::storage::store::precondition::Precondition;
 use crate::storage::store::upload::{Base, Start};
@@ -84,6 +85,8 @@ pub(crate) struct ObjectWriter {
     told: Option<u64>,
     /// Bytes that the store was given, or had.
     sent: u64,
+    /// The checksum of all that was sent, unless some of it was in the store before.
+    pub(crate) whole: Option<Crc64>,
     /// Parts sent up so far.
     parts: usize,
     pub(crate) part: PartInTheMaking,
@@ -241,6 +244,7 @@ impl Writers {
             base_size: 0,
             told: None,
             sent: 0,
+            whole: Some(Crc64::empty()),
             parts: 0,
             multipart: Multipart::None,
             parts_in_flight: JoinSet::new(),
@@ -311,6 +315,7 @@ impl ObjectWriter {
             Ok(_) => Ok(true),
             Err(StorageError::Unsupported(_)) => {
                 (self.size, self.sent, self.parts) = (0, 0, 0);
+                self.whole = Some(Crc64::empty());
                 self.part = self.next_part();
                 Ok(false)
             }
@@ -322,6 +327,7 @@ impl ObjectWriter {
     fn begin_with(&mut self, base: &Base, parts: usize) {
         self.begin(Some(base.clone()));
         (self.size, self.sent, self.parts) = (base.size, base.size, parts);
+        self.whole = None;
         self.part = self.next_part();
     }
 
@@ -462,9 +468,9 @@ impl ObjectWriter {
         // Whoever gives up while it begins has the part still.
         self.multipart.begun().await?;
         self.part.fetch().await.map_err(StorageError::Local)?;
-        let FullPart { payload, claim } = self.take_part();
-        self.sent += payload.content_length() as u64;
-        let part = self.multipart.begun().await?.put_part(payload);
+        let FullPart { body, claim } = self.take_part();
+        self.sent += body.length() as u64;
+        let part = self.multipart.begun().await?.put_part(body);
         self.parts_in_flight.spawn(async move {
             let sent = part.await;
             drop(claim);
@@ -529,6 +535,8 @@ impl ObjectWriter {
     pub(crate) fn take_part(&mut self) -> FullPart {
         self.parts += 1;
         let next = self.next_part();
-        std::mem::replace(&mut self.part, next).finish()
+        let full = std::mem::replace(&mut self.part, next).finish();
+        self.whole = self.whole.map(|whole| whole.then(full.body.crc64));
+        full
     }
 }

@@ -188,9 +188,8 @@ fn due_to_store(step: Step, fault: Fault) -> &'static [&'static str] {
         // It is tried again; what is published can be looked up; the other answers have no body, or one that is read
         // on from where it broke.
         (_, Fault::Once(_) | Fault::LostOnce)
-        | (Step::Put | Step::Complete, Fault::Lost | Fault::Broken)
-        | (Step::Part | Step::Base | Step::Copy | Step::Check, Fault::Broken) => &["complete"],
-        (Step::Create, Fault::Broken) => &["store_unreachable", "store_error"],
+        | (Step::Put | Step::Complete, Fault::Lost)
+        | (_, Fault::Broken) => &["complete"],
         (Step::Put, Fault::Silent) => &["unresolved"],
         (_, Fault::Always(_)) => &["store_error"],
         (_, Fault::Lost | Fault::Silent) => &["store_unreachable"],

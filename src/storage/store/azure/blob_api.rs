@@ -5,19 +5,22 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, ETAG, HeaderMap};
 use http::{Method, Response};
 use object_store::azure::{AzureAuthorizer, AzureCredential, MicrosoftAzure};
 use object_store::client::{ClientOptions, HttpRequest};
 use object_store::path::Path;
-use object_store::{Attributes, Error, PutPayload, Result, UpdateVersion};
+use object_store::{Attributes, Error, Result, UpdateVersion};
 use serde::Deserialize;
 use url::Url;
 
 use crate::storage::store::azure::copy::CopyWatch;
 use crate::storage::store::azure::listing;
 use crate::storage::store::azure::xml::without_mark;
+use crate::storage::store::body::{Body, Crc64};
 use crate::storage::store::http::requests::{Ask, Sender, Sign, url_of, with_query};
 use crate::storage::store::keys::{Page, Query, SMALL_OBJECT_RANGE, only_if, small};
 use crate::storage::store::metered::measure;
@@ -67,11 +70,6 @@ impl BlobApi {
             sender: Sender::new(options, retry_timeout, "MicrosoftAzure")?,
             metrics,
         })
-    }
-
-    /// The store, for what it can say itself.
-    pub(crate) fn store(&self) -> &MicrosoftAzure {
-        &self.azure
     }
 
     /// One page of a listing.
@@ -124,13 +122,25 @@ impl BlobApi {
     pub(crate) async fn put_blob(
         &self,
         key: &str,
-        payload: PutPayload,
+        body: Body,
         attributes: &Attributes,
         terms: &Terms,
     ) -> Result<UpdateVersion> {
-        let ask = self.about(Method::PUT, key).with_body(payload);
-        let ask = ask.with("x-ms-blob-type", "BlockBlob");
+        let ask = self.about(Method::PUT, key).with_body(body.payload);
+        let ask = ask
+            .with("x-ms-blob-type", "BlockBlob")
+            .with("x-ms-content-crc64", &crc64(body.crc64));
         measure(&self.metrics, "put", self.write(ask, attributes, terms)).await
+    }
+
+    /// Sends a block, of which Azure knows nothing but its name until it is listed.
+    pub(crate) async fn put_block(&self, key: &str, name: &str, body: Body) -> Result<()> {
+        let mut ask = self.about(Method::PUT, key).with_body(body.payload);
+        ask.url = with_query(ask.url, &[("comp", "block"), ("blockid", name)]);
+        let mut ask = ask.with("x-ms-content-crc64", &crc64(body.crc64));
+        ask.headers.extend(self.customer_key.clone());
+        self.sender.send(&ask, self).await?;
+        Ok(())
     }
 
     /// Makes a blob of blocks, which are listed as XML. It is for the caller to count.
@@ -230,6 +240,11 @@ fn told_apart(error: Error, precondition: &Precondition) -> Error {
         }
         (error, _) => error,
     }
+}
+
+/// As Azure writes it: the least byte first.
+fn crc64(sum: Crc64) -> String {
+    BASE64.encode(sum.value().to_le_bytes())
 }
 
 fn e_tag(headers: &HeaderMap) -> Option<String> {

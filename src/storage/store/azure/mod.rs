@@ -16,8 +16,9 @@ use chrono::{DateTime, Utc};
 use futures::FutureExt;
 use http::Method;
 use object_store::path::Path;
-use object_store::{Attributes, Error, ObjectStoreExt, PutPayload, Result, UpdateVersion};
+use object_store::{Attributes, Error, ObjectStoreExt, Result, UpdateVersion};
 
+use crate::storage::store::body::Body;
 use crate::storage::store::keys::{Object, Page, Query, one_by_one};
 use crate::storage::store::metered::Metered;
 use crate::storage::store::names::SegmentRules;
@@ -79,12 +80,12 @@ impl Store for Azure {
     async fn put(
         &self,
         key: &Path,
-        payload: PutPayload,
+        body: Body,
         attributes: Attributes,
         terms: &Terms,
     ) -> Result<UpdateVersion> {
         let key = key.as_ref();
-        self.api.put_blob(key, payload, &attributes, terms).await
+        self.api.put_blob(key, body, &attributes, terms).await
     }
 
     async fn begin(&self, start: Start) -> Result<Box<dyn Upload>> {

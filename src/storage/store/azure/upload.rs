@@ -7,15 +7,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
-use object_store::{Attributes, Error, MultipartId, PutPayload, Result, UpdateVersion, UploadPart};
+use object_store::{Attributes, Error, Result, UpdateVersion, UploadPart};
 
 use crate::storage::store::azure::blob_api::{BlobApi, Committed};
+use crate::storage::store::body::Body;
 use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::{Base, Start, Upload};
 
-/// The length of the names that `object_store` gives to blocks; all of a blob have to have the same.
+/// The length of the names of blocks; all of a blob have to have the same. `object_store`'s are as long.
 const NAME_LENGTH: usize = 32;
 
 /// Parts that an upload may have: a fifth of what Azure takes, so that an append finds room.
@@ -33,7 +33,8 @@ pub(crate) struct AzureUpload {
     /// The names of the blocks that it begins with, as Azure writes them.
     kept: Vec<String>,
     next: usize,
-    parts: Arc<Mutex<BTreeMap<usize, PartId>>>,
+    /// The names of the blocks that are new, by their place.
+    parts: Arc<Mutex<BTreeMap<usize, String>>>,
 }
 
 impl AzureUpload {
@@ -87,8 +88,7 @@ impl AzureUpload {
             // Writing into a string can't fail.
             let _ = write!(list, "<Committed>{name}</Committed>");
         }
-        for part in parts.values() {
-            let name = BASE64.encode(&part.content_id);
+        for name in parts.values() {
             let _ = write!(list, "<Uncommitted>{name}</Uncommitted>");
         }
         list.push_str("</BlockList>");
@@ -122,15 +122,15 @@ fn unsupported(what: &'static str) -> Error {
 
 #[async_trait]
 impl Upload for AzureUpload {
-    fn put_part(&mut self, data: PutPayload) -> UploadPart {
+    fn put_part(&mut self, body: Body) -> UploadPart {
         let index = self.next;
         self.next += 1;
         let (azure, parts) = (Arc::clone(&self.azure), Arc::clone(&self.parts));
         let key = self.key.clone();
         Box::pin(async move {
-            let (store, id) = (azure.store(), MultipartId::new());
-            let part = store.put_part(&key, &id, index, data).await?;
-            lock(&parts).insert(index, part);
+            let name = BASE64.encode(format!("{:032x}", rand::random::<u128>()));
+            azure.put_block(key.as_ref(), &name, body).await?;
+            lock(&parts).insert(index, name);
             Ok(())
         })
     }

@@ -13,9 +13,10 @@ use chrono::{DateTime, Utc};
 use futures::FutureExt;
 use http::Method;
 use object_store::path::Path;
-use object_store::{Attributes, Error, PutPayload, Result, UpdateVersion};
+use object_store::{Attributes, Error, Result, UpdateVersion};
 use serde::Deserialize;
 
+use crate::storage::store::body::Body;
 use crate::storage::store::http::requests::encoded;
 use crate::storage::store::keys::{
     MAX_PAGE, Object, Page, Query, SMALL_OBJECT_RANGE, marker, one_by_one, small,
@@ -96,12 +97,13 @@ impl Store for Gcs {
     async fn put(
         &self,
         key: &Path,
-        payload: PutPayload,
+        body: Body,
         attributes: Attributes,
         terms: &Terms,
     ) -> Result<UpdateVersion> {
         let ask = self.api.about(Method::PUT, key.as_ref());
-        let ask = ask.with_body(payload);
+        let ask = ask.with("x-goog-hash", &xml_api::crc32c(&body.payload));
+        let ask = ask.with_body(body.payload);
         self.api.write("put", ask, &attributes, terms).await
     }
 

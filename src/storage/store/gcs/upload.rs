@@ -4,16 +4,17 @@
 //! new has to be one until it is composed: in a directory of its own under the store's prefix, which no listing of ours
 //! shows, and which is swept.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use http::Method;
+use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
-use object_store::{
-    Error, MultipartUpload, ObjectStoreExt, PutPayload, Result, UpdateVersion, UploadPart,
-};
+use object_store::{Error, MultipartId, ObjectStoreExt, Result, UpdateVersion, UploadPart};
 
 use crate::storage::store::RESERVED;
+use crate::storage::store::body::Body;
 use crate::storage::store::gcs::compose::Composition;
 use crate::storage::store::gcs::xml_api::XmlApi;
 use crate::storage::store::terms::Terms;
@@ -29,7 +30,9 @@ pub(crate) fn appends_prefix(prefix: &Path) -> Path {
 pub(crate) struct GcsUpload {
     gcs: Arc<XmlApi>,
     composition: Composition,
-    upload: Box<dyn MultipartUpload>,
+    id: MultipartId,
+    next: usize,
+    parts: Arc<Mutex<BTreeMap<usize, PartId>>>,
     /// What is new is an object by now.
     is_there: bool,
 }
@@ -49,7 +52,7 @@ impl GcsUpload {
         let base = base.transpose()?;
         let name: u128 = rand::random();
         let tail = appends_prefix(prefix).join(format!("{name:032x}"));
-        let upload = gcs.store().put_multipart(&tail).await?;
+        let id = gcs.store().create_multipart(&tail).await?;
         let composition = Composition {
             key: start.key,
             attributes: start.attributes,
@@ -59,13 +62,29 @@ impl GcsUpload {
         Ok(Self {
             gcs,
             composition,
-            upload,
+            id,
+            next: 0,
+            parts: Arc::default(),
             is_there: false,
         })
     }
 }
 
 impl GcsUpload {
+    /// Makes an object of what is new.
+    async fn put_together(&self) -> Result<()> {
+        let parts: Vec<_> = lock(&self.parts).values().cloned().collect();
+        if parts.len() != self.next {
+            return Err(Error::Generic {
+                store: "GCS",
+                source: format!("{} of {} parts are there", parts.len(), self.next).into(),
+            });
+        }
+        let (tail, store) = (&self.composition.tail, self.gcs.store());
+        store.complete_multipart(tail, &self.id, parts).await?;
+        Ok(())
+    }
+
     /// What is new is in the new object by now.
     async fn forget_tail(&mut self) {
         let tail = &self.composition.tail;
@@ -78,13 +97,21 @@ impl GcsUpload {
 
 #[async_trait]
 impl Upload for GcsUpload {
-    fn put_part(&mut self, data: PutPayload) -> UploadPart {
-        self.upload.put_part(data)
+    fn put_part(&mut self, body: Body) -> UploadPart {
+        let index = self.next;
+        self.next += 1;
+        let (gcs, parts) = (Arc::clone(&self.gcs), Arc::clone(&self.parts));
+        let (key, id) = (self.composition.tail.clone(), self.id.clone());
+        Box::pin(async move {
+            let content_id = gcs.put_part(key.as_ref(), &id, index, body).await?;
+            lock(&parts).insert(index, PartId { content_id });
+            Ok(())
+        })
     }
 
     async fn publish(&mut self, terms: &Terms) -> Result<UpdateVersion> {
         if !self.is_there {
-            self.upload.complete().await?;
+            self.put_together().await?;
             self.is_there = true;
         }
         let version = self.gcs.compose(&self.composition, terms).await?;
@@ -96,6 +123,11 @@ impl Upload for GcsUpload {
         if self.is_there {
             return self.gcs.store().delete(&self.composition.tail).await;
         }
-        self.upload.abort().await
+        let (tail, id) = (&self.composition.tail, &self.id);
+        self.gcs.store().abort_multipart(tail, id).await
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

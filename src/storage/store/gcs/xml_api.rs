@@ -5,14 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
+use crc_fast::{CrcAlgorithm, Digest};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderMap};
 use http::{Method, Response};
 use object_store::client::{ClientOptions, HttpRequest};
 use object_store::gcp::GoogleCloudStorage;
-use object_store::{Attributes, Error, Result, UpdateVersion};
+use object_store::{Attributes, Error, PutPayload, Result, UpdateVersion};
 use url::Url;
 
+use crate::storage::store::body::Body;
 use crate::storage::store::gcs::compose::Composition;
 use crate::storage::store::http::requests::{Ask, Sender, Sign, url_of, with_query};
 use crate::storage::store::keys::{Page, Query, only_if};
@@ -81,6 +85,27 @@ impl XmlApi {
             .await
     }
 
+    /// Sends a part, from 0 on. Its tag is for the completion.
+    pub(crate) async fn put_part(
+        &self,
+        key: &str,
+        id: &str,
+        index: usize,
+        body: Body,
+    ) -> Result<String> {
+        let ask = self.about(Method::PUT, key);
+        let mut ask = ask.with("x-goog-hash", &crc32c(&body.payload));
+        let number = (index + 1).to_string();
+        ask.url = with_query(ask.url, &[("partNumber", &number), ("uploadId", id)]);
+        let ask = ask.with_body(body.payload);
+        let answer = self.sender.send(&ask, self).await?;
+        let e_tag = version(answer.headers()).e_tag;
+        e_tag.ok_or_else(|| Error::Generic {
+            store: "GCS",
+            source: format!("part {number} of {key} has no tag").into(),
+        })
+    }
+
     /// Writes an object, and tells its version.
     pub(crate) async fn write(
         &self,
@@ -123,6 +148,15 @@ impl XmlApi {
     ) -> Error {
         self.sender.generic(error)
     }
+}
+
+/// What Google compares a payload with.
+pub(crate) fn crc32c(payload: &PutPayload) -> String {
+    let mut digest = Digest::new(CrcAlgorithm::Crc32Iscsi);
+    payload.iter().for_each(|chunk| digest.update(chunk));
+    // Of 64 bits, 32 are used.
+    let sum = u32::try_from(digest.finalize()).unwrap_or_default();
+    format!("crc32c={}", BASE64.encode(sum.to_be_bytes()))
 }
 
 /// What an error means for a change on a precondition.

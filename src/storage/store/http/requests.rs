@@ -268,6 +268,8 @@ fn is_passing(ask: &Ask, answer: &Response<Bytes>) -> bool {
     match answer.status() {
         StatusCode::NOT_IMPLEMENTED => false,
         StatusCode::TOO_MANY_REQUESTS => true,
+        // What was damaged on the way may get there whole.
+        StatusCode::BAD_REQUEST => has_code(answer.body(), DAMAGED),
         StatusCode::CONFLICT => ask.waits_for_others && is_others_change(answer.body()),
         status => status.is_server_error(),
     }
@@ -275,8 +277,22 @@ fn is_passing(ask: &Ask, answer: &Response<Bytes>) -> bool {
 
 /// What S3 and its kin say to a change of a key that another change is under way of.
 fn is_others_change(body: &[u8]) -> bool {
+    has_code(body, &["ConditionalRequestConflict", "OperationAborted"])
+}
+
+/// What stores say if a payload is not what its checksum says.
+const DAMAGED: &[&str] = &[
+    "BadDigest",
+    "XAmzContentSHA256Mismatch",
+    "XAmzContentChecksumMismatch",
+    "Crc64Mismatch",
+    "Md5Mismatch",
+];
+
+/// Whether an answer has one of these codes.
+fn has_code(body: &[u8], codes: &[&str]) -> bool {
     let body = String::from_utf8_lossy(body);
-    ["ConditionalRequestConflict", "OperationAborted"]
+    codes
         .iter()
         .any(|code| body.contains(&format!("<Code>{code}</Code>")))
 }

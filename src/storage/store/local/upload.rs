@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use object_store::path::Path;
-use object_store::{PutPayload, Result, UpdateVersion, UploadPart};
+use object_store::{Result, UpdateVersion, UploadPart};
 
+use crate::storage::store::body::Body;
 use crate::storage::store::local::blocking::{Changed, blocking};
 use crate::storage::store::local::changes;
 use crate::storage::store::local::files::{Opened, change};
@@ -64,12 +65,12 @@ fn given_up() -> io::Error {
 
 #[async_trait]
 impl Upload for LocalUpload {
-    fn put_part(&mut self, data: PutPayload) -> UploadPart {
+    fn put_part(&mut self, body: Body) -> UploadPart {
         let at = self.next;
-        self.next += data.content_length() as u64;
+        self.next += body.length() as u64;
         let stage = self.stage.clone();
         Box::pin(blocking(move || {
-            stage.ok_or_else(given_up)?.write(at, &data)
+            stage.ok_or_else(given_up)?.write(at, &body.payload)
         }))
     }
 

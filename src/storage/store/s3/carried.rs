@@ -82,11 +82,16 @@ impl Carried {
             // The upload has said it for all of its parts, but for the key, which nobody keeps.
             Method::PUT if is_part(&ask) => ask.headers.extend(self.reads.clone()),
             Method::PUT => ask.headers.extend(self.writes.clone()),
+            Method::POST if is_beginning(&ask) => ask.headers.extend(self.writes.clone()),
             Method::GET | Method::HEAD => ask.headers.extend(self.reads.clone()),
             _ => {}
         }
         ask
     }
+}
+
+fn is_beginning(ask: &Ask) -> bool {
+    ask.url.query_pairs().any(|(name, _)| name == "uploads")
 }
 
 fn is_part(ask: &Ask) -> bool {

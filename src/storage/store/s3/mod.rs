@@ -1,6 +1,7 @@
 //! Amazon S3, and what speaks its protocol.
 
 pub(crate) mod carried;
+pub(crate) mod checksums;
 pub(crate) mod deletions;
 pub(crate) mod listing;
 pub(crate) mod open;
@@ -18,9 +19,10 @@ use chrono::{DateTime, Utc};
 use http::Method;
 use object_store::path::Path;
 use object_store::{
-    Attributes, CopyOptions, Error, GetOptions, ObjectStore, PutPayload, Result, UpdateVersion,
+    Attributes, CopyOptions, Error, GetOptions, ObjectStore, Result, UpdateVersion,
 };
 
+use crate::storage::store::body::Body;
 use crate::storage::store::keys::{Object, Page, Query, SMALL_OBJECT_RANGE, small};
 use crate::storage::store::mark::Mark;
 use crate::storage::store::metered::Metered;
@@ -180,14 +182,14 @@ impl Store for S3 {
     async fn put(
         &self,
         key: &Path,
-        payload: PutPayload,
+        body: Body,
         attributes: Attributes,
         terms: &Terms,
     ) -> Result<UpdateVersion> {
         if !self.own_uploads {
-            return put_by_library(&self.objects, key, payload, attributes, terms).await;
+            return put_by_library(&self.objects, key, body, attributes, terms).await;
         }
-        writes::put(&self.signed, key.as_ref(), payload, &attributes, terms).await
+        writes::put(&self.signed, key.as_ref(), body, &attributes, terms).await
     }
 
     async fn copy(&self, from: &Base, to: &Path, terms: &Terms) -> Result<()> {

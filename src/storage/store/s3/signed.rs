@@ -10,23 +10,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
+use http::header::{CONTENT_TYPE, ETAG};
 use http::{Method, Response};
 use object_store::aws::{AmazonS3, AwsAuthorizer, Checksum};
 use object_store::client::{ClientOptions, HttpRequest};
 use object_store::path::Path;
 use object_store::signer::Signer;
-use object_store::{Error, PutPayload, Result};
+use object_store::{Attributes, Error, MultipartId, Result};
+use serde::Deserialize;
 use tokio::sync::OnceCell;
 use url::Url;
 
 use crate::telemetry::Metrics;
 
+use crate::storage::store::body::{Body, Crc64};
 use crate::storage::store::http::attempts::Attempts;
 use crate::storage::store::http::requests::{Ask, Sender, Sign, encoded, url_of, with_query};
 use crate::storage::store::metered::measure;
 use crate::storage::store::s3::carried::Carried;
+use crate::storage::store::s3::checksums::{
+    CRC64NVME, Part, SHA256, checked, sha256, written_crc64,
+};
 
 /// Sends signed requests to one bucket.
 pub(crate) struct SignedS3 {
@@ -51,6 +56,24 @@ pub(crate) struct Signing {
     pub(crate) checksum: Option<Checksum>,
     /// What requests carry besides.
     pub(crate) carried: Carried,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct InitiateMultipartUploadResult {
+    upload_id: String,
+}
+
+/// What a multipart upload becomes.
+pub(crate) struct Completion<'a> {
+    pub(crate) key: &'a Path,
+    pub(crate) upload_id: &'a str,
+    /// As XML.
+    pub(crate) parts: String,
+    /// A header and its value.
+    pub(crate) condition: Option<(&'static str, &'a str)>,
+    /// The checksum that the object has to have.
+    pub(crate) whole: Option<Crc64>,
 }
 
 /// A range of an object that becomes a part.
@@ -80,11 +103,6 @@ impl SignedS3 {
             bucket: OnceCell::new(),
             metrics,
         })
-    }
-
-    /// The store, for what it can say itself.
-    pub(crate) fn store(&self) -> &AmazonS3 {
-        &self.s3
     }
 
     /// A request about the whole bucket.
@@ -119,12 +137,16 @@ impl SignedS3 {
         &self.signing.bucket
     }
 
-    /// Has the store forget a multipart upload.
+    /// Has the store forget a multipart upload. It is for the caller to count.
     pub(crate) async fn abort(&self, key: &Path, upload_id: &str) -> Result<()> {
         let mut ask = self.about(Method::DELETE, key.as_ref()).await?;
         ask.url = with_query(ask.url, &[("uploadId", upload_id)]);
-        self.send("abort_multipart", ask).await?;
-        Ok(())
+        self.answer(ask).await.map(drop)
+    }
+
+    /// The same for an upload that nobody counts the requests of.
+    pub(crate) async fn sweep(&self, key: &Path, upload_id: &str) -> Result<()> {
+        measure(&self.metrics, "abort_multipart", self.abort(key, upload_id)).await
     }
 
     /// Makes a range of an object a part of a multipart upload, if the object still has this tag.
@@ -145,19 +167,74 @@ impl SignedS3 {
         self.send("copy_part", ask).await
     }
 
-    /// Makes an object of a multipart upload's parts, which are listed as XML, if `condition` (a
-    /// header and its value) holds. The answer is XML. It is for the caller to count.
-    pub(crate) async fn complete(
+    /// Begins a multipart upload. It is for the caller to count, as its parts and its completion are.
+    pub(crate) async fn create_multipart(
+        &self,
+        key: &Path,
+        attributes: &Attributes,
+    ) -> Result<MultipartId> {
+        let mut ask = self.about(Method::POST, key.as_ref()).await?;
+        ask.url = with_query(ask.url, &[("uploads", "")]);
+        ask = ask.describing(attributes, CONTENT_TYPE.as_str(), "x-amz-meta-");
+        ask = match self.checksum() {
+            Some(Checksum::CRC64NVME) => ask
+                .with("x-amz-checksum-algorithm", "CRC64NVME")
+                .with("x-amz-checksum-type", "FULL_OBJECT"),
+            Some(Checksum::SHA256) => ask.with("x-amz-checksum-algorithm", "SHA256"),
+            _ => ask,
+        };
+        let answer = self.answer(ask).await?.into_body();
+        let begun: InitiateMultipartUploadResult =
+            quick_xml::de::from_reader(answer.as_ref()).map_err(|error| self.unreadable(error))?;
+        Ok(begun.upload_id)
+    }
+
+    /// Sends a part, from 0 on.
+    pub(crate) async fn put_part(
         &self,
         key: &Path,
         upload_id: &str,
-        parts: String,
-        condition: Option<(&'static str, &str)>,
+        index: usize,
+        body: Body,
+    ) -> Result<Part> {
+        let mut ask = self.about(Method::PUT, key.as_ref()).await?;
+        let number = (index + 1).to_string();
+        ask.url = with_query(ask.url, &[("partNumber", &number), ("uploadId", upload_id)]);
+        let crc64 = matches!(self.checksum(), Some(Checksum::CRC64NVME)).then_some(body.crc64);
+        let answer = self.answer(checked(ask, body, self.checksum())).await?;
+        let header = |name: &str| Some(answer.headers().get(name)?.to_str().ok()?.to_owned());
+        let missing = || Error::Generic {
+            store: "S3",
+            source: format!("part {number} of {key} has no tag").into(),
+        };
+        Ok(Part {
+            e_tag: header(ETAG.as_str()).ok_or_else(missing)?,
+            checksum_sha256: header(SHA256),
+            crc64,
+        })
+    }
+
+    /// Makes an object of a multipart upload's parts. The answer is XML.
+    pub(crate) async fn complete(
+        &self,
+        completion: Completion<'_>,
         attempts: &Arc<Attempts>,
     ) -> Result<Bytes> {
+        let Completion {
+            key,
+            upload_id,
+            parts,
+            condition,
+            whole,
+        } = completion;
         let ask = self.about(Method::POST, key.as_ref()).await?;
         let mut ask = ask.with_body(parts).telling(attempts);
         ask.url = with_query(ask.url, &[("uploadId", upload_id)]);
+        if let Some(whole) = whole {
+            ask = ask
+                .with(CRC64NVME, &written_crc64(whole))
+                .with("x-amz-checksum-type", "FULL_OBJECT");
+        }
         // After a conflict S3 wants all parts anew.
         ask.waits_for_others = false;
         if let Some((name, value)) = condition {
@@ -196,15 +273,6 @@ impl SignedS3 {
         };
         self.bucket.get_or_try_init(ask).await
     }
-}
-
-/// The digest of a payload, as signatures and one kind of checksum have it.
-pub(crate) fn sha256(payload: &PutPayload) -> [u8; 32] {
-    let mut digest = Context::new(&SHA256);
-    payload.iter().for_each(|chunk| digest.update(chunk));
-    let mut bytes = [0; 32];
-    bytes.copy_from_slice(digest.finish().as_ref());
-    bytes
 }
 
 #[async_trait]

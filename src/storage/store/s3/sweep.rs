@@ -101,7 +101,7 @@ async fn forget(s3: &SignedS3, upload: &Unfinished) -> Result<bool> {
     let Ok(key) = Path::parse(&upload.key) else {
         return Ok(false);
     };
-    match s3.abort(&key, &upload.upload_id).await {
+    match s3.sweep(&key, &upload.upload_id).await {
         Ok(()) => {
             tracing::info!(%key, begun = %upload.initiated, "forgot an unfinished upload");
             Ok(true)

@@ -8,12 +8,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
-use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
-use object_store::{Attributes, Error, MultipartId, PutPayload, Result, UpdateVersion, UploadPart};
+use object_store::{Attributes, Error, MultipartId, Result, UpdateVersion, UploadPart};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::storage::store::s3::signed::{CopiedPart, SignedS3};
+use crate::storage::store::body::{Body, Crc64};
+use crate::storage::store::s3::checksums::{Part, read_crc64, written_crc64};
+use crate::storage::store::s3::signed::{Completion, CopiedPart, SignedS3};
 use crate::storage::store::s3::writes::{header, told_apart};
 use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::{Base, Start, Upload};
@@ -35,17 +36,7 @@ pub(crate) struct S3Upload {
     key: Path,
     id: MultipartId,
     next: usize,
-    parts: Arc<Mutex<BTreeMap<usize, PartId>>>,
-}
-
-/// What a copied part is, and the checksums that the completion names again.
-#[derive(Debug, Serialize, Deserialize)]
-struct PartMetadata {
-    e_tag: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    checksum_sha256: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    checksum_crc64nvme: Option<String>,
+    parts: Arc<Mutex<BTreeMap<usize, Part>>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -86,11 +77,7 @@ struct CompleteMultipartUploadResult {
 impl S3Upload {
     /// Begins an upload, with what is kept of another object first.
     pub(crate) async fn begin(s3: Arc<SignedS3>, start: Start) -> Result<Self> {
-        let options = start.attributes.into();
-        let id = s3
-            .store()
-            .create_multipart_opts(&start.key, options)
-            .await?;
+        let id = s3.create_multipart(&start.key, &start.attributes).await?;
         let mut upload = Self {
             s3,
             key: start.key,
@@ -162,7 +149,8 @@ impl S3Upload {
         base: &Base,
         index: usize,
         range: Range<u64>,
-    ) -> Result<(usize, PartId)> {
+    ) -> Result<(usize, Part)> {
+        let length = range.end - range.start;
         let part = CopiedPart {
             from: &base.key,
             e_tag: base.version.e_tag.as_deref(),
@@ -172,13 +160,13 @@ impl S3Upload {
             index,
         };
         let answer: CopyPartResult = read(&self.s3.copy_part(&part).await?)?;
-        let metadata = PartMetadata {
+        let sum = answer.checksum_crc64nvme.as_deref();
+        let part = Part {
             e_tag: answer.e_tag,
             checksum_sha256: answer.checksum_sha256,
-            checksum_crc64nvme: answer.checksum_crc64nvme,
+            crc64: sum.and_then(|sum| read_crc64(sum, length)),
         };
-        let content_id = quick_xml::se::to_string(&metadata).map_err(generic)?;
-        Ok((index, PartId { content_id }))
+        Ok((index, part))
     }
 
     async fn complete_on(
@@ -186,11 +174,17 @@ impl S3Upload {
         condition: Option<(&'static str, &str)>,
         terms: &Terms,
     ) -> Result<UpdateVersion> {
-        let (parts, attempts) = (self.list_of_parts()?, &terms.attempts);
-        let answer = self
-            .s3
-            .complete(&self.key, &self.id, parts, condition, attempts);
-        let answer = answer.await?;
+        let parts = self.list_of_parts()?;
+        let whole = self.crc64();
+        let completion = Completion {
+            key: &self.key,
+            upload_id: &self.id,
+            parts: quick_xml::se::to_string(&parts).map_err(generic)?,
+            condition,
+            whole,
+        };
+        let attempts = &terms.attempts;
+        let answer = self.s3.complete(completion, attempts).await?;
         let answer = read::<CompleteMultipartUploadResult>(&answer);
         // An empty answer: there may be an object, or there may not.
         let answer = answer.inspect_err(|_| attempts.unanswered())?;
@@ -200,7 +194,14 @@ impl S3Upload {
         })
     }
 
-    fn list_of_parts(&self) -> Result<String> {
+    /// The checksum of the whole, if that of each part is known.
+    fn crc64(&self) -> Option<Crc64> {
+        let parts = lock(&self.parts);
+        let mut sums = parts.values().map(|part| part.crc64);
+        sums.try_fold(Crc64::empty(), |whole, part| Some(whole.then(part?)))
+    }
+
+    fn list_of_parts(&self) -> Result<CompleteMultipartUpload> {
         let parts = lock(&self.parts);
         if parts.len() != self.next {
             return Err(Error::Generic {
@@ -209,22 +210,21 @@ impl S3Upload {
             });
         }
         let parts = parts.iter().map(|(index, part)| named(*index, part));
-        let list = CompleteMultipartUpload {
+        Ok(CompleteMultipartUpload {
             parts: parts.collect(),
-        };
-        quick_xml::se::to_string(&list).map_err(generic)
+        })
     }
 }
 
 #[async_trait]
 impl Upload for S3Upload {
-    fn put_part(&mut self, data: PutPayload) -> UploadPart {
+    fn put_part(&mut self, body: Body) -> UploadPart {
         let index = self.next;
         self.next += 1;
         let (s3, parts) = (Arc::clone(&self.s3), Arc::clone(&self.parts));
         let (key, id) = (self.key.clone(), self.id.clone());
         Box::pin(async move {
-            let part = s3.store().put_part(&key, &id, index, data).await?;
+            let part = s3.put_part(&key, &id, index, body).await?;
             lock(&parts).insert(index, part);
             Ok(())
         })
@@ -242,7 +242,7 @@ impl Upload for S3Upload {
     }
 
     async fn abort(&mut self) -> Result<()> {
-        self.s3.store().abort_multipart(&self.key, &self.id).await
+        self.s3.abort(&self.key, &self.id).await
     }
 }
 
@@ -253,19 +253,12 @@ fn ranges(size: u64) -> impl Iterator<Item = Range<u64>> {
     (0..count).map(move |index| bound(index)..bound(index + 1))
 }
 
-fn named(index: usize, part: &PartId) -> NamedPart {
-    let metadata = quick_xml::de::from_str(&part.content_id);
-    // Where the store is not asked for checksums, a part is known by its tag alone.
-    let metadata = metadata.unwrap_or_else(|_| PartMetadata {
-        e_tag: part.content_id.clone(),
-        checksum_sha256: None,
-        checksum_crc64nvme: None,
-    });
+fn named(index: usize, part: &Part) -> NamedPart {
     NamedPart {
-        e_tag: metadata.e_tag,
+        e_tag: part.e_tag.clone(),
         part_number: index + 1,
-        checksum_sha256: metadata.checksum_sha256,
-        checksum_crc64nvme: metadata.checksum_crc64nvme,
+        checksum_sha256: part.checksum_sha256.clone(),
+        checksum_crc64nvme: part.crc64.map(written_crc64),
     }
 }
 
@@ -312,11 +305,12 @@ mod tests {
 
     #[test]
     fn parts_are_named_with_their_checksums() {
-        let metadata = "<PartMetadata><e_tag>\"a\"</e_tag>\
-                        <checksum_crc64nvme>AAA=</checksum_crc64nvme></PartMetadata>";
-        let parts = [metadata, "\"b\""].map(|id| PartId {
-            content_id: id.to_owned(),
-        });
+        let part = |e_tag: &str, crc64| Part {
+            e_tag: e_tag.to_owned(),
+            checksum_sha256: None,
+            crc64,
+        };
+        let parts = [part("\"a\"", Some(Crc64::told(1, 5))), part("\"b\"", None)];
         let parts = parts.iter().enumerate().map(|(at, part)| named(at, part));
         let list = CompleteMultipartUpload {
             parts: parts.collect(),
@@ -325,7 +319,7 @@ mod tests {
             quick_xml::se::to_string(&list).unwrap(),
             "<CompleteMultipartUpload>\
              <Part><ETag>\"a\"</ETag><PartNumber>1</PartNumber>\
-             <ChecksumCRC64NVME>AAA=</ChecksumCRC64NVME></Part>\
+             <ChecksumCRC64NVME>AAAAAAAAAAE=</ChecksumCRC64NVME></Part>\
              <Part><ETag>\"b\"</ETag><PartNumber>2</PartNumber></Part>\
              </CompleteMultipartUpload>"
         );

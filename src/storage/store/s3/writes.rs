@@ -3,20 +3,18 @@
 //! `object_store` tells neither how often it has tried nor what it was answered in between, takes a copy for done when
 //! S3 says within a 200 that it has failed, and every 409 for an object that exists.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use http::Method;
 use http::header::{CONTENT_TYPE, ETAG, HeaderMap};
-use md5::{Digest, Md5};
-use object_store::aws::Checksum;
 use object_store::path::Path;
-use object_store::{Attributes, Error, PutPayload, Result, UpdateVersion};
+use object_store::{Attributes, Error, Result, UpdateVersion};
 use serde::Deserialize;
 
+use crate::storage::store::body::Body;
 use crate::storage::store::http::requests::{Ask, encoded};
-use crate::storage::store::keys::{MAX_SMALL_OBJECT, only_if};
+use crate::storage::store::keys::only_if;
 use crate::storage::store::precondition::Precondition;
-use crate::storage::store::s3::signed::{SignedS3, sha256};
+use crate::storage::store::s3::checksums::checked;
+use crate::storage::store::s3::signed::SignedS3;
 use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::Base;
 
@@ -31,13 +29,13 @@ struct CopyObjectResult {
 pub(crate) async fn put(
     s3: &SignedS3,
     key: &str,
-    payload: PutPayload,
+    body: Body,
     attributes: &Attributes,
     terms: &Terms,
 ) -> Result<UpdateVersion> {
     let ask = s3.about(Method::PUT, key).await?;
     let ask = ask.describing(attributes, CONTENT_TYPE.as_str(), "x-amz-meta-");
-    let ask = checked(ask.with_body(payload), s3.checksum());
+    let ask = checked(ask, body, s3.checksum());
     let ask = conditional(ask, terms)?;
     let answer = s3.send_for_head("put", ask).await;
     let answer = answer.map_err(|error| told_apart(error, &terms.precondition))?;
@@ -109,32 +107,7 @@ fn is_missing_key(error: &(dyn std::error::Error + 'static)) -> bool {
     error.to_string().contains("NoSuchKey")
 }
 
-/// With what the store is to compare the payload with. Buckets with Object Lock want it for every object.
-fn checked(ask: Ask, checksum: Option<Checksum>) -> Ask {
-    let payload = ask.body.clone();
-    match checksum {
-        Some(Checksum::CRC64NVME) => {
-            let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc64Nvme);
-            payload.iter().for_each(|chunk| digest.update(chunk));
-            let crc = BASE64.encode(digest.finalize().to_be_bytes());
-            ask.with("x-amz-checksum-crc64nvme", &crc)
-        }
-        Some(Checksum::SHA256) => {
-            let digest = sha256(&payload);
-            let mut ask = ask.with("x-amz-checksum-sha256", &BASE64.encode(digest));
-            ask.digest = Some(digest);
-            ask
-        }
-        _ if payload.content_length() <= MAX_SMALL_OBJECT => {
-            let mut digest = Md5::new();
-            payload.iter().for_each(|chunk| digest.update(chunk));
-            ask.with("content-md5", &BASE64.encode(digest.finalize()))
-        }
-        _ => ask,
-    }
-}
-
-fn version(headers: &HeaderMap) -> UpdateVersion {
+pub(crate) fn version(headers: &HeaderMap) -> UpdateVersion {
     let e_tag = headers.get(ETAG).and_then(|e_tag| e_tag.to_str().ok());
     UpdateVersion {
         e_tag: e_tag.map(str::to_owned),

@@ -1,0 +1,120 @@
+//! Bytes on their way to the store, and their checksum.
+
+use bytes::Bytes;
+use crc_fast::{CrcAlgorithm, Digest, checksum_combine};
+use object_store::PutPayload;
+
+/// The algorithm of all checksums but Google's: S3 and Azure compare it, and clients are told it.
+const ALGORITHM: CrcAlgorithm = CrcAlgorithm::Crc64Nvme;
+
+/// The CRC64-NVME of some bytes, which is computed as they arrive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Crc64 {
+    value: u64,
+    length: u64,
+}
+
+/// Computes a checksum as bytes arrive.
+#[derive(Debug)]
+pub(crate) struct Summing(Digest);
+
+impl Default for Summing {
+    fn default() -> Self {
+        Self(Digest::new(ALGORITHM))
+    }
+}
+
+impl Summing {
+    pub(crate) fn add(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    pub(crate) fn sum(&self) -> Crc64 {
+        Crc64 {
+            value: self.0.finalize(),
+            length: self.0.get_amount(),
+        }
+    }
+}
+
+impl Crc64 {
+    /// That of nothing.
+    pub(crate) fn empty() -> Self {
+        Summing::default().sum()
+    }
+
+    /// A checksum that was told of so many bytes.
+    pub(crate) fn told(value: u64, length: u64) -> Self {
+        Self { value, length }
+    }
+
+    /// That of these bytes and those after them.
+    #[must_use]
+    pub(crate) fn then(self, next: Self) -> Self {
+        Self {
+            value: checksum_combine(ALGORITHM, self.value, next.value, next.length),
+            length: self.length + next.length,
+        }
+    }
+
+    pub(crate) fn value(self) -> u64 {
+        self.value
+    }
+}
+
+/// Bytes for the store.
+#[derive(Debug, Clone)]
+pub(crate) struct Body {
+    pub(crate) payload: PutPayload,
+    pub(crate) crc64: Crc64,
+}
+
+impl Body {
+    pub(crate) fn length(&self) -> usize {
+        self.payload.content_length()
+    }
+}
+
+impl From<PutPayload> for Body {
+    fn from(payload: PutPayload) -> Self {
+        let mut summing = Summing::default();
+        payload.iter().for_each(|chunk| summing.add(chunk));
+        let crc64 = summing.sum();
+        Self { payload, crc64 }
+    }
+}
+
+impl From<Bytes> for Body {
+    fn from(bytes: Bytes) -> Self {
+        PutPayload::from(bytes).into()
+    }
+}
+
+impl From<Vec<u8>> for Body {
+    fn from(bytes: Vec<u8>) -> Self {
+        PutPayload::from(bytes).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The check value of the catalogue of parametrised CRC algorithms, for `CRC-64/NVME`.
+    #[test]
+    fn the_algorithm_is_the_one_that_stores_compare() {
+        let body = Body::from(Bytes::from_static(b"123456789"));
+        assert_eq!(body.crc64, Crc64::told(0xae8b_1486_0a79_9888, 9));
+        assert_eq!(Crc64::empty().value(), 0);
+    }
+
+    #[test]
+    fn the_checksum_of_a_whole_is_that_of_its_pieces() {
+        let whole: Vec<u8> = (0..=255).cycle().take(100_000).collect();
+        for at in [0, 1, 4096, 99_999, 100_000] {
+            let (first, second) = whole.split_at(at);
+            let [first, second] = [first, second].map(|piece| Body::from(piece.to_vec()).crc64);
+            assert_eq!(first.then(second), Body::from(whole.clone()).crc64, "{at}");
+        }
+    }
+}
