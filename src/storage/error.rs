@@ -11,6 +11,9 @@ use crate::config::ByteSize;
 use crate::session::{Abort, Failure, Outcome, Report};
 use crate::storage::store::causes::{Unsure, find, refused_with};
 
+/// What the client is told whose upload was ended for others.
+const MEMORY_SHORT: &str = "The gateway has no memory left for so slow an upload, send it again";
+
 /// Why an operation did not happen. Unless it says otherwise, the bucket is as it was before.
 #[derive(Debug, Error)]
 pub enum StorageError {
@@ -98,6 +101,9 @@ pub enum StorageError {
     /// The local folder failed.
     #[error("the local folder failed: {0}")]
     Local(#[source] io::Error),
+    /// Others waited for the memory that a slow upload held.
+    #[error("others need the memory that so slow an upload holds")]
+    MemoryShort,
     /// The transfer was given up.
     #[error("transfer given up: {0:?}")]
     Aborted(Abort),
@@ -230,6 +236,7 @@ impl StorageError {
                 "The store can't be reached, try again later",
             ),
             Self::StoreFull(_) => row("store_full", 452, "The store has no space left"),
+            Self::MemoryShort => row("memory_short", 452, MEMORY_SHORT),
             Self::Unresolved(_) => row(
                 "unresolved",
                 451,
