@@ -194,6 +194,34 @@ async fn a_small_file_waits_for_nobody() {
     drop(slow);
 }
 
+/// However slow the store is with their parts: nobody here could give anything up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_small_file_waits_for_no_parts_that_are_on_their_way() {
+    let gateway = Gateway::with(Store::s3(), &SETTINGS);
+    let server = gateway.store.server();
+    server.stall("UploadPart", Duration::from_mins(10));
+    let large = noise(40 * MIB);
+    let uploads = join_all((0..3).map(async |index| {
+        let mut client = gateway.client().await;
+        client.set_deadline(LONG);
+        let reply = client.store(&format!("large{index}.bin"), &large).await;
+        reply.code
+    }));
+    let small = async {
+        let used = || gateway.metric("bucketferry_upload_memory_used_bytes");
+        eventually("memory is used up", || used() > 17.0 * 1024.0 * 1024.0).await;
+        // Whoever waits has waited for a while.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let code = upload_beside(&gateway, b"small", Duration::from_secs(5)).await;
+        server.heal();
+        code
+    };
+    let (large, small) = tokio::join!(uploads, small);
+    assert_eq!(small, Some(226));
+    assert_eq!(large, [226; 3], "a slow store is no client's fault");
+    nothing_is_left(&gateway).await;
+}
+
 /// What is large enough goes up as it is, and nobody is ended.
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_uploads_go_up_in_short_parts_when_memory_is_short() {
