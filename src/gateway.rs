@@ -201,7 +201,7 @@ async fn probe(
     metrics: Arc<Metrics>,
     interval: Duration,
 ) {
-    let mut conditions_told = false;
+    let mut conditions_tried = false;
     loop {
         let trouble = storage.probe().await.err().map(|error| error.to_string());
         let healthy = trouble.is_none();
@@ -212,11 +212,8 @@ async fn probe(
                 Some(trouble) => tracing::warn!(trouble, "the store does not answer"),
             }
         }
-        if healthy
-            && let Err(error) = storage.try_conditions().await
-            && !std::mem::replace(&mut conditions_told, true)
-        {
-            tracing::warn!(%error, "can't try which conditions the store knows; see store.conditions");
+        if healthy && !conditions_tried {
+            conditions_tried = try_conditions(&storage).await;
         }
         tokio::time::sleep(if healthy {
             interval
@@ -224,6 +221,21 @@ async fn probe(
             RETRY_PROBE.min(interval)
         })
         .await;
+    }
+}
+
+/// Whether it need not be tried again which conditions the store knows: it is known, or the gateway may not.
+async fn try_conditions(storage: &Storage) -> bool {
+    match storage.try_conditions().await {
+        Ok(()) => true,
+        Err(StorageError::StoreDenied(error)) => {
+            tracing::warn!(%error, "not allowed to try which conditions the store knows, see store.conditions");
+            true
+        }
+        Err(error) => {
+            tracing::debug!(%error, "can't try which conditions the store knows now");
+            false
+        }
     }
 }
 

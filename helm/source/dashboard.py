@@ -208,7 +208,7 @@ def resources() -> list[dict]:
         graph(
             "Memory of uploads",
             "bytes",
-            "Above three quarters, clients wait.",
+            "Above five eighths, clients may wait.",
             [
                 ("sum by (pod) (bucketferry_upload_memory_used_bytes{%s})", "{{pod}} used"),
                 ("max(bucketferry_upload_memory_bytes{%s})", "allowed"),

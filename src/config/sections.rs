@@ -361,7 +361,9 @@ settings! {
         max_size: Option<ByteSize> where OBJECT_SIZE = None,
 
         /// The memory that all uploads share. What clients have sent and the bucket has not taken yet
-        /// is held here; when it is used up, clients wait.
+        /// is held here; when it is used up, clients wait. An eighth of it is kept for small files, which
+        /// wait for no large ones. An upload whose client is slow moves to `upload.spill_dir` when others
+        /// wait, or goes to the bucket in smaller parts, or in the end fails with 452.
         ///
         /// Change it when the machine has less to give, or when many uploads at once are slower than
         /// the line to the bucket.
@@ -369,7 +371,7 @@ settings! {
 
         /// A folder on disk for what slow clients have sent, when `upload.memory` is used up: fast ones
         /// then need not wait for them. Its files have no names, so a killed server leaves none.
-        /// Without one, everything stays in memory.
+        /// Without one, or when it is full, slow uploads of less than 5 MiB may fail with 452.
         ///
         /// Change it when many clients at once are slow: 100 clients need up to 100 parts' room
         /// there, each of `upload.part_size`, or more in very large files.

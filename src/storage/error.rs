@@ -13,6 +13,9 @@ use crate::config::ByteSize;
 use crate::session::{Abort, Failure, Outcome, Report};
 use crate::storage::store::causes::{Unsure, find, refused_with};
 
+/// What the client is told whose upload was ended for others.
+const MEMORY_SHORT: &str = "The gateway has no memory left for so slow an upload, send it again";
+
 /// Why an operation did not happen. Unless it says otherwise, the bucket is as it was before.
 #[derive(Debug, Error)]
 pub enum StorageError {
@@ -106,6 +109,9 @@ pub enum StorageError {
     /// The command was given up before the store had done it.
     #[error("given up before the store had done it")]
     GivenUp,
+    /// Others waited for the memory that a slow upload held.
+    #[error("others need the memory that so slow an upload holds")]
+    MemoryShort,
     /// The transfer was given up.
     #[error("transfer given up: {0:?}")]
     Aborted(Abort),
@@ -259,6 +265,7 @@ impl StorageError {
                 451,
                 "The file was damaged on its way into the store, send it again",
             ),
+            Self::MemoryShort => row("memory_short", 452, MEMORY_SHORT),
             Self::Unresolved(_) => row(
                 "unresolved",
                 451,

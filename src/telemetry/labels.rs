@@ -74,6 +74,7 @@ pub(super) const TRANSFER: Label = (
         "store_unreachable",
         "store_full",
         "store_error",
+        "memory_short",
         "unresolved",
         "corrupt",
         "internal",

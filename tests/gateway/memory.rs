@@ -1,28 +1,112 @@
 //! Memory that is short: those who are slow must not hold up those who are fast.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::join_all;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 
 use crate::support::ftp::Client;
 use crate::support::{Gateway, MIB, Store, eventually, noise};
 
-/// Of its 20 MiB, the memory has 15 for anyone and 5 for finishing.
+/// Of its 20 MiB, the memory has 12.5 for anyone, 5 for finishing and 2.5 for first chunks. No part can go up
+/// before it is full.
 const SETTINGS: [(&str, &str); 2] = [("upload.memory", "20 MiB"), ("upload.part_size", "5 MiB")];
 
-/// Clients that have sent most of a part and then stop.
-async fn stop_half_way(gateway: &Gateway, bytes: &[u8]) -> Vec<(Client, TcpStream, usize)> {
-    let mut stopped = Vec::new();
-    for index in 0..5 {
+/// How often a client brings a byte that has nearly stopped.
+const DRIP: Duration = Duration::from_millis(500);
+
+const LONG: Duration = Duration::from_mins(1);
+
+/// An upload that has nearly stopped: its client sends a byte now and then.
+struct Dripping {
+    client: Client,
+    name: String,
+    bytes: Arc<Vec<u8>>,
+    drips: JoinHandle<(TcpStream, usize)>,
+    stop: Arc<tokio::sync::Notify>,
+}
+
+impl Dripping {
+    /// Sends `fast` bytes, or as many as are taken, and then a byte now and then.
+    async fn begin(gateway: &Gateway, index: usize, bytes: &Arc<Vec<u8>>, fast: usize) -> Self {
         let mut client = gateway.client().await;
-        client.set_deadline(Duration::from_mins(1));
+        client.set_deadline(LONG);
         let mut data = client.open_data().await;
-        client.expect(&format!("STOR slow{index}.bin"), 150).await;
-        let rest = send_for_a_while(&mut data, bytes).await;
-        stopped.push((client, data, rest));
+        let name = format!("slow{index}.bin");
+        client.expect(&format!("STOR {name}"), 150).await;
+        let stop = Arc::new(tokio::sync::Notify::new());
+        let mut sent = send_for_a_while(&mut data, &bytes[..fast]).await;
+        let drips = tokio::spawn({
+            let (bytes, stop) = (Arc::clone(bytes), Arc::clone(&stop));
+            async move {
+                while sent < bytes.len() {
+                    tokio::select! {
+                        () = stop.notified() => break,
+                        () = tokio::time::sleep(DRIP) => {}
+                    }
+                    // If it has been ended, the reply says so.
+                    sent += data.try_write(&bytes[sent..=sent]).unwrap_or(0);
+                }
+                (data, sent)
+            }
+        });
+        Self {
+            client,
+            name,
+            bytes: Arc::clone(bytes),
+            drips,
+            stop,
+        }
     }
-    stopped
+
+    fn is_dripping(&self) -> bool {
+        !self.drips.is_finished()
+    }
+
+    /// Sends the rest, and sees to it that the file is there, whole, or that nothing of it is. Whether it is.
+    async fn end(mut self, gateway: &Gateway) -> bool {
+        self.stop.notify_one();
+        let (mut data, sent) = self.drips.await.unwrap();
+        let _ = data.write_all(&self.bytes[sent..]).await;
+        drop(data);
+        let reply = self.client.reply().await;
+        let stored = gateway.store.object(&self.name);
+        match reply.code {
+            226 => assert!(stored.is_some_and(|stored| stored == *self.bytes)),
+            452 => assert_eq!(stored, None),
+            _ => panic!("{}", reply.text()),
+        }
+        reply.code == 226
+    }
+}
+
+/// Clients that have sent most of a part, as many of them as there was memory for, and have then nearly stopped.
+async fn drip(gateway: &Gateway, clients: usize, bytes: Vec<u8>, fast: usize) -> Vec<Dripping> {
+    let bytes = Arc::new(bytes);
+    let begin = (0..clients).map(|index| Dripping::begin(gateway, index, &bytes, fast));
+    join_all(begin).await
+}
+
+/// Sees all of them to their ends. How many were stored.
+async fn end_all(gateway: &Gateway, dripping: Vec<Dripping>) -> usize {
+    let ends = dripping.into_iter().map(|dripping| dripping.end(gateway));
+    let stored = join_all(ends).await;
+    nothing_is_left(gateway).await;
+    stored.into_iter().filter(|stored| *stored).count()
+}
+
+async fn nothing_is_left(gateway: &Gateway) {
+    for gauge in ["memory_used", "spilled"] {
+        let gauge = format!("bucketferry_upload_{gauge}_bytes");
+        eventually(&gauge, || gateway.metric(&gauge) < 1.0).await;
+    }
+    eventually("no upload is open", || {
+        gateway.store.server().open_uploads().is_empty()
+    })
+    .await;
 }
 
 /// Sends until nothing is taken any more: what the gateway does not read fills the sockets' buffers.
@@ -39,13 +123,24 @@ async fn send_for_a_while(data: &mut TcpStream, bytes: &[u8]) -> usize {
     sent
 }
 
-async fn upload_beside(gateway: &Gateway, bytes: Vec<u8>) -> Option<u16> {
+/// Uploads beside the others, within a time.
+async fn upload_beside(gateway: &Gateway, bytes: &[u8], within: Duration) -> Option<u16> {
     let mut client = gateway.client().await;
-    client.set_deadline(Duration::from_mins(1));
-    let upload = async { client.store("fast.bin", &bytes).await.code };
-    tokio::time::timeout(Duration::from_secs(15), upload)
-        .await
-        .ok()
+    client.set_deadline(LONG);
+    let upload = async { client.store("fast.bin", bytes).await.code };
+    let code = tokio::time::timeout(within, upload).await.ok()?;
+    assert!(
+        gateway
+            .store
+            .object("fast.bin")
+            .is_some_and(|stored| stored == bytes)
+    );
+    Some(code)
+}
+
+/// How many uploads were ended for others.
+fn ended(gateway: &Gateway) -> f64 {
+    gateway.metric(r#"bucketferry_transfers_total{direction="upload",outcome="memory_short"}"#)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -54,38 +149,98 @@ async fn slow_uploads_move_to_disk_when_memory_is_short() {
     let directory = disk.path().to_str().unwrap();
     let settings = [&SETTINGS[..], &[("upload.spill_dir", directory)]].concat();
     let gateway = Gateway::with(Store::s3(), &settings);
-    let slow = noise(5 * MIB - 100 * 1024);
-    let stopped = stop_half_way(&gateway, &slow).await;
-    assert_eq!(upload_beside(&gateway, noise(40 * MIB)).await, Some(226));
+    let slow = drip(&gateway, 5, noise(10 * MIB), 5 * MIB - 100 * 1024).await;
+    let fast = noise(40 * MIB);
+    assert_eq!(upload_beside(&gateway, &fast, LONG / 2).await, Some(226));
     let spilled = gateway.metric("bucketferry_upload_spilled_bytes");
     assert!(spilled >= 4.0 * 1024.0 * 1024.0, "{spilled}");
     let names = std::fs::read_dir(disk.path()).unwrap().count();
     assert_eq!(names, 0, "a killed gateway leaves nothing");
-    for (index, (mut client, mut data, sent)) in stopped.into_iter().enumerate() {
-        // What is left, and a part more.
-        data.write_all(&slow[sent..]).await.unwrap();
-        data.write_all(&slow).await.unwrap();
-        drop(data);
-        client.expect_reply(226).await;
-        let whole = gateway.store.object(&format!("slow{index}.bin")).unwrap();
-        assert!(whole == [&slow[..], &slow].concat());
-    }
-    eventually("nothing is on disk", || {
-        gateway.metric("bucketferry_upload_spilled_bytes") < 1.0
-    })
-    .await;
-    assert!(gateway.metric("bucketferry_upload_memory_used_bytes") < 1.0);
+    assert_eq!(end_all(&gateway, slow).await, 5);
 }
 
-/// The same without a place on disk: if this went well, the test above would prove nothing.
+/// A disk that fails is tried again, and meanwhile it is as if there was none.
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_place_on_disk_fast_uploads_wait_for_slow_ones() {
+async fn a_place_on_disk_that_fails_is_tried_again() {
+    let disk = tempfile::tempdir().unwrap();
+    let place = disk.path().join("spill");
+    std::fs::create_dir(&place).unwrap();
+    let directory = place.to_str().unwrap();
+    let settings = [&SETTINGS[..], &[("upload.spill_dir", directory)]].concat();
+    let gateway = Gateway::with(Store::s3(), &settings);
+    std::fs::remove_dir(&place).unwrap();
+    let slow = drip(&gateway, 20, noise(6 * MIB), 5 * MIB - 100 * 1024).await;
+    assert_eq!(
+        upload_beside(&gateway, b"small", Duration::from_secs(5)).await,
+        Some(226)
+    );
+    eventually("some are ended", || ended(&gateway) >= 1.0).await;
+    std::fs::create_dir(&place).unwrap();
+    let spilled = || gateway.metric("bucketferry_upload_spilled_bytes");
+    eventually("others move to disk", || spilled() >= 1.0).await;
+    assert!(end_all(&gateway, slow).await > 0);
+}
+
+/// However many large ones hold memory that they don't use.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_small_file_waits_for_nobody() {
     let gateway = Gateway::with(Store::s3(), &SETTINGS);
-    let stopped = stop_half_way(&gateway, &noise(5 * MIB - 100 * 1024)).await;
-    let mut client = gateway.client().await;
-    let bytes = noise(40 * MIB);
-    let upload = client.store("fast.bin", &bytes);
-    let result = tokio::time::timeout(Duration::from_secs(3), upload).await;
-    assert!(result.is_err());
-    drop(stopped);
+    let slow = drip(&gateway, 40, noise(6 * MIB), 5 * MIB - 100 * 1024).await;
+    assert_eq!(
+        upload_beside(&gateway, b"small", Duration::from_secs(5)).await,
+        Some(226)
+    );
+    assert!(slow.iter().all(Dripping::is_dripping));
+    drop(slow);
+}
+
+/// However slow the store is with their parts: nobody here could give anything up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_small_file_waits_for_no_parts_that_are_on_their_way() {
+    let gateway = Gateway::with(Store::s3(), &SETTINGS);
+    let server = gateway.store.server();
+    server.stall("UploadPart", Duration::from_mins(10));
+    let large = noise(40 * MIB);
+    let uploads = join_all((0..3).map(async |index| {
+        let mut client = gateway.client().await;
+        client.set_deadline(LONG);
+        let reply = client.store(&format!("large{index}.bin"), &large).await;
+        reply.code
+    }));
+    let small = async {
+        let used = || gateway.metric("bucketferry_upload_memory_used_bytes");
+        eventually("memory is used up", || used() > 17.0 * 1024.0 * 1024.0).await;
+        // Whoever waits has waited for a while.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let code = upload_beside(&gateway, b"small", Duration::from_secs(5)).await;
+        server.heal();
+        code
+    };
+    let (large, small) = tokio::join!(uploads, small);
+    assert_eq!(small, Some(226));
+    assert_eq!(large, [226; 3], "a slow store is no client's fault");
+    nothing_is_left(&gateway).await;
+}
+
+/// What is large enough goes up as it is, and nobody is ended.
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_uploads_go_up_in_short_parts_when_memory_is_short() {
+    let gateway = Gateway::with(Store::s3(), &[]);
+    let slow = drip(&gateway, 32, noise(9 * MIB), 8 * MIB - 100 * 1024).await;
+    let fast = noise(100 * MIB);
+    assert_eq!(upload_beside(&gateway, &fast, LONG / 2).await, Some(226));
+    assert!(slow.iter().all(Dripping::is_dripping));
+    assert_eq!(end_all(&gateway, slow).await, 32);
+    assert!(ended(&gateway) < 1.0);
+}
+
+/// Where nothing else helps, the slowest are ended, as many as it takes.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_slowest_uploads_are_ended_when_nothing_else_helps() {
+    let gateway = Gateway::with(Store::s3(), &SETTINGS);
+    let slow = drip(&gateway, 5, noise(6 * MIB), 5 * MIB - 100 * 1024).await;
+    let fast = noise(40 * MIB);
+    assert_eq!(upload_beside(&gateway, &fast, LONG / 2).await, Some(226));
+    assert!(ended(&gateway) >= 1.0);
+    assert!(end_all(&gateway, slow).await > 0, "no more than it takes");
 }

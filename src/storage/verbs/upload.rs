@@ -24,7 +24,9 @@ use crate::storage::store::precondition::Precondition;
 use crate::storage::store::upload::Base;
 use crate::storage::verbs::attributes;
 use crate::storage::write::appending::OnlyAppend;
+use crate::storage::write::part::Read;
 use crate::storage::write::publish::without_bucket;
+use crate::storage::write::relief::Revoked;
 use crate::storage::write::writer::{Intake, ObjectWriter, Plan};
 use crate::storage::{Storage, permit};
 
@@ -279,46 +281,41 @@ impl Storage {
     ) -> Result<Ended, StorageError> {
         writer.take_base().await?;
         loop {
-            writer.open_chunk().await;
+            writer.open_chunk().await?;
             let filled = self.fill(job, input, writer.intake()).await?;
             writer.close_chunk().await?;
-            if let Filled::ToTheEnd(ended) = filled {
-                return Ok(ended);
+            match filled {
+                Filled::ToTheEnd(ended) => return Ok(ended),
+                Filled::UntilRevoked(revoked) => writer.make_way(revoked).await?,
+                Filled::InPart => {}
             }
-            writer.make_way().await;
         }
     }
 
-    /// Reads until the chunk is full, or enough for now, or the client has ended its data connection.
+    /// Reads until the chunk is full, or others need the memory, or the client has ended its data connection.
     async fn fill(
         &self,
         job: &Job,
         input: &mut (impl AsyncRead + Send + Unpin),
         mut intake: Intake<'_>,
     ) -> Result<Filled, Abort> {
-        let mut since = Instant::now();
-        let mut quiet_since = since;
-        let mut stalled = since + self.upload.stall_timeout;
+        let mut quiet_since = Instant::now();
+        let mut stalled = quiet_since + self.upload.stall_timeout;
         while !intake.is_full() {
-            let read = tokio::time::timeout_at(stalled, intake.read(input)).await;
-            let now = Instant::now();
-            match read {
-                Ok(Some(Ok(0))) => {
-                    return Ok(Filled::ToTheEnd(Ended::now(now - quiet_since)));
+            match tokio::time::timeout_at(stalled, intake.read(input)).await {
+                Ok(Read::Bytes(Ok(0))) => {
+                    return Ok(Filled::ToTheEnd(Ended::now(quiet_since.elapsed())));
                 }
-                Ok(Some(Ok(bytes))) => {
+                Ok(Read::Bytes(Ok(bytes))) => {
                     job.count(bytes);
-                    quiet_since = now;
-                    stalled = now + self.upload.stall_timeout;
+                    quiet_since = Instant::now();
+                    stalled = quiet_since + self.upload.stall_timeout;
                 }
-                Ok(Some(Err(_))) => return Err(Abort::DataLost),
-                Ok(None) => {}
+                Ok(Read::Bytes(Err(_))) => return Err(Abort::DataLost),
+                Ok(Read::Revoked(revoked)) => return Ok(Filled::UntilRevoked(revoked)),
+                Ok(Read::Again) => {}
                 Err(_) => return Err(Abort::Stalled),
             }
-            if intake.waited(now - since) {
-                break;
-            }
-            since = now;
         }
         Ok(Filled::InPart)
     }
@@ -328,6 +325,8 @@ impl Storage {
 enum Filled {
     /// More may come.
     InPart,
+    /// More may come, but others need the memory first.
+    UntilRevoked(Revoked),
     /// All that the client sends.
     ToTheEnd(Ended),
 }

@@ -1,20 +1,43 @@
 //! The memory that all uploads share.
 //!
 //! Each part in the making holds a [`Claim`], which grows chunk by chunk before the bytes are read:
-//! when the budget is used up, clients are not read from, and nothing else happens to them.
+//! when the budget is used up, clients are not read from. It has three shares:
 //!
-//! Parts have a least size, so memory can be full of parts of which none is full: a deadlock, if
-//! all were equal. Therefore a quarter of the budget is kept for finishing. Whoever waits with the
-//! oldest part gets a right to finish it, while the quarter has room for the whole of it: from then
-//! on it is let grow to its full size, is sent up, and frees what it held.
+//! - **A reserve for first chunks.** Nothing else may have it, so a small file never waits for large
+//!   ones. A part that grows beyond its first chunk gives its place there back.
+//! - **A quarter for finishing.** Parts have a least size, so memory can be full of parts of which none
+//!   is full: a deadlock, if all were equal. Whoever waits with the oldest part gets a right to finish
+//!   it, while the quarter has room for the whole of it: from then on it is let grow to its full size,
+//!   is sent up, and frees what it held.
+//! - **The rest**, which anyone may have, the oldest part first.
+//!
+//! Nobody keeps memory from others by being slow. While anyone waits, it is looked ten times a second
+//! which parts have slow clients, rights to finish or not ([`relief`](super::relief)): the slowest of
+//! those that can move do so at once, and if none can, the slowest upload is ended after a while.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use prometheus::IntGauge;
 use tokio::sync::oneshot;
 
 use crate::storage::write::chunk::Chunks;
+use crate::storage::write::relief::{Revoked, SlowParts, Slowness};
+
+/// The first read of a file takes this much memory; most files on old devices fit.
+pub(crate) const FIRST_CHUNK: usize = 16 * 1024;
+
+/// The first chunks' share of the budget, and the most that it is: so many sessions are rare.
+const RESERVE_SHARE: usize = 8;
+const LARGEST_RESERVE: usize = 4096 * FIRST_CHUNK;
+
+/// How often it is looked who is slow, while anyone waits.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
+
+/// In so many looks memory was short before an upload is ended for it, and then before the next.
+const LOOKS_BEFORE_AN_END: u32 = 10;
+const LOOKS_BETWEEN_ENDS: u32 = 3;
 
 /// The budget; clones share it.
 #[derive(Debug, Clone)]
@@ -29,14 +52,36 @@ struct Shared {
 
 #[derive(Debug)]
 struct State {
+    /// Bytes in all.
+    total: usize,
     /// Bytes that anyone may have.
     free: usize,
+    /// Bytes kept for first chunks.
+    reserve: usize,
     /// Bytes kept for finishing that nobody has a right to.
     kept: usize,
+    /// Bytes on their way to the store: they come back without anyone's doing.
+    in_flight: usize,
+    /// Bytes of slow parts that are giving way.
+    coming: usize,
     /// The next part's age, and the next waiter's name.
     next: u64,
-    /// Who waits, the oldest part first.
-    waiting: BTreeMap<(u64, u64), Waiter>,
+    /// Who waits, the oldest part first; those with a first chunk before all others.
+    waiting: BTreeMap<Place, Waiter>,
+    slow: SlowParts,
+    /// In so many looks somebody waited, less those in which nobody did.
+    short: u32,
+    /// Somebody looks.
+    tended: bool,
+}
+
+/// Where somebody waits: first chunks come before others, then the part's age counts, then the waiter's name.
+type Place = (Kind, u64, u64);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    FirstChunk,
+    More,
 }
 
 #[derive(Debug)]
@@ -48,6 +93,7 @@ struct Waiter {
 /// What a part asks for, and what it may come to.
 #[derive(Debug, Clone, Copy)]
 struct Need {
+    kind: Kind,
     bytes: usize,
     part_size: usize,
 }
@@ -55,6 +101,7 @@ struct Need {
 /// What a waiter gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Grant {
+    FromReserve,
     Bytes,
     RightToFinish,
 }
@@ -64,6 +111,8 @@ enum Grant {
 pub(crate) struct Claim {
     budget: Budget,
     age: u64,
+    /// Bytes from the reserve.
+    reserved: usize,
     /// Bytes from what anyone may have.
     held: usize,
     /// Bytes in all.
@@ -71,17 +120,29 @@ pub(crate) struct Claim {
     /// What the part may come to.
     part_size: usize,
     finishing: bool,
+    /// Bytes that are counted as on their way to the store.
+    in_flight: usize,
+    /// Bytes that are counted as coming back soon.
+    coming: usize,
 }
 
 impl Budget {
     /// A budget of `total` bytes, for parts of at most a quarter of it. `used` shows what is held.
     pub(crate) fn new(total: usize, used: IntGauge) -> Self {
-        let for_finishing = total / 4;
+        let kept = total / 4;
+        let reserve = (total / RESERVE_SHARE).min(LARGEST_RESERVE);
         let state = State {
-            free: total - for_finishing,
-            kept: for_finishing,
+            total,
+            free: total - kept - reserve,
+            reserve,
+            kept,
+            in_flight: 0,
+            coming: 0,
             next: 0,
             waiting: BTreeMap::new(),
+            slow: SlowParts::default(),
+            short: 0,
+            tended: false,
         };
         Self(Arc::new(Shared {
             state: Mutex::new(state),
@@ -95,16 +156,14 @@ impl Budget {
         Claim {
             budget: self.clone(),
             age: self.state().name(),
+            reserved: 0,
             held: 0,
             bytes: 0,
             part_size,
             finishing: false,
+            in_flight: 0,
+            coming: 0,
         }
-    }
-
-    /// Whether anyone waits for memory.
-    pub(crate) fn is_short(&self) -> bool {
-        !self.state().waiting.is_empty()
     }
 
     /// Where the memory itself comes from, once it is claimed.
@@ -115,15 +174,17 @@ impl Budget {
     /// What there is at once, or else a place among those who wait.
     fn ask(&self, age: u64, need: Need) -> Result<Grant, Waiting> {
         let mut state = self.state();
-        let first = state.waiting.first_key_value();
-        if first.is_none_or(|((oldest, _), _)| age < *oldest)
+        let place = (need.kind, age, state.name());
+        if state
+            .first(need.kind)
+            .is_none_or(|(first, _)| place < first)
             && let Some(grant) = state.take(need)
         {
             return Ok(grant);
         }
         let (grant, granted) = oneshot::channel();
-        let place = (age, state.name());
         state.waiting.insert(place, Waiter { need, grant });
+        self.tend(&mut state);
         Err(Waiting {
             budget: self.clone(),
             place,
@@ -132,17 +193,44 @@ impl Budget {
         })
     }
 
+    /// Has somebody look who is slow, as long as anyone waits.
+    fn tend(&self, state: &mut State) {
+        if state.tended {
+            return;
+        }
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            state.tended = true;
+            runtime.spawn(tend(Arc::downgrade(&self.0)));
+        }
+    }
+
     fn give_back(&self, claim: &Claim) {
         let mut state = self.state();
         state.free += claim.held;
+        state.reserve += claim.reserved;
         if claim.finishing {
             state.kept += claim.part_size;
         }
+        state.in_flight -= claim.in_flight;
+        state.coming -= claim.coming;
         state.serve();
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Looks who is slow, until nobody has waited for a while.
+async fn tend(budget: Weak<Shared>) {
+    loop {
+        tokio::time::sleep(BETWEEN_LOOKS).await;
+        let Some(budget) = budget.upgrade() else {
+            return;
+        };
+        if !Budget(budget).state().look() {
+            return;
+        }
     }
 }
 
@@ -153,10 +241,14 @@ impl State {
     }
 
     fn take(&mut self, need: Need) -> Option<Grant> {
-        if self.free >= need.bytes {
+        let is_first = need.kind == Kind::FirstChunk;
+        if is_first && self.reserve >= need.bytes {
+            self.reserve -= need.bytes;
+            Some(Grant::FromReserve)
+        } else if self.free >= need.bytes {
             self.free -= need.bytes;
             Some(Grant::Bytes)
-        } else if self.kept >= need.part_size {
+        } else if !is_first && self.kept >= need.part_size {
             self.kept -= need.part_size;
             Some(Grant::RightToFinish)
         } else {
@@ -166,16 +258,20 @@ impl State {
 
     fn put(&mut self, grant: Grant, need: Need) {
         match grant {
+            Grant::FromReserve => self.reserve += need.bytes,
             Grant::Bytes => self.free += need.bytes,
             Grant::RightToFinish => self.kept += need.part_size,
         }
     }
 
-    /// Gives what there is to those who wait, the oldest part first.
+    /// Gives what there is to those who wait: first chunks, then the oldest part first.
     fn serve(&mut self) {
-        while let Some(first) = self.waiting.first_entry() {
-            let need = first.get().need;
-            let place = *first.key();
+        self.serve_kind(Kind::FirstChunk);
+        self.serve_kind(Kind::More);
+    }
+
+    fn serve_kind(&mut self, kind: Kind) {
+        while let Some((place, need)) = self.first(kind) {
             let Some(grant) = self.take(need) else {
                 return;
             };
@@ -186,27 +282,100 @@ impl State {
             }
         }
     }
+
+    /// The first of a kind that wait.
+    fn first(&self, kind: Kind) -> Option<(Place, Need)> {
+        let places = (kind, 0, 0)..=(kind, u64::MAX, u64::MAX);
+        let mut waiters = self.waiting.range(places);
+        waiters.next().map(|(place, waiter)| (*place, waiter.need))
+    }
+
+    /// Has slow parts give way to those who wait. Whether to look again.
+    fn look(&mut self) -> bool {
+        if self.waiting.is_empty() {
+            self.short = self.short.saturating_sub(1);
+            self.tended = self.short > 0;
+            return self.tended;
+        }
+        self.short = (self.short + 1).min(LOOKS_BEFORE_AN_END);
+        let wanted = self.wanted().saturating_sub(self.coming);
+        let moves = self.slow.move_slowest(wanted, FIRST_CHUNK) || self.coming > 0;
+        let has_waited = self.short == LOOKS_BEFORE_AN_END;
+        if !moves && has_waited && self.is_held_up() && self.slow.end_slowest(FIRST_CHUNK) {
+            self.short -= LOOKS_BETWEEN_ENDS;
+        }
+        true
+    }
+
+    /// What those who wait could make use of.
+    fn wanted(&self) -> usize {
+        let needs = self.waiting.values().map(|waiter| waiter.need);
+        needs.fold(0, |sum, need| sum.saturating_add(need.wants()))
+    }
+
+    /// Whether it is slow clients that memory is short for, and not a slow store: what the first in the
+    /// line needs is not on its way there, or they hold more than half of all.
+    fn is_held_up(&self) -> bool {
+        let first = self.waiting.first_key_value();
+        let comes = first.is_some_and(|(_, first)| self.in_flight >= first.need.bytes);
+        !comes || self.slow.held() > self.total / 2
+    }
+}
+
+impl Need {
+    fn wants(self) -> usize {
+        match self.kind {
+            Kind::FirstChunk => self.bytes,
+            Kind::More => self.part_size.max(self.bytes),
+        }
+    }
 }
 
 impl Claim {
     /// Claims `bytes` more, as soon as there are so many. Nothing is claimed if this is dropped.
     pub(crate) async fn grow(&mut self, bytes: usize) {
         if !self.finishing {
-            let need = Need {
-                bytes,
-                part_size: self.part_size,
-            };
+            let need = self.need(bytes);
             let grant = match self.budget.ask(self.age, need) {
                 Ok(grant) => grant,
                 Err(waiting) => waiting.granted().await,
             };
-            match grant {
-                Grant::Bytes => self.held += bytes,
-                Grant::RightToFinish => self.finishing = true,
-            }
+            self.take(grant, need.bytes);
         }
         self.bytes += bytes;
         self.budget.0.used.add(gauge(bytes));
+    }
+
+    /// What is asked for `bytes` more: what is in the reserve moves out of it.
+    fn need(&self, bytes: usize) -> Need {
+        let is_first = self.bytes == 0 && bytes <= FIRST_CHUNK;
+        Need {
+            kind: if is_first {
+                Kind::FirstChunk
+            } else {
+                Kind::More
+            },
+            bytes: bytes + self.reserved,
+            part_size: self.part_size,
+        }
+    }
+
+    fn take(&mut self, grant: Grant, bytes: usize) {
+        let mut state = self.budget.state();
+        match grant {
+            Grant::FromReserve => {
+                self.reserved += bytes;
+                return;
+            }
+            Grant::Bytes => self.held += bytes,
+            // The right has room for all of the part.
+            Grant::RightToFinish => {
+                self.finishing = true;
+                state.free += std::mem::take(&mut self.held);
+            }
+        }
+        state.reserve += std::mem::take(&mut self.reserved);
+        state.serve();
     }
 
     /// Whether it has a right to finish.
@@ -214,16 +383,59 @@ impl Claim {
         self.finishing
     }
 
+    /// Whether it holds nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
+    /// Lists the part among those that are slow, until this is dropped.
+    pub(crate) fn revocable(&self, slowness: Slowness) -> Revocable {
+        let right = if self.finishing { self.part_size } else { 0 };
+        let held = self.held + self.reserved + right;
+        let mut state = self.budget.state();
+        Revocable {
+            budget: self.budget.clone(),
+            age: self.age,
+            revoked: state.slow.enter(self.age, held, slowness),
+        }
+    }
+
+    /// Counts what it holds as coming back soon: the part gives way.
+    pub(crate) fn gives_way(&mut self) {
+        let mut state = self.budget.state();
+        state.coming = state.coming - self.coming + self.bytes;
+        self.coming = self.bytes;
+    }
+
+    /// It could not give way.
+    pub(crate) fn stays(&mut self) {
+        self.budget.state().coming -= std::mem::take(&mut self.coming);
+    }
+
+    /// Counts what it holds as on its way to the store.
+    pub(crate) fn goes_up(&mut self) {
+        let mut state = self.budget.state();
+        state.in_flight = state.in_flight - self.in_flight + self.bytes;
+        self.in_flight = self.bytes;
+    }
+
+    /// Gives so many bytes back, if it has no right to finish.
+    pub(crate) fn shrink_by(&mut self, bytes: usize) {
+        self.shrink_to((self.held + self.reserved).saturating_sub(bytes));
+    }
+
     /// Gives back what it holds beyond `bytes`, if it has no right to finish.
     pub(crate) fn shrink_to(&mut self, bytes: usize) {
-        if self.finishing || bytes >= self.held {
+        let held = self.held + self.reserved;
+        if self.finishing || bytes >= held {
             return;
         }
-        let left = self.held - bytes;
-        self.budget.0.used.sub(gauge(left));
-        (self.held, self.bytes) = (bytes, bytes);
+        let reserved = self.reserved.min(bytes);
         let mut state = self.budget.state();
-        state.free += left;
+        self.budget.0.used.sub(gauge(self.bytes - bytes));
+        state.reserve += self.reserved - reserved;
+        state.free += self.held - (bytes - reserved);
+        (self.reserved, self.held, self.bytes) = (reserved, bytes - reserved, bytes);
         state.serve();
     }
 
@@ -231,7 +443,8 @@ impl Claim {
     pub(crate) fn give_back(&mut self) {
         self.budget.0.used.sub(gauge(self.bytes));
         self.budget.give_back(self);
-        (self.held, self.bytes, self.finishing) = (0, 0, false);
+        (self.reserved, self.held, self.bytes) = (0, 0, 0);
+        (self.in_flight, self.coming, self.finishing) = (0, 0, false);
     }
 }
 
@@ -245,10 +458,35 @@ fn gauge(bytes: usize) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
+/// A place among the slow parts.
+#[derive(Debug)]
+pub(crate) struct Revocable {
+    budget: Budget,
+    age: u64,
+    revoked: oneshot::Receiver<Revoked>,
+}
+
+impl Revocable {
+    /// As soon as others need the part's memory.
+    pub(crate) async fn revoked(&mut self) -> Revoked {
+        match (&mut self.revoked).await {
+            Ok(how) => how,
+            // The sender lives in the budget, until it has sent or this is dropped.
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
+
+impl Drop for Revocable {
+    fn drop(&mut self) {
+        self.budget.state().slow.leave(self.age);
+    }
+}
+
 /// A place among those who wait. Leaving it gives back what was granted meanwhile.
 struct Waiting {
     budget: Budget,
-    place: (u64, u64),
+    place: Place,
     need: Need,
     granted: oneshot::Receiver<Grant>,
 }
@@ -278,12 +516,13 @@ impl Drop for Waiting {
 #[cfg(test)]
 mod tests {
     use futures::FutureExt;
+    use futures::future::join_all;
 
     use super::*;
 
     const MIB: usize = 1024 * 1024;
 
-    /// 3 MiB for anyone, and one right to finish a part of 1 MiB.
+    /// 2.5 MiB for anyone, 32 first chunks, and one right to finish a part of 1 MiB.
     fn budget() -> Budget {
         Budget::new(4 * MIB, IntGauge::new("used", "used").unwrap())
     }
@@ -292,27 +531,85 @@ mod tests {
         claim.grow(bytes).now_or_never().is_some()
     }
 
+    /// Claims for all that anyone may have, and for finishing.
+    fn all_but_the_reserve(budget: &Budget) -> [Claim; 2] {
+        let mut claims = [budget.claim(MIB), budget.claim(MIB)];
+        assert!(grows(&mut claims[0], 5 * MIB / 2));
+        assert!(grows(&mut claims[1], MIB));
+        claims
+    }
+
+    fn assert_all_is_back(budget: &Budget) {
+        assert_eq!(budget.0.used.get(), 0);
+        let state = budget.state();
+        assert_eq!(
+            (state.free, state.reserve, state.kept),
+            (5 * MIB / 2, MIB / 2, MIB)
+        );
+        assert_eq!(
+            (state.in_flight, state.coming, state.slow.held()),
+            (0, 0, 0)
+        );
+        assert!(state.waiting.is_empty());
+    }
+
+    fn slow(can_move: bool) -> Slowness {
+        let behind = Duration::from_secs(3);
+        Slowness { behind, can_move }
+    }
+
     #[test]
     fn what_is_used_up_is_waited_for() {
         let budget = budget();
-        let mut claims: Vec<_> = (0..5).map(|_| budget.claim(MIB)).collect();
-        for claim in &mut claims[..3] {
-            assert!(grows(claim, MIB));
+        let mut claims: Vec<_> = (0..7).map(|_| budget.claim(MIB)).collect();
+        for claim in &mut claims[..5] {
+            assert!(grows(claim, MIB / 2));
         }
-        assert!(grows(&mut claims[3], MIB), "the right to finish");
-        assert!(!grows(&mut claims[4], 1));
-        assert_eq!(budget.0.used.get(), gauge(4 * MIB));
+        assert!(grows(&mut claims[5], MIB), "the right to finish");
+        assert!(!grows(&mut claims[6], FIRST_CHUNK + 1));
+        assert_eq!(budget.0.used.get(), gauge(7 * MIB / 2));
         drop(claims.remove(0));
-        assert!(grows(&mut claims[3], 1));
+        assert!(grows(&mut claims[5], FIRST_CHUNK + 1));
+        drop(claims);
+        assert_all_is_back(&budget);
+    }
+
+    #[test]
+    fn first_chunks_have_a_reserve() {
+        let budget = budget();
+        let full = all_but_the_reserve(&budget);
+        let mut small: Vec<_> = (0..33).map(|_| budget.claim(MIB)).collect();
+        for claim in &mut small[..32] {
+            assert!(grows(claim, FIRST_CHUNK));
+        }
+        assert!(!grows(&mut small[0], 1), "it is for first chunks alone");
+        assert!(!grows(&mut small[32], FIRST_CHUNK), "the reserve is empty");
+        drop(full);
+        assert!(grows(&mut small[32], FIRST_CHUNK), "there is other memory");
+        assert!(grows(&mut small[0], 1));
+        assert_eq!(budget.state().reserve, FIRST_CHUNK, "it is large now");
+        drop(small);
+        assert_all_is_back(&budget);
+    }
+
+    /// Whoever waits with a large part is not in a small file's way.
+    #[tokio::test]
+    async fn first_chunks_are_served_first() {
+        let budget = budget();
+        let full = all_but_the_reserve(&budget);
+        let mut large = budget.claim(MIB);
+        let mut small = budget.claim(MIB);
+        let mut large = Box::pin(large.grow(MIB));
+        assert!((&mut large).now_or_never().is_none());
+        assert!(grows(&mut small, FIRST_CHUNK));
+        drop((full, large, small));
+        assert_all_is_back(&budget);
     }
 
     #[tokio::test]
     async fn the_oldest_part_is_served_first() {
         let budget = budget();
-        let mut full = budget.claim(MIB);
-        full.grow(3 * MIB).await;
-        let mut finishing = budget.claim(MIB);
-        finishing.grow(1).await;
+        let full = all_but_the_reserve(&budget);
         let (mut old, mut young) = (budget.claim(MIB), budget.claim(MIB));
         let young = tokio::spawn(async move {
             young.grow(2 * MIB).await;
@@ -324,12 +621,15 @@ mod tests {
             old
         });
         tokio::task::yield_now().await;
+        let [full, finishing] = full;
         drop(full);
         let old = old.await.unwrap();
         tokio::task::yield_now().await;
         assert!(!young.is_finished());
         drop(old);
-        young.await.unwrap();
+        drop(young.await.unwrap());
+        drop(finishing);
+        assert_all_is_back(&budget);
     }
 
     /// Memory full of half parts: one after the other gets the right to finish.
@@ -345,34 +645,180 @@ mod tests {
                 }
             })
         });
-        let all = futures::future::join_all(parts.collect::<Vec<_>>());
-        let ended = tokio::time::timeout(std::time::Duration::from_secs(10), all).await;
+        let all = join_all(parts.collect::<Vec<_>>());
+        let ended = tokio::time::timeout(Duration::from_secs(10), all).await;
         assert!(ended.is_ok(), "a deadlock");
-        assert_eq!(budget.0.used.get(), 0);
-        let state = budget.state();
-        assert_eq!(
-            (state.free, state.kept, state.waiting.len()),
-            (3 * MIB, MIB, 0)
-        );
+        assert_all_is_back(&budget);
     }
 
     #[tokio::test]
     async fn who_gives_up_waiting_leaves_nothing_behind() {
         let budget = budget();
-        let mut full = budget.claim(MIB);
-        full.grow(3 * MIB).await;
-        let mut finishing = budget.claim(MIB);
-        finishing.grow(1).await;
+        let full = all_but_the_reserve(&budget);
         let mut claim = budget.claim(MIB);
         let waiting = tokio::spawn(async move { claim.grow(MIB).await });
         tokio::task::yield_now().await;
         waiting.abort();
         assert!(waiting.await.is_err());
-        drop((full, finishing));
-        let state = budget.state();
-        assert_eq!(
-            (state.free, state.kept, state.waiting.len()),
-            (3 * MIB, MIB, 0)
+        drop(full);
+        assert_all_is_back(&budget);
+    }
+
+    #[test]
+    fn what_shrinks_gives_back_what_it_had_from_where_it_had_it() {
+        let budget = budget();
+        let mut claim = budget.claim(MIB);
+        assert!(grows(&mut claim, FIRST_CHUNK));
+        claim.shrink_by(FIRST_CHUNK - 5);
+        assert_eq!(budget.state().reserve, MIB / 2 - 5);
+        assert!(grows(&mut claim, FIRST_CHUNK));
+        assert_eq!(budget.state().reserve, MIB / 2);
+        claim.shrink_to(7);
+        assert_eq!(budget.0.used.get(), 7);
+        drop(claim);
+        assert_all_is_back(&budget);
+    }
+
+    /// A right to finish makes no difference.
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_part_that_can_move_is_told_soon() {
+        let budget = budget();
+        let [full, mut finishing] = all_but_the_reserve(&budget);
+        let mut revocable = finishing.revocable(slow(true));
+        let mut claim = budget.claim(MIB);
+        let waiting = tokio::spawn(async move { claim.grow(MIB).await });
+        let started = tokio::time::Instant::now();
+        assert_eq!(revocable.revoked().await, Revoked::Gently);
+        assert!(started.elapsed() <= 2 * BETWEEN_LOOKS);
+        finishing.gives_way();
+        finishing.give_back();
+        waiting.await.unwrap();
+        drop((full, finishing, revocable));
+        assert_all_is_back(&budget);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_can_not_move_is_ended_when_others_have_waited_for_long() {
+        let budget = budget();
+        let [full, finishing] = all_but_the_reserve(&budget);
+        let mut revocable = full.revocable(slow(false));
+        let mut claim = budget.claim(MIB);
+        let waiting = tokio::spawn(async move { claim.grow(MIB).await });
+        let started = tokio::time::Instant::now();
+        assert_eq!(revocable.revoked().await, Revoked::ForGood);
+        assert!(started.elapsed() >= LOOKS_BEFORE_AN_END * BETWEEN_LOOKS);
+        drop(full);
+        waiting.await.unwrap();
+        drop((finishing, revocable));
+        assert_all_is_back(&budget);
+    }
+
+    /// A store that is slow is no client's fault.
+    #[tokio::test(start_paused = true)]
+    async fn nobody_is_ended_for_a_slow_store() {
+        let budget = budget();
+        let [mut full, finishing] = all_but_the_reserve(&budget);
+        full.goes_up();
+        let mut revocable = finishing.revocable(slow(false));
+        let mut claim = budget.claim(MIB);
+        let waiting = tokio::spawn(async move { claim.grow(MIB).await });
+        let long = Duration::from_mins(1);
+        assert!(
+            tokio::time::timeout(long, revocable.revoked())
+                .await
+                .is_err()
         );
+        drop(full);
+        waiting.await.unwrap();
+        drop((finishing, revocable));
+        assert_all_is_back(&budget);
+    }
+
+    /// One that is giving way already is waited for.
+    #[tokio::test(start_paused = true)]
+    async fn no_more_are_told_than_it_takes() {
+        let budget = budget();
+        let mut claims: Vec<_> = (0..3).map(|_| budget.claim(MIB)).collect();
+        for claim in &mut claims {
+            assert!(grows(claim, MIB));
+        }
+        let waits = join_all((0..2).map(|_| {
+            let mut claim = budget.claim(MIB);
+            async move { claim.grow(MIB / 2 + 1).await }
+        }));
+        let waits = tokio::spawn(waits);
+        let mut lists: Vec<_> = claims.iter().map(|c| c.revocable(slow(true))).collect();
+        tokio::time::sleep(2 * BETWEEN_LOOKS).await;
+        let told = |list: &mut Revocable| list.revoked().now_or_never().is_some();
+        let told: Vec<_> = lists.iter_mut().map(told).collect();
+        assert_eq!(told.iter().filter(|told| **told).count(), 2);
+        let mut given_way = claims.iter_mut().zip(&told).filter(|(_, told)| **told);
+        given_way.by_ref().for_each(|(claim, _)| claim.gives_way());
+        tokio::time::sleep(10 * BETWEEN_LOOKS).await;
+        assert!(budget.state().slow.held() > 0, "what is coming is enough");
+        drop((lists, claims));
+        waits.await.unwrap();
+        assert_all_is_back(&budget);
+    }
+
+    /// Many parts, whose clients send, pause, go away or never come back; those that are told give way in
+    /// one way or the other.
+    #[tokio::test(start_paused = true)]
+    async fn whatever_uploads_do_all_of_them_end_and_nothing_leaks() {
+        for seed in 0..20 {
+            let budget = budget();
+            let uploads = (0..60).map(|index| {
+                let upload = upload(budget.clone(), Dice(seed * 1000 + index));
+                tokio::time::timeout(Duration::from_secs(300 + index), upload)
+            });
+            let ended = join_all(uploads).await;
+            let quick = ended.iter().step_by(2);
+            assert!(
+                quick.clone().all(Result::is_ok),
+                "a quick one is held up, seed {seed}"
+            );
+            drop(ended);
+            assert_all_is_back(&budget);
+            tokio::time::sleep(2 * LOOKS_BEFORE_AN_END * BETWEEN_LOOKS).await;
+            assert!(!budget.state().tended, "somebody still looks");
+        }
+    }
+
+    /// Every second upload is quick: its client is never waited for. The others stop somewhere.
+    async fn upload(budget: Budget, mut dice: Dice) {
+        let is_quick = dice.0.is_multiple_of(2);
+        let can_move = dice.0.is_multiple_of(3);
+        let mut claim = budget.claim(MIB);
+        let stops_at = if is_quick { 16 } else { dice.roll(16) };
+        for step in 0..16 {
+            if step == stops_at {
+                let mut revocable = claim.revocable(slow(can_move));
+                let _ = revocable.revoked().await;
+                claim.gives_way();
+                tokio::time::sleep(Duration::from_millis(dice.roll(300))).await;
+                // It goes up or ends.
+                return;
+            }
+            claim.grow(MIB / 16).await;
+            if !is_quick && dice.roll(20) == 0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(dice.roll(20))).await;
+        }
+        claim.goes_up();
+        tokio::time::sleep(Duration::from_millis(dice.roll(500))).await;
+    }
+
+    /// The same numbers every time.
+    struct Dice(u64);
+
+    impl Dice {
+        fn roll(&mut self, sides: u64) -> u64 {
+            self.0 = self
+                .0
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (self.0 >> 33) % sides
+        }
     }
 }

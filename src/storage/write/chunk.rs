@@ -148,6 +148,11 @@ impl Chunk {
         &mut self.bytes
     }
 
+    /// How many bytes it takes.
+    pub(crate) fn size(&self) -> usize {
+        self.size
+    }
+
     /// The bytes that were read. The memory returns when the last of them is gone.
     pub(crate) fn freeze(self) -> Bytes {
         if self.bytes.is_empty() {

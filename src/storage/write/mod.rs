@@ -9,5 +9,6 @@ pub(crate) mod multipart;
 pub(crate) mod part;
 pub(crate) mod part_sizes;
 pub(crate) mod publish;
+pub(crate) mod relief;
 pub(crate) mod verdict;
 pub(crate) mod writer;

@@ -10,13 +10,13 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use object_store::PutPayload;
 use prometheus::IntGauge;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::time::Instant;
 
 use crate::storage::store::body::{Body, Summing};
-use crate::storage::write::budget::{Budget, Claim};
+use crate::storage::write::budget::{Budget, Claim, FIRST_CHUNK};
 use crate::storage::write::chunk::{Chunk, Chunks, LARGEST_CHUNK};
-
-/// The first read of a file takes this much memory; most files on old devices fit.
-const FIRST_CHUNK: usize = 16 * 1024;
+use crate::storage::write::relief::{Revoked, STRIDE, Slowness};
 
 /// A part whose client has been waited for so long, in all, is slow.
 const SLOW: Duration = Duration::from_secs(2);
@@ -40,8 +40,34 @@ pub(crate) struct PartInTheMaking {
     is_recounted: bool,
     /// How long we have waited for the client to send some of it.
     waited: Duration,
-    /// It could not be moved to a file, and is not tried again.
-    stays: bool,
+    pace: Pace,
+}
+
+/// How long the client is waited for.
+#[derive(Debug, Default)]
+struct Pace {
+    /// Since its last [`STRIDE`] bytes.
+    behind: Duration,
+    /// What it has sent since then.
+    bytes: usize,
+}
+
+/// What reading has come to.
+pub(crate) enum Read {
+    /// So many bytes; 0 is the end.
+    Bytes(io::Result<usize>),
+    /// It is time to say anew whether the part is slow, and can move.
+    Again,
+    /// Others need the part's memory.
+    Revoked(Revoked),
+}
+
+/// How a slow part could give its memory up.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WayOut {
+    pub(crate) can_move: bool,
+    /// When that may be different.
+    pub(crate) until: Option<Instant>,
 }
 
 /// Where a byte was that was let go.
@@ -72,7 +98,7 @@ impl PartInTheMaking {
             summing: Summing::default(),
             is_recounted: false,
             waited: Duration::ZERO,
-            stays: false,
+            pace: Pace::default(),
         }
     }
 
@@ -95,11 +121,25 @@ impl PartInTheMaking {
     /// client has sent: small at first, then as large as pays. It never reaches beyond the part. A
     /// store that takes no more parts has one byte read all the same: it tells whether there is more
     /// than it takes.
-    pub(crate) async fn open(&mut self) {
+    ///
+    /// Whoever waits here with a slow client's part may be told to give it up instead.
+    pub(crate) async fn open(&mut self, way_out: WayOut) -> Option<Revoked> {
         let wanted = self.in_memory().clamp(FIRST_CHUNK, LARGEST_CHUNK);
         let size = wanted.min(self.room()).max(1);
-        self.claim.grow(size).await;
-        self.open = self.pool.take(size);
+        let slowness = self.slowness(way_out).filter(|_| !self.claim.is_empty());
+        let mut revocable = slowness.map(|slowness| self.claim.revocable(slowness));
+        let revoked = async {
+            match &mut revocable {
+                Some(revocable) => revocable.revoked().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.claim.grow(size) => self.open = self.pool.take(size),
+            revoked = revoked => return Some(revoked),
+        }
+        None
     }
 
     /// The open chunk.
@@ -107,9 +147,49 @@ impl PartInTheMaking {
         self.open.buffer()
     }
 
-    /// Closes the open chunk: what was read into it.
+    /// Reads into the open chunk. Safe to cancel.
+    pub(crate) async fn read(
+        &mut self,
+        input: &mut (impl AsyncRead + Unpin),
+        way_out: WayOut,
+    ) -> Read {
+        let started = Instant::now();
+        let slowness = self.slowness(way_out);
+        let (claim, waited) = (&self.claim, self.waited);
+        let until = way_out.until;
+        // Nothing of this is done unless the client is waited for.
+        let meanwhile = async {
+            match slowness {
+                None => {
+                    tokio::time::sleep(SLOW.saturating_sub(waited)).await;
+                    Read::Again
+                }
+                Some(slowness) => wait_on_call(claim, slowness, until).await,
+            }
+        };
+        let read = tokio::select! {
+            biased;
+            read = input.read_buf(self.open.buffer()) => Read::Bytes(read),
+            meanwhile = meanwhile => meanwhile,
+        };
+        self.wait(started.elapsed());
+        if let Read::Bytes(Ok(bytes)) = &read {
+            self.pace.advance(*bytes);
+        }
+        read
+    }
+
+    /// Closes the open chunk: what was read into it. A chunk that is mostly empty gives its memory back.
     pub(crate) fn close(&mut self) -> Bytes {
-        std::mem::replace(&mut self.open, self.pool.take(0)).freeze()
+        let mut chunk = std::mem::replace(&mut self.open, self.pool.take(0));
+        let (length, size) = (chunk.buffer().len(), chunk.size());
+        if length > size / 2 {
+            return chunk.freeze();
+        }
+        let bytes = Bytes::copy_from_slice(chunk.buffer());
+        drop(chunk);
+        self.claim.shrink_by(size - length);
+        bytes
     }
 
     /// Waits until there is memory for so many bytes that were not read into a chunk of ours.
@@ -123,19 +203,27 @@ impl PartInTheMaking {
         self.chunks.push(chunk);
     }
 
-    /// Counts time in which the client could have sent something.
-    pub(crate) fn wait(&mut self, time: Duration) {
+    fn wait(&mut self, time: Duration) {
         self.waited += time;
+        self.pace.behind += time;
     }
 
-    /// Whether its memory would serve others better.
-    pub(crate) fn is_slow(&self) -> bool {
-        self.waited >= SLOW && !self.stays
+    /// How slow the client is, if its part's memory would serve others better.
+    fn slowness(&self, way_out: WayOut) -> Option<Slowness> {
+        (self.waited >= SLOW).then_some(Slowness {
+            behind: self.pace.behind,
+            can_move: way_out.can_move,
+        })
     }
 
-    /// It is not to be moved to a file any more.
-    pub(crate) fn stay(&mut self) {
-        self.stays = true;
+    /// The part gives way to others.
+    pub(crate) fn gives_way(&mut self) {
+        self.claim.gives_way();
+    }
+
+    /// It can't.
+    pub(crate) fn stays(&mut self) {
+        self.claim.stays();
     }
 
     /// Lets the last byte go, of those in the open chunk or those taken. Which of them; `None` if it has
@@ -166,6 +254,7 @@ impl PartInTheMaking {
         if !self.chunks.is_empty() {
             self.chunks = vec![self.chunks.concat().into()];
         }
+        self.claim.stays();
         self.claim.shrink_to(self.in_memory());
         true
     }
@@ -179,11 +268,15 @@ impl PartInTheMaking {
             self.claim.give_back();
             return Ok(());
         }
-        let spilled = match &mut self.spilled {
-            Some(spilled) => spilled,
-            none => none.insert(Spilled::new(directory.to_owned(), on_disk.clone()).await?),
-        };
-        spilled.append(self.chunks.clone()).await?;
+        match &mut self.spilled {
+            Some(spilled) => spilled.append(self.chunks.clone()).await?,
+            none => {
+                // A file that fails is not kept: what has been written of it takes room.
+                let mut spilled = Spilled::new(directory.to_owned(), on_disk.clone()).await?;
+                spilled.append(self.chunks.clone()).await?;
+                *none = Some(spilled);
+            }
+        }
         self.chunks.clear();
         self.claim.give_back();
         Ok(())
@@ -206,7 +299,7 @@ impl PartInTheMaking {
     }
 
     /// The part as it goes up, once it is [fetched](Self::fetch).
-    pub(crate) fn finish(self) -> FullPart {
+    pub(crate) fn finish(mut self) -> FullPart {
         let payload: PutPayload = self.chunks.into_iter().collect();
         let body = if self.is_recounted {
             payload.into()
@@ -214,6 +307,7 @@ impl PartInTheMaking {
             let crc64 = self.summing.sum();
             Body { payload, crc64 }
         };
+        self.claim.goes_up();
         let claim = self.claim;
         FullPart { body, claim }
     }
@@ -222,6 +316,30 @@ impl PartInTheMaking {
     pub(crate) fn in_memory(&self) -> usize {
         let spilled = self.spilled.as_ref().map_or(0, |spilled| spilled.length);
         self.length - spilled
+    }
+}
+
+impl Pace {
+    fn advance(&mut self, bytes: usize) {
+        self.bytes += bytes;
+        if self.bytes >= STRIDE {
+            *self = Self::default();
+        }
+    }
+}
+
+/// Waits for others to need the part's memory.
+async fn wait_on_call(claim: &Claim, slowness: Slowness, until: Option<Instant>) -> Read {
+    let mut revocable = claim.revocable(slowness);
+    let until = async {
+        match until {
+            Some(until) => tokio::time::sleep_until(until).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        revoked = revocable.revoked() => Read::Revoked(revoked),
+        () = until => Read::Again,
     }
 }
 

@@ -4,9 +4,14 @@
 //! thousand, up to the largest that the memory budget has room for.
 
 use crate::config::{ByteSize, Upload};
+use crate::storage::store::MIN_PART;
 
 /// Parts of one size, before they double.
 const PARTS_OF_ONE_SIZE: usize = 1000;
+
+/// Only in the first of these shares of an upload's parts may some be shorter than they could be: each
+/// takes from what all parts can add up to.
+const SHARE_OF_SHORT_PARTS: usize = 4;
 
 /// The largest part that S3 takes.
 const LARGEST: usize = 5 << 30;
@@ -55,6 +60,16 @@ impl PartSizes {
             .checked_shl(doublings)
             .and_then(|factor| self.first.checked_mul(factor));
         Some(grown.unwrap_or(self.largest).min(self.largest))
+    }
+
+    /// Whether the part at `index` may go up with so few bytes, although more are to come.
+    pub(crate) fn may_be_short(&self, index: usize, length: usize) -> bool {
+        if self.uniform || length == 0 {
+            return false;
+        }
+        // Stores without a limit take parts of any size.
+        self.max_parts
+            .is_none_or(|max| length >= MIN_PART && index < max / SHARE_OF_SHORT_PARTS)
     }
 
     /// Whether all parts have to be of one size.
@@ -109,6 +124,26 @@ mod tests {
         let sizes = sizes(|upload| upload.uniform_parts = true);
         assert_eq!(sizes.size(9999), Some(8 << 20));
         assert_eq!(sizes.largest_object(), Some(ByteSize((8 << 20) * 10_000)));
+    }
+
+    /// They cost no more than the operator is told.
+    #[test]
+    fn some_parts_may_be_short() {
+        let sizes = self::sizes(|_| ());
+        assert!(!sizes.may_be_short(0, MIN_PART - 1));
+        assert!(sizes.may_be_short(2499, MIN_PART));
+        assert!(!sizes.may_be_short(2500, MIN_PART));
+        let short = 2500 * MIN_PART as u64;
+        let rest: u64 = (2500..10_000)
+            .filter_map(|index| sizes.size(index))
+            .map(|size| size as u64)
+            .sum();
+        assert_eq!((short + rest) >> 30, 465, "as docs/operations.md says");
+        let uniform = self::sizes(|upload| upload.uniform_parts = true);
+        assert!(!uniform.may_be_short(0, MIN_PART));
+        let folder = PartSizes::new(&Upload::default(), None);
+        assert!(folder.may_be_short(1_000_000, 1));
+        assert!(!folder.may_be_short(0, 0));
     }
 
     #[test]

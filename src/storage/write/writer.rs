@@ -2,10 +2,8 @@
 //!
 //! Up to [`ObjectWriter::publish`] nothing that a reader could see has changed.
 
-use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,8 +11,9 @@ use futures::StreamExt;
 use object_store::path::Path;
 use object_store::{Attributes, GetOptions, ObjectStore};
 use prometheus::IntGauge;
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::AsyncRead;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::config::{self, ByteSize};
@@ -31,14 +30,15 @@ use crate::storage::write::budget::Budget;
 use crate::storage::write::conditions::Conditions;
 use crate::storage::write::known::Known;
 use crate::storage::write::multipart::Multipart;
-use crate::storage::write::part::{FullPart, HeldBack, PartInTheMaking};
+use crate::storage::write::part::{FullPart, HeldBack, PartInTheMaking, Read, WayOut};
 use crate::storage::write::part_sizes::PartSizes;
+use crate::storage::write::relief::Revoked;
 
 /// With fewer bytes, a part is not moved to disk.
 const WORTH_SPILLING: usize = 16 * 1024;
 
-/// How often it is looked whether memory has become short.
-const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
+/// After it did not work, `upload.spill_dir` is left alone for so long.
+const SPILL_REST: Duration = Duration::from_secs(10);
 
 /// Where an upload goes and what has to hold when it is published.
 #[derive(Debug)]
@@ -101,15 +101,16 @@ pub(crate) struct ObjectWriter {
 struct Spill {
     directory: Option<PathBuf>,
     on_disk: IntGauge,
-    /// It did not work the last time, and the log has said so.
-    fails: Arc<AtomicBool>,
-    budget: Budget,
+    /// When it did not work the last time, if it has not worked since; the log has said so.
+    failed: Arc<Mutex<Option<Instant>>>,
 }
 
-/// Where the client's bytes are read into, and whether others wait for that memory.
+/// Where the client's bytes are read into, and how others may get that memory.
 pub(crate) struct Intake<'a> {
     part: &'a mut PartInTheMaking,
     spill: &'a Spill,
+    sizes: &'a PartSizes,
+    parts: usize,
 }
 
 impl Intake<'_> {
@@ -118,58 +119,66 @@ impl Intake<'_> {
         chunk.len() >= chunk.capacity()
     }
 
-    /// Reads into the open chunk; 0 is the end. `None` if it is time to count how long the client has
-    /// been waited for. Safe to cancel.
-    pub(crate) async fn read(
-        &mut self,
-        input: &mut (impl AsyncRead + Unpin),
-    ) -> Option<io::Result<usize>> {
-        let next_look = async {
-            match self.spill.directory {
-                Some(_) => tokio::time::sleep(BETWEEN_LOOKS).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            biased;
-            read = input.read_buf(self.part.chunk()) => Some(read),
-            () = next_look => None,
-        }
-    }
-
-    /// Counts time in which the client was waited for. Whether memory is short meanwhile, and the part
-    /// would hold its memory for long.
-    pub(crate) fn waited(&mut self, time: Duration) -> bool {
-        self.part.wait(time);
+    /// Reads into the open chunk. Safe to cancel.
+    pub(crate) async fn read(&mut self, input: &mut (impl AsyncRead + Unpin)) -> Read {
         let unwritten = self.part.chunk().len();
-        self.spill.is_for(self.part, unwritten)
+        let length = self.part.length() + unwritten;
+        let short = self.sizes.may_be_short(self.parts, length);
+        let way_out = self.spill.way_out(self.part.in_memory() + unwritten, short);
+        self.part.read(input, way_out).await
     }
 }
 
 impl Spill {
+    /// How a part with so many bytes in memory could give way, that goes up as it is or not.
+    fn way_out(&self, in_memory: usize, goes_up: bool) -> WayOut {
+        let rests_until = self.rests_until();
+        let spills = self.directory.is_some() && rests_until.is_none();
+        WayOut {
+            can_move: goes_up || spills && in_memory >= WORTH_SPILLING,
+            until: rests_until,
+        }
+    }
+
     /// Moves the part to disk. Whether it could.
     async fn take(&self, part: &mut PartInTheMaking) -> bool {
         let Some(directory) = &self.directory else {
             return false;
         };
-        let Err(error) = part.spill(directory, &self.on_disk).await else {
-            self.fails.store(false, Ordering::Relaxed);
-            return true;
-        };
-        part.stay();
-        if !self.fails.swap(true, Ordering::Relaxed) {
+        if self.rests_until().is_some() {
+            return false;
+        }
+        match part.spill(directory, &self.on_disk).await {
+            Ok(()) => self.works(),
+            Err(error) => self.fails(&error),
+        }
+    }
+
+    fn works(&self) -> bool {
+        *self.failed() = None;
+        true
+    }
+
+    /// It may work again as soon as there is room, so it is tried again.
+    fn fails(&self, error: &std::io::Error) -> bool {
+        let before = self.failed().replace(Instant::now());
+        if before.is_none()
+            && let Some(directory) = &self.directory
+        {
             let directory = directory.display();
-            tracing::warn!(%directory, %error, "can't use upload.spill_dir, slow uploads stay in memory");
+            tracing::warn!(%directory, %error, "can't use upload.spill_dir, it will be tried again");
         }
         false
     }
 
-    /// Whether the part should move to disk.
-    fn is_for(&self, part: &PartInTheMaking, unwritten: usize) -> bool {
-        self.directory.is_some()
-            && part.in_memory() + unwritten >= WORTH_SPILLING
-            && part.is_slow()
-            && self.budget.is_short()
+    /// Until when it is not tried again.
+    fn rests_until(&self) -> Option<Instant> {
+        let until = (*self.failed())? + SPILL_REST;
+        (until > Instant::now()).then_some(until)
+    }
+
+    fn failed(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -202,8 +211,7 @@ impl Writers {
             spill: Spill {
                 directory: upload.spill_dir.clone(),
                 on_disk,
-                fails: Arc::default(),
-                budget: budget.clone(),
+                failed: Arc::default(),
             },
             budget,
             known: Arc::default(),
@@ -255,8 +263,21 @@ impl Writers {
 
 impl ObjectWriter {
     /// Opens a chunk to read into, as soon as there is memory for it.
-    pub(crate) async fn open_chunk(&mut self) {
-        self.part.open().await;
+    pub(crate) async fn open_chunk(&mut self) -> Result<(), StorageError> {
+        while let Some(revoked) = self.try_to_open().await {
+            self.make_way(revoked).await?;
+        }
+        Ok(())
+    }
+
+    async fn try_to_open(&mut self) -> Option<Revoked> {
+        let short = self.may_go_up_short();
+        let way_out = self.spill.way_out(self.part.in_memory(), short);
+        self.part.open(way_out).await
+    }
+
+    fn may_go_up_short(&self) -> bool {
+        self.sizes.may_be_short(self.parts, self.part.length())
     }
 
     /// Takes what was read into the open chunk.
@@ -270,13 +291,28 @@ impl ObjectWriter {
         Intake {
             part: &mut self.part,
             spill: &self.spill,
+            sizes: &self.sizes,
+            parts: self.parts,
         }
     }
 
-    /// Makes room for others, if this upload is in their way.
-    pub(crate) async fn make_way(&mut self) {
-        if self.spill.is_for(&self.part, 0) {
-            self.spill.take(&mut self.part).await;
+    /// Gives the part's memory up for others: it moves to disk, or else goes up as it is.
+    ///
+    /// # Errors
+    /// If it can do neither and has to.
+    pub(crate) async fn make_way(&mut self, revoked: Revoked) -> Result<(), StorageError> {
+        self.part.gives_way();
+        let pays = self.part.in_memory() >= WORTH_SPILLING || revoked == Revoked::ForGood;
+        if pays && self.spill.take(&mut self.part).await {
+            return Ok(());
+        }
+        if self.may_go_up_short() {
+            return self.send_part().await;
+        }
+        self.part.stays();
+        match revoked {
+            Revoked::Gently => Ok(()),
+            Revoked::ForGood => Err(StorageError::MemoryShort),
         }
     }
 
@@ -382,7 +418,8 @@ impl ObjectWriter {
     fn exceeded(&self) -> Option<ByteSize> {
         let most = self.sizes.largest_object();
         if self.part.is_beyond_the_last() {
-            return most;
+            // The byte beyond is among those taken. Short parts have made it less than it could be.
+            return most.map(|_| ByteSize(self.size.saturating_sub(1)));
         }
         let limits = self.plan.max_size.into_iter().chain(most);
         limits.min().filter(|limit| self.size > limit.0)

@@ -187,9 +187,8 @@ fn due_to_store(step: Step, fault: Fault) -> &'static [&'static str] {
         (Step::Abort, _) => &["client_abort"],
         // It is tried again; what is published can be looked up; the other answers have no body, or one that is read
         // on from where it broke.
-        (_, Fault::Once(_) | Fault::LostOnce)
-        | (Step::Put | Step::Complete, Fault::Lost)
-        | (_, Fault::Broken) => &["complete"],
+        (_, Fault::Once(_) | Fault::LostOnce | Fault::Broken)
+        | (Step::Put | Step::Complete, Fault::Lost) => &["complete"],
         (Step::Put, Fault::Silent) => &["unresolved"],
         (_, Fault::Always(_)) => &["store_error"],
         (_, Fault::Lost | Fault::Silent) => &["store_unreachable"],

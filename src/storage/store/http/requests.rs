@@ -145,7 +145,9 @@ impl Sender {
             let (error, again) = match self.attempt(ask, signer).await {
                 Ok(answer) if answer.status().is_success() => return Ok(answer),
                 Ok(answer) => {
-                    ask.attempts.failed_with(answer.status());
+                    if !is_unsupported(&answer) {
+                        ask.attempts.failed_with(answer.status());
+                    }
                     (self.refusal(&answer, &ask.key), is_passing(ask, &answer))
                 }
                 Err(error) => (error, true),
@@ -211,7 +213,7 @@ impl Sender {
                 source,
             },
             StatusCode::CONFLICT => Error::AlreadyExists { path, source },
-            StatusCode::NOT_IMPLEMENTED => Error::NotSupported { source },
+            _ if is_unsupported(answer) => Error::NotSupported { source },
             _ => Error::Generic {
                 store: self.store,
                 source,
@@ -266,13 +268,19 @@ fn told_late(answer: &Response<Bytes>) -> Option<StatusCode> {
 /// Whether the same request may succeed a moment later.
 fn is_passing(ask: &Ask, answer: &Response<Bytes>) -> bool {
     match answer.status() {
-        StatusCode::NOT_IMPLEMENTED => false,
+        _ if is_unsupported(answer) => false,
         StatusCode::TOO_MANY_REQUESTS => true,
         // What was damaged on the way may get there whole.
         StatusCode::BAD_REQUEST => has_code(answer.body(), DAMAGED),
         StatusCode::CONFLICT => ask.waits_for_others && is_others_change(answer.body()),
         status => status.is_server_error(),
     }
+}
+
+/// Whether a store does not know what it is asked for. Azure's emulator says so with a 500.
+fn is_unsupported(answer: &Response<Bytes>) -> bool {
+    answer.status() == StatusCode::NOT_IMPLEMENTED
+        || has_code(answer.body(), &["FeatureNotSupported"])
 }
 
 /// What S3 and its kin say to a change of a key that another change is under way of.
