@@ -580,6 +580,21 @@ async fn one_gateway_keeps_its_clients_apart_on_a_store_without_conditions() {
     }
 }
 
+/// Parts that somebody has removed are no missing bucket, and no missing file.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_that_the_store_has_forgotten_is_a_failure_of_the_store() {
+    for protocol in [Fixture::s3, Fixture::azure] {
+        let two = Two::from(protocol());
+        let server = two.server().unwrap();
+        server.fail_next("CompleteMultipartUpload", 1, 404);
+        let lost = two
+            .one
+            .upload(StoreMode::Replace, "a", &bytes(PART + 1, 1))
+            .await;
+        assert_eq!(lost.report.outcome.0, "store_error", "{:?}", lost.report);
+    }
+}
+
 /// A conflict that says "try again" is no word about what is there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_conflict_that_passes_is_waited_out() {

@@ -42,6 +42,14 @@ impl Content {
             Self::Parts => Operation::Complete,
         }
     }
+
+    /// What an error says that is the answer to the whole change.
+    fn failure(&self, error: object_store::Error) -> StorageError {
+        match self {
+            Self::Whole { .. } => error.into(),
+            Self::Parts => failed_completion(error),
+        }
+    }
 }
 
 impl ObjectWriter {
@@ -89,7 +97,7 @@ impl ObjectWriter {
             let in_doubt = attempts.may_have_acted();
             let is_overtaken = replaces && is_condition(&error);
             if !in_doubt && !is_overtaken {
-                return Err(error.into());
+                return Err(content.failure(error));
             }
             match self.look_again().await {
                 Again::Published => return Ok(()),
