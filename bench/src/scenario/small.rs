@@ -97,7 +97,8 @@ pub(super) async fn turn(rig: &Rig, side: Side, load: Load) -> anyhow::Result<Sa
     for (number, client) in clients.into_iter().enumerate() {
         running.spawn(send_until(
             client,
-            number,
+            // What the other side has written, the gateway would have to look at before it replaces it.
+            format!("small-{side:?}-{number}"),
             load.size,
             started + load.duration,
         ));
@@ -121,7 +122,7 @@ pub(super) async fn turn(rig: &Rig, side: Side, load: Load) -> anyhow::Result<Sa
 /// Sends files until it is time; how long each took.
 async fn send_until(
     mut client: Client,
-    number: usize,
+    prefix: String,
     size: u64,
     end: Instant,
 ) -> anyhow::Result<Vec<Duration>> {
@@ -131,7 +132,7 @@ async fn send_until(
         if started >= end {
             return Ok(latencies);
         }
-        let name = format!("small-{number}-{}", latencies.len() % NAMES);
+        let name = format!("{prefix}-{}", latencies.len() % NAMES);
         client.upload(&name, size).await?;
         latencies.push(started.elapsed());
     }
