@@ -66,6 +66,11 @@ impl Fixture {
         self.url.starts_with("memory:")
     }
 
+    /// Whether it speaks S3's protocol.
+    pub(crate) fn is_s3(&self) -> bool {
+        self.url.starts_with("s3:")
+    }
+
     /// Whether it speaks Google's protocol.
     pub(crate) fn is_google(&self) -> bool {
         self.url.starts_with("gs:")

@@ -69,7 +69,8 @@ impl<'a> Probe<'a> {
             self.put(key, Precondition::None).await?;
         }
         for operation in Operation::ALL {
-            // A condition that can't hold: there is an object, and it has no such version.
+            let mut hold = true;
+            // Conditions that can't hold: there is an object, and it has no such version.
             for precondition in [Precondition::Absent, never()] {
                 let refused = match operation {
                     Operation::Put => self.put(&self.one, precondition).await,
@@ -78,12 +79,12 @@ impl<'a> Probe<'a> {
                     Operation::Delete if precondition == Precondition::Absent => continue,
                     Operation::Delete => self.delete(precondition).await,
                 };
-                let holds = holds(refused)?;
-                storage.conditions.learn(operation, holds);
-                if !holds {
+                hold &= holds(refused)?;
+                if !hold {
                     break;
                 }
             }
+            storage.conditions.learn(operation, hold);
         }
         Ok(())
     }

@@ -88,7 +88,12 @@ impl Copying<'_> {
             Err(error @ Error::AlreadyExists { .. }) => {
                 // An earlier try, or the same rename before, has got through.
                 let (from, to) = (&self.source.key, self.to);
-                if self.storage.are_one_upload(from, to).await {
+                let is_ours = if self.attempts.may_have_acted() {
+                    self.is_there().await?
+                } else {
+                    self.storage.are_one_upload(from, to).await
+                };
+                if is_ours {
                     return Ok(());
                 }
                 self.check_source().await?;

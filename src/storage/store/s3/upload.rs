@@ -169,18 +169,14 @@ impl S3Upload {
         Ok((index, part))
     }
 
-    async fn complete_on(
-        &self,
-        condition: Option<(&'static str, &str)>,
-        terms: &Terms,
-    ) -> Result<UpdateVersion> {
+    async fn complete_on(&self, terms: &Terms) -> Result<UpdateVersion> {
         let parts = self.list_of_parts()?;
         let whole = self.crc64();
         let completion = Completion {
             key: &self.key,
             upload_id: &self.id,
             parts: quick_xml::se::to_string(&parts).map_err(generic)?,
-            condition,
+            condition: header(&terms.precondition),
             whole,
         };
         let attempts = &terms.attempts;
@@ -231,14 +227,8 @@ impl Upload for S3Upload {
     }
 
     async fn publish(&mut self, terms: &Terms) -> Result<UpdateVersion> {
-        let condition = header(&terms.precondition);
-        match self.complete_on(condition, terms).await {
-            // The caller has looked whether it holds, a moment ago.
-            Err(Error::NotSupported { .. }) if condition.is_some() => {
-                self.complete_on(None, terms).await
-            }
-            completed => completed.map_err(|error| told_apart(error, &terms.precondition)),
-        }
+        let completed = self.complete_on(terms).await;
+        completed.map_err(|error| told_apart(error, &terms.precondition))
     }
 
     async fn abort(&mut self) -> Result<()> {
