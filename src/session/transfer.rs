@@ -525,7 +525,7 @@ impl Job {
         }
     }
 
-    /// Notes how many bytes the object has in front of those that come.
+    /// Notes the size that the object has before this transfer.
     pub fn goes_on_after(&self, bytes: u64) {
         self.progress.before.store(bytes, Ordering::Relaxed);
     }

@@ -43,7 +43,7 @@ impl Crc64 {
         Summing::default().sum()
     }
 
-    /// A checksum that was told of so many bytes.
+    /// A checksum that the store reports, of `length` bytes.
     pub(crate) fn told(value: u64, length: u64) -> Self {
         Self { value, length }
     }

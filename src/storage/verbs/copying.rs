@@ -53,22 +53,6 @@ impl Storage {
         copying.verify().await
     }
 
-    /// Copies an object as it was found to a name that is new, as far as is known.
-    pub(crate) async fn copy_to_new(
-        &self,
-        source: &ObjectMeta,
-        to: &Path,
-    ) -> Result<(), StorageError> {
-        let copying = Copying {
-            storage: self,
-            source: Base::of(source),
-            to,
-            attempts: Arc::default(),
-        };
-        copying.create(&Precondition::Absent).await?;
-        copying.verify().await
-    }
-
     /// Whether two objects are of the same upload: one is a copy of the other.
     pub(crate) async fn are_one_upload(&self, one: &Path, other: &Path) -> bool {
         let mark = async |key| match verdict::look(self.store.objects().as_ref(), key).await {

@@ -262,7 +262,10 @@ impl Rename<'_> {
                 Copied::InTheWay(object.key)
             });
         }
-        match self.storage.copy_to_new(&source, &target).await {
+        let copied = self
+            .storage
+            .copy_file(&source, &target, &Precondition::Absent);
+        match copied.await {
             Ok(()) => Ok(Copied::There(object)),
             Err(StorageError::NotFound) => Ok(Copied::Gone),
             Err(StorageError::Conflict) => Ok(Copied::Changed),

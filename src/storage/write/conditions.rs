@@ -37,7 +37,7 @@ pub struct Tried {
     pub operation: &'static str,
     /// Whether the store makes such a change on a condition; `None` if that could not be tried.
     pub holds: Option<bool>,
-    /// The promise that stands or falls with it.
+    /// What a user gains where the store honours the condition.
     pub promise: &'static str,
 }
 
@@ -54,7 +54,7 @@ impl Operation {
         }
     }
 
-    /// What stands or falls with it.
+    /// What a user gains where the store honours the condition.
     pub(crate) fn promise(self) -> &'static str {
         match self {
             Self::Put => {

@@ -72,7 +72,7 @@ impl XmlApi {
         listing::parse(&body).map_err(|error| self.sender.generic(error))
     }
 
-    /// Makes one object of those that are there.
+    /// Composes existing objects into one.
     pub(crate) async fn compose(
         &self,
         composition: &Composition,

@@ -30,7 +30,7 @@ impl Attempts {
         match status {
             // A proxy has given up on a store that may be at it still.
             StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => self.unanswered(),
-            // The store, or what stands before it, was too busy to begin.
+            // The store or a proxy was too busy: nothing was done.
             StatusCode::SERVICE_UNAVAILABLE => {}
             status if status.is_server_error() => {
                 self.may_have_acted.store(true, Ordering::Relaxed);

@@ -63,7 +63,7 @@ impl Ask {
         self
     }
 
-    /// A change whose tries are told of.
+    /// Records in `attempts` how each try ends.
     pub(crate) fn telling(mut self, attempts: &Arc<Attempts>) -> Self {
         self.attempts = Arc::clone(attempts);
         self
@@ -230,7 +230,7 @@ impl Sender {
     }
 }
 
-/// A body in one piece goes out as one, so that the client may send it again by itself.
+/// A payload of one chunk becomes a plain body: the HTTP client can resend it on a stale connection.
 fn body(payload: &PutPayload) -> HttpRequestBody {
     match payload.as_ref() {
         [] => HttpRequestBody::empty(),
