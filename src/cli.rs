@@ -202,6 +202,8 @@ struct Found {
     warnings: Vec<String>,
     notes: Vec<String>,
     conditions: Vec<Tried>,
+    /// By what the store is held to what it was sent, and what that means.
+    comparison: Option<(&'static str, &'static str)>,
     result: String,
 }
 
@@ -229,12 +231,13 @@ impl Found {
             return;
         }
         self.notes.extend(storage.notes().await);
-        if let Err(error) = storage.try_conditions().await {
+        if let Err(error) = storage.try_store().await {
             self.warnings.push(format!(
-                "can't try which conditions the store knows, see store.conditions: {error}"
+                "can't try which conditions and checksums the store knows, see store.conditions: {error}"
             ));
         }
         self.conditions = storage.conditions().to_vec();
+        self.comparison = Some(storage.comparison());
     }
 
     fn tell(self) -> Result<(), Failure> {
@@ -243,6 +246,9 @@ impl Found {
         }
         for note in &self.notes {
             println!("{note}");
+        }
+        if let Some((by, means)) = self.comparison {
+            println!("What is stored is compared with what was sent by: {by}; {means}.");
         }
         if !self.conditions.is_empty() {
             println!("Changes that the store makes on a condition, and what that gives:");
@@ -276,6 +282,7 @@ impl Found {
             "warnings": self.warnings,
             "notes": self.notes,
             "conditions": conditions.collect::<Vec<_>>(),
+            "compared_by": self.comparison.map(|(by, _)| by),
         });
         println!("{found:#}");
         if self.faults.is_empty() {

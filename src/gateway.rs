@@ -201,7 +201,7 @@ async fn probe(
     metrics: Arc<Metrics>,
     interval: Duration,
 ) {
-    let mut conditions_tried = false;
+    let mut tried = false;
     loop {
         let trouble = storage.probe().await.err().map(|error| error.to_string());
         let healthy = trouble.is_none();
@@ -212,8 +212,8 @@ async fn probe(
                 Some(trouble) => tracing::warn!(trouble, "the store does not answer"),
             }
         }
-        if healthy && !conditions_tried {
-            conditions_tried = try_conditions(&storage).await;
+        if healthy && !tried {
+            tried = try_store(&storage).await;
         }
         tokio::time::sleep(if healthy {
             interval
@@ -224,16 +224,20 @@ async fn probe(
     }
 }
 
-/// Whether it need not be tried again which conditions the store knows: it is known, or the gateway may not.
-async fn try_conditions(storage: &Storage) -> bool {
-    match storage.try_conditions().await {
-        Ok(()) => true,
+/// Whether it need not be tried again what the store knows: it is known, or the gateway may not.
+async fn try_store(storage: &Storage) -> bool {
+    match storage.try_store().await {
+        Ok(()) => {
+            let (by, means) = storage.comparison();
+            tracing::info!(by, means, "what is stored is compared with what was sent");
+            true
+        }
         Err(StorageError::StoreDenied(error)) => {
-            tracing::warn!(%error, "not allowed to try which conditions the store knows, see store.conditions");
+            tracing::warn!(%error, "not allowed to try which conditions and checksums the store knows, see store.conditions");
             true
         }
         Err(error) => {
-            tracing::debug!(%error, "can't try which conditions the store knows now");
+            tracing::debug!(%error, "can't try now what the store knows");
             false
         }
     }

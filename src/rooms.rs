@@ -40,7 +40,7 @@ const FLOORS: &[&[&str]] = &[
     &["error"],
     &["write", "read", "key"],
     &["verbs", "fuzzing"],
-    &["mod", "harness", "suite", "sentence", "faults"],
+    &["mod", "harness", "suite", "sentence", "whole", "faults"],
 ];
 
 /// Files in one folder, at most.

@@ -13,6 +13,7 @@ use s3s::dto::{Checksum, ETag, ETagCondition, Metadata, Timestamp};
 use s3s::{S3Result, s3_error};
 
 use crate::azure::Ledger;
+use crate::s3::request::computed;
 
 /// S3 takes no smaller part, unless it is the last.
 pub(crate) const MIN_PART: u64 = 5 * 1024 * 1024;
@@ -34,8 +35,21 @@ pub(crate) struct Bucket {
     pub(crate) ignores_conditions: bool,
     /// Deletes are done whatever their conditions, as most stores do.
     pub(crate) deletes_anyway: bool,
+    /// Checksums of bodies on S3, but MD5, are neither compared nor told, as on some stores.
+    pub(crate) ignores_checksums: bool,
+    /// What becomes of everything that is written, after it was compared with what its request says.
+    pub(crate) damage: Option<Damage>,
     /// What Azure keeps of blobs besides, and how it makes copies.
     pub(crate) azure: Ledger,
+}
+
+/// What a store does to objects that should not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Damage {
+    /// A bit becomes another.
+    Flip,
+    /// The last byte is missing.
+    Cut,
 }
 
 /// Bytes in the chunks in which they came.
@@ -142,6 +156,10 @@ impl Bucket {
         self.writes += 1;
         // Google's generations are times in microseconds, of a higher order than any size.
         object.generation = FIRST_GENERATION + self.writes;
+        if let Some(damage) = self.damage {
+            object.content = object.content.damaged(damage, self.writes);
+            object.look_again();
+        }
         let generation = object.generation;
         self.objects.insert(key.to_owned(), object);
         generation
@@ -294,6 +312,14 @@ impl Object {
         ETag::Strong(self.etag.clone())
     }
 
+    /// Has it say of itself what its content is by now.
+    fn look_again(&mut self) {
+        if self.etag.len() == 32 {
+            self.etag = hex(&self.content.md5());
+        }
+        self.checksum = computed(&self.checksum, &self.content);
+    }
+
     pub(crate) fn matches(&self, condition: &ETagCondition) -> bool {
         condition
             .as_etag()
@@ -391,6 +417,17 @@ impl Content {
             start = end;
         }
         Self::new(chunks)
+    }
+
+    /// What a damage makes of it, each time another.
+    pub(crate) fn damaged(&self, damage: Damage, time: u64) -> Self {
+        let mut bytes = self.joined().to_vec();
+        match (damage, bytes.first_mut()) {
+            (Damage::Flip, Some(first)) => *first ^= 1 << (time % 8),
+            (Damage::Cut, Some(_)) => drop(bytes.pop()),
+            (_, None) => {}
+        }
+        Self::new(vec![bytes.into()])
     }
 
     /// Its first and last bytes.

@@ -16,4 +16,5 @@ pub mod http;
 mod s3;
 mod server;
 
+pub use bucket::Damage;
 pub use server::{Protocol, Server};

@@ -16,12 +16,14 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use crate::azure::Azure;
-use crate::bucket::{Attributes, Bucket, Conditions, Content, Object, Part};
+use crate::bucket::{Attributes, Bucket, Conditions, Content, Damage, Object, Part};
 use crate::faults::{Fault, Faults};
 use crate::faulty::Faulty;
 use crate::google::Google;
+use crate::google::checksums::crc32c_of_object;
 use crate::http::{self, Service};
 use crate::s3::S3;
+use crate::s3::request::all_of;
 
 const BUCKET: &str = "ferry-bucket";
 
@@ -228,6 +230,18 @@ impl Server {
             .expect("a put without conditions");
     }
 
+    /// The same with user metadata.
+    pub fn put_with(&self, key: &str, bytes: impl Into<Bytes>, metadata: &[(&str, &str)]) {
+        let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let attributes = Attributes {
+            metadata: Some(metadata.iter().map(pair).collect()),
+            ..Attributes::default()
+        };
+        let content = Content::new(vec![bytes.into()]);
+        let object = Object::new(content, attributes, Checksum::default());
+        self.state().store(key, object);
+    }
+
     /// From now on deletes are done whatever their conditions, as most stores do.
     pub fn delete_anyway(&self) {
         self.state().deletes_anyway = true;
@@ -403,6 +417,26 @@ impl Server {
         let mut state = self.state();
         state.ignores_conditions = true;
         state.deletes_anyway = true;
+    }
+
+    /// From now on, checksums of bodies on S3, but MD5, are passed over in silence, as some stores do.
+    pub fn ignore_checksums(&self) {
+        self.state().ignores_checksums = true;
+    }
+
+    /// From now on, everything that is written is damaged after it was compared with what its request says. Answers
+    /// tell what is stored.
+    pub fn damage(&self, damage: Option<Damage>) {
+        self.state().damage = damage;
+    }
+
+    /// Damages an object that is there. What is said of it stays.
+    pub fn rot(&self, key: &str, damage: Damage) {
+        let mut state = self.state();
+        let object = state.objects.get_mut(key).expect("an object");
+        object.checksum = all_of(object);
+        crc32c_of_object(object);
+        object.content = object.content.damaged(damage, 0);
     }
 
     /// Tells the next `times` requests of every kind to slow down.

@@ -97,6 +97,16 @@ words! {
         Keep = "keep",
     }
 
+    /// How what was stored is compared with what was sent.
+    Verify {
+        /// By the checksum that the store compares, or else by the size.
+        Checksum = "checksum",
+        /// By MD5 too, where a store that speaks S3's protocol has no checksum.
+        Md5 = "md5",
+        /// It is read again.
+        ReadBack = "read-back",
+    }
+
     /// What must be encrypted.
     RequireTls {
         /// Nothing.

@@ -12,6 +12,7 @@ use crate::auth::Permission;
 use crate::config::ByteSize;
 use crate::session::{Abort, Failure, Outcome, Report};
 use crate::storage::store::causes::{Unsure, find, refused_with};
+use crate::storage::store::stored::Difference;
 
 /// What the client is told whose upload was ended for others.
 const MEMORY_SHORT: &str = "The gateway has no memory left for so slow an upload, send it again";
@@ -347,6 +348,9 @@ impl Reason {
     /// By the code in the store's answer: S3, Azure and Google write it in the same way. The answer to a `HEAD` has
     /// none.
     fn of(error: &object_store::Error) -> Option<Self> {
+        if find::<Difference>(error).is_some() {
+            return Some(Self::Damaged);
+        }
         let text = error.to_string();
         // The last one: what comes before may be the client's name for the file.
         let (_, code) = text.rsplit_once("<Code>")?;

@@ -18,16 +18,17 @@ use object_store::path::Path;
 use object_store::{
     Attributes, CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult,
     MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMultipartOptions, PutOptions,
-    PutPayload, PutResult, RenameOptions, Result, UpdateVersion, UploadPart,
+    PutPayload, PutResult, RenameOptions, Result, UploadPart,
 };
 
 use crate::session::{Outcome, Report, StoreMode};
 use crate::storage::Storage;
 use crate::storage::harness::{Client, bytes, storage_on};
-use crate::storage::store::body::Body;
+use crate::storage::store::body::{Body, Crc64};
 use crate::storage::store::keys::{Object, Page, Query};
 use crate::storage::store::metered::Metered;
 use crate::storage::store::precondition::Precondition;
+use crate::storage::store::stored::{Comparison, Stored};
 use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::{Base, Start, Upload};
 use crate::storage::store::{Keeping, Store, Traits};
@@ -196,8 +197,8 @@ impl Upload for FaultUpload {
         Box::pin(async move { act(&script, Call::Part, part).await })
     }
 
-    async fn publish(&mut self, terms: &Terms) -> Result<UpdateVersion> {
-        let publish = self.inner.publish(terms);
+    async fn publish(&mut self, terms: &Terms, whole: Option<Crc64>) -> Result<Stored> {
+        let publish = self.inner.publish(terms, whole);
         let published = act(&self.script, Call::Complete, publish).await;
         published.inspect_err(|error| terms.attempts.unseen(error))
     }
@@ -223,6 +224,10 @@ impl Store for FaultyStore {
 
     fn objects(&self) -> &Arc<Metered> {
         &self.objects
+    }
+
+    fn comparison(&self) -> Comparison {
+        self.inner.comparison()
     }
 
     async fn list(&self, query: Query<'_>) -> Result<Page> {

@@ -42,7 +42,10 @@ pub(super) fn storage_on(
     };
     let config = Config::load(&sources).unwrap();
     let metrics = Arc::new(Metrics::new().unwrap());
-    let store = replace(open(&config.store, &metrics).unwrap(), &metrics);
+    let store = replace(
+        open(&config.store, config.upload.verify, &metrics).unwrap(),
+        &metrics,
+    );
     Storage::on(store, &config, metrics).unwrap()
 }
 

@@ -20,6 +20,8 @@ mod store;
 #[cfg(test)]
 mod suite;
 mod verbs;
+#[cfg(test)]
+mod whole;
 mod write;
 
 pub use error::StorageError;
@@ -65,6 +67,8 @@ pub struct Storage {
     keys: KeySpace,
     writers: Writers,
     conditions: Arc<Conditions>,
+    /// Whether the gateway may try what the store knows.
+    tries: bool,
     read_ahead: ReadAhead,
     upload: config::Upload,
     download: config::Download,
@@ -78,7 +82,7 @@ impl Storage {
     /// # Errors
     /// When an option is unknown or contradicts another, or the local folder can't be created.
     pub fn open(config: &config::Config, metrics: Arc<Metrics>) -> Result<Self, OpenError> {
-        let store = store::open::open(&config.store, &metrics)?;
+        let store = store::open::open(&config.store, config.upload.verify, &metrics)?;
         Self::on(store, config, metrics)
     }
 
@@ -140,6 +144,7 @@ impl Storage {
             keys: KeySpace::new(store::options::root(&config.store)?, traits.names),
             writers,
             conditions,
+            tries: !trusted,
             read_ahead,
             upload: config.upload.clone(),
             download: config.download.clone(),

@@ -508,7 +508,7 @@ async fn it_is_found_out_which_conditions_a_store_knows() {
         let storage = two.one.storage();
         let before = storage.conditions().map(|tried| tried.holds);
         assert_eq!(before, [None; 4]);
-        storage.try_conditions().await.unwrap();
+        storage.try_store().await.unwrap();
         assert_eq!(two.server().unwrap().keys(), Vec::<String>::new());
         assert_eq!(two.server().unwrap().open_uploads(), []);
         let shown = &storage.metrics.store_conditional_writes;
@@ -533,7 +533,7 @@ async fn what_can_not_be_tried_is_looked_at() {
     let server = two.server().unwrap();
     server.ignore_conditions();
     server.fail_next("PutObject", 1, 403);
-    two.one.storage().try_conditions().await.unwrap_err();
+    two.one.storage().try_store().await.unwrap_err();
     let (one, file) = (two.one.who_may_not_overwrite(), bytes(10, 1));
     one.store("a", &file).await;
     let refused = one.upload(StoreMode::Replace, "a", &bytes(20, 2)).await;
@@ -546,7 +546,7 @@ async fn every_verb_works_on_a_store_without_conditions() {
     for without in WITHOUT_CONDITIONS {
         let two = Two::with(Fixture::s3(), "try");
         without(two.server().unwrap());
-        two.one.storage().try_conditions().await.unwrap();
+        two.one.storage().try_store().await.unwrap();
         let (one, deny) = (&two.one, two.one.who_may_not_overwrite());
         for size in [10, PART + 1] {
             let (file, more) = (bytes(size, 1), bytes(10, 2));
@@ -581,7 +581,7 @@ async fn one_gateway_keeps_its_clients_apart_on_a_store_without_conditions() {
     for without in WITHOUT_CONDITIONS {
         let two = Two::with(Fixture::s3(), "try");
         without(two.server().unwrap());
-        two.one.storage().try_conditions().await.unwrap();
+        two.one.storage().try_store().await.unwrap();
         let one = two.one.who_may_not_overwrite();
         for round in 0..100 {
             let name = format!("d/{round}");

@@ -289,11 +289,12 @@ async fn check_says_all_that_is_wrong_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn check_tells_which_conditions_the_store_knows() {
-    for (known, word) in [(true, "yes"), (false, "no")] {
+async fn check_tells_which_conditions_and_checksums_the_store_knows() {
+    for (known, word, by) in [(true, "yes", "crc64nvme"), (false, "no", "size")] {
         let server = Server::start(Protocol::S3);
         if !known {
             server.ignore_conditions();
+            server.ignore_checksums();
         }
         let store = Store::from(server);
         let check = async |arguments: &[&str]| {
@@ -312,6 +313,8 @@ async fn check_tells_which_conditions_the_store_knows() {
         let found: serde_json::Value =
             serde_json::from_str(&check(&["--format", "json"]).await).unwrap();
         assert_eq!(found["ok"], true);
+        assert_eq!(found["compared_by"], by);
+        assert!(told.contains(&format!("sent by: {by};")), "{told}");
         for (at, operation) in ["put", "complete", "copy", "delete"].iter().enumerate() {
             let line = told
                 .lines()

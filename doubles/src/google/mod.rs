@@ -5,7 +5,7 @@
 
 mod answer;
 mod ask;
-mod checksums;
+pub(crate) mod checksums;
 mod compose;
 mod conditions;
 mod copy;

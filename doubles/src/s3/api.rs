@@ -13,8 +13,8 @@ use s3s::dto::*;
 use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
 
 use super::request::{
-    Claims, Preconditions, Span, check_crc64nvme, check_part_number, conditions_in, copy_range,
-    named_parts, read_token, receive,
+    Claims, Preconditions, Span, all_of, check_crc64nvme, check_part_number, conditions_in,
+    copy_range, named_parts, read_token, receive,
 };
 use super::spelling::Spelling;
 use crate::bucket::{
@@ -52,22 +52,23 @@ impl S3 for Api {
         let attributes = attributes!(input);
         let claims = Claims {
             md5: input.content_md5,
-            checksum: checksum!(input),
+            checksum: self.claimed(checksum!(input)),
             trailers: request.trailing_headers,
         };
         let (content, checksum) = receive(input.body, claims).await?;
-        let object = Stored::new(content, attributes, checksum.clone());
-        let mut output = PutObjectOutput {
-            e_tag: Some(object.etag()),
-            ..Default::default()
-        };
-        carry!(checksum => output);
+        let object = Stored::new(content, attributes, checksum);
         let conditions = Conditions {
             if_match: input.if_match,
             if_none_match: input.if_none_match,
         };
-        self.bucket(&input.bucket)?
-            .put(&input.key, object, &conditions)?;
+        let mut bucket = self.bucket(&input.bucket)?;
+        bucket.put(&input.key, object, &conditions)?;
+        let object = bucket.object(&input.key)?;
+        let mut output = PutObjectOutput {
+            e_tag: Some(object.etag()),
+            ..Default::default()
+        };
+        carry!(object.checksum => output);
         Ok(S3Response::new(output))
     }
 
@@ -80,7 +81,8 @@ impl S3 for Api {
         let object = bucket.object(&input.key)?;
         preconditions!(input).check(object)?;
         let span = Span::new(input.range, object.content.len)?;
-        let mut output = description!(GetObjectOutput, object, span);
+        let tells = tells(&bucket, input.checksum_mode.as_ref());
+        let mut output = description!(GetObjectOutput, object, span, tells);
         output.body = Some(blob(&object.content.slice(&span.range)));
         Ok(S3Response::new(output))
     }
@@ -94,10 +96,12 @@ impl S3 for Api {
         let object = bucket.object(&input.key)?;
         preconditions!(input).check(object)?;
         let span = Span::new(input.range, object.content.len)?;
+        let tells = tells(&bucket, input.checksum_mode.as_ref());
         Ok(S3Response::new(description!(
             HeadObjectOutput,
             object,
-            span
+            span,
+            tells
         )))
     }
 
@@ -265,7 +269,7 @@ impl S3 for Api {
         let input = request.input;
         check_part_number(input.part_number)?;
         let claims = Claims {
-            checksum: checksum!(input),
+            checksum: self.claimed(checksum!(input)),
             md5: input.content_md5,
             trailers: request.trailing_headers,
         };
@@ -316,20 +320,23 @@ impl S3 for Api {
         request: S3Request<CompleteMultipartUploadInput>,
     ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
         let input = request.input;
-        let claimed = input.checksum_crc64nvme;
+        let mut claimed = input.checksum_crc64nvme;
         let named = named_parts(input.multipart_upload)?;
         let conditions = Conditions {
             if_match: input.if_match,
             if_none_match: input.if_none_match,
         };
         let mut bucket = self.bucket(&input.bucket)?;
+        claimed = claimed.filter(|_| !bucket.ignores_checksums);
         if let Some(claimed) = &claimed {
             let whole = bucket.assembled(&input.key, &input.upload_id, &named)?;
             check_crc64nvme(claimed, &whole)?;
         }
-        let object = bucket.complete(&input.key, &input.upload_id, &named, &conditions)?;
+        bucket.complete(&input.key, &input.upload_id, &named, &conditions)?;
+        let object = bucket.object(&input.key)?;
+        let told = claimed.and_then(|_| all_of(object).checksum_crc64nvme);
         Ok(S3Response::new(CompleteMultipartUploadOutput {
-            checksum_crc64nvme: claimed,
+            checksum_crc64nvme: told,
             location: Some(format!("/{}/{}", input.bucket, input.key)),
             bucket: Some(input.bucket),
             key: Some(input.key),
@@ -425,6 +432,14 @@ impl Api {
         Ok(self.bucket.lock().expect("the bucket"))
     }
 
+    /// What a request says of its body, as far as the store looks at it.
+    fn claimed(&self, checksum: Checksum) -> Checksum {
+        if self.bucket.lock().expect("the bucket").ignores_checksums {
+            return Checksum::default();
+        }
+        checksum
+    }
+
     fn check_name(&self, name: &str) -> S3Result<()> {
         let missing = || s3_error!(NoSuchBucket, "The specified bucket does not exist");
         (name == self.name).then_some(()).ok_or_else(missing)
@@ -440,6 +455,11 @@ impl Api {
         self.check_name(name)?;
         bucket.object(key)
     }
+}
+
+/// Whether the reader of an object wants its checksum, and the store has one.
+fn tells(bucket: &Bucket, mode: Option<&ChecksumMode>) -> bool {
+    !bucket.ignores_checksums && mode.is_some_and(|mode| mode.as_str() == ChecksumMode::ENABLED)
 }
 
 fn blob(content: &Content) -> StreamingBlob {

@@ -66,7 +66,7 @@ macro_rules! source_preconditions {
 
 /// What `GetObject` and `HeadObject` both say of an object.
 macro_rules! description {
-    ($output:ident, $object:ident, $span:ident) => {{
+    ($output:ident, $object:ident, $span:ident, $tells:expr) => {{
         let attributes = $object.attributes.clone();
         let mut output = $output {
             accept_ranges: Some("bytes".to_owned()),
@@ -84,8 +84,8 @@ macro_rules! description {
             ..Default::default()
         };
         // A checksum is of the whole object: it would mislead who asked for a range.
-        if $span.header.is_none() {
-            carry!($object.checksum => output);
+        if $tells && $span.header.is_none() {
+            carry!(all_of($object) => output);
         }
         output
     }};

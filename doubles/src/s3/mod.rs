@@ -4,7 +4,7 @@
 mod fields;
 
 mod api;
-mod request;
+pub(crate) mod request;
 mod spelling;
 #[cfg(test)]
 mod tests;

@@ -58,6 +58,22 @@ fn broken_body(error: s3s::StdError) -> S3Error {
     }
 }
 
+/// The checksums of an object, with the one that S3 computes of all.
+pub(crate) fn all_of(object: &Object) -> Checksum {
+    let mut wanted = object.checksum.clone();
+    if wanted.checksum_crc64nvme.is_some() {
+        return wanted;
+    }
+    wanted = Checksum {
+        checksum_crc64nvme: Some(String::new()),
+        ..Checksum::default()
+    };
+    Checksum {
+        checksum_crc64nvme: computed(&wanted, &object.content).checksum_crc64nvme,
+        ..object.checksum.clone()
+    }
+}
+
 /// Whether a whole object has the checksum that was claimed for it.
 pub(crate) fn check_crc64nvme(claimed: &str, content: &Content) -> S3Result<()> {
     let like = Checksum {
@@ -102,7 +118,7 @@ fn with_trailers(mut checksum: Checksum, trailers: Option<&TrailingHeaders>) -> 
 }
 
 /// The checksums of `content` that `claimed` names.
-fn computed(claimed: &Checksum, content: &Content) -> Checksum {
+pub(crate) fn computed(claimed: &Checksum, content: &Content) -> Checksum {
     let mut hasher = ChecksumHasher {
         crc32: like(claimed.checksum_crc32.as_ref()),
         crc32c: like(claimed.checksum_crc32c.as_ref()),

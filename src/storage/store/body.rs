@@ -4,8 +4,31 @@ use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, Digest, checksum_combine};
 use object_store::PutPayload;
 
-/// The algorithm of all checksums but Google's: S3 and Azure compare it, and clients are told it.
-const ALGORITHM: CrcAlgorithm = CrcAlgorithm::Crc64Nvme;
+/// How a checksum is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Algorithm {
+    /// S3 and Azure compare it, and clients are told it.
+    Crc64Nvme,
+    /// Google compares it.
+    Crc32c,
+}
+
+impl Algorithm {
+    fn of_crc(self) -> CrcAlgorithm {
+        match self {
+            Self::Crc64Nvme => CrcAlgorithm::Crc64Nvme,
+            Self::Crc32c => CrcAlgorithm::Crc32Iscsi,
+        }
+    }
+
+    /// A checksum as logs have it, in hexadecimal.
+    pub(crate) fn written(self, value: u64) -> String {
+        match self {
+            Self::Crc64Nvme => format!("crc64nvme {value:016x}"),
+            Self::Crc32c => format!("crc32c {value:08x}"),
+        }
+    }
+}
 
 /// The CRC64-NVME of some bytes, which is computed as they arrive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,19 +43,34 @@ pub(crate) struct Summing(Digest);
 
 impl Default for Summing {
     fn default() -> Self {
-        Self(Digest::new(ALGORITHM))
+        Self::by(Algorithm::Crc64Nvme)
     }
 }
 
 impl Summing {
+    /// Computes a checksum of this kind.
+    pub(crate) fn by(algorithm: Algorithm) -> Self {
+        Self(Digest::new(algorithm.of_crc()))
+    }
+
+    /// What it has come to.
+    pub(crate) fn value(&self) -> u64 {
+        self.0.finalize()
+    }
+
+    /// Bytes that it has come to it from.
+    pub(crate) fn length(&self) -> u64 {
+        self.0.get_amount()
+    }
+
     pub(crate) fn add(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
 
     pub(crate) fn sum(&self) -> Crc64 {
         Crc64 {
-            value: self.0.finalize(),
-            length: self.0.get_amount(),
+            value: self.value(),
+            length: self.length(),
         }
     }
 }
@@ -56,7 +94,7 @@ impl Crc64 {
             return next;
         }
         Self {
-            value: checksum_combine(ALGORITHM, self.value, next.value, next.length),
+            value: combined(Algorithm::Crc64Nvme, self.value, next.value, next.length),
             length: self.length + next.length,
         }
     }
@@ -64,6 +102,16 @@ impl Crc64 {
     pub(crate) fn value(self) -> u64 {
         self.value
     }
+
+    /// Bytes that it is of.
+    pub(crate) fn length(self) -> u64 {
+        self.length
+    }
+}
+
+/// The checksum of some bytes and of `length` others after them.
+pub(crate) fn combined(algorithm: Algorithm, first: u64, next: u64, length: u64) -> u64 {
+    checksum_combine(algorithm.of_crc(), first, next, length)
 }
 
 /// Bytes for the store.

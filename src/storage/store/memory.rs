@@ -10,16 +10,15 @@ use chrono::{DateTime, Utc};
 use futures::TryStreamExt;
 use object_store::memory::InMemory;
 use object_store::path::Path;
-use object_store::{
-    Attributes, Error, ObjectStore, ObjectStoreExt, Result, UpdateVersion, UploadPart,
-};
+use object_store::{Attributes, Error, ObjectStore, ObjectStoreExt, Result, UploadPart};
 use tokio::sync::Mutex as AsyncMutex;
 
-use crate::storage::store::body::Body;
+use crate::storage::store::body::{Body, Crc64};
 use crate::storage::store::keys::{Object, Page, Query, bare};
 use crate::storage::store::metered::Metered;
 use crate::storage::store::names::SegmentRules;
 use crate::storage::store::precondition::{Precondition, look};
+use crate::storage::store::stored::{Comparison, Stored};
 use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::{Base, Start, Upload};
 use crate::storage::store::{
@@ -98,6 +97,10 @@ impl Store for Memory {
         &self.objects
     }
 
+    fn comparison(&self) -> Comparison {
+        Comparison::NotNeeded
+    }
+
     async fn list(&self, query: Query<'_>) -> Result<Page> {
         let mut page = Page::default();
         for object in self.all(query.prefix).await? {
@@ -142,7 +145,7 @@ impl Store for Memory {
         body: Body,
         attributes: Attributes,
         terms: &Terms,
-    ) -> Result<UpdateVersion> {
+    ) -> Result<Stored> {
         let _changes = self.changes.lock().await;
         put_by_library(&self.objects, key, body, attributes, terms).await
     }
@@ -214,10 +217,10 @@ impl Upload for MemoryUpload {
         self.inner.put_part(body)
     }
 
-    async fn publish(&mut self, terms: &Terms) -> Result<UpdateVersion> {
+    async fn publish(&mut self, terms: &Terms, whole: Option<Crc64>) -> Result<Stored> {
         let _changes = self.changes.lock().await;
         look(&*self.objects, &self.key, &terms.precondition).await?;
-        self.inner.publish(terms).await
+        self.inner.publish(terms, whole).await
     }
 
     async fn abort(&mut self) -> Result<()> {

@@ -12,11 +12,11 @@ use futures::stream::{self, BoxStream};
 use object_store::path::Path;
 use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UpdateVersion,
-    UploadPart,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
 };
 
-use crate::storage::store::body::Body;
+use crate::storage::store::body::{Body, Crc64};
+use crate::storage::store::stored::Stored;
 use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::{Start, Unconditional, Upload};
 use crate::telemetry::Metrics;
@@ -215,8 +215,8 @@ impl Upload for MeteredUpload {
         Box::pin(async move { measure(&metrics, "put_part", part).await })
     }
 
-    async fn publish(&mut self, terms: &Terms) -> Result<UpdateVersion> {
-        let publish = self.inner.publish(terms);
+    async fn publish(&mut self, terms: &Terms, whole: Option<Crc64>) -> Result<Stored> {
+        let publish = self.inner.publish(terms, whole);
         measure(&self.metrics, "complete_multipart", publish).await
     }
 

@@ -20,6 +20,7 @@ pub(crate) mod open;
 pub(crate) mod options;
 pub(crate) mod precondition;
 pub(crate) mod s3;
+pub(crate) mod stored;
 #[cfg(test)]
 mod suite;
 pub(crate) mod terms;
@@ -36,11 +37,12 @@ use futures::stream::{self, BoxStream, StreamExt};
 use object_store::path::Path;
 use object_store::{Attributes, Error, ObjectStore, PutOptions, Result, UpdateVersion};
 
-use body::Body;
+use body::{Algorithm, Body};
 use keys::{Object, Page, Query, marker};
 use metered::Metered;
 use names::SegmentRules;
 use precondition::Precondition;
+use stored::{Comparison, Kept, Stored};
 use terms::Terms;
 use upload::{Base, Start, Upload};
 
@@ -169,7 +171,25 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
         self.pages(directory, 1).next().await.transpose().map(drop)
     }
 
-    /// Writes a whole object, and tells its version.
+    /// By what it can be held to what it was sent.
+    fn comparison(&self) -> Comparison;
+
+    /// Tries by what it can be held, if that is not known yet, on an object at `key` that it may write.
+    async fn try_comparison(&self, _key: &Path) -> Result<()> {
+        Ok(())
+    }
+
+    /// By which algorithm it keeps checksums itself that [`kept_checksum`](Self::kept_checksum) asks for.
+    fn keeps(&self) -> Option<Algorithm> {
+        None
+    }
+
+    /// The checksum that it keeps of a version of an object. `None` if there is none, or another version by now.
+    async fn kept_checksum(&self, _key: &Path, _version: &UpdateVersion) -> Result<Option<Kept>> {
+        Ok(None)
+    }
+
+    /// Writes a whole object.
     ///
     /// # Errors
     /// [`Error::NotSupported`] or [`Error::NotImplemented`] if the store does not know the precondition.
@@ -179,7 +199,7 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
         body: Body,
         attributes: Attributes,
         terms: &Terms,
-    ) -> Result<UpdateVersion> {
+    ) -> Result<Stored> {
         put_by_library(self.objects(), key, body, attributes, terms).await
     }
 
@@ -248,16 +268,15 @@ pub(crate) async fn put_by_library(
     body: Body,
     attributes: Attributes,
     terms: &Terms,
-) -> Result<UpdateVersion> {
+) -> Result<Stored> {
     let options = PutOptions {
         mode: terms.precondition.mode(),
         attributes,
         ..PutOptions::default()
     };
     let put = objects.put_opts(key, body.payload, options).await;
-    Ok(put
-        .inspect_err(|error| terms.attempts.unseen(error))?
-        .into())
+    let put = put.inspect_err(|error| terms.attempts.unseen(error))?;
+    Ok(Stored::uncompared(put.into()))
 }
 
 /// Asks for pages until one names no next. Azure may send some with nothing on them.

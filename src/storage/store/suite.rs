@@ -36,7 +36,7 @@ impl From<Fixture> for Tried {
         let config = Config::load(&sources).unwrap();
         let metrics = Arc::new(Metrics::new().unwrap());
         Self {
-            store: open(&config.store, &metrics).unwrap(),
+            store: open(&config.store, config.upload.verify, &metrics).unwrap(),
             root: fixture.root.clone(),
             _fixture: fixture,
         }
@@ -84,7 +84,7 @@ impl Tried {
         precondition: &Precondition,
     ) -> Result<()> {
         look(self.store.objects().as_ref(), &key.into(), precondition).await?;
-        upload.publish(&on(precondition)).await.map(drop)
+        upload.publish(&on(precondition), None).await.map(drop)
     }
 
     /// Every key right in a directory, by pages of two.
@@ -258,7 +258,7 @@ async fn an_aborted_upload_leaves_nothing(tried: Tried) {
     upload.abort().await.unwrap();
     assert_eq!(tried.read("d/a").await, None);
     if tried.store.traits().aborts == Aborts::Final {
-        upload.publish(&Terms::none()).await.unwrap_err();
+        upload.publish(&Terms::none(), None).await.unwrap_err();
         assert_eq!(tried.read("d/a").await, None);
     }
 }
@@ -315,7 +315,7 @@ async fn a_base_that_has_changed_stays(tried: Tried) {
     upload.put_part(part(3, 2).into()).await.unwrap();
     tried.object("a", b"another's").await;
     // Not only the look finds it, but the store as well.
-    let error = upload.publish(&on(&before)).await.unwrap_err();
+    let error = upload.publish(&on(&before), None).await.unwrap_err();
     let is_told = matches!(error, Error::Precondition { .. } | Error::NotFound { .. });
     assert!(is_told, "{error}");
     assert_eq!(tried.read("a").await.unwrap(), "another's");
@@ -326,7 +326,7 @@ async fn a_base_that_has_changed_stays(tried: Tried) {
         Err(error) => error,
         Ok(mut upload) => {
             upload.put_part(part(3, 2).into()).await.unwrap();
-            upload.publish(&on(&before)).await.unwrap_err()
+            upload.publish(&on(&before), None).await.unwrap_err()
         }
     };
     assert!(!matches!(late, Error::Generic { .. }), "{late}");

@@ -8,7 +8,8 @@ use object_store::{
     Attributes, Error, MultipartUpload, ObjectMeta, Result, UpdateVersion, UploadPart,
 };
 
-use crate::storage::store::body::Body;
+use crate::storage::store::body::{Body, Crc64};
+use crate::storage::store::stored::Stored;
 use crate::storage::store::terms::Terms;
 
 /// An upload to be begun.
@@ -61,9 +62,9 @@ pub(crate) trait Upload: fmt::Debug + Send {
     /// Sends the next part; several may be on their way at once.
     fn put_part(&mut self, body: Body) -> UploadPart;
 
-    /// Makes an object of the parts, and tells its version. On stores that can't be told a precondition, it has to
-    /// have been looked for ([`look`](crate::storage::store::precondition::look)) right before.
-    async fn publish(&mut self, terms: &Terms) -> Result<UpdateVersion>;
+    /// Makes an object of the parts, whose checksum is `whole`, if it is known. On stores that can't be told a
+    /// precondition, it has to have been looked for ([`look`](crate::storage::store::precondition::look)) right before.
+    async fn publish(&mut self, terms: &Terms, whole: Option<Crc64>) -> Result<Stored>;
 
     /// Has the store forget the parts.
     async fn abort(&mut self) -> Result<()>;
@@ -91,7 +92,7 @@ impl Upload for Unconditional {
         self.upload.put_part(body.payload)
     }
 
-    async fn publish(&mut self, terms: &Terms) -> Result<UpdateVersion> {
+    async fn publish(&mut self, terms: &Terms, _: Option<Crc64>) -> Result<Stored> {
         if self.aborted {
             // The store in memory would make an empty object.
             return Err(Error::NotFound {
@@ -100,9 +101,8 @@ impl Upload for Unconditional {
             });
         }
         let completed = self.upload.complete().await;
-        Ok(completed
-            .inspect_err(|error| terms.attempts.unseen(error))?
-            .into())
+        let completed = completed.inspect_err(|error| terms.attempts.unseen(error))?;
+        Ok(Stored::uncompared(completed.into()))
     }
 
     async fn abort(&mut self) -> Result<()> {

@@ -1,4 +1,4 @@
-//! Tries which conditions the store knows, on two objects of the gateway's own.
+//! Tries which conditions the store knows and which checksums it compares, on two objects of the gateway's own.
 //!
 //! A store that refuses a condition says so. One that passes over it in silence is found out only by a condition that
 //! can't hold: it makes the change all the same.
@@ -7,9 +7,11 @@ use bytes::Bytes;
 use object_store::path::Path;
 use object_store::{Attributes, Error, ObjectStoreExt, Result, UpdateVersion};
 
+use crate::config::Verify;
 use crate::storage::Storage;
 use crate::storage::error::StorageError;
 use crate::storage::store::precondition::Precondition;
+use crate::storage::store::stored::Comparison;
 use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::{Base, Start};
 use crate::storage::store::{RESERVED, Store};
@@ -19,20 +21,41 @@ use crate::storage::write::conditions::{Operation, Tried};
 const CONTENT: &[u8] = b"Bucketferry tries which conditions this store knows. It deletes this.";
 
 impl Storage {
-    /// Tries what is not known yet.
+    /// Tries what is not known yet, unless `store.conditions` forbids it.
     ///
     /// # Errors
     /// When the store does not answer, or the gateway may not write under its own directory. What was learnt by
     /// then is kept; what was not is looked at before each change.
-    pub async fn try_conditions(&self) -> std::result::Result<(), StorageError> {
+    pub async fn try_store(&self) -> std::result::Result<(), StorageError> {
         let unknown = |operation: &Operation| self.conditions.known(*operation).is_none();
-        if !Operation::ALL.iter().any(unknown) {
+        let knows_all =
+            !Operation::ALL.iter().any(unknown) && self.store.comparison() != Comparison::Unknown;
+        if knows_all || !self.tries {
             return Ok(());
         }
         let probe = Probe::new(self.store.as_ref(), self.keys.prefix());
         let tried = probe.try_all(self).await;
         probe.clear().await;
         Ok(tried?)
+    }
+
+    /// By what the store is held to what it was sent, and what that means to a user.
+    #[must_use]
+    pub fn comparison(&self) -> (&'static str, &'static str) {
+        let read_back = self.upload.verify == Verify::ReadBack;
+        match self.store.comparison() {
+            _ if read_back => ("reading back", "what was damaged never hears a 226"),
+            Comparison::NotNeeded => ("nothing", "nothing lies between the gateway and it"),
+            Comparison::Checksum(name) => (name, "the store refuses what was damaged on the way"),
+            Comparison::Size => (
+                "size",
+                "what was damaged on the way is not noticed, unless it is of another size; see upload.verify",
+            ),
+            Comparison::Unknown => (
+                "size",
+                "it was not tried whether the store compares checksums; see store.conditions and upload.verify",
+            ),
+        }
     }
 
     /// What is known of the store's conditions.
@@ -68,6 +91,7 @@ impl<'a> Probe<'a> {
         for key in [&self.one, &self.other] {
             self.put(key, Precondition::None).await?;
         }
+        self.store.try_comparison(&self.one).await?;
         for operation in Operation::ALL {
             let mut hold = true;
             // Conditions that can't hold: there is an object, and it has no such version.
@@ -109,7 +133,7 @@ impl<'a> Probe<'a> {
         let mut upload = self.store.begin(start).await?;
         let part = upload.put_part(Bytes::from_static(CONTENT).into());
         let completed = match part.await {
-            Ok(()) => upload.publish(&Terms::new(precondition)).await,
+            Ok(()) => upload.publish(&Terms::new(precondition), None).await,
             Err(error) => return Err(error),
         };
         if completed.is_err() {

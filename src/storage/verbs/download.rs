@@ -20,6 +20,7 @@ use crate::session::{Abort, Job, TransferKind};
 
 use crate::storage::error::StorageError;
 use crate::storage::read::ahead::{Reader, is_strong};
+use crate::storage::read::whole::Whole;
 use crate::storage::store::causes::find;
 use crate::storage::{Storage, permit};
 
@@ -106,12 +107,16 @@ impl Storage {
                 out.send_file(File::from_std(file), range.start, range.end)
                     .await?;
             } else {
+                let mut whole = Whole::of(&self.store, &object);
                 let mut reader = Reader::new(
                     &self.read_ahead,
                     Arc::clone(self.store.objects()) as _,
                     object,
                 );
                 while let Some(chunk) = reader.next().await? {
+                    if let Some(whole) = &mut whole {
+                        whole.take(&chunk).await?;
+                    }
                     out.write(&chunk).await?;
                 }
             }

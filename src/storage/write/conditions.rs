@@ -2,7 +2,7 @@
 //!
 //! Some stores refuse a condition, others pass over it in silence. There the gateway looks whether it holds and then
 //! makes the change, under a lock on the key: that keeps its own clients apart, but no other gateway. So what the store
-//! knows is tried at the start ([`try_conditions`](crate::storage::Storage::try_conditions)); what has not been tried
+//! knows is tried at the start ([`try_store`](crate::storage::Storage::try_store)); what has not been tried
 //! yet is looked at as well.
 
 use std::hash::{BuildHasher, RandomState};

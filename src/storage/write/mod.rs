@@ -3,6 +3,7 @@
 pub(crate) mod appending;
 pub(crate) mod budget;
 pub(crate) mod chunk;
+pub(crate) mod comparing;
 pub(crate) mod conditions;
 pub(crate) mod known;
 pub(crate) mod multipart;

@@ -12,6 +12,7 @@ use crate::storage::store::http::attempts::Attempts;
 use crate::storage::store::http::command;
 use crate::storage::store::mark::Lineage;
 use crate::storage::store::precondition::Precondition;
+use crate::storage::store::stored::{Kept, Stored};
 use crate::storage::store::terms::Terms;
 use crate::storage::write::budget::Claim;
 use crate::storage::write::conditions::Operation;
@@ -65,7 +66,7 @@ impl ObjectWriter {
             self.discard().await;
         }
         let appends = self.plan.only.is_some();
-        let whole = self.whole.map(Crc64::value);
+        let whole = self.whole().map(Crc64::value);
         result
             .map(|()| whole)
             .map_err(|error| match (error, &self.plan.precondition) {
@@ -87,9 +88,10 @@ impl ObjectWriter {
                 attempts: Arc::clone(&attempts),
             };
             let error = match self.change(&content, &expected, &terms).await {
-                Ok(version) => {
-                    self.note(version, &expected);
-                    return Ok(());
+                Ok(stored) => {
+                    self.note(stored.version.clone(), &expected);
+                    let is_new = expected.precondition == Precondition::Absent;
+                    return self.compare(stored, is_new).await;
                 }
                 Err(error) => error,
             };
@@ -100,7 +102,7 @@ impl ObjectWriter {
                 return Err(content.failure(error));
             }
             match self.look_again().await {
-                Again::Published => return Ok(()),
+                Again::Published => return self.compare_unseen().await,
                 // Nothing has changed: the store may be at it still.
                 Again::On(now) if now.precondition == expected.precondition => {
                     return self.conclude(error, &attempts).await;
@@ -165,7 +167,7 @@ impl ObjectWriter {
         content: &Content,
         expected: &Expected,
         terms: &Terms,
-    ) -> object_store::Result<UpdateVersion> {
+    ) -> object_store::Result<Stored> {
         let (conditions, objects) = (
             Arc::clone(&self.conditions),
             Arc::clone(self.store.objects()),
@@ -187,16 +189,18 @@ impl ObjectWriter {
         content: &Content,
         expected: &Expected,
         terms: &Terms,
-    ) -> object_store::Result<UpdateVersion> {
+    ) -> object_store::Result<Stored> {
+        let whole = self.whole();
         let Content::Whole { body, .. } = content else {
             return match self.multipart.begun().await {
-                Ok(upload) => upload.publish(terms).await,
+                Ok(upload) => upload.publish(terms, whole).await,
                 Err(_) => Err(gone()),
             };
         };
         let mut attributes = self.attributes.clone();
         if self.mark.is_some() {
             expected.lineage.put_on(&mut attributes);
+            Kept::put_on(body.crc64, &mut attributes);
         }
         let (key, body) = (&self.plan.key, body.clone());
         self.store.put(key, body, attributes, terms).await
@@ -248,7 +252,7 @@ impl ObjectWriter {
         match verdict {
             Verdict::Published => {
                 self.multipart = Multipart::None;
-                Ok(())
+                self.compare_unseen().await
             }
             Verdict::NotPublished if in_parts => Err(failed_completion(error)),
             Verdict::NotPublished => Err(error.into()),

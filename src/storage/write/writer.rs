@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use crate::config::{self, ByteSize};
+use crate::config::{self, ByteSize, Verify};
 use crate::session::{Abort, FtpPath};
 
 use crate::storage::error::StorageError;
@@ -85,8 +85,11 @@ pub(crate) struct ObjectWriter {
     told: Option<u64>,
     /// Bytes that the store was given, or had.
     sent: u64,
-    /// The checksum of all that was sent, unless some of it was in the store before.
-    pub(crate) whole: Option<Crc64>,
+    /// So many bytes are in the store as the beginning, and stay there.
+    pub(crate) kept: u64,
+    /// The checksum of all that was sent after them.
+    pub(crate) sum: Crc64,
+    pub(crate) verify: Verify,
     /// Parts sent up so far.
     parts: usize,
     pub(crate) part: PartInTheMaking,
@@ -190,6 +193,7 @@ pub(crate) struct Writers {
     concurrency: usize,
     budget: Budget,
     spill: Spill,
+    verify: Verify,
     known: Arc<Known>,
     conditions: Arc<Conditions>,
 }
@@ -214,6 +218,7 @@ impl Writers {
                 failed: Arc::default(),
             },
             budget,
+            verify: upload.verify,
             known: Arc::default(),
             conditions,
         }
@@ -252,7 +257,9 @@ impl Writers {
             base_size: 0,
             told: None,
             sent: 0,
-            whole: Some(Crc64::empty()),
+            kept: 0,
+            sum: Crc64::empty(),
+            verify: self.verify,
             parts: 0,
             multipart: Multipart::None,
             parts_in_flight: JoinSet::new(),
@@ -350,8 +357,7 @@ impl ObjectWriter {
         match self.multipart.begun().await {
             Ok(_) => Ok(true),
             Err(StorageError::Unsupported(_)) => {
-                (self.size, self.sent, self.parts) = (0, 0, 0);
-                self.whole = Some(Crc64::empty());
+                (self.size, self.sent, self.parts, self.kept) = (0, 0, 0, 0);
                 self.part = self.next_part();
                 Ok(false)
             }
@@ -363,7 +369,7 @@ impl ObjectWriter {
     fn begin_with(&mut self, base: &Base, parts: usize) {
         self.begin(Some(base.clone()));
         (self.size, self.sent, self.parts) = (base.size, base.size, parts);
-        self.whole = None;
+        self.kept = base.size;
         self.part = self.next_part();
     }
 
@@ -438,6 +444,11 @@ impl ObjectWriter {
         let (key, taken, sent) = (&self.plan.key, self.size, self.sent);
         tracing::error!(%key, taken, sent, "a defect: bytes of an upload are missing, it is discarded");
         Err(Abort::Internal.into())
+    }
+
+    /// The checksum of all that was taken, unless some of it was in the store before.
+    pub(crate) fn whole(&self) -> Option<Crc64> {
+        (self.kept == 0).then_some(self.sum)
     }
 
     /// Bytes taken in all.
@@ -573,7 +584,7 @@ impl ObjectWriter {
         self.parts += 1;
         let next = self.next_part();
         let full = std::mem::replace(&mut self.part, next).finish();
-        self.whole = self.whole.map(|whole| whole.then(full.body.crc64));
+        self.sum = self.sum.then(full.body.crc64);
         full
     }
 }

@@ -26,6 +26,7 @@ use crate::storage::store::http::requests::{Ask, Sender, Sign, url_of, with_quer
 use crate::storage::store::keys::{Page, Query, SMALL_OBJECT_RANGE, only_if, small};
 use crate::storage::store::metered::measure;
 use crate::storage::store::precondition::Precondition;
+use crate::storage::store::stored::{Compared, Comparison, Stored};
 use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::Base;
 use crate::telemetry::Metrics;
@@ -132,20 +133,28 @@ impl BlobApi {
         body: Body,
         attributes: &Attributes,
         terms: &Terms,
-    ) -> Result<UpdateVersion> {
+    ) -> Result<Stored> {
         let ask = self.about(Method::PUT, key).with_body(body.payload);
         let ask = ask.with("x-ms-blob-type", "BlockBlob");
         let write = async {
             if self.compares.load(Ordering::Relaxed) {
-                let checked = ask.clone().with(CRC64, &crc64(body.crc64));
+                let sent = crc64(body.crc64);
+                let checked = ask.clone().with(CRC64, &sent);
                 match self.write(checked, attributes, terms).await {
                     Err(Error::NotSupported { .. }) => {
                         self.compares.store(false, Ordering::Relaxed);
                     }
-                    written => return written,
+                    written => {
+                        let answer = written?;
+                        return Ok(Stored {
+                            compared: compared(&sent, answer.headers()),
+                            version: version(answer.headers()),
+                        });
+                    }
                 }
             }
-            self.write(ask, attributes, terms).await
+            let answer = self.write(ask, attributes, terms).await?;
+            Ok(Stored::uncompared(version(answer.headers())))
         };
         measure(&self.metrics, "put", write).await
     }
@@ -156,12 +165,13 @@ impl BlobApi {
         ask.url = with_query(ask.url, &[("comp", "block"), ("blockid", name)]);
         ask.headers.extend(self.customer_key.clone());
         if self.compares.load(Ordering::Relaxed) {
-            let checked = ask.clone().with(CRC64, &crc64(body.crc64));
+            let sent = crc64(body.crc64);
+            let checked = ask.clone().with(CRC64, &sent);
             match self.sender.send(&checked, self).await {
                 Err(Error::NotSupported { .. }) => {
                     self.compares.store(false, Ordering::Relaxed);
                 }
-                sent => return sent.map(drop),
+                answer => return compared(&sent, answer?.headers()).check("MicrosoftAzure"),
             }
         }
         self.sender.send(&ask, self).await.map(drop)
@@ -174,10 +184,25 @@ impl BlobApi {
         blocks: String,
         attributes: &Attributes,
         terms: &Terms,
-    ) -> Result<UpdateVersion> {
+    ) -> Result<Stored> {
         let mut ask = self.about(Method::PUT, key).with_body(blocks);
         ask.url = with_query(ask.url, &[("comp", "blocklist")]);
-        self.write(ask, attributes, terms).await
+        let answer = self.write(ask, attributes, terms).await?;
+        let version = version(answer.headers());
+        // Of each block it was known when it came.
+        Ok(match self.comparison() {
+            Comparison::Checksum(_) => Stored::same(version),
+            _ => Stored::uncompared(version),
+        })
+    }
+
+    /// By what Azure can be held to what it was sent.
+    pub(crate) fn comparison(&self) -> Comparison {
+        if self.compares.load(Ordering::Relaxed) {
+            Comparison::Checksum("crc64nvme")
+        } else {
+            Comparison::Size
+        }
     }
 
     /// Begins to copy a blob. It may be there long after the answer.
@@ -212,16 +237,12 @@ impl BlobApi {
         ask: Ask,
         attributes: &Attributes,
         terms: &Terms,
-    ) -> Result<UpdateVersion> {
+    ) -> Result<Response<Bytes>> {
         let mut ask = ask.describing(attributes, "x-ms-blob-content-type", "x-ms-meta-");
         ask.headers.extend(self.customer_key.clone());
         let ask = conditional(ask, terms)?;
         let answer = self.sender.send(&ask, self).await;
-        let answer = answer.map_err(|error| told_apart(error, &terms.precondition))?;
-        Ok(UpdateVersion {
-            e_tag: e_tag(answer.headers()),
-            version: None,
-        })
+        answer.map_err(|error| told_apart(error, &terms.precondition))
     }
 
     /// Whether blobs are encrypted by a key of the customer's own.
@@ -269,6 +290,19 @@ fn told_apart(error: Error, precondition: &Precondition) -> Error {
 /// As Azure writes it: the least byte first.
 fn crc64(sum: Crc64) -> String {
     BASE64.encode(sum.value().to_le_bytes())
+}
+
+/// Whether a body is what was sent, by the answer to it.
+fn compared(sent: &str, headers: &HeaderMap) -> Compared {
+    let told = headers.get(CRC64).and_then(|told| told.to_str().ok());
+    Compared::of("crc64nvme", sent, told)
+}
+
+fn version(headers: &HeaderMap) -> UpdateVersion {
+    UpdateVersion {
+        e_tag: e_tag(headers),
+        version: None,
+    }
 }
 
 fn e_tag(headers: &HeaderMap) -> Option<String> {

@@ -16,13 +16,14 @@ use chrono::{DateTime, Utc};
 use futures::FutureExt;
 use http::Method;
 use object_store::path::Path;
-use object_store::{Attributes, Error, ObjectStoreExt, Result, UpdateVersion};
+use object_store::{Attributes, Error, ObjectStoreExt, Result};
 
 use crate::storage::store::body::Body;
 use crate::storage::store::keys::{Object, Page, Query, one_by_one};
 use crate::storage::store::metered::Metered;
 use crate::storage::store::names::SegmentRules;
 use crate::storage::store::precondition::{Precondition, look};
+use crate::storage::store::stored::{Comparison, Stored};
 use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::{Base, Start, Upload};
 use crate::storage::store::{Aborts, Deletes, Keeping, MIN_PART, MetadataNames, Store, Traits};
@@ -63,6 +64,10 @@ impl Store for Azure {
         &self.objects
     }
 
+    fn comparison(&self) -> Comparison {
+        self.api.comparison()
+    }
+
     async fn list(&self, query: Query<'_>) -> Result<Page> {
         self.api.list(query).await
     }
@@ -83,7 +88,7 @@ impl Store for Azure {
         body: Body,
         attributes: Attributes,
         terms: &Terms,
-    ) -> Result<UpdateVersion> {
+    ) -> Result<Stored> {
         let key = key.as_ref();
         self.api.put_blob(key, body, &attributes, terms).await
     }

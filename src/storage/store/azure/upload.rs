@@ -8,10 +8,11 @@ use async_trait::async_trait;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use object_store::path::Path;
-use object_store::{Attributes, Error, Result, UpdateVersion, UploadPart};
+use object_store::{Attributes, Error, Result, UploadPart};
 
 use crate::storage::store::azure::blob_api::{BlobApi, Committed};
-use crate::storage::store::body::Body;
+use crate::storage::store::body::{Body, Crc64};
+use crate::storage::store::stored::{Kept, Stored};
 use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::{Base, Start, Upload};
 
@@ -135,12 +136,13 @@ impl Upload for AzureUpload {
         })
     }
 
-    async fn publish(&mut self, terms: &Terms) -> Result<UpdateVersion> {
+    async fn publish(&mut self, terms: &Terms, whole: Option<Crc64>) -> Result<Stored> {
         let blocks = self.list_of_blocks()?;
-        let key = self.key.as_ref();
-        self.azure
-            .put_blocks(key, blocks, &self.attributes, terms)
-            .await
+        let (key, mut attributes) = (self.key.as_ref(), self.attributes.clone());
+        if let Some(whole) = whole {
+            Kept::put_on(whole, &mut attributes);
+        }
+        self.azure.put_blocks(key, blocks, &attributes, terms).await
     }
 
     /// Azure forgets blocks that are in no blob after a week; it can't be told to do so before.

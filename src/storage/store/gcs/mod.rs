@@ -1,6 +1,7 @@
 //! Google Cloud Storage, by its XML API.
 
 pub(crate) mod compose;
+pub(crate) mod hash;
 pub(crate) mod open;
 pub(crate) mod upload;
 pub(crate) mod xml_api;
@@ -16,7 +17,7 @@ use object_store::path::Path;
 use object_store::{Attributes, Error, Result, UpdateVersion};
 use serde::Deserialize;
 
-use crate::storage::store::body::Body;
+use crate::storage::store::body::{Algorithm, Body};
 use crate::storage::store::http::requests::encoded;
 use crate::storage::store::keys::{
     MAX_PAGE, Object, Page, Query, SMALL_OBJECT_RANGE, marker, one_by_one, small,
@@ -24,6 +25,7 @@ use crate::storage::store::keys::{
 use crate::storage::store::metered::Metered;
 use crate::storage::store::names::SegmentRules;
 use crate::storage::store::precondition::Precondition;
+use crate::storage::store::stored::{Comparison, Kept, Stored};
 use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::{Base, Start, Upload};
 use crate::storage::store::{Aborts, Deletes, Keeping, MIN_PART, MetadataNames, Store, Traits};
@@ -81,6 +83,18 @@ impl Store for Gcs {
         &self.objects
     }
 
+    fn comparison(&self) -> Comparison {
+        Comparison::Checksum("crc32c")
+    }
+
+    fn keeps(&self) -> Option<Algorithm> {
+        Some(Algorithm::Crc32c)
+    }
+
+    async fn kept_checksum(&self, key: &Path, version: &UpdateVersion) -> Result<Option<Kept>> {
+        self.api.kept_checksum(key, version).await
+    }
+
     async fn list(&self, query: Query<'_>) -> Result<Page> {
         self.api.list(query).await
     }
@@ -100,11 +114,16 @@ impl Store for Gcs {
         body: Body,
         attributes: Attributes,
         terms: &Terms,
-    ) -> Result<UpdateVersion> {
+    ) -> Result<Stored> {
+        let sum = hash::crc32c(&body.payload);
         let ask = self.api.about(Method::PUT, key.as_ref());
-        let ask = ask.with("x-goog-hash", &xml_api::crc32c(&body.payload));
+        let ask = ask.with(hash::HEADER, &hash::written(sum));
         let ask = ask.with_body(body.payload);
-        self.api.write("put", ask, &attributes, terms).await
+        let answer = self.api.write("put", ask, &attributes, terms).await?;
+        Ok(Stored {
+            compared: hash::compared(Some(sum), answer.headers()),
+            version: xml_api::version(answer.headers()),
+        })
     }
 
     async fn begin(&self, start: Start) -> Result<Box<dyn Upload>> {

@@ -11,12 +11,14 @@ use async_trait::async_trait;
 use http::Method;
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
-use object_store::{Error, MultipartId, ObjectStoreExt, Result, UpdateVersion, UploadPart};
+use object_store::{Error, MultipartId, ObjectStoreExt, Result, UploadPart};
 
 use crate::storage::store::RESERVED;
-use crate::storage::store::body::Body;
+use crate::storage::store::body::{Algorithm, Body, Crc64, combined};
 use crate::storage::store::gcs::compose::Composition;
-use crate::storage::store::gcs::xml_api::XmlApi;
+use crate::storage::store::gcs::hash;
+use crate::storage::store::gcs::xml_api::{Part, XmlApi, version};
+use crate::storage::store::stored::{Kept, Stored};
 use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::{Start, Upload};
 
@@ -32,7 +34,7 @@ pub(crate) struct GcsUpload {
     composition: Composition,
     id: MultipartId,
     next: usize,
-    parts: Arc<Mutex<BTreeMap<usize, PartId>>>,
+    parts: Arc<Mutex<BTreeMap<usize, Part>>>,
     /// What is new is an object by now.
     is_there: bool,
 }
@@ -73,7 +75,7 @@ impl GcsUpload {
 impl GcsUpload {
     /// Makes an object of what is new.
     async fn put_together(&self) -> Result<()> {
-        let parts: Vec<_> = lock(&self.parts).values().cloned().collect();
+        let parts = lock(&self.parts).clone();
         if parts.len() != self.next {
             return Err(Error::Generic {
                 store: "GCS",
@@ -81,8 +83,22 @@ impl GcsUpload {
             });
         }
         let (tail, store) = (&self.composition.tail, self.gcs.store());
+        let parts = parts.into_values().map(|part| PartId {
+            content_id: part.e_tag,
+        });
+        let parts = parts.collect();
         store.complete_multipart(tail, &self.id, parts).await?;
         Ok(())
+    }
+
+    /// The CRC32C of the whole, if nothing of it was there before.
+    fn sum(&self) -> Option<u64> {
+        if self.composition.base.is_some() {
+            return None;
+        }
+        let parts = lock(&self.parts);
+        let after = |sum, part: &Part| combined(Algorithm::Crc32c, sum, part.sum, part.length);
+        Some(parts.values().fold(0, after))
     }
 
     /// What is new is in the new object by now.
@@ -103,20 +119,30 @@ impl Upload for GcsUpload {
         let (gcs, parts) = (Arc::clone(&self.gcs), Arc::clone(&self.parts));
         let (key, id) = (self.composition.tail.clone(), self.id.clone());
         Box::pin(async move {
-            let content_id = gcs.put_part(key.as_ref(), &id, index, body).await?;
-            lock(&parts).insert(index, PartId { content_id });
+            let part = gcs.put_part(key.as_ref(), &id, index, body).await?;
+            lock(&parts).insert(index, part);
             Ok(())
         })
     }
 
-    async fn publish(&mut self, terms: &Terms) -> Result<UpdateVersion> {
+    async fn publish(&mut self, terms: &Terms, whole: Option<Crc64>) -> Result<Stored> {
         if !self.is_there {
             self.put_together().await?;
             self.is_there = true;
         }
-        let version = self.gcs.compose(&self.composition, terms).await?;
+        let mut attributes = self.composition.attributes.clone();
+        if let Some(whole) = whole {
+            Kept::put_on(whole, &mut attributes);
+        }
+        let answer = self.gcs.compose(&self.composition, &attributes, terms);
+        let answer = answer.await?;
         self.forget_tail().await;
-        Ok(version)
+        // Nobody has told Google what the composition has to be.
+        let told = hash::told(answer.headers()).and(self.sum());
+        Ok(Stored {
+            compared: hash::compared(told, answer.headers()),
+            version: version(answer.headers()),
+        })
     }
 
     async fn abort(&mut self) -> Result<()> {

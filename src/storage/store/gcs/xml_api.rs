@@ -5,24 +5,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
-use crc_fast::{CrcAlgorithm, Digest};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderMap};
 use http::{Method, Response};
 use object_store::client::{ClientOptions, HttpRequest};
 use object_store::gcp::GoogleCloudStorage;
-use object_store::{Attributes, Error, PutPayload, Result, UpdateVersion};
+use object_store::path::Path;
+use object_store::{Attributes, Error, Result, UpdateVersion};
 use url::Url;
 
-use crate::storage::store::body::Body;
+use crate::storage::store::body::{Algorithm, Body};
 use crate::storage::store::gcs::compose::Composition;
+use crate::storage::store::gcs::hash;
 use crate::storage::store::http::requests::{Ask, Sender, Sign, url_of, with_query};
 use crate::storage::store::keys::{Page, Query, only_if};
 use crate::storage::store::metered::measure;
 use crate::storage::store::precondition::Precondition;
 use crate::storage::store::s3::listing;
+use crate::storage::store::stored::Kept;
 use crate::storage::store::terms::Terms;
 use crate::telemetry::Metrics;
 
@@ -31,6 +31,16 @@ const GENERATION: &str = "x-goog-if-generation-match";
 
 /// Where Google's buckets are.
 pub(crate) const GOOGLE: &str = "https://storage.googleapis.com";
+
+/// A part that is there.
+#[derive(Debug, Clone)]
+pub(crate) struct Part {
+    /// Names it to the completion.
+    pub(crate) e_tag: String,
+    /// Its CRC32C.
+    pub(crate) sum: u64,
+    pub(crate) length: u64,
+}
 
 /// Sends requests to one bucket.
 pub(crate) struct XmlApi {
@@ -76,13 +86,35 @@ impl XmlApi {
     pub(crate) async fn compose(
         &self,
         composition: &Composition,
+        attributes: &Attributes,
         terms: &Terms,
-    ) -> Result<UpdateVersion> {
+    ) -> Result<Response<Bytes>> {
         let ask = self.about(Method::PUT, composition.key.as_ref());
         let mut ask = ask.with_body(composition.components());
         ask.url = with_query(ask.url, &[("compose", "")]);
-        self.write("compose", ask, &composition.attributes, terms)
-            .await
+        self.write("compose", ask, attributes, terms).await
+    }
+
+    /// The checksum that Google keeps of a version of an object.
+    pub(crate) async fn kept_checksum(
+        &self,
+        key: &Path,
+        version: &UpdateVersion,
+    ) -> Result<Option<Kept>> {
+        let ask = self.about(Method::HEAD, key.as_ref());
+        let answer = match self.send_for_head("head", ask).await {
+            Ok(answer) => answer,
+            Err(Error::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let now = self::version(answer.headers());
+        if now.e_tag != version.e_tag {
+            return Ok(None);
+        }
+        Ok(hash::told(answer.headers()).map(|value| Kept {
+            algorithm: Algorithm::Crc32c,
+            value,
+        }))
     }
 
     /// Sends a part, from 0 on. Its tag is for the completion.
@@ -92,33 +124,39 @@ impl XmlApi {
         id: &str,
         index: usize,
         body: Body,
-    ) -> Result<String> {
+    ) -> Result<Part> {
+        let (sum, length) = (hash::crc32c(&body.payload), body.length() as u64);
         let ask = self.about(Method::PUT, key);
-        let mut ask = ask.with("x-goog-hash", &crc32c(&body.payload));
+        let mut ask = ask.with(hash::HEADER, &hash::written(sum));
         let number = (index + 1).to_string();
         ask.url = with_query(ask.url, &[("partNumber", &number), ("uploadId", id)]);
         let ask = ask.with_body(body.payload);
         let answer = self.sender.send(&ask, self).await?;
+        hash::compared(Some(sum), answer.headers()).check("GCS")?;
         let e_tag = version(answer.headers()).e_tag;
-        e_tag.ok_or_else(|| Error::Generic {
+        let missing = || Error::Generic {
             store: "GCS",
             source: format!("part {number} of {key} has no tag").into(),
+        };
+        Ok(Part {
+            e_tag: e_tag.ok_or_else(missing)?,
+            sum,
+            length,
         })
     }
 
-    /// Writes an object, and tells its version.
+    /// Writes an object.
     pub(crate) async fn write(
         &self,
         operation: &str,
         ask: Ask,
         attributes: &Attributes,
         terms: &Terms,
-    ) -> Result<UpdateVersion> {
+    ) -> Result<Response<Bytes>> {
         let ask = ask.describing(attributes, CONTENT_TYPE.as_str(), "x-goog-meta-");
         let ask = conditional(ask, terms)?;
         let answer = self.send_for_head(operation, ask).await;
-        let answer = answer.map_err(|error| told_apart(error, &terms.precondition))?;
-        Ok(version(answer.headers()))
+        answer.map_err(|error| told_apart(error, &terms.precondition))
     }
 
     /// A request about any key.
@@ -150,15 +188,6 @@ impl XmlApi {
     }
 }
 
-/// What Google compares a payload with.
-pub(crate) fn crc32c(payload: &PutPayload) -> String {
-    let mut digest = Digest::new(CrcAlgorithm::Crc32Iscsi);
-    payload.iter().for_each(|chunk| digest.update(chunk));
-    // Of 64 bits, 32 are used.
-    let sum = u32::try_from(digest.finalize()).unwrap_or_default();
-    format!("crc32c={}", BASE64.encode(sum.to_be_bytes()))
-}
-
 /// What an error means for a change on a precondition.
 pub(crate) fn told_apart(error: Error, precondition: &Precondition) -> Error {
     match (error, precondition) {
@@ -169,7 +198,7 @@ pub(crate) fn told_apart(error: Error, precondition: &Precondition) -> Error {
     }
 }
 
-fn version(headers: &HeaderMap) -> UpdateVersion {
+pub(crate) fn version(headers: &HeaderMap) -> UpdateVersion {
     let text = |name: &str| Some(headers.get(name)?.to_str().ok()?.to_owned());
     UpdateVersion {
         e_tag: text(ETAG.as_str()),

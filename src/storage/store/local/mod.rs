@@ -27,6 +27,7 @@ use crate::storage::store::keys::{Object, Page, Query};
 use crate::storage::store::metered::Metered;
 use crate::storage::store::names::SegmentRules;
 use crate::storage::store::precondition::Precondition;
+use crate::storage::store::stored::Comparison;
 use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::{Base, Start, Upload};
 use crate::storage::store::{Aborts, Deletes, Keeping, Store, Traits};
@@ -93,6 +94,10 @@ impl Store for Local {
 
     fn objects(&self) -> &Arc<Metered> {
         &self.objects
+    }
+
+    fn comparison(&self) -> Comparison {
+        Comparison::NotNeeded
     }
 
     async fn notes(&self) -> Vec<String> {

@@ -7,12 +7,13 @@ use async_trait::async_trait;
 use object_store::path::Path;
 use object_store::{Result, UpdateVersion, UploadPart};
 
-use crate::storage::store::body::Body;
+use crate::storage::store::body::{Body, Crc64};
 use crate::storage::store::local::blocking::{Changed, blocking};
 use crate::storage::store::local::changes;
 use crate::storage::store::local::files::{Opened, change};
 use crate::storage::store::local::root::Root;
 use crate::storage::store::local::stage::Stage;
+use crate::storage::store::stored::Stored;
 use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::{Base, Start, Upload};
 
@@ -74,7 +75,7 @@ impl Upload for LocalUpload {
         }))
     }
 
-    async fn publish(&mut self, terms: &Terms) -> Result<UpdateVersion> {
+    async fn publish(&mut self, terms: &Terms, _: Option<Crc64>) -> Result<Stored> {
         let (root, key, stage) = (Arc::clone(&self.root), self.key.clone(), self.stage.clone());
         let precondition = terms.precondition.clone();
         change(&self.root, move || {
@@ -83,10 +84,10 @@ impl Upload for LocalUpload {
         })
         .await?;
         // Nobody asks for it: requests to a folder are never late.
-        Ok(UpdateVersion {
+        Ok(Stored::uncompared(UpdateVersion {
             e_tag: None,
             version: None,
-        })
+        }))
     }
 
     /// What has no name is gone with its last handle.

@@ -3,16 +3,27 @@
 use aws_lc_rs::digest;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use http::header::{ETAG, HeaderMap};
 use md5::{Digest, Md5};
 use object_store::PutPayload;
 use object_store::aws::Checksum;
 
 use crate::storage::store::body::{Body, Crc64};
 use crate::storage::store::http::requests::Ask;
-use crate::storage::store::keys::MAX_SMALL_OBJECT;
+use crate::storage::store::keys::bare;
+use crate::storage::store::stored::Compared;
 
 /// The checksum of an object or a part.
 pub(crate) const CRC64NVME: &str = "x-amz-checksum-crc64nvme";
+
+/// What every store knows.
+pub(crate) const CONTENT_MD5: &str = "content-md5";
+
+/// The MD5 of so many bytes is cheaper than the request that would ask for their size.
+pub(crate) const CHEAP_MD5: usize = 64 << 10;
+
+/// The MD5 of so many bytes is computed where they are; that of more, on a thread of its own.
+const MD5_AT_ONCE: usize = 256 << 10;
 
 /// The same of another kind.
 pub(crate) const SHA256: &str = "x-amz-checksum-sha256";
@@ -26,26 +37,107 @@ pub(crate) struct Part {
     pub(crate) crc64: Option<Crc64>,
 }
 
-/// A request with a body, and with what the store is to compare it with. Buckets with Object Lock want it for every
-/// object; MD5 is what every store knows, and cheap for small ones.
-pub(crate) fn checked(ask: Ask, body: Body, checksum: Option<Checksum>) -> Ask {
-    let mut ask = match checksum {
-        Some(Checksum::CRC64NVME) => ask.with(CRC64NVME, &written_crc64(body.crc64)),
-        Some(Checksum::SHA256) => {
+/// What a store compares the bodies of requests with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Check {
+    Crc64,
+    Sha256,
+    /// MD5, which every store knows, for as many bytes at most.
+    Md5UpTo(usize),
+}
+
+impl Check {
+    /// As an operator has set it in the options of the store.
+    pub(crate) fn of(checksum: Checksum) -> Option<Self> {
+        match checksum {
+            Checksum::CRC64NVME => Some(Self::Crc64),
+            Checksum::SHA256 => Some(Self::Sha256),
+            _ => None,
+        }
+    }
+}
+
+/// What a request has said of its body.
+#[derive(Debug)]
+pub(crate) enum Sent {
+    Crc64(String),
+    Sha256(String),
+    Md5([u8; 16]),
+    Nothing,
+}
+
+/// A request with a body, and with what the store is to compare it with. Buckets with Object Lock want that for every
+/// object.
+pub(crate) async fn checked(ask: Ask, body: Body, check: Check) -> (Ask, Sent) {
+    let (mut ask, sent) = match check {
+        Check::Crc64 => {
+            let sum = written_crc64(body.crc64);
+            (ask.with(CRC64NVME, &sum), Sent::Crc64(sum))
+        }
+        Check::Sha256 => {
             let digest = sha256(&body.payload);
-            let mut ask = ask.with(SHA256, &BASE64.encode(digest));
+            let (written, mut ask) = (BASE64.encode(digest), ask);
             ask.digest = Some(digest);
-            ask
+            (ask.with(SHA256, &written), Sent::Sha256(written))
         }
-        _ if body.length() <= MAX_SMALL_OBJECT => {
-            let mut digest = Md5::new();
-            body.payload.iter().for_each(|chunk| digest.update(chunk));
-            ask.with("content-md5", &BASE64.encode(digest.finalize()))
+        Check::Md5UpTo(most) if body.length() <= most => {
+            let digest = md5(&body.payload).await;
+            let ask = ask.with(CONTENT_MD5, &BASE64.encode(digest));
+            (ask, Sent::Md5(digest))
         }
-        _ => ask,
+        Check::Md5UpTo(_) => (ask, Sent::Nothing),
     };
     ask.body = body.payload;
-    ask
+    (ask, sent)
+}
+
+impl Sent {
+    /// Whether an object or a part is what was sent, by the answer to it. `by_tag` says that tags are compared, where
+    /// they are the MD5 of what is stored.
+    pub(crate) fn compared(&self, headers: &HeaderMap, by_tag: bool) -> Compared {
+        let told = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        match self {
+            Self::Crc64(sum) => Compared::of("crc64nvme", sum, told(CRC64NVME)),
+            Self::Sha256(sum) => Compared::of("sha256", sum, told(SHA256)),
+            Self::Md5(digest) if by_tag && !is_encrypted(headers) => {
+                let tag = told(ETAG.as_str()).map(bare);
+                Compared::of("md5", &hex(*digest), tag.filter(|tag| is_md5(tag)))
+            }
+            Self::Md5(_) => Compared::Same,
+            Self::Nothing => Compared::Not,
+        }
+    }
+}
+
+/// Whether the tag is not the content's MD5: the store encrypts by a key that is not its own.
+fn is_encrypted(headers: &HeaderMap) -> bool {
+    let kind = headers.get("x-amz-server-side-encryption");
+    kind.is_some_and(|kind| kind != "AES256")
+        || headers.contains_key("x-amz-server-side-encryption-customer-algorithm")
+}
+
+fn is_md5(tag: &str) -> bool {
+    tag.len() == 32 && tag.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+fn hex(digest: [u8; 16]) -> String {
+    format!("{:032x}", u128::from_be_bytes(digest))
+}
+
+/// The MD5 of a payload. That of a large one takes milliseconds, which others would wait.
+async fn md5(payload: &PutPayload) -> [u8; 16] {
+    let sum = |payload: &PutPayload| -> [u8; 16] {
+        let mut digest = Md5::new();
+        payload.iter().for_each(|chunk| digest.update(chunk));
+        digest.finalize().into()
+    };
+    if payload.content_length() <= MD5_AT_ONCE {
+        return sum(payload);
+    }
+    let shared = payload.clone();
+    let summed = tokio::task::spawn_blocking(move || sum(&shared)).await;
+    // The pool of threads is closed only when the process ends.
+    summed.unwrap_or_else(|_| sum(payload))
 }
 
 /// The digest of a payload, as signatures and one kind of checksum have it.

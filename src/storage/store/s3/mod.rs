@@ -7,6 +7,7 @@ pub(crate) mod listing;
 pub(crate) mod open;
 pub(crate) mod signed;
 pub(crate) mod sweep;
+pub(crate) mod trial;
 pub(crate) mod upload;
 pub(crate) mod writes;
 
@@ -22,18 +23,20 @@ use object_store::{
     Attributes, CopyOptions, Error, GetOptions, ObjectStore, Result, UpdateVersion,
 };
 
-use crate::storage::store::body::Body;
+use crate::storage::store::body::{Algorithm, Body};
 use crate::storage::store::keys::{Object, Page, Query, SMALL_OBJECT_RANGE, small};
 use crate::storage::store::mark::Mark;
 use crate::storage::store::metered::Metered;
 use crate::storage::store::names::SegmentRules;
 use crate::storage::store::precondition::{Precondition, look};
+use crate::storage::store::stored::{Comparison, Kept, Stored};
 use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::{Base, Start, Upload};
 use crate::storage::store::{
     Aborts, Deletes, Keeping, MIN_PART, MetadataNames, Store, Traits, put_by_library,
 };
 
+use checksums::Check;
 use deletions::Deletions;
 use signed::SignedS3;
 use upload::S3Upload;
@@ -153,6 +156,29 @@ impl Store for S3 {
         &self.objects
     }
 
+    fn comparison(&self) -> Comparison {
+        if self.own_uploads {
+            self.signed.comparison()
+        } else {
+            Comparison::Size
+        }
+    }
+
+    async fn try_comparison(&self, key: &Path) -> Result<()> {
+        if self.own_uploads {
+            trial::try_checksums(&self.signed, key).await?;
+        }
+        Ok(())
+    }
+
+    fn keeps(&self) -> Option<Algorithm> {
+        (self.signed.check() == Check::Crc64).then_some(Algorithm::Crc64Nvme)
+    }
+
+    async fn kept_checksum(&self, key: &Path, version: &UpdateVersion) -> Result<Option<Kept>> {
+        self.signed.kept_checksum(key, version).await
+    }
+
     async fn list(&self, query: Query<'_>) -> Result<Page> {
         let query = listing::query(&query);
         let ask = self.signed.about_all(Method::GET, &query.pairs()).await?;
@@ -185,7 +211,7 @@ impl Store for S3 {
         body: Body,
         attributes: Attributes,
         terms: &Terms,
-    ) -> Result<UpdateVersion> {
+    ) -> Result<Stored> {
         if !self.own_uploads {
             return put_by_library(&self.objects, key, body, attributes, terms).await;
         }

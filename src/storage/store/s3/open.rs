@@ -12,11 +12,16 @@ use crate::storage::store::options::{
 };
 use crate::storage::store::s3::S3;
 use crate::storage::store::s3::carried::{Carried, Encryption};
+use crate::storage::store::s3::checksums::Check;
 use crate::storage::store::s3::signed::{SignedS3, Signing};
 use crate::telemetry::Metrics;
 
 /// Opens a bucket.
-pub(crate) fn open(config: &config::Store, metrics: &Arc<Metrics>) -> Result<S3, OpenError> {
+pub(crate) fn open(
+    config: &config::Store,
+    verify: config::Verify,
+    metrics: &Arc<Metrics>,
+) -> Result<S3, OpenError> {
     let url = config.url.as_url();
     let mut client = client_options(config);
     let mut builder = AmazonS3Builder::from_env()
@@ -56,7 +61,8 @@ pub(crate) fn open(config: &config::Store, metrics: &Arc<Metrics>) -> Result<S3,
         request_payer: payer.is_some_and(|value| is_true(&value)),
         payloads: !unsigned_payload.is_some_and(|value| is_true(&value)),
         // What is no checksum `object_store` has refused.
-        checksum: checksum.and_then(|checksum| checksum.parse().ok()),
+        check: checksum.and_then(|checksum| Check::of(checksum.parse().ok()?)),
+        verify,
         carried,
     };
     let signed = SignedS3::new(

@@ -7,31 +7,34 @@
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, ETAG};
 use http::{Method, Response};
-use object_store::aws::{AmazonS3, AwsAuthorizer, Checksum};
+use object_store::aws::{AmazonS3, AwsAuthorizer};
 use object_store::client::{ClientOptions, HttpRequest};
 use object_store::path::Path;
 use object_store::signer::Signer;
-use object_store::{Attributes, Error, MultipartId, Result};
+use object_store::{Attributes, Error, MultipartId, Result, UpdateVersion};
 use serde::Deserialize;
 use tokio::sync::OnceCell;
 use url::Url;
 
+use crate::config::Verify;
 use crate::telemetry::Metrics;
 
-use crate::storage::store::body::{Body, Crc64};
+use crate::storage::store::body::{Algorithm, Body, Crc64};
 use crate::storage::store::http::attempts::Attempts;
 use crate::storage::store::http::requests::{Ask, Sender, Sign, encoded, url_of, with_query};
 use crate::storage::store::metered::measure;
 use crate::storage::store::s3::carried::Carried;
 use crate::storage::store::s3::checksums::{
-    CRC64NVME, Part, SHA256, checked, sha256, written_crc64,
+    CHEAP_MD5, CRC64NVME, Check, Part, SHA256, checked, read_crc64, sha256, written_crc64,
 };
+use crate::storage::store::stored::{Comparison, Kept};
 
 /// Sends signed requests to one bucket.
 pub(crate) struct SignedS3 {
@@ -39,8 +42,14 @@ pub(crate) struct SignedS3 {
     signing: Signing,
     sender: Sender,
     bucket: OnceCell<Url>,
+    /// What was learnt of the checksums that the store compares, if nobody has said which.
+    learnt: AtomicU8,
     metrics: Arc<Metrics>,
 }
+
+/// What [`SignedS3::learnt`] may be, besides 0, which is nothing.
+const CRC64: u8 = 1;
+const NONE: u8 = 2;
 
 /// How requests are signed.
 pub(crate) struct Signing {
@@ -52,8 +61,10 @@ pub(crate) struct Signing {
     pub(crate) request_payer: bool,
     /// Whether signatures cover the payload, at the price of a SHA-256 of every byte.
     pub(crate) payloads: bool,
-    /// What the store is to compare the payload with.
-    pub(crate) checksum: Option<Checksum>,
+    /// What the store is to compare the payload with, if that is settled.
+    pub(crate) check: Option<Check>,
+    /// How what was stored is compared, where the store has no checksum.
+    pub(crate) verify: Verify,
     /// What requests carry besides.
     pub(crate) carried: Carried,
 }
@@ -101,6 +112,7 @@ impl SignedS3 {
             signing,
             sender: Sender::new(options, retry_timeout, "S3")?,
             bucket: OnceCell::new(),
+            learnt: AtomicU8::default(),
             metrics,
         })
     }
@@ -127,9 +139,65 @@ impl SignedS3 {
         measure(&self.metrics, operation, self.answer(ask)).await
     }
 
-    /// What the store is to compare payloads with.
-    pub(crate) fn checksum(&self) -> Option<Checksum> {
-        self.signing.checksum
+    /// What the store is to compare payloads with, as far as it is known.
+    pub(crate) fn check(&self) -> Check {
+        match self.signing.check {
+            Some(check) => check,
+            None if self.learnt.load(Ordering::Relaxed) == CRC64 => Check::Crc64,
+            None if self.compares_tags() => Check::Md5UpTo(usize::MAX),
+            None => Check::Md5UpTo(CHEAP_MD5),
+        }
+    }
+
+    /// Whether tags are compared with the MD5 of what was sent.
+    pub(crate) fn compares_tags(&self) -> bool {
+        self.signing.verify == Verify::Md5
+    }
+
+    /// By what the store can be held to what it was sent.
+    pub(crate) fn comparison(&self) -> Comparison {
+        match self.check() {
+            Check::Crc64 => Comparison::Checksum("crc64nvme"),
+            Check::Sha256 => Comparison::Checksum("sha256"),
+            Check::Md5UpTo(usize::MAX) => Comparison::Checksum("md5"),
+            Check::Md5UpTo(_) if self.learnt.load(Ordering::Relaxed) == NONE => Comparison::Size,
+            Check::Md5UpTo(_) => Comparison::Unknown,
+        }
+    }
+
+    /// Whether it is not known yet which checksum the store compares.
+    pub(crate) fn is_untried(&self) -> bool {
+        self.signing.check.is_none() && self.learnt.load(Ordering::Relaxed) == 0
+    }
+
+    /// Notes whether the store compares the checksum that costs least.
+    pub(crate) fn learn(&self, compares_crc64: bool) {
+        let learnt = if compares_crc64 { CRC64 } else { NONE };
+        self.learnt.store(learnt, Ordering::Relaxed);
+    }
+
+    /// The checksum that the store keeps of a version of an object.
+    pub(crate) async fn kept_checksum(
+        &self,
+        key: &Path,
+        version: &UpdateVersion,
+    ) -> Result<Option<Kept>> {
+        let ask = self.about(Method::HEAD, key.as_ref()).await?;
+        let ask = ask.with("x-amz-checksum-mode", "ENABLED");
+        let answer = match self.send_for_head("head", ask).await {
+            Ok(answer) => answer,
+            Err(Error::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let told = |name: &str| answer.headers().get(name)?.to_str().ok();
+        if told(ETAG.as_str()) != version.e_tag.as_deref() {
+            return Ok(None);
+        }
+        let sum = told(CRC64NVME).and_then(|sum| read_crc64(sum, 0));
+        Ok(sum.map(|sum| Kept {
+            algorithm: Algorithm::Crc64Nvme,
+            value: sum.value(),
+        }))
     }
 
     /// The bucket's name.
@@ -172,16 +240,17 @@ impl SignedS3 {
         &self,
         key: &Path,
         attributes: &Attributes,
+        check: Check,
     ) -> Result<MultipartId> {
         let mut ask = self.about(Method::POST, key.as_ref()).await?;
         ask.url = with_query(ask.url, &[("uploads", "")]);
         ask = ask.describing(attributes, CONTENT_TYPE.as_str(), "x-amz-meta-");
-        ask = match self.checksum() {
-            Some(Checksum::CRC64NVME) => ask
+        ask = match check {
+            Check::Crc64 => ask
                 .with("x-amz-checksum-algorithm", "CRC64NVME")
                 .with("x-amz-checksum-type", "FULL_OBJECT"),
-            Some(Checksum::SHA256) => ask.with("x-amz-checksum-algorithm", "SHA256"),
-            _ => ask,
+            Check::Sha256 => ask.with("x-amz-checksum-algorithm", "SHA256"),
+            Check::Md5UpTo(_) => ask,
         };
         let answer = self.answer(ask).await?.into_body();
         let begun: InitiateMultipartUploadResult =
@@ -196,12 +265,16 @@ impl SignedS3 {
         upload_id: &str,
         index: usize,
         body: Body,
+        check: Check,
     ) -> Result<Part> {
         let mut ask = self.about(Method::PUT, key.as_ref()).await?;
         let number = (index + 1).to_string();
         ask.url = with_query(ask.url, &[("partNumber", &number), ("uploadId", upload_id)]);
-        let crc64 = matches!(self.checksum(), Some(Checksum::CRC64NVME)).then_some(body.crc64);
-        let answer = self.answer(checked(ask, body, self.checksum())).await?;
+        let crc64 = (check == Check::Crc64).then_some(body.crc64);
+        let (ask, sent) = checked(ask, body, check).await;
+        let answer = self.answer(ask).await?;
+        let compared = sent.compared(answer.headers(), self.compares_tags());
+        compared.check("S3")?;
         let header = |name: &str| Some(answer.headers().get(name)?.to_str().ok()?.to_owned());
         let missing = || Error::Generic {
             store: "S3",

@@ -13,9 +13,10 @@ use object_store::{Attributes, Error, MultipartId, Result, UpdateVersion, Upload
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::storage::store::body::{Body, Crc64};
-use crate::storage::store::s3::checksums::{Part, read_crc64, written_crc64};
+use crate::storage::store::s3::checksums::{Check, Part, read_crc64, written_crc64};
 use crate::storage::store::s3::signed::{Completion, CopiedPart, SignedS3};
 use crate::storage::store::s3::writes::{header, told_apart};
+use crate::storage::store::stored::{Compared, Stored};
 use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::{Base, Start, Upload};
 
@@ -35,6 +36,8 @@ pub(crate) struct S3Upload {
     s3: Arc<SignedS3>,
     key: Path,
     id: MultipartId,
+    /// What parts are compared with: the upload was begun so.
+    check: Check,
     next: usize,
     parts: Arc<Mutex<BTreeMap<usize, Part>>>,
 }
@@ -72,16 +75,21 @@ struct NamedPart {
 struct CompleteMultipartUploadResult {
     #[serde(rename = "ETag")]
     e_tag: String,
+    #[serde(rename = "ChecksumCRC64NVME")]
+    checksum_crc64nvme: Option<String>,
 }
 
 impl S3Upload {
     /// Begins an upload, with what is kept of another object first.
     pub(crate) async fn begin(s3: Arc<SignedS3>, start: Start) -> Result<Self> {
-        let id = s3.create_multipart(&start.key, &start.attributes).await?;
+        let check = s3.check();
+        let begun = s3.create_multipart(&start.key, &start.attributes, check);
+        let id = begun.await?;
         let mut upload = Self {
             s3,
             key: start.key,
             id,
+            check,
             next: 0,
             parts: Arc::default(),
         };
@@ -110,8 +118,9 @@ impl S3Upload {
             base: Some(base),
         };
         let mut upload = Self::begin(s3, start).await?;
-        let Err(error) = upload.publish(terms).await else {
-            return Ok(());
+        let error = match upload.publish(terms, None).await {
+            Ok(copy) => return copy.compared.check("S3"),
+            Err(error) => error,
         };
         if let Err(error) = upload.abort().await {
             tracing::warn!(key = %upload.key, %error, "can't discard an unfinished copy");
@@ -169,7 +178,7 @@ impl S3Upload {
         Ok((index, part))
     }
 
-    async fn complete_on(&self, terms: &Terms) -> Result<UpdateVersion> {
+    async fn complete_on(&self, terms: &Terms) -> Result<Stored> {
         let parts = self.list_of_parts()?;
         let whole = self.crc64();
         let completion = Completion {
@@ -184,9 +193,18 @@ impl S3Upload {
         let answer = read::<CompleteMultipartUploadResult>(&answer);
         // An empty answer: there may be an object, or there may not.
         let answer = answer.inspect_err(|_| attempts.unanswered())?;
-        Ok(UpdateVersion {
-            e_tag: Some(answer.e_tag),
-            version: None,
+        let told = answer.checksum_crc64nvme.as_deref();
+        Ok(Stored {
+            compared: match whole {
+                Some(whole) => Compared::of("crc64nvme", &written_crc64(whole), told),
+                // Of each part it was known when it came.
+                None if self.check == Check::Sha256 => Compared::Same,
+                None => Compared::Not,
+            },
+            version: UpdateVersion {
+                e_tag: Some(answer.e_tag),
+                version: None,
+            },
         })
     }
 
@@ -218,15 +236,15 @@ impl Upload for S3Upload {
         let index = self.next;
         self.next += 1;
         let (s3, parts) = (Arc::clone(&self.s3), Arc::clone(&self.parts));
-        let (key, id) = (self.key.clone(), self.id.clone());
+        let (key, id, check) = (self.key.clone(), self.id.clone(), self.check);
         Box::pin(async move {
-            let part = s3.put_part(&key, &id, index, body).await?;
+            let part = s3.put_part(&key, &id, index, body, check).await?;
             lock(&parts).insert(index, part);
             Ok(())
         })
     }
 
-    async fn publish(&mut self, terms: &Terms) -> Result<UpdateVersion> {
+    async fn publish(&mut self, terms: &Terms, _: Option<Crc64>) -> Result<Stored> {
         let completed = self.complete_on(terms).await;
         completed.map_err(|error| told_apart(error, &terms.precondition))
     }

@@ -15,6 +15,7 @@ use crate::storage::store::keys::only_if;
 use crate::storage::store::precondition::Precondition;
 use crate::storage::store::s3::checksums::checked;
 use crate::storage::store::s3::signed::SignedS3;
+use crate::storage::store::stored::Stored;
 use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::Base;
 
@@ -32,14 +33,17 @@ pub(crate) async fn put(
     body: Body,
     attributes: &Attributes,
     terms: &Terms,
-) -> Result<UpdateVersion> {
+) -> Result<Stored> {
     let ask = s3.about(Method::PUT, key).await?;
     let ask = ask.describing(attributes, CONTENT_TYPE.as_str(), "x-amz-meta-");
-    let ask = checked(ask, body, s3.checksum());
+    let (ask, sent) = checked(ask, body, s3.check()).await;
     let ask = conditional(ask, terms)?;
     let answer = s3.send_for_head("put", ask).await;
     let answer = answer.map_err(|error| told_apart(error, &terms.precondition))?;
-    Ok(version(answer.headers()))
+    Ok(Stored {
+        compared: sent.compared(answer.headers(), s3.compares_tags()),
+        version: version(answer.headers()),
+    })
 }
 
 /// Copies an object of at most 5 GiB, with all that it says of itself.
