@@ -32,6 +32,8 @@ pub(crate) struct Bucket {
     writes: u64,
     /// Writes are done whatever their conditions, as some stores do.
     pub(crate) ignores_conditions: bool,
+    /// Content under a key that ends with a slash is refused, as by stores that keep objects in folders.
+    pub(crate) refuses_content_of_directories: bool,
     /// Deletes are done whatever their conditions, as most stores do.
     pub(crate) deletes_anyway: bool,
     /// What Azure keeps of blobs besides, and how it makes copies.

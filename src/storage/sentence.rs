@@ -97,6 +97,7 @@ on_each_store! {
     a_rename_keeps_its_source_until_the_copy_is_there
     a_directory_keeps_its_files_until_their_copies_are_there
     a_rename_whose_deletion_failed_can_be_finished
+    of_two_renames_of_a_directory_the_later_one_goes_on
     an_append_that_landed_is_told_although_another_has_appended_since
     an_upload_that_landed_is_told_although_another_has_replaced_it_since
     a_small_file_costs_one_request_new_or_replaced_again
@@ -394,6 +395,36 @@ async fn a_rename_whose_deletion_failed_can_be_finished(two: Two) {
     client.rename("a", "b").await.unwrap();
     assert_eq!(client.read("b").await.unwrap(), bytes(10, 1));
     assert_eq!(client.read("a").await, None);
+}
+
+/// The first one copies when the second begins. It deletes nothing, and says why.
+async fn of_two_renames_of_a_directory_the_later_one_goes_on(two: Two) {
+    let Some(server) = two.server() else { return };
+    for (round, has_marker) in [true, false].into_iter().enumerate() {
+        let [from, to, other] = ["d", "n", "o"].map(|name| format!("{name}{round}"));
+        if has_marker {
+            two.one.make_directory(&from).await.unwrap();
+        }
+        two.one.store(&format!("{from}/a"), &bytes(10, 1)).await;
+        server.forget_requests();
+        server.stall("CopyObject", Duration::from_secs(20));
+        let first = two.one.rename(&from, &to);
+        let second = async {
+            server.wait_for("CopyObject", 1).await;
+            let second = two.other.rename(&from, &other);
+            let heal = async {
+                server.wait_for("CopyObject", 2).await;
+                server.heal();
+            };
+            tokio::join!(second, heal).0
+        };
+        let (first, second) = tokio::join!(first, second);
+        assert!(matches!(first, Err(StorageError::Conflict)), "{first:?}");
+        second.unwrap();
+        let found = two.one.read(&format!("{other}/a")).await;
+        assert_eq!(found.unwrap(), bytes(10, 1));
+        assert!(two.one.stat(&from).await.is_err());
+    }
 }
 
 /// The first client's answer is lost, and another's change lands before it tries again.

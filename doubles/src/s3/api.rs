@@ -10,7 +10,7 @@ use futures::stream;
     reason = "an operation is all types of its own"
 )]
 use s3s::dto::*;
-use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
+use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 
 use super::request::{
     Claims, Preconditions, Span, check_crc64nvme, check_part_number, conditions_in, copy_range,
@@ -66,8 +66,12 @@ impl S3 for Api {
             if_match: input.if_match,
             if_none_match: input.if_none_match,
         };
-        self.bucket(&input.bucket)?
-            .put(&input.key, object, &conditions)?;
+        let mut bucket = self.bucket(&input.bucket)?;
+        let is_directory = input.key.ends_with('/') && object.content.len > 0;
+        if is_directory && bucket.refuses_content_of_directories {
+            return Err(directory_contains_data());
+        }
+        bucket.put(&input.key, object, &conditions)?;
         Ok(S3Response::new(output))
     }
 
@@ -461,4 +465,12 @@ fn part_entry(number: i32, part: &StoredPart) -> Part {
     };
     carry!(part.checksum => entry);
     entry
+}
+
+/// As versitygw says it.
+fn directory_contains_data() -> S3Error {
+    let code = S3ErrorCode::Custom("DirectoryObjectContainsData".into());
+    let mut error = S3Error::with_message(code, "Directory object contains data payload.");
+    error.set_status_code(hyper::StatusCode::BAD_REQUEST);
+    error
 }

@@ -51,6 +51,7 @@ impl Fixture {
 
     fn bucket(protocol: Protocol) -> Self {
         let server = Server::start(protocol);
+        server.refuse_content_of_directories();
         let root = Path::from("some/prefix");
         Self {
             url: format!("{}/{root}", server.url()),

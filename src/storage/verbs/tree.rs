@@ -16,7 +16,7 @@ use crate::storage::store::keys::Object;
 use crate::storage::store::precondition::Precondition;
 use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::Base;
-use crate::storage::verbs::note::{self, Note};
+use crate::storage::verbs::note::{Note, is_foreign};
 use crate::storage::write::conditions::Operation;
 use crate::storage::{Storage, permit};
 
@@ -110,7 +110,7 @@ impl Storage {
 
     /// Removes the marker that was found, and no other. One with content is somebody's object.
     async fn remove_marker(&self, path: &FtpPath, marker: Object) -> Result<(), StorageError> {
-        if note::is_foreign(self.store.as_ref(), &marker).await? {
+        if is_foreign(&marker) {
             return Err(StorageError::MarkerInUse(path.to_string()));
         }
         match self.store.delete_unchanged(&[marker]).await? {

@@ -29,6 +29,9 @@ use crate::telemetry::Metrics;
 /// The condition on the version that is there; 0 is none.
 const GENERATION: &str = "x-goog-if-generation-match";
 
+/// What headers of metadata begin with.
+pub(crate) const METADATA: &str = "x-goog-meta-";
+
 /// Where Google's buckets are.
 pub(crate) const GOOGLE: &str = "https://storage.googleapis.com";
 
@@ -114,7 +117,7 @@ impl XmlApi {
         attributes: &Attributes,
         terms: &Terms,
     ) -> Result<UpdateVersion> {
-        let ask = ask.describing(attributes, CONTENT_TYPE.as_str(), "x-goog-meta-");
+        let ask = ask.describing(attributes, CONTENT_TYPE.as_str(), METADATA);
         let ask = conditional(ask, terms)?;
         let answer = self.send_for_head(operation, ask).await;
         let answer = answer.map_err(|error| told_apart(error, &terms.precondition))?;
@@ -169,7 +172,7 @@ pub(crate) fn told_apart(error: Error, precondition: &Precondition) -> Error {
     }
 }
 
-fn version(headers: &HeaderMap) -> UpdateVersion {
+pub(crate) fn version(headers: &HeaderMap) -> UpdateVersion {
     let text = |name: &str| Some(headers.get(name)?.to_str().ok()?.to_owned());
     UpdateVersion {
         e_tag: text(ETAG.as_str()),

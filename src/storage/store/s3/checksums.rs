@@ -9,7 +9,9 @@ use object_store::aws::Checksum;
 
 use crate::storage::store::body::{Body, Crc64};
 use crate::storage::store::http::requests::Ask;
-use crate::storage::store::keys::MAX_SMALL_OBJECT;
+
+/// Payloads of up to so many bytes go with an MD5, which is cheap there.
+const MAX_MD5: usize = 8192;
 
 /// The checksum of an object or a part.
 pub(crate) const CRC64NVME: &str = "x-amz-checksum-crc64nvme";
@@ -37,7 +39,7 @@ pub(crate) fn checked(ask: Ask, body: Body, checksum: Option<Checksum>) -> Ask {
             ask.digest = Some(digest);
             ask
         }
-        _ if body.length() <= MAX_SMALL_OBJECT => {
+        _ if body.length() <= MAX_MD5 => {
             let mut digest = Md5::new();
             body.payload.iter().for_each(|chunk| digest.update(chunk));
             ask.with("content-md5", &BASE64.encode(digest.finalize()))

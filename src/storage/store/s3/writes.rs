@@ -14,7 +14,7 @@ use crate::storage::store::http::requests::{Ask, encoded};
 use crate::storage::store::keys::only_if;
 use crate::storage::store::precondition::Precondition;
 use crate::storage::store::s3::checksums::checked;
-use crate::storage::store::s3::signed::SignedS3;
+use crate::storage::store::s3::signed::{METADATA, SignedS3};
 use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::Base;
 
@@ -34,7 +34,7 @@ pub(crate) async fn put(
     terms: &Terms,
 ) -> Result<UpdateVersion> {
     let ask = s3.about(Method::PUT, key).await?;
-    let ask = ask.describing(attributes, CONTENT_TYPE.as_str(), "x-amz-meta-");
+    let ask = ask.describing(attributes, CONTENT_TYPE.as_str(), METADATA);
     let ask = checked(ask, body, s3.checksum());
     let ask = conditional(ask, terms)?;
     let answer = s3.send_for_head("put", ask).await;
