@@ -101,6 +101,7 @@ on_each_store! {
     an_append_that_landed_is_told_although_another_has_appended_since
     an_upload_that_landed_is_told_although_another_has_replaced_it_since
     a_small_file_costs_one_request_new_or_replaced_again
+    a_small_file_costs_one_request_where_one_was_taken_away
     a_rename_of_anothers_file_that_landed_is_told_although_its_retry_is_refused
     what_another_has_written_is_replaced
     what_is_damaged_on_its_way_is_sent_again
@@ -466,6 +467,25 @@ async fn a_small_file_costs_one_request_new_or_replaced_again(two: Two) {
         two.one.store("a", &bytes(10, round)).await;
         assert_eq!(server.requests().len(), 1, "{:#?}", server.requests());
     }
+}
+
+/// Clients that pick a file up delete it or rename it, and the next one of the same name comes.
+async fn a_small_file_costs_one_request_where_one_was_taken_away(two: Two) {
+    let Some(server) = two.server() else { return };
+    let one = &two.one;
+    let store = async |name: &str| {
+        server.forget_requests();
+        one.store(name, &bytes(10, 1)).await;
+        assert_eq!(server.count("PutObject"), 1, "{:#?}", server.requests());
+        assert_eq!(server.requests().len(), 1, "{:#?}", server.requests());
+    };
+    store("d/a").await;
+    one.delete("d/a").await.unwrap();
+    store("d/a").await;
+    one.rename("d/a", "b").await.unwrap();
+    store("d/a").await;
+    one.rename("d", "e").await.unwrap();
+    store("d/a").await;
 }
 
 async fn what_another_has_written_is_replaced(two: Two) {

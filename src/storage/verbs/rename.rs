@@ -375,6 +375,12 @@ impl Rename<'_> {
         let Some(last) = copied.iter().map(|object| &object.key).max() else {
             return Ok(0);
         };
+        for object in copied {
+            // No upload has written markers, which are no paths.
+            if let Ok(key) = path(&object.key) {
+                self.storage.writers.forget(&key);
+            }
+        }
         let deletes = self.store.traits().deletes;
         let hold = self.storage.conditions.known(Operation::Delete) == Some(true);
         if hold || copied.iter().all(|object| deletes.are_certain(object)) {

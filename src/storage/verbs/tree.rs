@@ -323,6 +323,7 @@ impl Storage {
     /// Deletes an object as it was found. One that another has written meanwhile stays: the deletion came before it.
     async fn remove(&self, found: &ObjectMeta) -> Result<(), StorageError> {
         let (key, version) = (&found.location, Base::of(found).version);
+        self.writers.forget(key);
         let terms = if self.store.traits().late_requests {
             Terms::new(Precondition::Unchanged(version.clone()))
         } else {
