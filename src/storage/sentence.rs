@@ -100,6 +100,8 @@ on_each_store! {
     of_two_renames_of_a_directory_the_later_one_goes_on
     an_append_that_landed_is_told_although_another_has_appended_since
     an_upload_that_landed_is_told_although_another_has_replaced_it_since
+    a_directory_keeps_a_file_whose_copy_is_not_there
+    a_renamed_directory_costs_a_copy_for_each_file_and_few_requests_more
     a_small_file_costs_one_request_new_or_replaced_again
     a_small_file_costs_one_request_where_one_was_taken_away
     a_rename_of_anothers_file_that_landed_is_told_although_its_retry_is_refused
@@ -458,6 +460,50 @@ async fn an_upload_that_landed_is_told_although_another_has_replaced_it_since(tw
     let [first, second] = [bytes(3, 2), bytes(4, 3)];
     overtaken(&two, server, StoreMode::Replace, [&first, &second]).await;
     assert_eq!(two.one.read("a").await.unwrap(), second);
+}
+
+/// The store has said that it copied.
+async fn a_directory_keeps_a_file_whose_copy_is_not_there(two: Two) {
+    let Some(server) = two.server() else { return };
+    two.one.store("d/a", &bytes(10, 1)).await;
+    let copy = two.fixture.root.clone().join("e").join("a").to_string();
+    server.stall("CopyObject", LATE);
+    let lose = async {
+        server.wait_for("CopyObject", 1).await;
+        server.stall("ListObjectsV2", Duration::from_secs(20));
+        while server.object(&copy).is_none() {
+            tokio::time::sleep(RETRY / 100).await;
+        }
+        server.delete(&copy);
+        server.heal();
+    };
+    let (renamed, ()) = tokio::join!(two.one.rename("d", "e"), lose);
+    assert!(
+        matches!(renamed, Err(StorageError::Store(_))),
+        "{renamed:?}"
+    );
+    assert_eq!(two.one.read("d/a").await.unwrap(), bytes(10, 1));
+    two.one.rename("d", "e").await.unwrap();
+    assert_eq!(two.one.read("e/a").await.unwrap(), bytes(10, 1));
+}
+
+/// Three pages of files.
+async fn a_renamed_directory_costs_a_copy_for_each_file_and_few_requests_more(two: Two) {
+    let Some(server) = two.server() else { return };
+    let files = 2500;
+    for index in 0..files {
+        let key = two.fixture.root.clone().join("d").join(index.to_string());
+        server.put(key.as_ref(), bytes(10, 1));
+    }
+    server.forget_requests();
+    two.one.rename("d", "e").await.unwrap();
+    assert_eq!(server.count("CopyObject"), files);
+    // Azure copies in the background, and has to be asked whether a copy is there.
+    let heads = if two.fixture.is_azure() { files } else { 0 };
+    let heads = server.count("HeadObject") - heads;
+    let lists = server.count("ListObjectsV2");
+    assert!(heads < 10 && lists < 20, "{heads} {lists}");
+    assert_eq!(two.one.names("e").await.len(), files);
 }
 
 async fn a_small_file_costs_one_request_new_or_replaced_again(two: Two) {

@@ -72,6 +72,11 @@ impl Fixture {
         self.url.starts_with("s3:")
     }
 
+    /// Whether it speaks Azure's protocol.
+    pub(crate) fn is_azure(&self) -> bool {
+        self.url.starts_with("az:")
+    }
+
     /// Whether it speaks Google's protocol.
     pub(crate) fn is_google(&self) -> bool {
         self.url.starts_with("gs:")

@@ -5,7 +5,7 @@
 //! directories carry the same note while it runs. Only if both are there, the new name may exist already.
 //!
 //! ```text
-//! survey ─► notes ─► for each page: copy, look again, delete what has not changed ─► clear the notes
+//! survey ─► notes ─► for each page: copy, look at the copies, delete what has not changed ─► clear the notes
 //! ```
 //!
 //! A file that is written under the old name meanwhile is never deleted: it stays there.
@@ -47,6 +47,13 @@ enum Copied {
     Changed,
     /// Another has taken the new name; it stays where it is.
     InTheWay(String),
+}
+
+/// What some pages have shown.
+struct Listed {
+    objects: HashMap<String, Object>,
+    /// Where the last of them begins: the next may go on there.
+    token: Option<String>,
 }
 
 /// One rename that runs.
@@ -207,11 +214,12 @@ impl Rename<'_> {
     }
 
     async fn move_all(&mut self, note: &Note) -> Result<(), StorageError> {
-        let mut token = None;
+        let (mut token, mut copies) = (None, None);
         loop {
             let mut page = self.page(token.as_deref()).await?;
             page.objects.retain(|object| object.key != self.from);
             let copied = self.copy_page(page.objects).await?;
+            copies = self.verify_page(&copied, copies).await?;
             self.check_unrivalled(note).await?;
             let left = self.delete_page(&copied, token.as_deref()).await?;
             self.left += left;
@@ -237,8 +245,12 @@ impl Rename<'_> {
     }
 
     async fn page(&self, token: Option<&str>) -> Result<Page, StorageError> {
+        self.page_of(&self.from, token).await
+    }
+
+    async fn page_of(&self, prefix: &str, token: Option<&str>) -> Result<Page, StorageError> {
         let query = Query {
-            prefix: &self.from,
+            prefix,
             grouped: false,
             token,
             limit: MAX_PAGE,
@@ -283,9 +295,7 @@ impl Rename<'_> {
                 Copied::InTheWay(object.key)
             });
         }
-        let copied = self
-            .storage
-            .copy_file(&source, &target, &Precondition::Absent);
+        let copied = self.storage.copy_to_new_name(&source, &target);
         match copied.await {
             Ok(()) => Ok(Copied::There(object)),
             Err(StorageError::NotFound) => Ok(Copied::Gone),
@@ -366,6 +376,29 @@ impl Rename<'_> {
         }
     }
 
+    /// Looks whether the copies of a page are there, by pages of the new name from `token` on. Where those of the next
+    /// page begin. What no page shows is looked at by itself.
+    async fn verify_page(
+        &self,
+        copied: &[Object],
+        token: Option<String>,
+    ) -> Result<Option<String>, StorageError> {
+        let Some(last) = copied.iter().map(|object| &object.key).max() else {
+            return Ok(token);
+        };
+        let last = self.target(last)?;
+        let copies = self.listed_until(&self.to, &last, token).await?;
+        for object in copied.iter().filter(|object| !object.key.ends_with('/')) {
+            let target = self.target(&object.key)?;
+            let copy = copies.objects.get(&target);
+            if copy.is_none_or(|copy| copy.size != object.size) {
+                let (source, target) = (meta(object)?, path(&target)?);
+                self.storage.verify_copy(&source, &target).await?;
+            }
+        }
+        Ok(copies.token)
+    }
+
     /// Deletes what has been copied, unless it has changed since it was listed. How many have.
     async fn delete_page(
         &self,
@@ -386,10 +419,11 @@ impl Rename<'_> {
         if hold || copied.iter().all(|object| deletes.are_certain(object)) {
             return Ok(self.store.delete_unchanged(copied).await?);
         }
-        let now = self.listed_until(last, token).await?;
+        let token = token.map(str::to_owned);
+        let now = self.listed_until(&self.from, last, token).await?.objects;
         let (same, changed): (Vec<_>, Vec<_>) = copied.iter().cloned().partition(|object| {
             now.get(&object.key)
-                .is_none_or(|e_tag| *e_tag == object.e_tag)
+                .is_none_or(|now| now.e_tag == object.e_tag)
         });
         Ok(changed.len() + self.store.delete_unchanged(&same).await?)
     }
@@ -397,21 +431,22 @@ impl Rename<'_> {
     /// What is there at this moment, of the pages from `token` on, up to a key.
     async fn listed_until(
         &self,
+        prefix: &str,
         last: &str,
-        token: Option<&str>,
-    ) -> Result<HashMap<String, Option<String>>, StorageError> {
-        let mut now = HashMap::new();
-        let mut token = token.map(str::to_owned);
+        mut token: Option<String>,
+    ) -> Result<Listed, StorageError> {
+        let mut objects = HashMap::new();
         loop {
-            let page = self.page(token.as_deref()).await?;
+            let page = self.page_of(prefix, token.as_deref()).await?;
             let beyond = page
                 .objects
                 .last()
                 .is_some_and(|end| end.key.as_str() >= last);
-            now.extend(page.objects.into_iter().map(|one| (one.key, one.e_tag)));
+            let page_objects = page.objects.into_iter();
+            objects.extend(page_objects.map(|one| (one.key.clone(), one)));
             match page.next {
                 Some(next) if !beyond => token = Some(next),
-                _ => return Ok(now),
+                _ => return Ok(Listed { objects, token }),
             }
         }
     }
