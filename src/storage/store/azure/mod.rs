@@ -113,10 +113,7 @@ impl Store for Azure {
 
     async fn delete(&self, key: &str, terms: &Terms) -> Result<()> {
         let ask = conditional(self.api.about(Method::DELETE, key), terms)?;
-        match self.api.send("delete", ask).await {
-            Ok(_) | Err(Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(error),
-        }
+        self.api.send("delete", ask).await.map(drop)
     }
 
     async fn delete_unchanged(&self, objects: &[Object]) -> Result<usize> {
