@@ -33,6 +33,8 @@ pub(crate) struct Bucket {
     writes: u64,
     /// Writes are done whatever their conditions, as some stores do.
     pub(crate) ignores_conditions: bool,
+    /// Content under a key that ends with a slash is refused, as by stores that keep objects in folders.
+    pub(crate) refuses_content_of_directories: bool,
     /// Deletes are done whatever their conditions, as most stores do.
     pub(crate) deletes_anyway: bool,
     /// Checksums of bodies on S3, but MD5, are neither compared nor told, as on some stores.

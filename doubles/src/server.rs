@@ -439,6 +439,12 @@ impl Server {
         object.content = object.content.damaged(damage, 0);
     }
 
+    /// From now on content under a key that ends with a slash is refused on S3, as by stores that keep objects in
+    /// folders.
+    pub fn refuse_content_of_directories(&self) {
+        self.state().refuses_content_of_directories = true;
+    }
+
     /// Tells the next `times` requests of every kind to slow down.
     pub fn slow_down(&self, times: usize) {
         self.fail_next("*", times, 503);

@@ -25,7 +25,7 @@ use crate::session::{Outcome, Report, StoreMode};
 use crate::storage::Storage;
 use crate::storage::harness::{Client, bytes, storage_on};
 use crate::storage::store::body::{Body, Crc64};
-use crate::storage::store::keys::{Object, Page, Query};
+use crate::storage::store::keys::{Marker, Object, Page, Query};
 use crate::storage::store::metered::Metered;
 use crate::storage::store::precondition::Precondition;
 use crate::storage::store::stored::{Comparison, Stored};
@@ -256,12 +256,17 @@ impl Store for FaultyStore {
         self.inner.delete_unchanged(objects).await
     }
 
-    async fn write_small(&self, key: &str, body: Bytes, precondition: &Precondition) -> Result<()> {
-        self.inner.write_small(key, body, precondition).await
+    async fn write_marker(
+        &self,
+        key: &str,
+        note: Option<&str>,
+        precondition: &Precondition,
+    ) -> Result<()> {
+        self.inner.write_marker(key, note, precondition).await
     }
 
-    async fn read_small(&self, key: &str) -> Result<Bytes> {
-        self.inner.read_small(key).await
+    async fn read_marker(&self, key: &str) -> Result<Option<Marker>> {
+        self.inner.read_marker(key).await
     }
 
     async fn sweep(&self, prefix: &Path, before: DateTime<Utc>) -> Result<usize> {

@@ -85,6 +85,7 @@ on_each_store! {
     one_of_two_large_uploads_takes_a_new_name_where_overwriting_is_denied
     one_of_two_appends_makes_a_new_file
     one_of_two_renames_takes_a_new_name_where_overwriting_is_denied
+    one_of_two_renames_of_a_file_succeeds
     of_two_uploads_to_one_name_one_stays_whole
     a_late_upload_does_not_undo_a_newer_one
     a_late_completion_does_not_undo_a_newer_upload
@@ -97,9 +98,13 @@ on_each_store! {
     a_rename_keeps_its_source_until_the_copy_is_there
     a_directory_keeps_its_files_until_their_copies_are_there
     a_rename_whose_deletion_failed_can_be_finished
+    of_two_renames_of_a_directory_the_later_one_goes_on
     an_append_that_landed_is_told_although_another_has_appended_since
     an_upload_that_landed_is_told_although_another_has_replaced_it_since
+    a_directory_keeps_a_file_whose_copy_is_not_there
+    a_renamed_directory_costs_a_copy_for_each_file_and_few_requests_more
     a_small_file_costs_one_request_new_or_replaced_again
+    a_small_file_costs_one_request_where_one_was_taken_away
     a_rename_of_anothers_file_that_landed_is_told_although_its_retry_is_refused
     what_another_has_written_is_replaced
     what_is_damaged_on_its_way_is_sent_again
@@ -168,6 +173,26 @@ async fn one_of_two_renames_takes_a_new_name_where_overwriting_is_denied(two: Tw
         let left = if first.is_ok() { &b } else { &a };
         assert!(one.read(left).await.is_some(), "{round}");
         assert!(one.read(&to).await.is_some(), "{round}");
+    }
+}
+
+/// Programs claim a file by renaming it, each to a name of its own or all to one.
+async fn one_of_two_renames_of_a_file_succeeds(two: Two) {
+    let (deny, other_deny) = two.who_may_not_overwrite();
+    for round in 0..100 {
+        let [from, to, own] = ["a", "to", "own"].map(|name| format!("d/{name}{round}"));
+        let second = if round % 2 == 0 { &to } else { &own };
+        let (one, other) = if round % 4 < 2 {
+            (&two.one, &two.other)
+        } else {
+            (&deny, &other_deny)
+        };
+        one.store(&from, &bytes(7, 1)).await;
+        let (a, b) = tokio::join!(one.rename(&from, &to), other.rename(&from, second));
+        assert_ne!(a.is_ok(), b.is_ok(), "{round}: {a:?} {b:?}");
+        let winner = if a.is_ok() { &to } else { second };
+        assert_eq!(one.read(winner).await.unwrap(), bytes(7, 1), "{round}");
+        assert_eq!(one.read(&from).await, None, "{round}");
     }
 }
 
@@ -396,6 +421,36 @@ async fn a_rename_whose_deletion_failed_can_be_finished(two: Two) {
     assert_eq!(client.read("a").await, None);
 }
 
+/// The first one copies when the second begins. It deletes nothing, and says why.
+async fn of_two_renames_of_a_directory_the_later_one_goes_on(two: Two) {
+    let Some(server) = two.server() else { return };
+    for (round, has_marker) in [true, false].into_iter().enumerate() {
+        let [from, to, other] = ["d", "n", "o"].map(|name| format!("{name}{round}"));
+        if has_marker {
+            two.one.make_directory(&from).await.unwrap();
+        }
+        two.one.store(&format!("{from}/a"), &bytes(10, 1)).await;
+        server.forget_requests();
+        server.stall("CopyObject", Duration::from_secs(20));
+        let first = two.one.rename(&from, &to);
+        let second = async {
+            server.wait_for("CopyObject", 1).await;
+            let second = two.other.rename(&from, &other);
+            let heal = async {
+                server.wait_for("CopyObject", 2).await;
+                server.heal();
+            };
+            tokio::join!(second, heal).0
+        };
+        let (first, second) = tokio::join!(first, second);
+        assert!(matches!(first, Err(StorageError::Conflict)), "{first:?}");
+        second.unwrap();
+        let found = two.one.read(&format!("{other}/a")).await;
+        assert_eq!(found.unwrap(), bytes(10, 1));
+        assert!(two.one.stat(&from).await.is_err());
+    }
+}
+
 /// The first client's answer is lost, and another's change lands before it tries again.
 async fn overtaken(two: &Two, server: &Server, mode: StoreMode, [first, second]: [&Bytes; 2]) {
     server.forget_requests();
@@ -428,6 +483,50 @@ async fn an_upload_that_landed_is_told_although_another_has_replaced_it_since(tw
     assert_eq!(two.one.read("a").await.unwrap(), second);
 }
 
+/// The store has said that it copied.
+async fn a_directory_keeps_a_file_whose_copy_is_not_there(two: Two) {
+    let Some(server) = two.server() else { return };
+    two.one.store("d/a", &bytes(10, 1)).await;
+    let copy = two.fixture.root.clone().join("e").join("a").to_string();
+    server.stall("CopyObject", LATE);
+    let lose = async {
+        server.wait_for("CopyObject", 1).await;
+        server.stall("ListObjectsV2", Duration::from_secs(20));
+        while server.object(&copy).is_none() {
+            tokio::time::sleep(RETRY / 100).await;
+        }
+        server.delete(&copy);
+        server.heal();
+    };
+    let (renamed, ()) = tokio::join!(two.one.rename("d", "e"), lose);
+    assert!(
+        matches!(renamed, Err(StorageError::Store(_))),
+        "{renamed:?}"
+    );
+    assert_eq!(two.one.read("d/a").await.unwrap(), bytes(10, 1));
+    two.one.rename("d", "e").await.unwrap();
+    assert_eq!(two.one.read("e/a").await.unwrap(), bytes(10, 1));
+}
+
+/// Three pages of files.
+async fn a_renamed_directory_costs_a_copy_for_each_file_and_few_requests_more(two: Two) {
+    let Some(server) = two.server() else { return };
+    let files = 2500;
+    for index in 0..files {
+        let key = two.fixture.root.clone().join("d").join(index.to_string());
+        server.put(key.as_ref(), bytes(10, 1));
+    }
+    server.forget_requests();
+    two.one.rename("d", "e").await.unwrap();
+    assert_eq!(server.count("CopyObject"), files);
+    // Azure copies in the background, and has to be asked whether a copy is there.
+    let heads = if two.fixture.is_azure() { files } else { 0 };
+    let heads = server.count("HeadObject") - heads;
+    let lists = server.count("ListObjectsV2");
+    assert!(heads < 10 && lists < 20, "{heads} {lists}");
+    assert_eq!(two.one.names("e").await.len(), files);
+}
+
 async fn a_small_file_costs_one_request_new_or_replaced_again(two: Two) {
     let Some(server) = two.server() else { return };
     for round in 0..3 {
@@ -435,6 +534,25 @@ async fn a_small_file_costs_one_request_new_or_replaced_again(two: Two) {
         two.one.store("a", &bytes(10, round)).await;
         assert_eq!(server.requests().len(), 1, "{:#?}", server.requests());
     }
+}
+
+/// Clients that pick a file up delete it or rename it, and the next one of the same name comes.
+async fn a_small_file_costs_one_request_where_one_was_taken_away(two: Two) {
+    let Some(server) = two.server() else { return };
+    let one = &two.one;
+    let store = async |name: &str| {
+        server.forget_requests();
+        one.store(name, &bytes(10, 1)).await;
+        assert_eq!(server.count("PutObject"), 1, "{:#?}", server.requests());
+        assert_eq!(server.requests().len(), 1, "{:#?}", server.requests());
+    };
+    store("d/a").await;
+    one.delete("d/a").await.unwrap();
+    store("d/a").await;
+    one.rename("d/a", "b").await.unwrap();
+    store("d/a").await;
+    one.rename("d", "e").await.unwrap();
+    store("d/a").await;
 }
 
 async fn what_another_has_written_is_replaced(two: Two) {

@@ -69,27 +69,35 @@ impl Store {
         format!("{root}{name}")
     }
 
-    /// Writes a small object under any key, as another program would.
-    async fn write_raw(&self, name: &str, body: &[u8]) {
-        let (key, body) = (self.key(name), Bytes::copy_from_slice(body));
-        let written = self
-            .storage
-            .store
-            .write_small(&key, body, &Precondition::None);
-        written.await.unwrap();
-    }
-
-    async fn read_raw(&self, name: &str) -> Bytes {
-        self.storage
-            .store
-            .read_small(&self.key(name))
-            .await
-            .unwrap()
+    /// The service that other programs reach as well; folders and the memory have none.
+    fn server(&self) -> Option<&Server> {
+        self.fixture.server.as_ref()
     }
 
     /// Directories are there by themselves, and have no markers.
     fn has_no_markers(&self) -> bool {
         self.storage.store.traits().directories
+    }
+
+    /// Leaves what a gateway leaves that dies right after the beginning of a rename.
+    async fn begin_rename(&self, from: &str, to: &str) {
+        let [from, to] = [from, to].map(|name| Path::from(self.key(name)));
+        let note = Note::new(&from, &to, true).to_string();
+        for directory in [from, to] {
+            let key = marker(&directory);
+            let written = self
+                .storage
+                .store
+                .write_marker(&key, Some(&note), &Precondition::None);
+            written.await.unwrap();
+        }
+    }
+
+    /// What is noted on a directory's marker, if it has one.
+    async fn note(&self, name: &str) -> Option<Option<String>> {
+        let key = self.key(&format!("{name}/"));
+        let marker = self.storage.store.read_marker(&key).await.unwrap();
+        marker.map(|marker| marker.note)
     }
 
     /// No memory is held, and no upload is left open.
@@ -123,6 +131,9 @@ on_each_store! {
     missing_directories_are_refused_where_that_is_asked_for
     a_marker_with_content_is_never_lost
     a_rename_that_goes_on_leaves_markers_with_content
+    a_rename_that_was_begun_is_taken_up_again
+    a_directory_that_was_made_anew_is_no_remainder_of_a_rename
+    a_directory_keeps_its_names_free_of_content
     a_directory_outlives_its_last_file
     a_directory_outlives_its_last_directory
     files_and_directories_are_told_apart
@@ -468,11 +479,10 @@ async fn missing_directories_are_refused_where_that_is_asked_for(store: Store) {
 }
 
 async fn a_marker_with_content_is_never_lost(store: Store) {
-    if store.has_no_markers() {
-        return;
-    }
+    let Some(server) = store.server() else { return };
     let client = store.client();
-    store.write_raw("d/", b"an invoice").await;
+    let (key, invoice) = (store.key("d/"), Bytes::from_static(b"an invoice"));
+    server.put(&key, invoice.clone());
     let refused = client.remove_directory("d").await.unwrap_err();
     assert_eq!(refused.failure().code, 550);
     assert!(refused.failure().text.contains("/d/"), "{refused:?}");
@@ -485,7 +495,7 @@ async fn a_marker_with_content_is_never_lost(store: Store) {
     assert!(matches!(refused, StorageError::Exists), "{refused}");
     client.store("d/a.txt", &bytes(1, 1)).await;
     client.delete("d/a.txt").await.unwrap();
-    assert_eq!(store.read_raw("d/").await, "an invoice");
+    assert_eq!(server.object(&key), Some(invoice.clone()));
     // Whoever looks and finds nothing, as with credentials that may only write, must not replace it either.
     let directory = Path::from(store.key("d"));
     let taken = store.storage.store.create_directory(&directory).await;
@@ -493,26 +503,76 @@ async fn a_marker_with_content_is_never_lost(store: Store) {
         matches!(taken, Err(Error::AlreadyExists { .. })),
         "{taken:?}"
     );
-    assert_eq!(store.read_raw("d/").await, "an invoice");
+    assert_eq!(server.object(&key), Some(invoice));
 }
 
 async fn a_rename_that_goes_on_leaves_markers_with_content(store: Store) {
+    let Some(server) = store.server() else { return };
+    let client = store.client();
+    client.make_directory("old/sub").await.unwrap();
+    client.store("old/a.txt", &bytes(10, 1)).await;
+    store.begin_rename("old", "new").await;
+    let (key, invoice) = (store.key("new/sub/"), Bytes::from_static(b"an invoice"));
+    server.put(&key, invoice.clone());
+    let stays = client.rename("old", "new").await.unwrap_err();
+    assert!(matches!(stays, StorageError::LeftBehind(1)), "{stays}");
+    assert_eq!(server.object(&key), Some(invoice));
+    assert!(client.stat("old/sub").await.unwrap().is_directory());
+    assert!(client.read("new/a.txt").await.unwrap() == bytes(10, 1));
+}
+
+async fn a_rename_that_was_begun_is_taken_up_again(store: Store) {
     if store.has_no_markers() {
         return;
     }
     let client = store.client();
-    client.make_directory("old/sub").await.unwrap();
     client.store("old/a.txt", &bytes(10, 1)).await;
-    let [old, new] = ["old", "new"].map(|name| Path::from(store.key(name)));
-    let note = Note::new(&old, &new, true).write();
-    store.write_raw("old/", &note).await;
-    store.write_raw("new/", &note).await;
-    store.write_raw("new/sub/", b"an invoice").await;
-    let stays = client.rename("old", "new").await.unwrap_err();
-    assert!(matches!(stays, StorageError::LeftBehind(1)), "{stays}");
-    assert_eq!(store.read_raw("new/sub/").await, "an invoice");
-    assert!(client.stat("old/sub").await.unwrap().is_directory());
+    client.store("other/b.txt", &bytes(10, 2)).await;
+    store.begin_rename("old", "new").await;
+    for (from, to) in [("other", "new"), ("new", "old")] {
+        let refused = client.rename(from, to).await.unwrap_err();
+        assert!(matches!(refused, StorageError::Exists), "{from}: {refused}");
+    }
+    client.rename("old", "new").await.unwrap();
     assert!(client.read("new/a.txt").await.unwrap() == bytes(10, 1));
+    assert_eq!(store.note("old").await, None);
+    assert_eq!(store.note("new").await, Some(None));
+    // It has ended: another directory of the old name is another directory.
+    client.store("old/a.txt", &bytes(10, 3)).await;
+    let refused = client.rename("old", "new").await.unwrap_err();
+    assert!(matches!(refused, StorageError::Exists), "{refused}");
+}
+
+async fn a_directory_that_was_made_anew_is_no_remainder_of_a_rename(store: Store) {
+    if store.has_no_markers() {
+        return;
+    }
+    let client = store.client();
+    for anew in ["old", "new"] {
+        client.make_directory("old").await.unwrap();
+        store.begin_rename("old", "new").await;
+        client.remove_directory(anew).await.unwrap();
+        client.make_directory(anew).await.unwrap();
+        let refused = client.rename("old", "new").await.unwrap_err();
+        assert!(matches!(refused, StorageError::Exists), "{anew}: {refused}");
+        client.remove_directory("new").await.unwrap();
+        client.remove_directory("old").await.unwrap();
+    }
+}
+
+/// Some stores refuse content under a key that ends with a slash. The doubles do.
+async fn a_directory_keeps_its_names_free_of_content(store: Store) {
+    let client = store.client();
+    client.store("in/a.txt", &bytes(10, 1)).await;
+    client.make_directory("in/empty").await.unwrap();
+    client.rename("in", "out").await.unwrap();
+    assert_eq!(client.names("out").await, ["a.txt", "empty"]);
+    let Some(server) = store.server() else { return };
+    store.begin_rename("in", "other").await;
+    for key in server.keys() {
+        let is_marker = key.ends_with('/');
+        assert!(!is_marker || server.size(&key) == Some(0), "{key}");
+    }
 }
 
 async fn a_directory_outlives_its_last_file(store: Store) {

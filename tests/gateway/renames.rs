@@ -213,6 +213,7 @@ async fn what_comes_in_the_place_of_a_marker_meanwhile_is_not_lost() {
     for (command, waits, places, code) in [
         ("RMD d", "DeleteObject", &["d/"] as &[_], 450),
         ("RNTO new", "PutObject", &["d/"], 450),
+        ("RNTO new", "PutObject", &["new/"], 553),
         ("RNTO new", "CopyObject", &["d/", "new/"], 250),
     ] {
         let gateway = Gateway::on(Store::s3());
@@ -232,6 +233,10 @@ async fn what_comes_in_the_place_of_a_marker_meanwhile_is_not_lost() {
         }
         server.heal();
         client.expect_reply(code).await;
+        for key in gateway.store.keys() {
+            let note = server.metadata(&key, "ferryrename");
+            assert_eq!(note, None, "{command} {waits} {key}");
+        }
         for place in places {
             let found = gateway.store.object(place);
             assert_eq!(
@@ -243,7 +248,7 @@ async fn what_comes_in_the_place_of_a_marker_meanwhile_is_not_lost() {
     }
 }
 
-/// A directory that looks as if it held a note costs no more than a note, however large that is.
+/// A directory whose marker's key has content is looked at, however large that is, and not read.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_huge_marker_is_not_read_whole() {
     let gateway = Gateway::on(Store::s3());

@@ -10,7 +10,7 @@ use futures::stream;
     reason = "an operation is all types of its own"
 )]
 use s3s::dto::*;
-use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
+use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 
 use super::request::{
     Claims, Preconditions, Span, all_of, check_crc64nvme, check_part_number, conditions_in,
@@ -62,6 +62,10 @@ impl S3 for Api {
             if_none_match: input.if_none_match,
         };
         let mut bucket = self.bucket(&input.bucket)?;
+        let is_directory = input.key.ends_with('/') && object.content.len > 0;
+        if is_directory && bucket.refuses_content_of_directories {
+            return Err(directory_contains_data());
+        }
         bucket.put(&input.key, object, &conditions)?;
         let object = bucket.object(&input.key)?;
         let mut output = PutObjectOutput {
@@ -111,14 +115,13 @@ impl S3 for Api {
     ) -> S3Result<S3Response<DeleteObjectOutput>> {
         let input = request.input;
         let mut bucket = self.bucket(&input.bucket)?;
-        let expected = (input.if_match.as_ref(), bucket.objects.get(&input.key));
-        if let (Some(expected), Some(object)) = expected
-            && !object.matches(expected)
-            && !bucket.deletes_anyway
+        let expected = input.if_match.filter(|_| !bucket.deletes_anyway);
+        if let Some(expected) = expected
+            && !bucket.object(&input.key)?.matches(&expected)
         {
             return Err(precondition_failed());
         }
-        // S3 says nothing about whether there was something to delete.
+        // Without a condition, S3 says nothing about whether there was something to delete.
         bucket.objects.remove(&input.key);
         Ok(S3Response::new(DeleteObjectOutput::default()))
     }
@@ -481,4 +484,12 @@ fn part_entry(number: i32, part: &StoredPart) -> Part {
     };
     carry!(part.checksum => entry);
     entry
+}
+
+/// As versitygw says it.
+fn directory_contains_data() -> S3Error {
+    let code = S3ErrorCode::Custom("DirectoryObjectContainsData".into());
+    let mut error = S3Error::with_message(code, "Directory object contains data payload.");
+    error.set_status_code(hyper::StatusCode::BAD_REQUEST);
+    error
 }

@@ -51,6 +51,7 @@ impl Fixture {
 
     fn bucket(protocol: Protocol) -> Self {
         let server = Server::start(protocol);
+        server.refuse_content_of_directories();
         let root = Path::from("some/prefix");
         Self {
             url: format!("{}/{root}", server.url()),
@@ -69,6 +70,11 @@ impl Fixture {
     /// Whether it speaks S3's protocol.
     pub(crate) fn is_s3(&self) -> bool {
         self.url.starts_with("s3:")
+    }
+
+    /// Whether it speaks Azure's protocol.
+    pub(crate) fn is_azure(&self) -> bool {
+        self.url.starts_with("az:")
     }
 
     /// Whether it speaks Google's protocol.

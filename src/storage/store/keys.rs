@@ -1,19 +1,18 @@
 //! Keys as the store has them, beyond what `object_store`'s paths can say.
 //!
 //! Real buckets hold keys that end with a slash (the markers of directories), keys with empty segments,
-//! and keys with control characters. Listings and small objects are asked for by requests of our own, which take
+//! and keys with control characters. Listings and markers are asked for by requests of our own, which take
 //! and give them all: they are signed with `object_store`'s own credentials, and counted as its requests are.
 
 use std::time::SystemTime;
 
-use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt};
 use http::HeaderValue;
+use http::header::{CONTENT_LENGTH, HeaderMap};
 use object_store::path::Path;
-use object_store::{Error, ObjectMeta, Result, UpdateVersion};
+use object_store::{Attribute, Attributes, Error, ObjectMeta, Result, UpdateVersion};
 
-use crate::storage::store::causes::refused_with;
 use crate::storage::store::http::requests::Ask;
 
 /// Requests of one operation that are under way at once.
@@ -22,11 +21,8 @@ pub(crate) const PARALLEL: usize = 16;
 /// Entries of a page; as many as S3 gives at once.
 pub(crate) const MAX_PAGE: usize = 1000;
 
-/// What a small object has at most. Our notes, with two keys in them, are smaller.
-pub(crate) const MAX_SMALL_OBJECT: usize = 8192;
-
-/// The value of `Range` for so much.
-pub(crate) const SMALL_OBJECT_RANGE: &str = "bytes=0-8191";
+/// The user metadata of a marker that holds a note of the gateway's own.
+const NOTE: &str = "ferryrename";
 
 /// What a listing is asked for.
 #[derive(Debug, Clone, Copy)]
@@ -63,6 +59,63 @@ pub(crate) struct Object {
     pub(crate) e_tag: Option<String>,
     /// What Google tells versions by.
     pub(crate) generation: Option<String>,
+}
+
+/// What is at the key of a directory's marker.
+#[derive(Debug, Clone)]
+pub(crate) struct Marker {
+    /// A marker is empty; anything else is another program's object.
+    pub(crate) size: u64,
+    pub(crate) version: UpdateVersion,
+    /// What the gateway has noted on it.
+    pub(crate) note: Option<String>,
+}
+
+impl Marker {
+    /// Reads the answer to a `HEAD`. `prefix` is what headers of metadata begin with.
+    pub(crate) fn read(
+        headers: &HeaderMap,
+        prefix: &str,
+        version: fn(&HeaderMap) -> UpdateVersion,
+    ) -> Self {
+        let text = |name: &str| headers.get(name)?.to_str().ok();
+        let size = text(CONTENT_LENGTH.as_str()).and_then(|size| size.parse().ok());
+        Self {
+            size: size.unwrap_or_default(),
+            version: version(headers),
+            note: text(&format!("{prefix}{NOTE}")).map(str::to_owned),
+        }
+    }
+
+    /// As a deletion names it.
+    pub(crate) fn object(&self, key: &str) -> Object {
+        let Self { size, version, .. } = self;
+        Object {
+            key: key.to_owned(),
+            size: *size,
+            modified: SystemTime::UNIX_EPOCH,
+            e_tag: version.e_tag.as_deref().map(|e_tag| bare(e_tag).to_owned()),
+            generation: version.version.clone(),
+        }
+    }
+}
+
+/// What a marker with a note says of itself.
+pub(crate) fn with_note(note: Option<&str>) -> Attributes {
+    let mut attributes = Attributes::new();
+    if let Some(note) = note {
+        attributes.insert(Attribute::Metadata(NOTE.into()), note.to_owned().into());
+    }
+    attributes
+}
+
+/// The answer of a store, where nothing is no error.
+pub(crate) fn if_any<T>(answer: Result<T>) -> Result<Option<T>> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(Error::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 impl Page {
@@ -115,15 +168,6 @@ pub(crate) fn only_if(mut ask: Ask, name: &'static str, value: &str) -> Result<A
     })?;
     ask.headers.insert(name, value);
     Ok(ask)
-}
-
-/// What a request for [`SMALL_OBJECT_RANGE`] gives. Stores refuse any range of an empty object.
-pub(crate) fn small(answer: Result<Bytes>) -> Result<Bytes> {
-    match answer {
-        Ok(body) => Ok(body.slice(..body.len().min(MAX_SMALL_OBJECT))),
-        Err(error) if refused_with(&error) == Some(416) => Ok(Bytes::new()),
-        Err(error) => Err(error),
-    }
 }
 
 /// An `ETag` as listings and headers both give it.

@@ -5,16 +5,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::TryStreamExt;
 use object_store::memory::InMemory;
 use object_store::path::Path;
-use object_store::{Attributes, Error, ObjectStore, ObjectStoreExt, Result, UploadPart};
+use object_store::{
+    Attributes, Error, ObjectStore, ObjectStoreExt, Result, UpdateVersion, UploadPart,
+};
 use tokio::sync::Mutex as AsyncMutex;
 
 use crate::storage::store::body::{Body, Crc64};
-use crate::storage::store::keys::{Object, Page, Query, bare};
+use crate::storage::store::keys::{Marker, Object, Page, Query, bare, if_any};
 use crate::storage::store::metered::Metered;
 use crate::storage::store::names::SegmentRules;
 use crate::storage::store::precondition::{Precondition, look};
@@ -26,14 +27,20 @@ use crate::storage::store::{
 };
 use crate::telemetry::Metrics;
 
-/// The markers by their keys: what is in them, and since when they are there.
-type Markers = Mutex<BTreeMap<String, (Bytes, SystemTime)>>;
+/// The markers by their keys: the note on each, and since when it is there.
+type Markers = BTreeMap<String, (Option<String>, SystemTime)>;
+
+/// Only this process knows the store, and keeps its renames apart itself.
+const NO_VERSION: UpdateVersion = UpdateVersion {
+    e_tag: None,
+    version: None,
+};
 
 /// Objects until the process ends.
 #[derive(Debug)]
 pub(crate) struct Memory {
     objects: Arc<Metered>,
-    markers: Markers,
+    markers: Mutex<Markers>,
     /// Held while it is looked whether a precondition holds, and the change is made.
     changes: Arc<AsyncMutex<()>>,
 }
@@ -48,7 +55,7 @@ impl Memory {
         }
     }
 
-    fn markers(&self) -> MutexGuard<'_, BTreeMap<String, (Bytes, SystemTime)>> {
+    fn markers(&self) -> MutexGuard<'_, Markers> {
         self.markers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -64,9 +71,9 @@ impl Memory {
             generation: None,
         });
         let mut objects: Vec<_> = stored.try_collect().await?;
-        objects.extend(self.markers().iter().map(|(key, (body, since))| Object {
+        objects.extend(self.markers().iter().map(|(key, (_, since))| Object {
             key: key.clone(),
-            size: body.len() as u64,
+            size: 0,
             modified: *since,
             e_tag: None,
             generation: None,
@@ -164,20 +171,22 @@ impl Store for Memory {
         let key = Path::parse(key)?;
         let _changes = self.changes.lock().await;
         look(&*self.objects, &key, &terms.precondition).await?;
-        match self.objects.delete(&key).await {
-            Err(Error::NotFound { .. }) => Ok(()),
-            result => result,
-        }
+        self.objects.delete(&key).await
     }
 
     async fn delete_unchanged(&self, objects: &[Object]) -> Result<usize> {
         for object in objects {
-            self.delete(&object.key, &Terms::none()).await?;
+            if_any(self.delete(&object.key, &Terms::none()).await)?;
         }
         Ok(0)
     }
 
-    async fn write_small(&self, key: &str, body: Bytes, precondition: &Precondition) -> Result<()> {
+    async fn write_marker(
+        &self,
+        key: &str,
+        note: Option<&str>,
+        precondition: &Precondition,
+    ) -> Result<()> {
         let mut markers = self.markers();
         if *precondition == Precondition::Absent && markers.contains_key(key) {
             return Err(Error::AlreadyExists {
@@ -185,16 +194,18 @@ impl Store for Memory {
                 source: "there is one".into(),
             });
         }
-        markers.insert(key.to_owned(), (body, SystemTime::now()));
+        let marker = (note.map(str::to_owned), SystemTime::now());
+        markers.insert(key.to_owned(), marker);
         Ok(())
     }
 
-    async fn read_small(&self, key: &str) -> Result<Bytes> {
-        let found = self.markers().get(key).map(|(body, _)| body.clone());
-        found.ok_or_else(|| Error::NotFound {
-            path: key.to_owned(),
-            source: "there is none".into(),
-        })
+    async fn read_marker(&self, key: &str) -> Result<Option<Marker>> {
+        let note = self.markers().get(key).map(|(note, _)| note.clone());
+        Ok(note.map(|note| Marker {
+            size: 0,
+            version: NO_VERSION,
+            note,
+        }))
     }
 
     async fn sweep(&self, _: &Path, _: DateTime<Utc>) -> Result<usize> {

@@ -31,14 +31,13 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::stream::{self, BoxStream, StreamExt};
 use object_store::path::Path;
 use object_store::{Attributes, Error, ObjectStore, PutOptions, Result, UpdateVersion};
 
 use body::{Algorithm, Body};
-use keys::{Object, Page, Query, marker};
+use keys::{Marker, Object, Page, Query, if_any, marker};
 use metered::Metered;
 use names::SegmentRules;
 use precondition::Precondition;
@@ -218,18 +217,27 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
     /// [`Error::Precondition`] also if the source is not what was found.
     async fn copy(&self, from: &Base, to: &Path, terms: &Terms) -> Result<()>;
 
-    /// Deletes the object at any key. It is no error if there was none.
+    /// Deletes the object at any key.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there was none and the store says so. S3 says so only on a precondition.
     async fn delete(&self, key: &str, terms: &Terms) -> Result<()>;
 
     /// Deletes objects that are still as they were listed. How many are not, and stay: on stores that don't know
     /// such a condition, none.
     async fn delete_unchanged(&self, objects: &[Object]) -> Result<usize>;
 
-    /// Writes a small object under any key. [`Precondition::Absent`] holds on stores that have conditions.
-    async fn write_small(&self, key: &str, body: Bytes, precondition: &Precondition) -> Result<()>;
+    /// Writes a marker: an empty object under a key that ends with a slash. Some stores refuse content there, so a
+    /// note goes into its metadata. The precondition holds on stores that have conditions.
+    async fn write_marker(
+        &self,
+        key: &str,
+        note: Option<&str>,
+        precondition: &Precondition,
+    ) -> Result<()>;
 
-    /// Reads the first [`keys::MAX_SMALL_OBJECT`] bytes of an object.
-    async fn read_small(&self, key: &str) -> Result<Bytes>;
+    /// What is at a marker's key, if anything is.
+    async fn read_marker(&self, key: &str) -> Result<Option<Marker>>;
 
     /// Makes an empty directory exist.
     ///
@@ -237,12 +245,12 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
     /// [`Error::AlreadyExists`] if there is a marker. It stays: it may be another program's object, with content.
     async fn create_directory(&self, directory: &Path) -> Result<()> {
         let (key, absent) = (marker(directory), Precondition::Absent);
-        self.write_small(&key, Bytes::new(), &absent).await
+        self.write_marker(&key, None, &absent).await
     }
 
     /// Removes what makes an empty directory exist.
     async fn remove_directory(&self, directory: &Path) -> Result<()> {
-        self.delete(&marker(directory), &Terms::none()).await
+        if_any(self.delete(&marker(directory), &Terms::none()).await).map(drop)
     }
 
     /// When a directory that exists by itself, though nothing may be in it, has changed. `None` if there is none.

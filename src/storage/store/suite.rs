@@ -117,6 +117,7 @@ fn part(length: usize, byte: u8) -> Bytes {
 
 on_each_store! {
     a_name_is_taken_once
+    a_marker_carries_a_note
     a_version_is_replaced_once
     a_copy_is_the_same_and_knows_preconditions
     a_deletion_knows_preconditions
@@ -140,6 +141,31 @@ async fn a_name_is_taken_once(tried: Tried) {
         .unwrap_err();
     assert!(matches!(taken, Error::AlreadyExists { .. }), "{taken}");
     assert_eq!(tried.read("a").await.unwrap(), "one");
+}
+
+async fn a_marker_carries_a_note(tried: Tried) {
+    if tried.store.traits().directories {
+        return;
+    }
+    let (store, key) = (&tried.store, "d/");
+    assert!(store.read_marker(key).await.unwrap().is_none());
+    for note in [Some("a note"), None] {
+        let written = store.write_marker(key, note, &Precondition::None).await;
+        written.unwrap();
+        let marker = store.read_marker(key).await.unwrap().unwrap();
+        assert_eq!((marker.size, marker.note.as_deref()), (0, note));
+        let again = store.write_marker(key, note, &Precondition::Absent).await;
+        assert!(
+            matches!(again, Err(Error::AlreadyExists { .. })),
+            "{again:?}"
+        );
+        let unchanged = Precondition::Unchanged(marker.version.clone());
+        store.write_marker(key, note, &unchanged).await.unwrap();
+    }
+    let marker = store.read_marker(key).await.unwrap().unwrap();
+    let left = store.delete_unchanged(&[marker.object(key)]).await.unwrap();
+    assert_eq!(left, 0);
+    assert!(store.read_marker(key).await.unwrap().is_none());
 }
 
 async fn a_version_is_replaced_once(tried: Tried) {
@@ -189,7 +215,20 @@ async fn a_deletion_knows_preconditions(tried: Tried) {
         .await
         .unwrap();
     assert_eq!(tried.read("a").await, None);
-    tried.store.delete("a", &Terms::none()).await.unwrap();
+    let again = tried.store.delete("a", &on(&unchanged(&new))).await;
+    assert!(
+        matches!(
+            again,
+            Err(Error::NotFound { .. } | Error::Precondition { .. })
+        ),
+        "{again:?}"
+    );
+    // S3 does not say so.
+    let again = tried.store.delete("a", &Terms::none()).await;
+    assert!(
+        matches!(again, Ok(()) | Err(Error::NotFound { .. })),
+        "{again:?}"
+    );
 }
 
 async fn what_has_changed_is_not_deleted_with_a_page(tried: Tried) {

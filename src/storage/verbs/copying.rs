@@ -39,18 +39,32 @@ impl Storage {
         to: &Path,
         precondition: &Precondition,
     ) -> Result<(), StorageError> {
-        let copying = Copying {
-            storage: self,
-            source: Base::of(source),
-            to,
-            attempts: Arc::default(),
-        };
+        let copying = Copying::new(self, source, to);
         if *precondition == Precondition::None && self.store.traits().late_requests {
             copying.replace().await?;
         } else {
             copying.create(precondition).await?;
         }
         copying.verify().await
+    }
+
+    /// Copies an object as it was found to a new name. The caller has to look at the copy before the source may go.
+    pub(crate) async fn copy_to_new_name(
+        &self,
+        source: &ObjectMeta,
+        to: &Path,
+    ) -> Result<(), StorageError> {
+        let copying = Copying::new(self, source, to);
+        copying.create(&Precondition::Absent).await
+    }
+
+    /// Looks at a copy.
+    pub(crate) async fn verify_copy(
+        &self,
+        source: &ObjectMeta,
+        to: &Path,
+    ) -> Result<(), StorageError> {
+        Copying::new(self, source, to).verify().await
     }
 
     /// Whether two objects are of the same upload: one is a copy of the other.
@@ -64,7 +78,16 @@ impl Storage {
     }
 }
 
-impl Copying<'_> {
+impl<'a> Copying<'a> {
+    fn new(storage: &'a Storage, source: &ObjectMeta, to: &'a Path) -> Self {
+        Self {
+            storage,
+            source: Base::of(source),
+            to,
+            attempts: Arc::default(),
+        }
+    }
+
     /// Copies to a name on a precondition that stays as it is.
     async fn create(&self, precondition: &Precondition) -> Result<(), StorageError> {
         match self.copy(precondition).await {

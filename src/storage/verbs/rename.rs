@@ -1,12 +1,11 @@
 //! The rename of a directory in a bucket: page by page, copies, then deletes.
 //!
 //! Memory is for one page, however many files there are. Whatever dies, each file is under the old name,
-//! the new one, or both. So that the same rename can be taken up again, and only that, two notes lie in
-//! the bucket while it runs, in the place of the markers of both directories: they name each other and
-//! share a number that no other rename has. Only if both are there, the new name may exist already.
+//! the new one, or both. So that the same rename can be taken up again, and only that, the markers of both
+//! directories carry the same note while it runs. Only if both are there, the new name may exist already.
 //!
 //! ```text
-//! survey ─► notes ─► for each page: copy, look again, delete what has not changed ─► clear the notes
+//! survey ─► notes ─► for each page: copy, look at the copies, delete what has not changed ─► clear the notes
 //! ```
 //!
 //! A file that is written under the old name meanwhile is never deleted: it stays there.
@@ -23,11 +22,10 @@ use object_store::{GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt};
 use crate::storage::Storage;
 use crate::storage::error::StorageError;
 use crate::storage::store::Store;
-use crate::storage::store::keys::{MAX_PAGE, Object, PARALLEL, Page, Query, bare, marker};
+use crate::storage::store::keys::{MAX_PAGE, Marker, Object, PARALLEL, Page, Query, bare, marker};
 use crate::storage::store::mark::Mark;
 use crate::storage::store::precondition::Precondition;
-use crate::storage::store::terms::Terms;
-use crate::storage::verbs::note::{self, Note};
+use crate::storage::verbs::note::{Note, is_foreign};
 use crate::storage::write::conditions::Operation;
 
 /// Why a directory can't be renamed.
@@ -49,6 +47,13 @@ enum Copied {
     Changed,
     /// Another has taken the new name; it stays where it is.
     InTheWay(String),
+}
+
+/// What some pages have shown.
+struct Listed {
+    objects: HashMap<String, Object>,
+    /// Where the last of them begins: the next may go on there.
+    token: Option<String>,
 }
 
 /// One rename that runs.
@@ -80,8 +85,7 @@ impl Storage {
         }
         let store = self.store.as_ref();
         let (old, new) = (Note::at(store, from).await?, Note::at(store, to).await?);
-        let this = |note: &Note| note.from == from.as_ref() && note.to == to.as_ref();
-        Ok(old.filter(|old| new.as_ref() == Some(old) && this(old)))
+        Ok(old.filter(|old| new.as_ref() == Some(old) && old.is_of(from, to)))
     }
 
     /// Renames a directory of a bucket; `begun` is the note of a rename that is to be taken up again.
@@ -109,7 +113,7 @@ impl Storage {
             Some(note) => note,
             None => rename.begin(new, marker.as_ref()).await?,
         };
-        let moved = rename.move_all().await;
+        let moved = rename.move_all(&note).await;
         rename.tell("a rename of a directory has ended");
         moved?;
         rename.end(&note).await
@@ -126,7 +130,7 @@ impl Rename<'_> {
             self.total += page.objects.len();
             for object in page.objects {
                 self.target(&object.key)?;
-                self.check_marker(&object).await?;
+                check_marker(&object)?;
                 if object.key == self.from {
                     marker = Some(object);
                 }
@@ -138,40 +142,87 @@ impl Rename<'_> {
         }
     }
 
-    /// Markers are made anew, not copied: one with content that is not ours must stay.
-    async fn check_marker(&self, object: &Object) -> Result<(), StorageError> {
-        if !note::is_foreign(self.store, object).await? {
-            return Ok(());
-        }
-        tracing::warn!(key = object.key, "{SLASH}, it can't be renamed");
-        Err(StorageError::Name(SLASH.to_owned()))
-    }
-
     /// The old name's note comes first: alone it allows nothing.
     async fn begin(&self, note: Note, marker: Option<&Object>) -> Result<Note, StorageError> {
         // What was found to be no other's object may be one by now.
         let unchanged = marker.map(|marker| Precondition::Unchanged(marker.version()));
         let unchanged = unchanged.unwrap_or(Precondition::Absent);
-        match self
-            .store
-            .write_small(&self.from, note.write(), &unchanged)
-            .await
-        {
-            Err(object_store::Error::AlreadyExists { .. }) => return Err(StorageError::Conflict),
-            written => written?,
+        if !self.put_note(&self.from, &note, &unchanged).await? {
+            return Err(StorageError::Conflict);
         }
-        self.store
-            .write_small(&self.to, note.write(), &Precondition::Absent)
-            .await?;
+        if !self
+            .put_note(&self.to, &note, &Precondition::Absent)
+            .await?
+        {
+            self.take_note(&self.from, &note, note.kept).await?;
+            return Err(StorageError::Exists);
+        }
         Ok(note)
     }
 
-    async fn move_all(&mut self) -> Result<(), StorageError> {
-        let mut token = None;
+    /// Puts the note on a directory. False if the directory is not as it was found.
+    async fn put_note(
+        &self,
+        key: &str,
+        note: &Note,
+        precondition: &Precondition,
+    ) -> Result<bool, StorageError> {
+        let text = note.to_string();
+        match self
+            .store
+            .write_marker(key, Some(&text), precondition)
+            .await
+        {
+            // An earlier try may have got through.
+            Err(
+                object_store::Error::AlreadyExists { .. }
+                | object_store::Error::Precondition { .. },
+            ) => Ok(self.noted(key, note).await?.is_some()),
+            written => Ok(written.map(|()| true)?),
+        }
+    }
+
+    /// Takes the note off a directory, which stays if it is to be `kept`. What another has put there stays.
+    async fn take_note(&self, key: &str, note: &Note, kept: bool) -> Result<(), StorageError> {
+        let Some(marker) = self.noted(key, note).await? else {
+            return Ok(());
+        };
+        if !kept {
+            self.store.delete_unchanged(&[marker.object(key)]).await?;
+            return Ok(());
+        }
+        let unchanged = Precondition::Unchanged(marker.version);
+        match self.store.write_marker(key, None, &unchanged).await {
+            Err(object_store::Error::Precondition { .. }) => Ok(()),
+            written => Ok(written?),
+        }
+    }
+
+    /// The marker at a key, if it carries this note.
+    async fn noted(&self, key: &str, note: &Note) -> Result<Option<Marker>, StorageError> {
+        let marker = self.store.read_marker(key).await?;
+        Ok(marker.filter(|marker| note.is_on(marker)))
+    }
+
+    /// That no other gateway has begun to rename the same directory since, or has ended the same rename.
+    async fn check_unrivalled(&self, note: &Note) -> Result<(), StorageError> {
+        let marker = self.store.read_marker(&self.from).await?;
+        // A note that is gone was replaced by another's, whose rename has ended. Content is another program's.
+        let may_go_on = |marker: Marker| note.is_on(&marker) || marker.size > 0;
+        if marker.is_some_and(may_go_on) {
+            return Ok(());
+        }
+        Err(StorageError::Conflict)
+    }
+
+    async fn move_all(&mut self, note: &Note) -> Result<(), StorageError> {
+        let (mut token, mut copies) = (None, None);
         loop {
             let mut page = self.page(token.as_deref()).await?;
             page.objects.retain(|object| object.key != self.from);
             let copied = self.copy_page(page.objects).await?;
+            copies = self.verify_page(&copied, copies).await?;
+            self.check_unrivalled(note).await?;
             let left = self.delete_page(&copied, token.as_deref()).await?;
             self.left += left;
             self.done += copied.len() - left;
@@ -190,34 +241,18 @@ impl Rename<'_> {
         if self.in_the_way > 0 {
             return Err(StorageError::LeftBehind(self.in_the_way));
         }
-        // What another has written in place of a note stays.
-        if self.is_at(&self.from, note).await? {
-            self.store.delete(&self.from, &Terms::none()).await?;
-        }
-        if !self.is_at(&self.to, note).await? {
-            return Ok(());
-        }
-        if note.kept || self.done == 0 {
-            Ok(self
-                .store
-                .write_small(&self.to, Bytes::new(), &Precondition::None)
-                .await?)
-        } else {
-            Ok(self.store.delete(&self.to, &Terms::none()).await?)
-        }
-    }
-
-    async fn is_at(&self, key: &str, note: &Note) -> Result<bool, StorageError> {
-        match self.store.read_small(key).await {
-            Ok(body) => Ok(body == note.write()),
-            Err(object_store::Error::NotFound { .. }) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+        self.take_note(&self.from, note, false).await?;
+        let kept = note.kept || self.done == 0;
+        self.take_note(&self.to, note, kept).await
     }
 
     async fn page(&self, token: Option<&str>) -> Result<Page, StorageError> {
+        self.page_of(&self.from, token).await
+    }
+
+    async fn page_of(&self, prefix: &str, token: Option<&str>) -> Result<Page, StorageError> {
         let query = Query {
-            prefix: &self.from,
+            prefix,
             grouped: false,
             token,
             limit: MAX_PAGE,
@@ -248,7 +283,7 @@ impl Rename<'_> {
     async fn copy(&self, object: Object) -> Result<Copied, StorageError> {
         let target = self.target(&object.key)?;
         if object.key.ends_with('/') {
-            self.check_marker(&object).await?;
+            check_marker(&object)?;
             return self.make_marker(object, &target).await;
         }
         let (source, target) = (meta(&object)?, path(&target)?);
@@ -262,9 +297,7 @@ impl Rename<'_> {
                 Copied::InTheWay(object.key)
             });
         }
-        let copied = self
-            .storage
-            .copy_file(&source, &target, &Precondition::Absent);
+        let copied = self.storage.copy_to_new_name(&source, &target);
         match copied.await {
             Ok(()) => Ok(Copied::There(object)),
             Err(StorageError::NotFound) => Ok(Copied::Gone),
@@ -276,14 +309,12 @@ impl Rename<'_> {
 
     /// Makes a marker at the new name. One that is there will do, unless it is another's object.
     async fn make_marker(&self, object: Object, target: &str) -> Result<Copied, StorageError> {
-        let made = self
-            .store
-            .write_small(target, Bytes::new(), &Precondition::Absent);
+        let made = self.store.write_marker(target, None, &Precondition::Absent);
         match made.await {
             Ok(()) => Ok(Copied::There(object)),
             Err(object_store::Error::AlreadyExists { .. }) => {
-                let foreign = note::has_foreign(self.store, target).await?;
-                Ok(if foreign {
+                let there = self.store.read_marker(target).await?;
+                Ok(if there.is_some_and(|there| there.size > 0) {
                     Copied::InTheWay(object.key)
                 } else {
                     Copied::There(object)
@@ -347,6 +378,29 @@ impl Rename<'_> {
         }
     }
 
+    /// Looks whether the copies of a page are there, by pages of the new name from `token` on. Where those of the next
+    /// page begin. What no page shows is looked at by itself.
+    async fn verify_page(
+        &self,
+        copied: &[Object],
+        token: Option<String>,
+    ) -> Result<Option<String>, StorageError> {
+        let Some(last) = copied.iter().map(|object| &object.key).max() else {
+            return Ok(token);
+        };
+        let last = self.target(last)?;
+        let copies = self.listed_until(&self.to, &last, token).await?;
+        for object in copied.iter().filter(|object| !object.key.ends_with('/')) {
+            let target = self.target(&object.key)?;
+            let copy = copies.objects.get(&target);
+            if copy.is_none_or(|copy| copy.size != object.size) {
+                let (source, target) = (meta(object)?, path(&target)?);
+                self.storage.verify_copy(&source, &target).await?;
+            }
+        }
+        Ok(copies.token)
+    }
+
     /// Deletes what has been copied, unless it has changed since it was listed. How many have.
     async fn delete_page(
         &self,
@@ -356,15 +410,22 @@ impl Rename<'_> {
         let Some(last) = copied.iter().map(|object| &object.key).max() else {
             return Ok(0);
         };
+        for object in copied {
+            // No upload has written markers, which are no paths.
+            if let Ok(key) = path(&object.key) {
+                self.storage.writers.forget(&key);
+            }
+        }
         let deletes = self.store.traits().deletes;
         let hold = self.storage.conditions.known(Operation::Delete) == Some(true);
         if hold || copied.iter().all(|object| deletes.are_certain(object)) {
             return Ok(self.store.delete_unchanged(copied).await?);
         }
-        let now = self.listed_until(last, token).await?;
+        let token = token.map(str::to_owned);
+        let now = self.listed_until(&self.from, last, token).await?.objects;
         let (same, changed): (Vec<_>, Vec<_>) = copied.iter().cloned().partition(|object| {
             now.get(&object.key)
-                .is_none_or(|e_tag| *e_tag == object.e_tag)
+                .is_none_or(|now| now.e_tag == object.e_tag)
         });
         Ok(changed.len() + self.store.delete_unchanged(&same).await?)
     }
@@ -372,21 +433,22 @@ impl Rename<'_> {
     /// What is there at this moment, of the pages from `token` on, up to a key.
     async fn listed_until(
         &self,
+        prefix: &str,
         last: &str,
-        token: Option<&str>,
-    ) -> Result<HashMap<String, Option<String>>, StorageError> {
-        let mut now = HashMap::new();
-        let mut token = token.map(str::to_owned);
+        mut token: Option<String>,
+    ) -> Result<Listed, StorageError> {
+        let mut objects = HashMap::new();
         loop {
-            let page = self.page(token.as_deref()).await?;
+            let page = self.page_of(prefix, token.as_deref()).await?;
             let beyond = page
                 .objects
                 .last()
                 .is_some_and(|end| end.key.as_str() >= last);
-            now.extend(page.objects.into_iter().map(|one| (one.key, one.e_tag)));
+            let page_objects = page.objects.into_iter();
+            objects.extend(page_objects.map(|one| (one.key.clone(), one)));
             match page.next {
                 Some(next) if !beyond => token = Some(next),
-                _ => return Ok(now),
+                _ => return Ok(Listed { objects, token }),
             }
         }
     }
@@ -414,6 +476,15 @@ impl Rename<'_> {
             tracing::info!(from, to, done, total, left, "{what}");
         }
     }
+}
+
+/// Markers are made anew, not copied: one with content must stay.
+fn check_marker(object: &Object) -> Result<(), StorageError> {
+    if !is_foreign(object) {
+        return Ok(());
+    }
+    tracing::warn!(key = object.key, "{SLASH}, it can't be renamed");
+    Err(StorageError::Name(SLASH.to_owned()))
 }
 
 /// The mark of the upload that an object comes from. Copies have it too.

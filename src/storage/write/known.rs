@@ -55,7 +55,7 @@ impl Known {
         }
     }
 
-    /// Forgets what has turned out otherwise.
+    /// Forgets what has turned out otherwise, or is deleted: the name is probably new again.
     pub(crate) fn forget(&self, key: &Path) {
         self.names().pop(key);
     }

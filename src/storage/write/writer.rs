@@ -229,6 +229,11 @@ impl Writers {
         self.sizes.largest_object()
     }
 
+    /// Forgets what was written at a key: it is deleted, or renamed away.
+    pub(crate) fn forget(&self, key: &Path) {
+        self.known.forget(key);
+    }
+
     /// Begins an upload; nothing is asked of the store yet.
     pub(crate) fn begin(
         &self,

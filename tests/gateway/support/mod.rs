@@ -99,7 +99,9 @@ impl Store {
     }
 
     pub(crate) fn s3() -> Self {
-        Server::start(Protocol::S3).into()
+        let server = Server::start(Protocol::S3);
+        server.refuse_content_of_directories();
+        server.into()
     }
 
     pub(crate) fn google() -> Self {

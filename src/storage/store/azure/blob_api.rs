@@ -23,7 +23,7 @@ use crate::storage::store::azure::listing;
 use crate::storage::store::azure::xml::without_mark;
 use crate::storage::store::body::{Body, Crc64};
 use crate::storage::store::http::requests::{Ask, Sender, Sign, url_of, with_query};
-use crate::storage::store::keys::{Page, Query, SMALL_OBJECT_RANGE, only_if, small};
+use crate::storage::store::keys::{Marker, Page, Query, only_if};
 use crate::storage::store::metered::measure;
 use crate::storage::store::precondition::Precondition;
 use crate::storage::store::stored::{Compared, Comparison, Stored};
@@ -33,6 +33,9 @@ use crate::telemetry::Metrics;
 
 /// The checksum of a body.
 const CRC64: &str = "x-ms-content-crc64";
+
+/// What headers of metadata begin with.
+const METADATA: &str = "x-ms-meta-";
 
 /// The wait between two looks at a copy that is under way.
 const COPY_WAIT: Duration = Duration::from_millis(500);
@@ -238,7 +241,7 @@ impl BlobApi {
         attributes: &Attributes,
         terms: &Terms,
     ) -> Result<Response<Bytes>> {
-        let mut ask = ask.describing(attributes, "x-ms-blob-content-type", "x-ms-meta-");
+        let mut ask = ask.describing(attributes, "x-ms-blob-content-type", METADATA);
         ask.headers.extend(self.customer_key.clone());
         let ask = conditional(ask, terms)?;
         let answer = self.sender.send(&ask, self).await;
@@ -250,13 +253,12 @@ impl BlobApi {
         !self.customer_key.is_empty()
     }
 
-    /// Reads the beginning of a blob.
-    pub(crate) async fn read_small(&self, key: &str) -> Result<Bytes> {
-        let mut ask = self
-            .about(Method::GET, key)
-            .with("range", SMALL_OBJECT_RANGE);
+    /// Looks at a directory's marker.
+    pub(crate) async fn read_marker(&self, key: &str) -> Result<Marker> {
+        let mut ask = self.about(Method::HEAD, key);
         ask.headers.extend(self.customer_key.clone());
-        small(self.send("get", ask).await.map(Response::into_body))
+        let answer = self.send("head", ask).await?;
+        Ok(Marker::read(answer.headers(), METADATA, version))
     }
 
     /// A request about any key.

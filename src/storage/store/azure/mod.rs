@@ -19,7 +19,7 @@ use object_store::path::Path;
 use object_store::{Attributes, Error, ObjectStoreExt, Result};
 
 use crate::storage::store::body::Body;
-use crate::storage::store::keys::{Object, Page, Query, one_by_one};
+use crate::storage::store::keys::{Marker, Object, Page, Query, if_any, one_by_one, with_note};
 use crate::storage::store::metered::Metered;
 use crate::storage::store::names::SegmentRules;
 use crate::storage::store::precondition::{Precondition, look};
@@ -118,10 +118,7 @@ impl Store for Azure {
 
     async fn delete(&self, key: &str, terms: &Terms) -> Result<()> {
         let ask = conditional(self.api.about(Method::DELETE, key), terms)?;
-        match self.api.send("delete", ask).await {
-            Ok(_) | Err(Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(error),
-        }
+        self.api.send("delete", ask).await.map(drop)
     }
 
     async fn delete_unchanged(&self, objects: &[Object]) -> Result<usize> {
@@ -132,14 +129,20 @@ impl Store for Azure {
         one_by_one(deletes.collect::<Vec<_>>().into_iter()).await
     }
 
-    async fn write_small(&self, key: &str, body: Bytes, precondition: &Precondition) -> Result<()> {
-        let (terms, none) = (Terms::new(precondition.clone()), Attributes::new());
-        let put = self.api.put_blob(key, body.into(), &none, &terms);
+    async fn write_marker(
+        &self,
+        key: &str,
+        note: Option<&str>,
+        precondition: &Precondition,
+    ) -> Result<()> {
+        let (terms, attributes) = (Terms::new(precondition.clone()), with_note(note));
+        let empty = Bytes::new().into();
+        let put = self.api.put_blob(key, empty, &attributes, &terms);
         put.await.map(drop)
     }
 
-    async fn read_small(&self, key: &str) -> Result<Bytes> {
-        self.api.read_small(key).await
+    async fn read_marker(&self, key: &str) -> Result<Option<Marker>> {
+        if_any(self.api.read_marker(key).await)
     }
 
     /// Azure forgets blocks that are in no blob by itself, after a week.

@@ -9,18 +9,17 @@ pub(crate) mod xml_api;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::FutureExt;
 use http::Method;
 use object_store::path::Path;
-use object_store::{Attributes, Error, Result, UpdateVersion};
+use object_store::{Attributes, Result, UpdateVersion};
 use serde::Deserialize;
 
 use crate::storage::store::body::{Algorithm, Body};
 use crate::storage::store::http::requests::encoded;
 use crate::storage::store::keys::{
-    MAX_PAGE, Object, Page, Query, SMALL_OBJECT_RANGE, marker, one_by_one, small,
+    MAX_PAGE, Marker, Object, Page, Query, if_any, marker, one_by_one, with_note,
 };
 use crate::storage::store::metered::Metered;
 use crate::storage::store::names::SegmentRules;
@@ -31,7 +30,7 @@ use crate::storage::store::upload::{Base, Start, Upload};
 use crate::storage::store::{Aborts, Deletes, Keeping, MIN_PART, MetadataNames, Store, Traits};
 
 use upload::{GcsUpload, appends_prefix};
-use xml_api::{XmlApi, conditional, told_apart};
+use xml_api::{METADATA, XmlApi, conditional, told_apart};
 
 /// Parts that an upload may have.
 const MAX_PARTS: usize = 10_000;
@@ -152,10 +151,7 @@ impl Store for Gcs {
 
     async fn delete(&self, key: &str, terms: &Terms) -> Result<()> {
         let ask = conditional(self.api.about(Method::DELETE, key), terms)?;
-        match self.api.send("delete", ask).await {
-            Ok(_) | Err(Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(error),
-        }
+        self.api.send("delete", ask).await.map(drop)
     }
 
     async fn delete_unchanged(&self, objects: &[Object]) -> Result<usize> {
@@ -166,20 +162,22 @@ impl Store for Gcs {
         one_by_one(deletes.collect::<Vec<_>>().into_iter()).await
     }
 
-    async fn write_small(&self, key: &str, body: Bytes, precondition: &Precondition) -> Result<()> {
-        let ask = self.api.about(Method::PUT, key).with_body(body);
-        let terms = Terms::new(precondition.clone());
-        let none = Attributes::new();
-        self.api.write("put", ask, &none, &terms).await.map(drop)
+    async fn write_marker(
+        &self,
+        key: &str,
+        note: Option<&str>,
+        precondition: &Precondition,
+    ) -> Result<()> {
+        let (terms, attributes) = (Terms::new(precondition.clone()), with_note(note));
+        let ask = self.api.about(Method::PUT, key);
+        let put = self.api.write("put", ask, &attributes, &terms);
+        put.await.map(drop)
     }
 
-    async fn read_small(&self, key: &str) -> Result<Bytes> {
-        let ask = self.api.about(Method::GET, key);
-        small(
-            self.api
-                .send("get", ask.with("range", SMALL_OBJECT_RANGE))
-                .await,
-        )
+    async fn read_marker(&self, key: &str) -> Result<Option<Marker>> {
+        let ask = self.api.about(Method::HEAD, key);
+        let answer = if_any(self.api.send_for_head("head", ask).await)?;
+        Ok(answer.map(|answer| Marker::read(answer.headers(), METADATA, xml_api::version)))
     }
 
     /// What was to be composed, and was not.

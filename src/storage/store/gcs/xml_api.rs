@@ -29,6 +29,9 @@ use crate::telemetry::Metrics;
 /// The condition on the version that is there; 0 is none.
 const GENERATION: &str = "x-goog-if-generation-match";
 
+/// What headers of metadata begin with.
+pub(crate) const METADATA: &str = "x-goog-meta-";
+
 /// Where Google's buckets are.
 pub(crate) const GOOGLE: &str = "https://storage.googleapis.com";
 
@@ -153,7 +156,7 @@ impl XmlApi {
         attributes: &Attributes,
         terms: &Terms,
     ) -> Result<Response<Bytes>> {
-        let ask = ask.describing(attributes, CONTENT_TYPE.as_str(), "x-goog-meta-");
+        let ask = ask.describing(attributes, CONTENT_TYPE.as_str(), METADATA);
         let ask = conditional(ask, terms)?;
         let answer = self.send_for_head(operation, ask).await;
         answer.map_err(|error| told_apart(error, &terms.precondition))

@@ -16,14 +16,13 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use cap_std::fs::{Dir, Metadata};
 use chrono::{DateTime, Utc};
 use futures::stream::BoxStream;
 use object_store::path::Path;
 use object_store::{Error, Result};
 
-use crate::storage::store::keys::{Object, Page, Query};
+use crate::storage::store::keys::{Marker, Object, Page, Query};
 use crate::storage::store::metered::Metered;
 use crate::storage::store::names::SegmentRules;
 use crate::storage::store::precondition::Precondition;
@@ -159,11 +158,11 @@ impl Store for Local {
         Ok(left)
     }
 
-    async fn write_small(&self, key: &str, _: Bytes, _: &Precondition) -> Result<()> {
+    async fn write_marker(&self, key: &str, _: Option<&str>, _: &Precondition) -> Result<()> {
         Err(unsupported(key))
     }
 
-    async fn read_small(&self, key: &str) -> Result<Bytes> {
+    async fn read_marker(&self, key: &str) -> Result<Option<Marker>> {
         Err(unsupported(key))
     }
 

@@ -24,7 +24,7 @@ use object_store::{
 };
 
 use crate::storage::store::body::{Algorithm, Body};
-use crate::storage::store::keys::{Object, Page, Query, SMALL_OBJECT_RANGE, small};
+use crate::storage::store::keys::{Marker, Object, Page, Query, if_any, with_note};
 use crate::storage::store::mark::Mark;
 use crate::storage::store::metered::Metered;
 use crate::storage::store::names::SegmentRules;
@@ -38,7 +38,7 @@ use crate::storage::store::{
 
 use checksums::Check;
 use deletions::Deletions;
-use signed::SignedS3;
+use signed::{METADATA, SignedS3};
 use upload::S3Upload;
 
 /// S3 copies no more in one request.
@@ -236,21 +236,26 @@ impl Store for S3 {
         self.deletions.delete_all(objects).await
     }
 
-    async fn write_small(&self, key: &str, body: Bytes, precondition: &Precondition) -> Result<()> {
-        let (terms, none) = (Terms::new(precondition.clone()), Attributes::new());
-        let put = writes::put(&self.signed, key, body.clone().into(), &none, &terms).await;
+    async fn write_marker(
+        &self,
+        key: &str,
+        note: Option<&str>,
+        precondition: &Precondition,
+    ) -> Result<()> {
+        let (terms, empty) = (Terms::new(precondition.clone()), Bytes::new().into());
+        let put = writes::put(&self.signed, key, empty, &with_note(note), &terms).await;
         match put {
             Err(Error::NotSupported { .. }) if *precondition != Precondition::None => {
-                self.write_small(key, body, &Precondition::None).await
+                self.write_marker(key, note, &Precondition::None).await
             }
             put => put.map(drop),
         }
     }
 
-    async fn read_small(&self, key: &str) -> Result<Bytes> {
-        let ask = self.signed.about(Method::GET, key).await?;
-        let ask = ask.with("range", SMALL_OBJECT_RANGE);
-        small(self.signed.send("get", ask).await)
+    async fn read_marker(&self, key: &str) -> Result<Option<Marker>> {
+        let ask = self.signed.about(Method::HEAD, key).await?;
+        let answer = if_any(self.signed.send_for_head("head", ask).await)?;
+        Ok(answer.map(|answer| Marker::read(answer.headers(), METADATA, writes::version)))
     }
 
     async fn sweep(&self, prefix: &Path, before: DateTime<Utc>) -> Result<usize> {

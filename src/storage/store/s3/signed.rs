@@ -36,6 +36,9 @@ use crate::storage::store::s3::checksums::{
 };
 use crate::storage::store::stored::{Comparison, Kept};
 
+/// What headers of metadata begin with.
+pub(crate) const METADATA: &str = "x-amz-meta-";
+
 /// Sends signed requests to one bucket.
 pub(crate) struct SignedS3 {
     s3: Arc<AmazonS3>,
@@ -244,7 +247,7 @@ impl SignedS3 {
     ) -> Result<MultipartId> {
         let mut ask = self.about(Method::POST, key.as_ref()).await?;
         ask.url = with_query(ask.url, &[("uploads", "")]);
-        ask = ask.describing(attributes, CONTENT_TYPE.as_str(), "x-amz-meta-");
+        ask = ask.describing(attributes, CONTENT_TYPE.as_str(), METADATA);
         ask = match check {
             Check::Crc64 => ask
                 .with("x-amz-checksum-algorithm", "CRC64NVME")

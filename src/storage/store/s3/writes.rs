@@ -14,7 +14,7 @@ use crate::storage::store::http::requests::{Ask, encoded};
 use crate::storage::store::keys::only_if;
 use crate::storage::store::precondition::Precondition;
 use crate::storage::store::s3::checksums::checked;
-use crate::storage::store::s3::signed::SignedS3;
+use crate::storage::store::s3::signed::{METADATA, SignedS3};
 use crate::storage::store::stored::Stored;
 use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::Base;
@@ -35,7 +35,7 @@ pub(crate) async fn put(
     terms: &Terms,
 ) -> Result<Stored> {
     let ask = s3.about(Method::PUT, key).await?;
-    let ask = ask.describing(attributes, CONTENT_TYPE.as_str(), "x-amz-meta-");
+    let ask = ask.describing(attributes, CONTENT_TYPE.as_str(), METADATA);
     let (ask, sent) = checked(ask, body, s3.check()).await;
     let ask = conditional(ask, terms)?;
     let answer = s3.send_for_head("put", ask).await;
