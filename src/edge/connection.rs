@@ -6,6 +6,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -134,9 +135,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Takes what has arrived into the buffer. It is read onto the stack first: sessions that only
     /// wait, which most do, hold no memory for it.
     fn poll_more(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let mut stack = [0; MAX_LINE];
+        let mut stack = [MaybeUninit::uninit(); MAX_LINE];
         let room = MAX_LINE - self.received.len();
-        let mut arrived = ReadBuf::new(&mut stack[..room]);
+        let mut arrived = ReadBuf::uninit(&mut stack[..room]);
         ready!(Pin::new(&mut self.stream).poll_read(context, &mut arrived))?;
         self.received.extend_from_slice(arrived.filled());
         Poll::Ready(Ok(arrived.filled().len()))
