@@ -513,10 +513,11 @@ impl Job {
         }
     }
 
-    /// Does something that may be dropped half-way when the transfer is given up.
+    /// Does something that may be dropped half-way when the transfer is given up. The caller pins it: passed by value,
+    /// it would be held twice.
     pub async fn unless_aborted<T, E: From<Abort>>(
         &self,
-        work: impl Future<Output = Result<T, E>>,
+        work: impl Future<Output = Result<T, E>> + Unpin,
     ) -> Result<T, E> {
         tokio::select! {
             biased;

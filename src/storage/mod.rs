@@ -156,8 +156,8 @@ impl Storage {
         input: impl AsyncRead + Send + Unpin,
     ) -> Result<u64, StorageError> {
         let given_up = job.given_up();
-        let receive = self.receive(user, uploader, &mut job, input);
-        match on_behalf_of(given_up, receive).await {
+        let received = on_behalf_of(given_up, self.receive(user, uploader, &mut job, input)).await;
+        match received {
             Ok(crc64nvme) => {
                 let bytes = job.bytes();
                 job.finish(Report::complete(bytes).with_checksum(crc64nvme));

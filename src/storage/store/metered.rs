@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::StreamExt;
 use futures::stream::{self, BoxStream};
+use futures::{FutureExt, StreamExt};
 use object_store::path::Path;
 use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
@@ -34,12 +34,12 @@ impl Metered {
     }
 
     /// Awaits a request that was made past the store, and counts it.
-    pub(crate) async fn measure<T>(
+    pub(crate) fn measure<T>(
         &self,
         operation: &str,
         request: impl Future<Output = Result<T>>,
-    ) -> Result<T> {
-        measure(&self.metrics, operation, request).await
+    ) -> impl Future<Output = Result<T>> {
+        measure(&self.metrics, operation, request)
     }
 
     /// Counts the requests of an upload.
@@ -57,20 +57,22 @@ impl Metered {
     }
 }
 
-/// Awaits a request and counts it.
-pub(crate) async fn measure<T>(
+/// Awaits a request and counts it. Its time begins with this call.
+///
+/// No `async fn`: that would hold the request twice, as its argument and as what it awaits.
+pub(crate) fn measure<T>(
     metrics: &Metrics,
     operation: &str,
     request: impl Future<Output = Result<T>>,
-) -> Result<T> {
+) -> impl Future<Output = Result<T>> {
     let started = Instant::now();
-    let result = request.await;
-    count(metrics, operation, result.as_ref().err());
-    metrics
-        .store_request_seconds
-        .with_label_values(&[operation])
-        .observe(started.elapsed().as_secs_f64());
-    result
+    request.inspect(move |result| {
+        count(metrics, operation, result.as_ref().err());
+        metrics
+            .store_request_seconds
+            .with_label_values(&[operation])
+            .observe(started.elapsed().as_secs_f64());
+    })
 }
 
 fn count(metrics: &Metrics, operation: &str, error: Option<&object_store::Error>) {

@@ -4,6 +4,7 @@
 //! refusal. What is sent is one version of the object; see [`ahead`](crate::storage::read::ahead).
 
 use std::io::SeekFrom;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,9 +34,12 @@ impl Storage {
         job: &mut Job,
         output: &mut (impl AsyncWrite + Send + Unpin + ?Sized),
     ) -> Result<(), StorageError> {
-        let object = job.unless_aborted(self.open_object(user, job)).await?;
+        let object = job
+            .unless_aborted(pin!(self.open_object(user, job)))
+            .await?;
         job.open(None).await?;
-        job.unless_aborted(self.send_all(job, object, output)).await
+        job.unless_aborted(pin!(self.send_all(job, object, output)))
+            .await
     }
 
     /// The object from the asked-for offset on; `None` when nothing lies behind it. Its first part is

@@ -3,6 +3,7 @@
 //! The first page is there before the client is told that a listing will come; while one page is
 //! written, the next is asked for.
 
+use std::pin::pin;
 use std::time::SystemTime;
 
 use futures::StreamExt;
@@ -43,7 +44,7 @@ impl Storage {
             return Err(Abort::Internal.into());
         };
         let path = job.path().clone();
-        let opening = self.open_listing(user, &path, format);
+        let opening = pin!(self.open_listing(user, &path, format));
         let listing = job.unless_aborted(opening).await?;
         let named = job.named();
         if !listing.inside && !named.is_empty() && FtpPath::names_directory(named) {
@@ -57,10 +58,10 @@ impl Storage {
             now: SystemTime::now(),
         };
         job.open(None).await?;
-        job.unless_aborted(self.send_pages(job, output, listing, |entries| {
+        let sending = pin!(self.send_pages(job, output, listing, |entries| {
             encode(&lines.write(entries))
-        }))
-        .await
+        }));
+        job.unless_aborted(sending).await
     }
 
     /// The lines that answer a `STAT` with a path. They go over the control connection, so they are

@@ -9,6 +9,8 @@
 //! [`Job::commit`], which the guard grants. Where the store's answer to it is lost, the store is asked
 //! again ([`verdict`](crate::storage::write::verdict)).
 
+use std::pin::pin;
+
 use object_store::path::Path;
 use object_store::{GetOptions, GetResult, ObjectStore, ObjectStoreExt};
 use tokio::io::AsyncRead;
@@ -254,12 +256,12 @@ impl Storage {
     ) -> Result<(), StorageError> {
         job.open(unique).await?;
         let ended = job
-            .unless_aborted(self.read_all(job, &mut input, writer))
+            .unless_aborted(pin!(self.read_all(job, &mut input, writer)))
             .await?;
         drop(input);
         // The guard's wait for a client that dies counts from here: it costs no more than what is left of it
         // when the last part is up.
-        job.unless_aborted(self.send_rest(writer)).await?;
+        job.unless_aborted(pin!(self.send_rest(writer))).await?;
         Ok(job.commit(ended).await?)
     }
 

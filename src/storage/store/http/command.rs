@@ -11,11 +11,13 @@ tokio::task_local! {
 }
 
 /// Does the storage's part of a command. Once `given_up` is cancelled, none of its requests is tried again.
-pub(crate) async fn on_behalf_of<T>(
+///
+/// No `async fn`: that would hold the work twice, as its argument and as what it awaits.
+pub(crate) fn on_behalf_of<T>(
     given_up: CancellationToken,
     work: impl Future<Output = T>,
-) -> T {
-    GIVEN_UP.scope(given_up, work).await
+) -> impl Future<Output = T> {
+    GIVEN_UP.scope(given_up, work)
 }
 
 /// Whether the command was given up.
