@@ -64,10 +64,18 @@ pub(crate) struct Lineage(String);
 impl Lineage {
     /// What the successor of an object with these attributes carries.
     pub(crate) fn after(attributes: &Attributes) -> Self {
-        let mark = Mark::of(attributes);
         let before = attributes.get(&metadata(LINEAGE));
         let before = before.map_or("", |before| before.as_ref());
-        let mark = mark.as_ref().map(Mark::short);
+        Self::of(Mark::of(attributes).as_ref(), before)
+    }
+
+    /// What the successor of an object with this mark carries, if the object carries this lineage.
+    pub(crate) fn then(&self, mark: &Mark) -> Self {
+        Self::of(Some(mark), &self.0)
+    }
+
+    fn of(mark: Option<&Mark>, before: &str) -> Self {
+        let mark = mark.map(Mark::short);
         let marks = mark.into_iter().chain(before.split(','));
         let marks = marks.filter(|mark| !mark.is_empty()).take(MAX_LINEAGE);
         Self(marks.collect::<Vec<_>>().join(","))

@@ -204,13 +204,10 @@ impl ObjectWriter {
 
     fn note(&mut self, version: UpdateVersion, expected: &Expected) {
         self.multipart = Multipart::None;
-        if self.mark.is_none() {
-            return;
+        if let Some(mark) = &self.mark {
+            let lineage = expected.lineage.then(mark);
+            self.known.note(&self.plan.key, version, lineage);
         }
-        let mut attributes = self.attributes.clone();
-        expected.lineage.put_on(&mut attributes);
-        let lineage = Lineage::after(&attributes);
-        self.known.note(&self.plan.key, version, lineage);
     }
 
     /// What is at the key, after something else was found there than expected.

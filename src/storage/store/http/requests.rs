@@ -172,7 +172,7 @@ impl Sender {
             .body(body(&ask.body))
             .map_err(|error| self.generic(error))?;
         let headers = request.headers_mut();
-        headers.extend(ask.headers.clone());
+        headers.clone_from(&ask.headers);
         if matches!(ask.method, Method::PUT | Method::POST) {
             // An empty body would go out without one, which Google refuses (411).
             headers.insert(CONTENT_LENGTH, ask.body.content_length().into());
