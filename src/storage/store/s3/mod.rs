@@ -1,5 +1,6 @@
 //! Amazon S3, and what speaks its protocol.
 
+pub(crate) mod authorization;
 pub(crate) mod carried;
 pub(crate) mod checksums;
 pub(crate) mod deletions;

@@ -11,6 +11,7 @@ use crate::storage::store::options::{
     OpenError, bucket, client_options, is_true, retries, settings,
 };
 use crate::storage::store::s3::S3;
+use crate::storage::store::s3::authorization::Authorizer;
 use crate::storage::store::s3::carried::{Carried, Encryption};
 use crate::storage::store::s3::signed::{SignedS3, Signing};
 use crate::telemetry::Metrics;
@@ -49,12 +50,14 @@ pub(crate) fn open(config: &config::Store, metrics: &Arc<Metrics>) -> Result<S3,
     let carried = Carried::new(&encryption(&builder));
     let express = builder.get_config_value(&AmazonS3ConfigKey::S3Express);
     let s3 = Arc::new(builder.build().map_err(OpenError::Options)?);
+    let region = region.unwrap_or_else(|| "us-east-1".to_owned());
+    let payloads = !unsigned_payload.is_some_and(|value| is_true(&value));
+    let pays = payer.is_some_and(|value| is_true(&value));
     let signing = Signing {
         bucket: bucket(url)?.to_owned(),
-        region: region.unwrap_or_else(|| "us-east-1".to_owned()),
+        authorizer: Authorizer::new(region, payloads, pays),
         unsigned: unsigned.is_some_and(|value| is_true(&value)),
-        request_payer: payer.is_some_and(|value| is_true(&value)),
-        payloads: !unsigned_payload.is_some_and(|value| is_true(&value)),
+        payloads,
         // What is no checksum `object_store` has refused.
         checksum: checksum.and_then(|checksum| checksum.parse().ok()),
         carried,

@@ -2,7 +2,7 @@
 //!
 //! Keys that end with a slash (directory markers) and keys with empty segments or control characters
 //! exist in real buckets; a part can be a copy of what the bucket has; an upload can be completed on a
-//! condition. These requests are signed with `object_store`'s own credentials and authorizer.
+//! condition. These requests are signed with `object_store`'s own credentials.
 
 use std::fmt;
 use std::ops::Range;
@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use chrono::Utc;
 use http::header::{CONTENT_TYPE, ETAG};
 use http::{Method, Response};
-use object_store::aws::{AmazonS3, AwsAuthorizer, Checksum};
+use object_store::aws::{AmazonS3, Checksum};
 use object_store::client::{ClientOptions, HttpRequest};
 use object_store::path::Path;
 use object_store::signer::Signer;
@@ -28,6 +29,7 @@ use crate::storage::store::body::{Body, Crc64};
 use crate::storage::store::http::attempts::Attempts;
 use crate::storage::store::http::requests::{Ask, Sender, Sign, encoded, url_of, with_query};
 use crate::storage::store::metered::measure;
+use crate::storage::store::s3::authorization::Authorizer;
 use crate::storage::store::s3::carried::Carried;
 use crate::storage::store::s3::checksums::{
     CRC64NVME, Part, SHA256, checked, sha256, written_crc64,
@@ -46,10 +48,8 @@ pub(crate) struct SignedS3 {
 pub(crate) struct Signing {
     /// The bucket's name.
     pub(crate) bucket: String,
-    pub(crate) region: String,
+    pub(crate) authorizer: Authorizer,
     pub(crate) unsigned: bool,
-    /// Whoever asks pays, and has to say so.
-    pub(crate) request_payer: bool,
     /// Whether signatures cover the payload, at the price of a SHA-256 of every byte.
     pub(crate) payloads: bool,
     /// What the store is to compare the payload with.
@@ -282,10 +282,10 @@ impl Sign for SignedS3 {
             return Ok(());
         }
         let credential = self.s3.credentials().get_credential().await?;
-        AwsAuthorizer::new(&credential, "s3", &self.signing.region)
-            .with_request_payer(self.signing.request_payer)
-            .with_sign_payload(self.signing.payloads)
-            .try_authorize(request, digest)
+        self.signing
+            .authorizer
+            .authorize(request, digest, &credential, Utc::now())
+            .map_err(|error| self.unreadable(error))
     }
 }
 
