@@ -21,6 +21,10 @@ pub(crate) const MIN_PART: u64 = 5 * 1024 * 1024;
 const FIRST_GENERATION: u64 = 1_760_000_000_000_000;
 
 /// The bucket's whole state.
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "what some stores do otherwise, each for itself"
+)]
 #[derive(Default)]
 pub(crate) struct Bucket {
     pub(crate) objects: BTreeMap<String, Object>,

@@ -89,7 +89,7 @@ impl ObjectWriter {
             };
             let error = match self.change(&content, &expected, &terms).await {
                 Ok(stored) => {
-                    self.note(stored.version.clone(), &expected);
+                    self.note(&stored.version, &expected);
                     let is_new = expected.precondition == Precondition::Absent;
                     return self.compare(stored, is_new).await;
                 }
@@ -206,11 +206,11 @@ impl ObjectWriter {
         self.store.put(key, body, attributes, terms).await
     }
 
-    fn note(&mut self, version: UpdateVersion, expected: &Expected) {
+    fn note(&mut self, version: &UpdateVersion, expected: &Expected) {
         self.multipart = Multipart::None;
         if let Some(mark) = &self.mark {
             let lineage = expected.lineage.then(mark);
-            self.known.note(&self.plan.key, version, lineage);
+            self.known.note(&self.plan.key, version, &lineage);
         }
     }
 
