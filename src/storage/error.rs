@@ -49,6 +49,9 @@ pub enum StorageError {
     /// The object was changed by another while it was being used.
     #[error("changed by another at the same time")]
     Conflict,
+    /// Another has renamed or deleted a file while it was renamed.
+    #[error("renamed or deleted by another at the same time")]
+    TakenAway,
     /// A rename that runs touches the same directory.
     #[error("a rename of the same directory runs")]
     Renaming,
@@ -187,6 +190,7 @@ impl StorageError {
                 450,
                 "Changed by another at the same time, try again",
             ),
+            Self::TakenAway => row("not_found", 550, "Another has renamed or deleted it first"),
             Self::Renaming => row(
                 "conflict",
                 450,

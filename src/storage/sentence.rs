@@ -85,6 +85,7 @@ on_each_store! {
     one_of_two_large_uploads_takes_a_new_name_where_overwriting_is_denied
     one_of_two_appends_makes_a_new_file
     one_of_two_renames_takes_a_new_name_where_overwriting_is_denied
+    one_of_two_renames_of_a_file_succeeds
     of_two_uploads_to_one_name_one_stays_whole
     a_late_upload_does_not_undo_a_newer_one
     a_late_completion_does_not_undo_a_newer_upload
@@ -172,6 +173,26 @@ async fn one_of_two_renames_takes_a_new_name_where_overwriting_is_denied(two: Tw
         let left = if first.is_ok() { &b } else { &a };
         assert!(one.read(left).await.is_some(), "{round}");
         assert!(one.read(&to).await.is_some(), "{round}");
+    }
+}
+
+/// Programs claim a file by renaming it, each to a name of its own or all to one.
+async fn one_of_two_renames_of_a_file_succeeds(two: Two) {
+    let (deny, other_deny) = two.who_may_not_overwrite();
+    for round in 0..100 {
+        let [from, to, own] = ["a", "to", "own"].map(|name| format!("d/{name}{round}"));
+        let second = if round % 2 == 0 { &to } else { &own };
+        let (one, other) = if round % 4 < 2 {
+            (&two.one, &two.other)
+        } else {
+            (&deny, &other_deny)
+        };
+        one.store(&from, &bytes(7, 1)).await;
+        let (a, b) = tokio::join!(one.rename(&from, &to), other.rename(&from, second));
+        assert_ne!(a.is_ok(), b.is_ok(), "{round}: {a:?} {b:?}");
+        let winner = if a.is_ok() { &to } else { second };
+        assert_eq!(one.read(winner).await.unwrap(), bytes(7, 1), "{round}");
+        assert_eq!(one.read(&from).await, None, "{round}");
     }
 }
 

@@ -111,14 +111,13 @@ impl S3 for Api {
     ) -> S3Result<S3Response<DeleteObjectOutput>> {
         let input = request.input;
         let mut bucket = self.bucket(&input.bucket)?;
-        let expected = (input.if_match.as_ref(), bucket.objects.get(&input.key));
-        if let (Some(expected), Some(object)) = expected
-            && !object.matches(expected)
-            && !bucket.deletes_anyway
+        let expected = input.if_match.filter(|_| !bucket.deletes_anyway);
+        if let Some(expected) = expected
+            && !bucket.object(&input.key)?.matches(&expected)
         {
             return Err(precondition_failed());
         }
-        // S3 says nothing about whether there was something to delete.
+        // Without a condition, S3 says nothing about whether there was something to delete.
         bucket.objects.remove(&input.key);
         Ok(S3Response::new(DeleteObjectOutput::default()))
     }

@@ -15,7 +15,7 @@ use object_store::{
 use tokio::sync::Mutex as AsyncMutex;
 
 use crate::storage::store::body::Body;
-use crate::storage::store::keys::{Marker, Object, Page, Query, bare};
+use crate::storage::store::keys::{Marker, Object, Page, Query, bare, if_any};
 use crate::storage::store::metered::Metered;
 use crate::storage::store::names::SegmentRules;
 use crate::storage::store::precondition::{Precondition, look};
@@ -166,15 +166,12 @@ impl Store for Memory {
         let key = Path::parse(key)?;
         let _changes = self.changes.lock().await;
         look(&*self.objects, &key, &terms.precondition).await?;
-        match self.objects.delete(&key).await {
-            Err(Error::NotFound { .. }) => Ok(()),
-            result => result,
-        }
+        self.objects.delete(&key).await
     }
 
     async fn delete_unchanged(&self, objects: &[Object]) -> Result<usize> {
         for object in objects {
-            self.delete(&object.key, &Terms::none()).await?;
+            if_any(self.delete(&object.key, &Terms::none()).await)?;
         }
         Ok(0)
     }

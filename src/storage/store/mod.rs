@@ -36,7 +36,7 @@ use object_store::path::Path;
 use object_store::{Attributes, Error, ObjectStore, PutOptions, Result, UpdateVersion};
 
 use body::Body;
-use keys::{Marker, Object, Page, Query, marker};
+use keys::{Marker, Object, Page, Query, if_any, marker};
 use metered::Metered;
 use names::SegmentRules;
 use precondition::Precondition;
@@ -197,7 +197,10 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
     /// [`Error::Precondition`] also if the source is not what was found.
     async fn copy(&self, from: &Base, to: &Path, terms: &Terms) -> Result<()>;
 
-    /// Deletes the object at any key. It is no error if there was none.
+    /// Deletes the object at any key.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there was none and the store says so. S3 says so only on a precondition.
     async fn delete(&self, key: &str, terms: &Terms) -> Result<()>;
 
     /// Deletes objects that are still as they were listed. How many are not, and stay: on stores that don't know
@@ -227,7 +230,7 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
 
     /// Removes what makes an empty directory exist.
     async fn remove_directory(&self, directory: &Path) -> Result<()> {
-        self.delete(&marker(directory), &Terms::none()).await
+        if_any(self.delete(&marker(directory), &Terms::none()).await).map(drop)
     }
 
     /// When a directory that exists by itself, though nothing may be in it, has changed. `None` if there is none.

@@ -215,7 +215,20 @@ async fn a_deletion_knows_preconditions(tried: Tried) {
         .await
         .unwrap();
     assert_eq!(tried.read("a").await, None);
-    tried.store.delete("a", &Terms::none()).await.unwrap();
+    let again = tried.store.delete("a", &on(&unchanged(&new))).await;
+    assert!(
+        matches!(
+            again,
+            Err(Error::NotFound { .. } | Error::Precondition { .. })
+        ),
+        "{again:?}"
+    );
+    // S3 does not say so.
+    let again = tried.store.delete("a", &Terms::none()).await;
+    assert!(
+        matches!(again, Ok(()) | Err(Error::NotFound { .. })),
+        "{again:?}"
+    );
 }
 
 async fn what_has_changed_is_not_deleted_with_a_page(tried: Tried) {

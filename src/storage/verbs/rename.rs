@@ -204,13 +204,15 @@ impl Rename<'_> {
         Ok(marker.filter(|marker| note.is_on(marker)))
     }
 
-    /// That no other gateway has begun to rename the same directory since.
+    /// That no other gateway has begun to rename the same directory since, or has ended the same rename.
     async fn check_unrivalled(&self, note: &Note) -> Result<(), StorageError> {
         let marker = self.store.read_marker(&self.from).await?;
-        match marker.and_then(|marker| Note::of(&marker)) {
-            Some(other) if other != *note => Err(StorageError::Conflict),
-            _ => Ok(()),
+        // A note that is gone was replaced by another's, whose rename has ended. Content is another program's.
+        let may_go_on = |marker: Marker| note.is_on(&marker) || marker.size > 0;
+        if marker.is_some_and(may_go_on) {
+            return Ok(());
         }
+        Err(StorageError::Conflict)
     }
 
     async fn move_all(&mut self, note: &Note) -> Result<(), StorageError> {

@@ -26,6 +26,16 @@ enum Source {
     Directory(Path),
 }
 
+/// What a deletion has found.
+enum Removed {
+    /// What was to be deleted.
+    Deleted,
+    /// Nothing: another has taken it away.
+    Absent,
+    /// Another version, which stays; or nothing, where the store keeps versions.
+    Changed,
+}
+
 impl Storage {
     /// What a path is. Whoever may do something with a file of a known name may look at it: clients
     /// that only upload ask for the size of what they have sent, and renames look first.
@@ -132,7 +142,8 @@ impl Storage {
                 Err(error) => error,
             });
         };
-        self.remove(&found).await?;
+        // One that another has deleted or written anew since is not asked about.
+        let _: Removed = self.remove(&found).await?;
         self.keep_directory(user, &path.parent()).await;
         Ok(())
     }
@@ -295,13 +306,23 @@ impl Storage {
         self.copy_file(source, to, precondition).await?;
         // What another has written meanwhile stays where it is.
         let hold = self.conditions.known(Operation::Delete) == Some(true);
-        if !hold
-            && !traits.deletes.are_certain(&source.into())
-            && self.meta(from).await?.as_ref() != Some(source)
-        {
-            return Ok(());
+        let removed = if hold || traits.deletes.are_certain(&source.into()) {
+            self.remove(source).await?
+        } else {
+            match self.meta(from).await? {
+                Some(now) if now == *source => self.remove(source).await?,
+                _ => Removed::Changed,
+            }
+        };
+        // Whoever took the source away has it: of several renames of one file, one succeeds.
+        match removed {
+            Removed::Deleted => Ok(()),
+            Removed::Absent => Err(StorageError::TakenAway),
+            Removed::Changed => match self.meta(from).await? {
+                Some(_) => Ok(()),
+                None => Err(StorageError::TakenAway),
+            },
         }
-        self.remove(source).await
     }
 
     async fn delete_on(&self, key: &Path, terms: &Terms) -> object_store::Result<()> {
@@ -321,7 +342,7 @@ impl Storage {
     }
 
     /// Deletes an object as it was found. One that another has written meanwhile stays: the deletion came before it.
-    async fn remove(&self, found: &ObjectMeta) -> Result<(), StorageError> {
+    async fn remove(&self, found: &ObjectMeta) -> Result<Removed, StorageError> {
         let (key, version) = (&found.location, Base::of(found).version);
         self.writers.forget(key);
         let terms = if self.store.traits().late_requests {
@@ -330,11 +351,15 @@ impl Storage {
             Terms::none()
         };
         let error = match self.delete_on(key, &terms).await {
-            Ok(()) | Err(object_store::Error::Precondition { .. }) => return Ok(()),
+            Ok(()) => return Ok(Removed::Deleted),
             Err(error) => error,
         };
         if !terms.attempts.may_have_acted() {
-            return Err(error.into());
+            return match (error.into(), &terms.precondition) {
+                (StorageError::NotFound, _) => Ok(Removed::Absent),
+                (StorageError::Conflict, Precondition::Unchanged(_)) => Ok(Removed::Changed),
+                (error, _) => Err(error),
+            };
         }
         match self.meta(key).await {
             Ok(now)
@@ -342,7 +367,7 @@ impl Storage {
                     .as_ref()
                     .is_none_or(|now| Base::of(now).version != version) =>
             {
-                Ok(())
+                Ok(Removed::Deleted)
             }
             Ok(_) if !terms.attempts.may_act_later() => Err(error.into()),
             Ok(_) | Err(_) => Err(StorageError::Unresolved(error)),

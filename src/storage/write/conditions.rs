@@ -62,7 +62,9 @@ impl Operation {
             }
             Self::Complete => "the same for files of several parts",
             Self::Copy => "a rename replaces nothing that came at the same time",
-            Self::Delete => "a file that is replaced while it is deleted or renamed stays",
+            Self::Delete => {
+                "a file that is replaced while it is deleted or renamed stays; of two renames of a file, one succeeds"
+            }
         }
     }
 }

@@ -103,9 +103,10 @@ impl Store for Azure {
         self.api.copy(from, to, terms).await?;
         match self.api.wait_for_copy(to.as_ref()).await {
             // What was not found is the copy: its source was there to be copied.
-            Err(Error::NotFound { source, .. }) => Err(Error::Generic {
+            // Its answer is not passed on: it says 404, which would be read as a source that is gone.
+            Err(Error::NotFound { .. }) => Err(Error::Generic {
                 store: "MicrosoftAzure",
-                source,
+                source: format!("the copy to {to} is not there").into(),
             }),
             copied => copied,
         }
@@ -113,10 +114,7 @@ impl Store for Azure {
 
     async fn delete(&self, key: &str, terms: &Terms) -> Result<()> {
         let ask = conditional(self.api.about(Method::DELETE, key), terms)?;
-        match self.api.send("delete", ask).await {
-            Ok(_) | Err(Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(error),
-        }
+        self.api.send("delete", ask).await.map(drop)
     }
 
     async fn delete_unchanged(&self, objects: &[Object]) -> Result<usize> {

@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use futures::FutureExt;
 use http::Method;
 use object_store::path::Path;
-use object_store::{Attributes, Error, Result, UpdateVersion};
+use object_store::{Attributes, Result, UpdateVersion};
 use serde::Deserialize;
 
 use crate::storage::store::body::Body;
@@ -132,10 +132,7 @@ impl Store for Gcs {
 
     async fn delete(&self, key: &str, terms: &Terms) -> Result<()> {
         let ask = conditional(self.api.about(Method::DELETE, key), terms)?;
-        match self.api.send("delete", ask).await {
-            Ok(_) | Err(Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(error),
-        }
+        self.api.send("delete", ask).await.map(drop)
     }
 
     async fn delete_unchanged(&self, objects: &[Object]) -> Result<usize> {

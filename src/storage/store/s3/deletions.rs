@@ -56,7 +56,8 @@ impl Deletions {
     async fn delete_on(&self, key: &str, terms: &Terms) -> Result<()> {
         let ask = self.signed.about(Method::DELETE, key).await?;
         match self.signed.send("delete", conditional(ask, terms)?).await {
-            Ok(_) | Err(Error::NotFound { .. }) => Ok(()),
+            Ok(_) => Ok(()),
+            Err(error @ Error::NotFound { .. }) => Err(error),
             Err(error) => Err(told_apart(error, &terms.precondition)),
         }
     }
@@ -98,7 +99,7 @@ impl Deletions {
             Terms::none()
         };
         match self.delete_on(&object.key, &terms).await {
-            Ok(()) => Ok(0),
+            Ok(()) | Err(Error::NotFound { .. }) => Ok(0),
             Err(Error::Precondition { .. }) => Ok(1),
             Err(error) => Err(error),
         }
