@@ -40,7 +40,7 @@ const FLOORS: &[&[&str]] = &[
     &["error"],
     &["write", "read", "key"],
     &["verbs", "fuzzing"],
-    &["mod", "harness", "suite", "sentence", "faults"],
+    &["mod", "harness", "suite", "sentence", "faults", "versioned"],
 ];
 
 /// Files in one folder, at most.

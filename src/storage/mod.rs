@@ -20,6 +20,8 @@ mod store;
 #[cfg(test)]
 mod suite;
 mod verbs;
+#[cfg(test)]
+mod versioned;
 mod write;
 
 pub use error::StorageError;

@@ -19,7 +19,6 @@ use super::request::{
 use super::spelling::Spelling;
 use crate::bucket::{
     Attributes, Bucket, Conditions, Content, Object as Stored, Part as StoredPart, Query,
-    precondition_failed,
 };
 
 /// What one request copies at most.
@@ -55,6 +54,7 @@ impl S3 for Api {
             checksum: checksum!(input),
             trailers: request.trailing_headers,
         };
+        self.check_claims(&claims)?;
         let (content, checksum) = receive(input.body, claims).await?;
         let object = Stored::new(content, attributes, checksum.clone());
         let mut output = PutObjectOutput {
@@ -72,6 +72,7 @@ impl S3 for Api {
             return Err(directory_contains_data());
         }
         bucket.put(&input.key, object, &conditions)?;
+        output.version_id = bucket.version(&input.key);
         Ok(S3Response::new(output))
     }
 
@@ -86,6 +87,7 @@ impl S3 for Api {
         let span = Span::new(input.range, object.content.len)?;
         let mut output = description!(GetObjectOutput, object, span);
         output.body = Some(blob(&object.content.slice(&span.range)));
+        output.version_id = bucket.version(&input.key);
         Ok(S3Response::new(output))
     }
 
@@ -98,11 +100,9 @@ impl S3 for Api {
         let object = bucket.object(&input.key)?;
         preconditions!(input).check(object)?;
         let span = Span::new(input.range, object.content.len)?;
-        Ok(S3Response::new(description!(
-            HeadObjectOutput,
-            object,
-            span
-        )))
+        let mut output = description!(HeadObjectOutput, object, span);
+        output.version_id = bucket.version(&input.key);
+        Ok(S3Response::new(output))
     }
 
     async fn delete_object(
@@ -112,14 +112,16 @@ impl S3 for Api {
         let input = request.input;
         let mut bucket = self.bucket(&input.bucket)?;
         let expected = input.if_match.filter(|_| !bucket.deletes_anyway);
-        if let Some(expected) = expected
-            && !bucket.object(&input.key)?.matches(&expected)
-        {
-            return Err(precondition_failed());
+        if let Some(expected) = expected {
+            bucket.check_deletion(&input.key, &expected)?;
         }
         // Without a condition, S3 says nothing about whether there was something to delete.
-        bucket.objects.remove(&input.key);
-        Ok(S3Response::new(DeleteObjectOutput::default()))
+        let version_id = bucket.remove(&input.key);
+        Ok(S3Response::new(DeleteObjectOutput {
+            delete_marker: version_id.is_some().then_some(true),
+            version_id,
+            ..Default::default()
+        }))
     }
 
     async fn delete_objects(
@@ -147,8 +149,10 @@ impl S3 for Api {
                 });
                 continue;
             }
-            bucket.objects.remove(&object.key);
+            let version = bucket.remove(&object.key);
             deleted.push(DeletedObject {
+                delete_marker: version.is_some().then_some(true),
+                delete_marker_version_id: version,
                 key: Some(object.key),
                 ..Default::default()
             });
@@ -212,6 +216,12 @@ impl S3 for Api {
         request: S3Request<CopyObjectInput>,
     ) -> S3Result<S3Response<CopyObjectOutput>> {
         let conditions = conditions_in(&request.headers)?;
+        // AWS does not ask for it here; moto does.
+        self.check_claims(&Claims {
+            md5: request.headers.get("content-md5").map(|_| String::new()),
+            checksum: Checksum::default(),
+            trailers: None,
+        })?;
         let input = request.input;
         let mut bucket = self.bucket(&input.bucket)?;
         let source = self.source(&bucket, &input.copy_source)?;
@@ -240,6 +250,7 @@ impl S3 for Api {
         bucket.put(&input.key, copy, &conditions)?;
         Ok(S3Response::new(CopyObjectOutput {
             copy_object_result: Some(result),
+            version_id: bucket.version(&input.key),
             ..Default::default()
         }))
     }
@@ -272,6 +283,7 @@ impl S3 for Api {
             md5: input.content_md5,
             trailers: request.trailing_headers,
         };
+        self.check_claims(&claims)?;
         let (content, checksum) = receive(input.body, claims).await?;
         let part = StoredPart::new(content, checksum.clone());
         let mut output = UploadPartOutput {
@@ -333,6 +345,7 @@ impl S3 for Api {
         let object = bucket.complete(&input.key, &input.upload_id, &named, &conditions)?;
         Ok(S3Response::new(CompleteMultipartUploadOutput {
             checksum_crc64nvme: claimed,
+            version_id: bucket.version(&input.key),
             location: Some(format!("/{}/{}", input.bucket, input.key)),
             bucket: Some(input.bucket),
             key: Some(input.key),
@@ -426,6 +439,20 @@ impl Api {
     fn bucket(&self, name: &str) -> S3Result<MutexGuard<'_, Bucket>> {
         self.check_name(name)?;
         Ok(self.bucket.lock().expect("the bucket"))
+    }
+
+    /// Object Lock wants to know what it locks.
+    fn check_claims(&self, claims: &Claims) -> S3Result<()> {
+        if claims.md5.is_some() || claims.checksum != Checksum::default() {
+            return Ok(());
+        }
+        if !self.bucket.lock().expect("the bucket").is_locked {
+            return Ok(());
+        }
+        Err(s3_error!(
+            InvalidRequest,
+            "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests with Object Lock parameters"
+        ))
     }
 
     fn check_name(&self, name: &str) -> S3Result<()> {

@@ -4,10 +4,11 @@ use aws_lc_rs::digest;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use md5::{Digest, Md5};
-use object_store::PutPayload;
 use object_store::aws::Checksum;
+use object_store::{Error, PutPayload};
 
 use crate::storage::store::body::{Body, Crc64};
+use crate::storage::store::causes::refused_with;
 use crate::storage::store::http::requests::Ask;
 
 /// Payloads of up to so many bytes go with an MD5, which is cheap there.
@@ -28,9 +29,26 @@ pub(crate) struct Part {
     pub(crate) crc64: Option<Crc64>,
 }
 
-/// A request with a body, and with what the store is to compare it with. Buckets with Object Lock want it for every
-/// object; MD5 is what every store knows, and cheap for small ones.
-pub(crate) fn checked(ask: Ask, body: Body, checksum: Option<Checksum>) -> Ask {
+/// The MD5 of an empty body.
+pub(crate) const MD5_OF_NOTHING: &str = "1B2M2Y8AsgTpgAmY7PhCfg==";
+
+/// Which bodies go with an MD5, where there is no other checksum: it is what every store knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Md5Of {
+    /// Small ones.
+    Small,
+    /// All: buckets with Object Lock want it.
+    All,
+}
+
+/// Whether a store has refused a body because it has no checksum.
+pub(crate) fn is_checksum_wanted(error: &Error) -> bool {
+    let text = error.to_string().to_ascii_lowercase();
+    refused_with(error) == Some(400) && text.contains("content-md5")
+}
+
+/// A request with a body, and with what the store is to compare it with.
+pub(crate) fn checked(ask: Ask, body: Body, checksum: Option<Checksum>, md5: Md5Of) -> Ask {
     let mut ask = match checksum {
         Some(Checksum::CRC64NVME) => ask.with(CRC64NVME, &written_crc64(body.crc64)),
         Some(Checksum::SHA256) => {
@@ -39,7 +57,7 @@ pub(crate) fn checked(ask: Ask, body: Body, checksum: Option<Checksum>) -> Ask {
             ask.digest = Some(digest);
             ask
         }
-        _ if body.length() <= MAX_MD5 => {
+        _ if md5 == Md5Of::All || body.length() <= MAX_MD5 => {
             let mut digest = Md5::new();
             body.payload.iter().for_each(|chunk| digest.update(chunk));
             ask.with("content-md5", &BASE64.encode(digest.finalize()))

@@ -7,6 +7,7 @@
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -30,7 +31,8 @@ use crate::storage::store::http::requests::{Ask, Sender, Sign, encoded, url_of, 
 use crate::storage::store::metered::measure;
 use crate::storage::store::s3::carried::Carried;
 use crate::storage::store::s3::checksums::{
-    CRC64NVME, Part, SHA256, checked, sha256, written_crc64,
+    CRC64NVME, MD5_OF_NOTHING, Md5Of, Part, SHA256, checked, is_checksum_wanted, sha256,
+    written_crc64,
 };
 
 /// What headers of metadata begin with.
@@ -42,6 +44,8 @@ pub(crate) struct SignedS3 {
     signing: Signing,
     sender: Sender,
     bucket: OnceCell<Url>,
+    /// Whether every body has to go with a checksum, as far as is known.
+    wants_checksums: AtomicBool,
     metrics: Arc<Metrics>,
 }
 
@@ -104,6 +108,7 @@ impl SignedS3 {
             signing,
             sender: Sender::new(options, retry_timeout, "S3")?,
             bucket: OnceCell::new(),
+            wants_checksums: AtomicBool::new(false),
             metrics,
         })
     }
@@ -204,7 +209,7 @@ impl SignedS3 {
         let number = (index + 1).to_string();
         ask.url = with_query(ask.url, &[("partNumber", &number), ("uploadId", upload_id)]);
         let crc64 = matches!(self.checksum(), Some(Checksum::CRC64NVME)).then_some(body.crc64);
-        let answer = self.answer(checked(ask, body, self.checksum())).await?;
+        let answer = self.write(ask, body).await?;
         let header = |name: &str| Some(answer.headers().get(name)?.to_str().ok()?.to_owned());
         let missing = || Error::Generic {
             store: "S3",
@@ -261,6 +266,44 @@ impl SignedS3 {
             ask.digest = Some(sha256(&ask.body));
         }
         self.sender.send(&ask, self).await
+    }
+
+    /// The answer to a request with a body. A bucket with Object Lock wants a checksum of each, and says so once. It is
+    /// for the caller to count.
+    async fn write(&self, ask: Ask, body: Body) -> Result<Response<Bytes>> {
+        let checksum = self.checksum();
+        if !self.wants_checksums.load(Ordering::Relaxed) {
+            let asked = checked(ask.clone(), body.clone(), checksum, Md5Of::Small);
+            match self.answer(asked).await {
+                Err(error) if is_checksum_wanted(&error) => {
+                    self.wants_checksums.store(true, Ordering::Relaxed);
+                }
+                answered => return answered,
+            }
+        }
+        self.answer(checked(ask, body, checksum, Md5Of::All)).await
+    }
+
+    /// Writes an object, counted and timed.
+    pub(crate) async fn put(&self, ask: Ask, body: Body) -> Result<Response<Bytes>> {
+        measure(&self.metrics, "put", self.write(ask, body)).await
+    }
+
+    /// Copies an object, counted and timed. Some stores want a checksum there too: that of the empty body.
+    pub(crate) async fn copy(&self, ask: Ask) -> Result<Bytes> {
+        let copy = async {
+            if !self.wants_checksums.load(Ordering::Relaxed) {
+                match self.answer(ask.clone()).await {
+                    Err(error) if is_checksum_wanted(&error) => {
+                        self.wants_checksums.store(true, Ordering::Relaxed);
+                    }
+                    answered => return answered,
+                }
+            }
+            self.answer(ask.with("content-md5", MD5_OF_NOTHING)).await
+        };
+        let answer = measure(&self.metrics, "copy", copy).await?;
+        Ok(answer.into_body())
     }
 
     /// Where the bucket lies. The signer knows endpoint, bucket and style of addressing; its signature
