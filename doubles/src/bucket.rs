@@ -21,11 +21,11 @@ pub(crate) const MIN_PART: u64 = 5 * 1024 * 1024;
 const FIRST_GENERATION: u64 = 1_760_000_000_000_000;
 
 /// The bucket's whole state.
+#[derive(Default)]
 #[allow(
     clippy::struct_excessive_bools,
-    reason = "what some stores do otherwise, each for itself"
+    reason = "each is a kind of store by itself"
 )]
-#[derive(Default)]
 pub(crate) struct Bucket {
     pub(crate) objects: BTreeMap<String, Object>,
     /// By key and upload id: the order in which they are listed.
@@ -37,6 +37,10 @@ pub(crate) struct Bucket {
     writes: u64,
     /// Writes are done whatever their conditions, as some stores do.
     pub(crate) ignores_conditions: bool,
+    /// What there was at each key, the oldest first, if versions are kept; nothing is a delete marker.
+    pub(crate) versions: Option<BTreeMap<String, Vec<Option<Object>>>>,
+    /// Uploads have to say a checksum, as where Object Lock is on.
+    pub(crate) is_locked: bool,
     /// Content under a key that ends with a slash is refused, as by stores that keep objects in folders.
     pub(crate) refuses_content_of_directories: bool,
     /// Deletes are done whatever their conditions, as most stores do.
@@ -167,8 +171,39 @@ impl Bucket {
             object.look_again();
         }
         let generation = object.generation;
+        self.keep(key, Some(&object));
         self.objects.insert(key.to_owned(), object);
         generation
+    }
+
+    /// Deletes what is at `key`. The version of the delete marker, where versions are kept.
+    pub(crate) fn remove(&mut self, key: &str) -> Option<String> {
+        self.objects.remove(key);
+        self.writes += 1;
+        self.keep(key, None)
+    }
+
+    fn keep(&mut self, key: &str, object: Option<&Object>) -> Option<String> {
+        let versions = self.versions.as_mut()?.entry(key.to_owned()).or_default();
+        versions.push(object.cloned());
+        Some(version(FIRST_GENERATION + self.writes))
+    }
+
+    /// The version of what is at `key`, where versions are kept.
+    pub(crate) fn version(&self, key: &str) -> Option<String> {
+        self.versions.as_ref()?;
+        Some(version(self.objects.get(key)?.generation))
+    }
+
+    /// Checks the `If-Match` of a deletion. S3 takes a delete marker for another version.
+    pub(crate) fn check_deletion(&self, key: &str, expected: &ETagCondition) -> S3Result<()> {
+        let versions = self.versions.as_ref().and_then(|all| all.get(key));
+        let is_marked = versions.is_some_and(|all| matches!(all.last(), Some(None)));
+        match self.object(key) {
+            Ok(object) if object.matches(expected) => Ok(()),
+            Err(missing) if !is_marked => Err(missing),
+            _ => Err(precondition_failed()),
+        }
     }
 
     pub(crate) fn begin(&mut self, key: &str, attributes: Attributes) -> String {
@@ -457,6 +492,10 @@ impl Content {
         }
         md5.finalize()
     }
+}
+
+fn version(generation: u64) -> String {
+    format!("version-{generation}")
 }
 
 /// S3 tells times to the second.
