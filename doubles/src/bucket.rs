@@ -37,6 +37,8 @@ pub(crate) struct Bucket {
     writes: u64,
     /// Writes are done whatever their conditions, as some stores do.
     pub(crate) ignores_conditions: bool,
+    /// The mark of a deletion counts for an object in conditions, as in some stores that keep versions.
+    pub(crate) takes_marks_for_objects: bool,
     /// What there was at each key, the oldest first, if versions are kept; nothing is a delete marker.
     pub(crate) versions: Option<BTreeMap<String, Vec<Option<Object>>>>,
     /// Uploads have to say a checksum, as where Object Lock is on.
@@ -197,13 +199,17 @@ impl Bucket {
 
     /// Checks the `If-Match` of a deletion. S3 takes a delete marker for another version.
     pub(crate) fn check_deletion(&self, key: &str, expected: &ETagCondition) -> S3Result<()> {
-        let versions = self.versions.as_ref().and_then(|all| all.get(key));
-        let is_marked = versions.is_some_and(|all| matches!(all.last(), Some(None)));
         match self.object(key) {
             Ok(object) if object.matches(expected) => Ok(()),
-            Err(missing) if !is_marked => Err(missing),
+            Err(missing) if !self.is_marked(key) => Err(missing),
             _ => Err(precondition_failed()),
         }
+    }
+
+    /// Whether the newest version is the mark of a deletion.
+    fn is_marked(&self, key: &str) -> bool {
+        let versions = self.versions.as_ref().and_then(|all| all.get(key));
+        versions.is_some_and(|all| matches!(all.last(), Some(None)))
     }
 
     pub(crate) fn begin(&mut self, key: &str, attributes: Attributes) -> String {
@@ -233,6 +239,10 @@ impl Bucket {
     fn check(&self, key: &str, conditions: &Conditions) -> S3Result<()> {
         if self.ignores_conditions {
             return Ok(());
+        }
+        if self.takes_marks_for_objects && self.is_marked(key) && conditions.if_none_match.is_some()
+        {
+            return Err(precondition_failed());
         }
         conditions.check(self.objects.get(key))
     }

@@ -270,6 +270,12 @@ impl Server {
         self.state().versions = Some(BTreeMap::new());
     }
 
+    /// The same in a store that takes the mark of a deletion for an object in conditions.
+    pub fn take_marks_for_objects(&self) {
+        self.keep_versions();
+        self.state().takes_marks_for_objects = true;
+    }
+
     /// Locks what is written on S3 from now on: versions are kept, and uploads have to say a checksum.
     pub fn lock(&self) {
         self.keep_versions();

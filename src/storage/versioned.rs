@@ -171,3 +171,39 @@ async fn one_of_two_renames_of_a_file_succeeds() {
         }
     }
 }
+
+/// Such a store is told no conditions once that is known, and looked at before each change.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deleted_name_is_new_although_the_store_takes_its_mark_for_an_object() {
+    let fixture = Fixture::s3();
+    fixture.server.as_ref().unwrap().take_marks_for_objects();
+    let settings = fixture.settings();
+    let settings = settings.iter().map(|(name, value)| (&**name, &**value));
+    let settings = settings.filter(|(name, _)| *name != "STORE__CONDITIONS");
+    let settings: Vec<_> = settings.chain([("UPLOAD__PART_SIZE", "5 MiB")]).collect();
+    let client = Client::of(&Arc::new(storage(&settings)));
+    client.storage().try_store().await.unwrap();
+    for client in [client.clone(), client.who_may_not_overwrite()] {
+        for size in SIZES {
+            for _ in 0..2 {
+                client.store("a", &bytes(size, 1)).await;
+                client.rename("a", "b").await.unwrap();
+                client.delete("b").await.unwrap();
+            }
+        }
+    }
+}
+
+/// A change on such a store is a look and the change, and not one that is refused before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_refuses_conditions_is_told_none() {
+    let fixture = Fixture::s3();
+    let server = fixture.server.as_ref().unwrap();
+    server.refuse_conditions();
+    let client = gateway(&fixture);
+    client.store("a", &bytes(10, 1)).await;
+    server.forget_requests();
+    client.store("b", &bytes(10, 1)).await;
+    assert_eq!(server.count("PutObject"), 1, "{:#?}", server.requests());
+    assert_eq!(server.count("HeadObject"), 1, "{:#?}", server.requests());
+}

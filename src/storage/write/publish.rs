@@ -173,12 +173,12 @@ impl ObjectWriter {
             Arc::clone(self.store.objects()),
         );
         let (key, operation) = (self.plan.key.clone(), content.operation());
-        let held = conditions.ready(operation, &objects, &key, terms).await?;
-        let changed = self.change_on(content, expected, terms).await;
-        if !conditions.are_refused(operation, terms, &changed) {
+        let ready = conditions.ready(operation, &objects, &key, terms).await?;
+        let changed = self.change_on(content, expected, &ready.terms).await;
+        if !conditions.are_refused(operation, &ready.terms, &changed) {
             return changed;
         }
-        drop(held);
+        drop(ready);
         let _held = conditions.look(&objects, &key, terms).await?;
         let without = terms.without_precondition();
         self.change_on(content, expected, &without).await
