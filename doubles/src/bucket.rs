@@ -49,6 +49,10 @@ pub(crate) struct Bucket {
     pub(crate) deletes_anyway: bool,
     /// Checksums of bodies on S3, but MD5, are neither compared nor told, as on some stores.
     pub(crate) ignores_checksums: bool,
+    /// A completion on S3 is answered with a sum of the parts' sums in place of the checksum, as on some stores.
+    pub(crate) tells_sums_of_sums: bool,
+    /// A completion on S3 with a checksum has to name that of each part, as on some stores.
+    pub(crate) wants_sums_of_parts: bool,
     /// What becomes of everything that is written, after it was compared with what its request says.
     pub(crate) damage: Option<Damage>,
     /// What Azure keeps of blobs besides, and how it makes copies.

@@ -450,6 +450,16 @@ impl Server {
         self.state().ignores_checksums = true;
     }
 
+    /// From now on, a completion on S3 is answered with a sum of sums in place of the checksum, as on some stores.
+    pub fn tell_sums_of_sums(&self) {
+        self.state().tells_sums_of_sums = true;
+    }
+
+    /// From now on, a completion on S3 with a checksum has to name that of each part, as on some stores. Copies have none.
+    pub fn want_sums_of_parts(&self) {
+        self.state().wants_sums_of_parts = true;
+    }
+
     /// From now on, everything that is written is damaged after it was compared with what its request says. Answers
     /// tell what is stored.
     pub fn damage(&self, damage: Option<Damage>) {

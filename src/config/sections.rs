@@ -427,11 +427,11 @@ settings! {
         /// Change it when your clients send true sizes with `ALLO`; some send wrong ones.
         check_allo: bool = false,
 
-        /// How what the bucket has is compared with what was sent, before the client hears 226. `checksum`: by one
-        /// that the store compares, which AWS, Google, Azure and most others do, and else by the size; `bucketferry
-        /// check` says which. `md5`: where a store that speaks S3's protocol has no better one, the MD5 of each part
-        /// is sent, and its tag compared, for about 1.3 seconds of CPU per GB. `read-back`: each file is read again
-        /// from the bucket, which doubles the traffic and delays the 226.
+        /// How what the bucket has is compared with what was sent, before the client hears 226. `checksum`: by the
+        /// checksum, where the store compares one, as AWS, Google, Azure and most others do, and else by the size;
+        /// `bucketferry check` says which. `md5`: where a store that speaks S3's protocol has no better one, the MD5 of each part
+        /// is sent, and its tag compared, for about 1.3 seconds of CPU per GB. `read-back`: what was sent is read
+        /// again from the bucket, which doubles the traffic and delays the 226.
         ///
         /// Change it when `bucketferry check` says that your store compares no checksum and that is not enough, or
         /// when a policy asks for files to be read back.

@@ -103,6 +103,9 @@ pub enum StorageError {
     /// What the store has, or was sent, is not what the client has sent.
     #[error("damaged on the way: {0}")]
     Corrupt(String),
+    /// What the store gives is not what it was given.
+    #[error("damaged in the store: {0}")]
+    Rotten(String),
     /// The store was asked to publish an object, and neither its answer nor a look at the bucket said
     /// whether it has. If it has, the object is whole.
     #[error("the store did not say whether it has the object, which may have been published: {0}")]
@@ -163,6 +166,7 @@ impl StorageError {
                 | Self::Store(_)
                 | Self::Unresolved(_)
                 | Self::Corrupt(_)
+                | Self::Rotten(_)
                 | Self::Local(_)
         )
     }
@@ -269,6 +273,11 @@ impl StorageError {
                 "corrupt",
                 451,
                 "The file was damaged on its way into the store, send it again",
+            ),
+            Self::Rotten(_) => row(
+                "corrupt",
+                451,
+                "The file is not what was stored, it was damaged since",
             ),
             Self::MemoryShort => row("memory_short", 452, MEMORY_SHORT),
             Self::Unresolved(_) => row(

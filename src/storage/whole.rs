@@ -143,6 +143,11 @@ async fn what_is_whole_is_read_back(one: One) {
         let restarted = one.client.upload(kept, "a", &more).await;
         assert_eq!(restarted.report.outcome, Outcome::COMPLETE, "{restarted:?}");
         let whole = [&file[..size / 2], &more].concat();
+        // Nothing but what is kept.
+        let cut = StoreMode::RestartAt(whole.len() as u64 - 1);
+        let restarted = one.client.upload(cut, "a", &Bytes::new()).await;
+        assert_eq!(restarted.report.outcome, Outcome::COMPLETE, "{restarted:?}");
+        let whole = &whole[..whole.len() - 1];
         assert!(one.client.read("a").await.unwrap() == whole, "{size}");
     }
 }
@@ -251,6 +256,52 @@ async fn it_is_found_out_whether_a_store_compares_checksums() {
         let stored = one.server().object(&one.key("a")).unwrap();
         assert_eq!(stored == file, compares);
     }
+}
+
+/// Some stores compute another sum for uploads in parts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sum_of_sums_is_not_taken_for_the_checksum() {
+    let one = One::with(Fixture::s3(), &[("STORE__CONDITIONS", "try")]);
+    one.server().tell_sums_of_sums();
+    let storage = one.client.storage();
+    storage.try_store().await.unwrap();
+    assert_eq!(storage.comparison().0, "size");
+    assert_eq!(one.server().open_uploads(), []);
+    one.client.store("a", &bytes(PART + 1, 1)).await;
+    // Nor where an operator has said that the store compares.
+    let one = One::with(Fixture::s3(), &[COMPARES]);
+    one.server().tell_sums_of_sums();
+    one.client.store("a", &bytes(PART + 1, 1)).await;
+}
+
+/// Some stores tell no checksum of copied parts, and want one all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_kept_in_place_needs_no_checksum() {
+    for conditions in ["try", "trust"] {
+        let settings = [("STORE__CONDITIONS", conditions), COMPARES];
+        let one = One::with(Fixture::s3(), &settings);
+        one.server().want_sums_of_parts();
+        let (file, more) = (bytes(PART + 1, 1), bytes(10, 2));
+        one.client.store("a", &file).await;
+        for _ in 0..2 {
+            let appended = one.client.upload(StoreMode::Append, "a", &more).await;
+            assert_eq!(appended.report.outcome, Outcome::COMPLETE, "{appended:?}");
+        }
+        let whole = [&file[..], &more, &more].concat();
+        assert!(one.client.read("a").await.unwrap() == whole);
+        assert_eq!(one.server().open_uploads(), []);
+    }
+}
+
+/// It has heard that the file is there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_size_that_can_not_be_asked_for_is_no_failure() {
+    let one = One::from(Fixture::s3());
+    one.server().ignore_checksums();
+    one.server().fail_next("HeadObject", usize::MAX, 403);
+    one.client.store("a", &bytes(100_000, 1)).await;
+    one.server().heal();
+    assert_eq!(one.client.read("a").await.unwrap(), bytes(100_000, 1));
 }
 
 /// An answer that is lost says nothing of what was stored.

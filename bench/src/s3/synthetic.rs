@@ -5,6 +5,9 @@ use std::sync::{Mutex, PoisonError};
 
 use crc_fast::{CrcAlgorithm, checksum as checksum_of, checksum_combine};
 
+/// When blank objects were written, in seconds since 1970: the second of `Last-Modified`.
+const WRITTEN: i64 = 1_767_225_600;
+
 const ALGORITHM: CrcAlgorithm = CrcAlgorithm::Crc64Nvme;
 
 /// The size of each object in a directory of many.
@@ -24,7 +27,7 @@ pub(super) fn checksum(size: u64) -> String {
     static KNOWN: Mutex<BTreeMap<u64, u64>> = Mutex::new(BTreeMap::new());
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     let sum = known.entry(size).or_insert_with(|| sum_of_blanks(size));
-    format!("{sum:016x}/{size}")
+    format!("{sum:016x}/{size}/{WRITTEN}")
 }
 
 /// From the sums of one, two, four … bytes.
@@ -87,7 +90,8 @@ mod tests {
     fn the_checksum_is_that_of_blank_bytes() {
         for size in [1_usize, 2, 3, 1000, 4096, 100_001] {
             let sum = checksum_of(ALGORITHM, &vec![0; size]);
-            assert_eq!(checksum(size as u64), format!("{sum:016x}/{size}"));
+            let expected = format!("{sum:016x}/{size}/{WRITTEN}");
+            assert_eq!(checksum(size as u64), expected);
         }
     }
 

@@ -335,6 +335,9 @@ impl S3 for Api {
     ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
         let input = request.input;
         let mut claimed = input.checksum_crc64nvme;
+        let uploads = input.multipart_upload.iter();
+        let mut parts = uploads.flat_map(|upload| upload.parts.iter().flatten());
+        let all_have_sums = parts.all(|part| part.checksum_crc64nvme.is_some());
         let named = named_parts(input.multipart_upload)?;
         let conditions = Conditions {
             if_match: input.if_match,
@@ -343,12 +346,22 @@ impl S3 for Api {
         let mut bucket = self.bucket(&input.bucket)?;
         claimed = claimed.filter(|_| !bucket.ignores_checksums);
         if let Some(claimed) = &claimed {
+            if bucket.wants_sums_of_parts && !all_have_sums {
+                return Err(s3_error!(InvalidPart, "A part has no checksum."));
+            }
             let whole = bucket.assembled(&input.key, &input.upload_id, &named)?;
             check_crc64nvme(claimed, &whole)?;
         }
         bucket.complete(&input.key, &input.upload_id, &named, &conditions)?;
         let object = bucket.object(&input.key)?;
         let told = claimed.and_then(|_| all_of(object).checksum_crc64nvme);
+        let told = told.map(|told| {
+            if bucket.tells_sums_of_sums {
+                format!("{told}-{}", named.len())
+            } else {
+                told
+            }
+        });
         Ok(S3Response::new(CompleteMultipartUploadOutput {
             checksum_crc64nvme: told,
             version_id: bucket.version(&input.key),

@@ -1,12 +1,17 @@
 //! What a store says of an object that it has just written, and of one that it has had for long.
 
+use chrono::{DateTime, Utc};
 use object_store::{Attribute, Attributes, Error, UpdateVersion};
 use thiserror::Error;
 
 use crate::storage::store::body::{Algorithm, Crc64};
 
-/// The user metadata that holds the checksum of an object and its size: `5c2a0f1e9b3d4466/7595`.
+/// The user metadata that holds the checksum of an object, its size, and when it was written:
+/// `5c2a0f1e9b3d4466/7595/1764460800`.
 const CHECKSUM: &str = "ferrycrc64";
+
+/// The clocks of the gateway and of the store may be so many seconds apart, and a request may take as long.
+const CLOCKS_APART: i64 = 600;
 
 /// An object that was written.
 #[derive(Debug)]
@@ -46,7 +51,7 @@ pub(crate) enum Compared {
 
 impl Compared {
     /// Compares what was sent with what the store says it has, both as the store writes them. A store that was sent a
-    /// checksum has compared it before it took anything, whether it says so or not.
+    /// checksum it compares need not say so.
     pub(crate) fn of(what: &'static str, sent: &str, told: Option<&str>) -> Self {
         match told {
             Some(told) if told != sent => Self::Differs(Difference {
@@ -100,32 +105,49 @@ impl Comparison {
     }
 }
 
-/// The checksum that an object was stored with.
+/// The checksum that a store keeps of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Kept {
     pub(crate) algorithm: Algorithm,
     pub(crate) value: u64,
 }
 
-impl Kept {
-    /// The one that an object of this size carries. Other programs copy metadata to other content: it is believed only
-    /// if the size is the same.
+/// The checksum that an object carries in its metadata.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Carried {
+    pub(crate) value: u64,
+    /// When it was written, in seconds since 1970.
+    written: i64,
+}
+
+impl Carried {
+    pub(crate) const ALGORITHM: Algorithm = Algorithm::Crc64Nvme;
+
+    /// The one of an object of this size. Other programs copy metadata to other content: it is believed only if the
+    /// size is the same.
     pub(crate) fn of(attributes: &Attributes, size: u64) -> Option<Self> {
-        let written = attributes.get(&Attribute::Metadata(CHECKSUM.into()))?;
-        let (value, of_size) = written.split_once('/')?;
+        let text = attributes.get(&Attribute::Metadata(CHECKSUM.into()))?;
+        let mut fields = text.split('/');
+        let (value, of_size, written) = (fields.next()?, fields.next()?, fields.next()?);
         if of_size.parse() != Ok(size) || value.len() != 16 {
             return None;
         }
         Some(Self {
-            algorithm: Algorithm::Crc64Nvme,
             value: u64::from_str_radix(value, 16).ok()?,
+            written: written.parse().ok()?,
         })
     }
 
-    /// Has an object carry the checksum of its content.
+    /// Has an object that is written now carry the checksum of its content.
     pub(crate) fn put_on(whole: Crc64, attributes: &mut Attributes) {
-        let written = format!("{:016x}/{}", whole.value(), whole.length());
-        attributes.insert(Attribute::Metadata(CHECKSUM.into()), written.into());
+        let (value, length, now) = (whole.value(), whole.length(), Utc::now().timestamp());
+        let text = format!("{value:016x}/{length}/{now}");
+        attributes.insert(Attribute::Metadata(CHECKSUM.into()), text.into());
+    }
+
+    /// Whether the object has not been written anew since, by any program.
+    pub(crate) fn is_as_old_as(self, modified: DateTime<Utc>) -> bool {
+        modified.timestamp() <= self.written.saturating_add(CLOCKS_APART)
     }
 }
 
@@ -136,17 +158,23 @@ mod tests {
     #[test]
     fn an_object_carries_the_checksum_of_its_content() {
         let mut attributes = Attributes::new();
-        Kept::put_on(Crc64::told(0xae8b_1486_0a79_9888, 9), &mut attributes);
-        let kept = Kept {
-            algorithm: Algorithm::Crc64Nvme,
-            value: 0xae8b_1486_0a79_9888,
-        };
-        assert_eq!(Kept::of(&attributes, 9), Some(kept));
-        assert_eq!(Kept::of(&attributes, 10), None);
-        assert_eq!(Kept::of(&Attributes::new(), 9), None);
-        for wrong in ["", "/9", "ae8b14860a799888", "xe8b14860a799888/9", "1/9"] {
+        Carried::put_on(Crc64::told(0xae8b_1486_0a79_9888, 9), &mut attributes);
+        let carried = Carried::of(&attributes, 9).unwrap();
+        assert_eq!(carried.value, 0xae8b_1486_0a79_9888);
+        assert!(carried.is_as_old_as(Utc::now()));
+        assert!(!carried.is_as_old_as(Utc::now() + chrono::TimeDelta::hours(1)));
+        assert_eq!(Carried::of(&attributes, 10), None);
+        assert_eq!(Carried::of(&Attributes::new(), 9), None);
+        for wrong in [
+            "",
+            "/9/1",
+            "ae8b14860a799888/9",
+            "xe8b14860a799888/9/1",
+            "1/9/1",
+            "ae8b14860a799888/9/x",
+        ] {
             attributes.insert(Attribute::Metadata(CHECKSUM.into()), wrong.into());
-            assert_eq!(Kept::of(&attributes, 9), None, "{wrong}");
+            assert_eq!(Carried::of(&attributes, 9), None, "{wrong}");
         }
     }
 

@@ -13,7 +13,7 @@ use crate::storage::store::stored::Stored;
 use crate::storage::store::terms::Terms;
 
 /// An upload to be begun.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Start {
     pub(crate) key: Path,
     pub(crate) attributes: Attributes,

@@ -24,8 +24,8 @@ impl Storage {
     /// Tries what is not known yet, unless `store.conditions` forbids it.
     ///
     /// # Errors
-    /// When the store does not answer, or the gateway may not write under its own directory. What was learnt by
-    /// then is kept; what was not is looked at before each change.
+    /// When the store does not answer, or the gateway may not write under its own directory. What is not known is
+    /// looked at before each change.
     pub async fn try_store(&self) -> std::result::Result<(), StorageError> {
         let unknown = |operation: &Operation| self.conditions.known(*operation).is_none();
         let knows_all =
@@ -91,37 +91,49 @@ impl<'a> Probe<'a> {
         for key in [&self.one, &self.other] {
             self.put(key, Precondition::None).await?;
         }
-        self.store.try_comparison(&self.one).await?;
-        for operation in Operation::ALL {
-            let mut known = Known::Holds;
-            // Conditions that can't hold: there is an object, and it has no such version.
-            for precondition in [Precondition::Absent, never()] {
-                let refused = match operation {
-                    Operation::Put => self.put(&self.one, precondition).await,
-                    Operation::Complete => self.complete(precondition).await,
-                    Operation::Copy => self.copy(precondition).await,
-                    Operation::Delete if precondition == Precondition::Absent => continue,
-                    Operation::Delete => self.delete(precondition).await,
-                };
-                known = told_apart(refused)?;
-                if known != Known::Holds {
-                    break;
-                }
+        // Whatever comes of it, conditions are tried as well.
+        let compared = self.store.try_comparison(&self.one).await;
+        let mut all = [Known::Holds; 4];
+        for (known, operation) in all.iter_mut().zip(Operation::ALL) {
+            *known = self.try_one(operation).await?;
+        }
+        if all[Operation::Put as usize] == Known::Holds && !self.is_new_again().await? {
+            for operation in [Operation::Put, Operation::Complete, Operation::Copy] {
+                all[operation as usize] = Known::Refused;
             }
+        }
+        for (known, operation) in all.into_iter().zip(Operation::ALL) {
             storage.conditions.learn(operation, known);
         }
-        if storage.conditions.known(Operation::Put) == Some(true) && !self.is_new_again().await? {
-            for operation in [Operation::Put, Operation::Complete, Operation::Copy] {
-                storage.conditions.learn(operation, Known::Refused);
+        compared
+    }
+
+    /// By conditions that can't hold: there is an object, and it has no such version.
+    async fn try_one(&self, operation: Operation) -> Result<Known> {
+        for precondition in [Precondition::Absent, never()] {
+            let refused = match operation {
+                Operation::Put => self.put(&self.one, precondition).await,
+                Operation::Complete => self.complete(precondition).await,
+                Operation::Copy => self.copy(precondition).await,
+                Operation::Delete if precondition == Precondition::Absent => continue,
+                Operation::Delete => self.delete(precondition).await,
+            };
+            match told_apart(refused)? {
+                Known::Holds => {}
+                known => return Ok(known),
             }
         }
-        Ok(())
+        Ok(Known::Holds)
     }
 
     /// Whether a deleted name is new. Where versions are kept, some stores take the mark of the deletion for an object.
     async fn is_new_again(&self) -> Result<bool> {
         let none = Terms::none();
-        self.store.delete(self.other.as_ref(), &none).await?;
+        match self.store.delete(self.other.as_ref(), &none).await {
+            // A condition that was passed over has deleted it.
+            Ok(()) | Err(Error::NotFound { .. }) => {}
+            Err(error) => return Err(error),
+        }
         match self.put(&self.other, Precondition::Absent).await {
             Ok(()) => Ok(true),
             Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => Ok(false),

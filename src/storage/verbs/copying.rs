@@ -16,7 +16,7 @@ use crate::storage::store::mark::Mark;
 use crate::storage::store::precondition::{self, Precondition};
 use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::Base;
-use crate::storage::write::conditions::Operation;
+use crate::storage::write::conditions::{Operation, may_be_refused};
 use crate::storage::write::known::Expected;
 use crate::storage::write::verdict::{self, Found};
 
@@ -160,13 +160,14 @@ impl<'a> Copying<'a> {
             .ready(operation, objects, self.to, &terms)
             .await?;
         let copied = store.copy(&self.source, self.to, &ready.terms).await;
-        if !conditions.are_refused(operation, &ready.terms, &copied) {
+        if !may_be_refused(&ready.terms, &copied) {
             return copied;
         }
         drop(ready);
         let _held = conditions.look(objects, self.to, &terms).await?;
         let without = terms.without_precondition();
-        store.copy(&self.source, self.to, &without).await
+        let copied = store.copy(&self.source, self.to, &without).await;
+        conditions.are_refused(operation, copied)
     }
 
     /// That the source is still what is copied.

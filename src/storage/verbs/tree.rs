@@ -17,7 +17,7 @@ use crate::storage::store::precondition::Precondition;
 use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::Base;
 use crate::storage::verbs::note::{Note, is_foreign};
-use crate::storage::write::conditions::Operation;
+use crate::storage::write::conditions::{Operation, may_be_refused};
 use crate::storage::{Storage, permit};
 
 /// What is to be renamed.
@@ -332,16 +332,14 @@ impl Storage {
             .ready(operation, objects, key, terms)
             .await?;
         let deleted = self.store.delete(key.as_ref(), &ready.terms).await;
-        if !self
-            .conditions
-            .are_refused(operation, &ready.terms, &deleted)
-        {
+        if !may_be_refused(&ready.terms, &deleted) {
             return deleted;
         }
         drop(ready);
         let _held = self.conditions.look(objects, key, terms).await?;
         let without = terms.without_precondition();
-        self.store.delete(key.as_ref(), &without).await
+        let deleted = self.store.delete(key.as_ref(), &without).await;
+        self.conditions.are_refused(operation, deleted)
     }
 
     /// Deletes an object as it was found. One that another has written meanwhile stays: the deletion came before it.

@@ -13,11 +13,19 @@ use crate::storage::store::body::{Algorithm, Crc64, Summing};
 use crate::storage::store::precondition::{Precondition, is_version};
 use crate::storage::store::stored::{Compared, Comparison, Difference, Stored};
 use crate::storage::store::terms::Terms;
-use crate::storage::write::conditions::Operation;
+use crate::storage::store::upload::Base;
+use crate::storage::write::conditions::{Operation, may_be_refused};
 use crate::storage::write::writer::ObjectWriter;
 
 /// So many bytes go with an MD5 at least, wherever they go to, and are not looked at again.
 const SMALL: u64 = 64 << 10;
+
+/// What has been found of an object that was published.
+struct Verified {
+    /// Which version it is, if anybody has said so.
+    version: UpdateVersion,
+    compared: Compared,
+}
 
 impl ObjectWriter {
     /// Compares what the store has just published. `is_new` says that there was nothing at its name.
@@ -27,26 +35,24 @@ impl ObjectWriter {
         is_new: bool,
     ) -> Result<(), StorageError> {
         let Stored { version, compared } = stored;
-        let compared = match compared {
-            Compared::Not if self.is_looked_at() => self.compare_size(&version).await?,
-            compared => compared,
-        };
-        let compared = match compared {
-            Compared::Same | Compared::Not if self.verify == Verify::ReadBack => {
-                self.read_back(&version).await?
-            }
-            compared => compared,
-        };
-        match compared {
+        let mut found = Verified { version, compared };
+        if matches!(found.compared, Compared::Not) && self.is_looked_at() {
+            found = self.compare_size(found.version).await?;
+        }
+        let differs = matches!(found.compared, Compared::Differs(_));
+        if self.verify == Verify::ReadBack && !differs {
+            found = self.read_back(found.version).await?;
+        }
+        match found.compared {
             Compared::Same | Compared::Not => Ok(()),
             Compared::Differs(difference) => {
-                Err(self.take_back(&version, is_new, difference).await)
+                Err(self.take_back(&found.version, is_new, difference).await)
             }
         }
     }
 
     /// The same where the store's answer was lost.
-    pub(crate) async fn compare_unseen(&mut self) -> Result<(), StorageError> {
+    pub(crate) async fn compare_unseen(&mut self, is_new: bool) -> Result<(), StorageError> {
         let nameless = UpdateVersion {
             e_tag: None,
             version: None,
@@ -56,7 +62,7 @@ impl ObjectWriter {
         } else {
             Stored::uncompared(nameless)
         };
-        self.compare(stored, false).await
+        self.compare(stored, is_new).await
     }
 
     /// Whether the store is asked for the size of what it has not compared.
@@ -64,47 +70,59 @@ impl ObjectWriter {
         self.store.comparison() != Comparison::NotNeeded && self.size() > SMALL
     }
 
-    async fn compare_size(&mut self, version: &UpdateVersion) -> Result<Compared, StorageError> {
-        let Some(found) = self.ask(version, GetOptions::new().with_head(true)).await? else {
-            return Ok(Compared::Not);
+    async fn compare_size(&mut self, version: UpdateVersion) -> Result<Verified, StorageError> {
+        let head = GetOptions::new().with_head(true);
+        let found = match self.ask(&version, head).await {
+            Ok(found) => found,
+            // It is stored, as far as the store has said anything. To doubt that would have clients send it twice.
+            Err(error) if self.verify != Verify::ReadBack => {
+                let key = &self.plan.key;
+                tracing::warn!(%key, %error, "can't ask for the size of what was stored");
+                None
+            }
+            Err(error) => return Err(StorageError::Unresolved(error)),
         };
-        if found.meta.size == self.size() {
-            return Ok(Compared::Same);
-        }
-        Ok(Compared::Differs(Difference {
-            what: "bytes",
-            sent: self.size().to_string(),
-            stored: found.meta.size.to_string(),
-        }))
+        let Some(found) = found else {
+            let compared = Compared::Not;
+            return Ok(Verified { version, compared });
+        };
+        let compared = if found.meta.size == self.size() {
+            Compared::Same
+        } else {
+            Compared::Differs(Difference {
+                what: "bytes",
+                sent: self.size().to_string(),
+                stored: found.meta.size.to_string(),
+            })
+        };
+        let version = Base::of(&found.meta).version;
+        Ok(Verified { version, compared })
     }
 
     /// Reads what was sent from the store.
-    async fn read_back(&mut self, version: &UpdateVersion) -> Result<Compared, StorageError> {
+    async fn read_back(&mut self, version: UpdateVersion) -> Result<Verified, StorageError> {
+        if self.kept == self.size() {
+            return self.compare_size(version).await;
+        }
         let mut options = GetOptions::new().with_if_match(version.e_tag.clone());
         if self.kept > 0 {
             options = options.with_range(Some(self.kept..self.size()));
         }
-        let Some(found) = self.ask(version, options).await? else {
-            return Ok(Compared::Not);
+        let found = self.ask(&version, options).await;
+        let Some(found) = found.map_err(StorageError::Unresolved)? else {
+            let key = &self.plan.key;
+            tracing::warn!(%key, "another has written since, what was stored can't be read back");
+            let compared = Compared::Not;
+            return Ok(Verified { version, compared });
         };
+        let version = Base::of(&found.meta).version;
         let mut summing = Summing::default();
         let mut stream = found.into_stream();
         while let Some(bytes) = stream.next().await {
             summing.add(&bytes.map_err(StorageError::Unresolved)?);
         }
-        let (read, sent) = (summing.sum(), self.sum);
-        if read == sent {
-            return Ok(Compared::Same);
-        }
-        let written = |sum: Crc64| {
-            let value = Algorithm::Crc64Nvme.written(sum.value());
-            format!("{} bytes, {value}", sum.length())
-        };
-        Ok(Compared::Differs(Difference {
-            what: "read back",
-            sent: written(sent),
-            stored: written(read),
-        }))
+        let compared = same_or_not(self.sum, summing.sum());
+        Ok(Verified { version, compared })
     }
 
     /// Asks for what was published. `None` if another has replaced or deleted it since, or if we may not read.
@@ -112,20 +130,19 @@ impl ObjectWriter {
         &mut self,
         version: &UpdateVersion,
         options: GetOptions,
-    ) -> Result<Option<GetResult>, StorageError> {
+    ) -> object_store::Result<Option<GetResult>> {
         let objects = self.store.objects();
         match objects.get_opts(&self.plan.key, options).await {
             Ok(found) if self.is_it(version, &found) => Ok(Some(found)),
             Ok(_) | Err(Error::NotFound { .. } | Error::Precondition { .. }) => Ok(None),
             Err(Error::PermissionDenied { .. }) if self.verify != Verify::ReadBack => Ok(None),
-            Err(error) => Err(StorageError::Unresolved(error)),
+            Err(error) => Err(error),
         }
     }
 
     fn is_it(&self, version: &UpdateVersion, found: &GetResult) -> bool {
-        let names_one = version.e_tag.is_some() || version.version.is_some();
         match &self.mark {
-            _ if names_one => is_version(version, &found.meta),
+            _ if is_named(version) => is_version(version, &found.meta),
             Some(mark) => mark.is_on(&found.attributes),
             None => true,
         }
@@ -141,30 +158,55 @@ impl ObjectWriter {
         let key = self.plan.key.clone();
         self.known.forget(&key);
         let Difference { what, sent, stored } = &difference;
-        let error = StorageError::Corrupt(difference.to_string());
-        if !is_new {
-            tracing::error!(%key, what, sent, stored, "what is stored is not what was sent; it stays, since it has replaced another");
-            return error;
-        }
-        match self.delete(version).await {
-            Ok(()) => {
-                tracing::error!(%key, what, sent, stored, "what was stored was not what was sent; it is deleted again");
+        let why = if !is_new {
+            "it stays, since it has replaced another"
+        } else if !is_named(version) {
+            "it stays, since nobody can tell which version it is"
+        } else {
+            match self.delete(version).await {
+                Ok(()) => "it is deleted again",
+                Err(error) => {
+                    tracing::warn!(%key, %error, "can't delete it");
+                    "it can't be deleted"
+                }
             }
-            Err(cause) => {
-                tracing::error!(%key, what, sent, stored, %cause, "what is stored is not what was sent, and can't be deleted");
-            }
-        }
-        error
+        };
+        tracing::error!(%key, what, sent, stored, "what is stored is not what was sent; {why}");
+        StorageError::Corrupt(difference.to_string())
     }
 
     async fn delete(&mut self, version: &UpdateVersion) -> object_store::Result<()> {
         let terms = Terms::new(Precondition::Unchanged(version.clone()));
         let (objects, key) = (self.store.objects(), &self.plan.key);
-        let operation = Operation::Delete;
-        let ready = self
-            .conditions
-            .ready(operation, objects, key, &terms)
-            .await?;
-        self.store.delete(key.as_ref(), &ready.terms).await
+        let (operation, conditions) = (Operation::Delete, &self.conditions);
+        let ready = conditions.ready(operation, objects, key, &terms).await?;
+        let deleted = self.store.delete(key.as_ref(), &ready.terms).await;
+        if !may_be_refused(&ready.terms, &deleted) {
+            return deleted;
+        }
+        drop(ready);
+        let _held = conditions.look(objects, key, &terms).await?;
+        let without = terms.without_precondition();
+        let deleted = self.store.delete(key.as_ref(), &without).await;
+        conditions.are_refused(operation, deleted)
     }
+}
+
+fn is_named(version: &UpdateVersion) -> bool {
+    version.e_tag.is_some() || version.version.is_some()
+}
+
+fn same_or_not(sent: Crc64, read: Crc64) -> Compared {
+    if read == sent {
+        return Compared::Same;
+    }
+    let written = |sum: Crc64| {
+        let value = Algorithm::Crc64Nvme.written(sum.value());
+        format!("{} bytes, {value}", sum.length())
+    };
+    Compared::Differs(Difference {
+        what: "read back",
+        sent: written(sent),
+        stored: written(read),
+    })
 }

@@ -177,26 +177,24 @@ impl Conditions {
         Ok(held)
     }
 
-    /// Whether the store has refused a change because it knows no preconditions. Then it is made without, after a
-    /// [`look`](Self::look).
-    pub(crate) fn are_refused<T>(
-        &self,
-        operation: Operation,
-        terms: &Terms,
-        changed: &Result<T>,
-    ) -> bool {
-        let are_refused =
-            terms.precondition != Precondition::None && changed.as_ref().is_err_and(is_unsupported);
-        if are_refused {
+    /// Notes that a change went through without the condition that it was refused with.
+    pub(crate) fn are_refused<T>(&self, operation: Operation, changed: Result<T>) -> Result<T> {
+        if changed.is_ok() {
             self.learn(operation, Known::Refused);
         }
-        are_refused
+        changed
     }
 
     async fn hold(&self, key: &Path) -> MutexGuard<'_, ()> {
         let hash = usize::try_from(self.hasher.hash_one(key)).unwrap_or(usize::MAX);
         self.locks[hash % LOCKS].lock().await
     }
+}
+
+/// Whether the store may have refused a change because it knows no preconditions. Then it is made without, after a
+/// [`look`](Conditions::look).
+pub(crate) fn may_be_refused<T>(terms: &Terms, changed: &Result<T>) -> bool {
+    terms.precondition != Precondition::None && changed.as_ref().is_err_and(is_unsupported)
 }
 
 fn is_unsupported(error: &Error) -> bool {

@@ -12,10 +12,10 @@ use crate::storage::store::http::attempts::Attempts;
 use crate::storage::store::http::command;
 use crate::storage::store::mark::Lineage;
 use crate::storage::store::precondition::Precondition;
-use crate::storage::store::stored::{Kept, Stored};
+use crate::storage::store::stored::{Carried, Stored};
 use crate::storage::store::terms::Terms;
 use crate::storage::write::budget::Claim;
-use crate::storage::write::conditions::Operation;
+use crate::storage::write::conditions::{Operation, may_be_refused};
 use crate::storage::write::known::Expected;
 use crate::storage::write::multipart::Multipart;
 use crate::storage::write::part::FullPart;
@@ -87,10 +87,10 @@ impl ObjectWriter {
                 precondition: expected.precondition.clone(),
                 attempts: Arc::clone(&attempts),
             };
+            let is_new = expected.precondition == Precondition::Absent;
             let error = match self.change(&content, &expected, &terms).await {
                 Ok(stored) => {
                     self.note(&stored.version, &expected);
-                    let is_new = expected.precondition == Precondition::Absent;
                     return self.compare(stored, is_new).await;
                 }
                 Err(error) => error,
@@ -102,16 +102,18 @@ impl ObjectWriter {
                 return Err(content.failure(error));
             }
             match self.look_again().await {
-                Again::Published => return self.compare_unseen().await,
+                Again::Published => return self.compare_unseen(is_new).await,
                 // Nothing has changed: the store may be at it still.
                 Again::On(now) if now.precondition == expected.precondition => {
-                    return self.conclude(error, &attempts).await;
+                    return self.conclude(error, &attempts, is_new).await;
                 }
                 Again::On(_) if !replaces => return self.overtaken(error, &attempts).await,
                 Again::On(_) if command::is_given_up() => return Err(StorageError::GivenUp),
                 Again::On(_) if Instant::now() > give_up => return Err(StorageError::Conflict),
                 Again::On(now) => expected = now,
-                Again::Unknown(_) if in_doubt => return self.conclude(error, &attempts).await,
+                Again::Unknown(_) if in_doubt => {
+                    return self.conclude(error, &attempts, is_new).await;
+                }
                 Again::Unknown(error) => return Err(error.into()),
             }
         }
@@ -126,7 +128,7 @@ impl ObjectWriter {
         match self.plan.precondition {
             Precondition::Absent => Err(StorageError::Exists),
             Precondition::Unchanged(_) => Err(StorageError::Conflict),
-            Precondition::None => self.conclude(error, attempts).await,
+            Precondition::None => self.conclude(error, attempts, false).await,
         }
     }
 
@@ -175,13 +177,14 @@ impl ObjectWriter {
         let (key, operation) = (self.plan.key.clone(), content.operation());
         let ready = conditions.ready(operation, &objects, &key, terms).await?;
         let changed = self.change_on(content, expected, &ready.terms).await;
-        if !conditions.are_refused(operation, &ready.terms, &changed) {
+        if !may_be_refused(&ready.terms, &changed) {
             return changed;
         }
         drop(ready);
         let _held = conditions.look(&objects, &key, terms).await?;
         let without = terms.without_precondition();
-        self.change_on(content, expected, &without).await
+        let changed = self.change_on(content, expected, &without).await;
+        conditions.are_refused(operation, changed)
     }
 
     async fn change_on(
@@ -200,7 +203,7 @@ impl ObjectWriter {
         let mut attributes = self.attributes.clone();
         if self.mark.is_some() {
             expected.lineage.put_on(&mut attributes);
-            Kept::put_on(body.crc64, &mut attributes);
+            Carried::put_on(body.crc64, &mut attributes);
         }
         let (key, body) = (&self.plan.key, body.clone());
         self.store.put(key, body, attributes, terms).await
@@ -239,6 +242,7 @@ impl ObjectWriter {
         &mut self,
         error: object_store::Error,
         attempts: &Attempts,
+        is_new: bool,
     ) -> Result<(), StorageError> {
         let in_parts = !matches!(self.multipart, Multipart::None);
         let mut verdict = self.verdict(attempts, false).await;
@@ -249,7 +253,7 @@ impl ObjectWriter {
         match verdict {
             Verdict::Published => {
                 self.multipart = Multipart::None;
-                self.compare_unseen().await
+                self.compare_unseen(is_new).await
             }
             Verdict::NotPublished if in_parts => Err(failed_completion(error)),
             Verdict::NotPublished => Err(error.into()),

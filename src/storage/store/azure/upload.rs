@@ -12,7 +12,7 @@ use object_store::{Attributes, Error, Result, UploadPart};
 
 use crate::storage::store::azure::blob_api::{BlobApi, Committed};
 use crate::storage::store::body::{Body, Crc64};
-use crate::storage::store::stored::{Kept, Stored};
+use crate::storage::store::stored::{Carried, Stored};
 use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::{Base, Start, Upload};
 
@@ -140,7 +140,7 @@ impl Upload for AzureUpload {
         let blocks = self.list_of_blocks()?;
         let (key, mut attributes) = (self.key.as_ref(), self.attributes.clone());
         if let Some(whole) = whole {
-            Kept::put_on(whole, &mut attributes);
+            Carried::put_on(whole, &mut attributes);
         }
         self.azure.put_blocks(key, blocks, &attributes, terms).await
     }

@@ -18,7 +18,7 @@ use crate::storage::store::body::{Algorithm, Body, Crc64, combined};
 use crate::storage::store::gcs::compose::Composition;
 use crate::storage::store::gcs::hash;
 use crate::storage::store::gcs::xml_api::{Part, XmlApi, version};
-use crate::storage::store::stored::{Kept, Stored};
+use crate::storage::store::stored::{Carried, Stored};
 use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::{Start, Upload};
 
@@ -132,7 +132,7 @@ impl Upload for GcsUpload {
         }
         let mut attributes = self.composition.attributes.clone();
         if let Some(whole) = whole {
-            Kept::put_on(whole, &mut attributes);
+            Carried::put_on(whole, &mut attributes);
         }
         let answer = self.gcs.compose(&self.composition, &attributes, terms);
         let answer = answer.await?;

@@ -38,8 +38,6 @@ pub(crate) struct Ask {
     attempts: Arc<Attempts>,
     /// Whether a 409 is waited out: another change of the same key is under way.
     pub(crate) waits_for_others: bool,
-    /// Whether a body is sent again that the store says was damaged.
-    pub(crate) sends_damaged_again: bool,
     /// A header that can't be said.
     impossible: Option<String>,
 }
@@ -55,7 +53,6 @@ impl Ask {
             key: key.to_owned(),
             attempts: Arc::default(),
             waits_for_others: true,
-            sends_damaged_again: true,
             impossible: None,
         }
     }
@@ -274,7 +271,7 @@ fn is_passing(ask: &Ask, answer: &Response<Bytes>) -> bool {
         _ if is_unsupported(answer) => false,
         StatusCode::TOO_MANY_REQUESTS => true,
         // What was damaged on the way may get there whole.
-        StatusCode::BAD_REQUEST => ask.sends_damaged_again && has_code(answer.body(), DAMAGED),
+        StatusCode::BAD_REQUEST => has_code(answer.body(), DAMAGED),
         StatusCode::CONFLICT => ask.waits_for_others && is_others_change(answer.body()),
         status => status.is_server_error(),
     }

@@ -83,7 +83,7 @@ impl Authorizer {
         let payload = self.payload(digest);
         let headers = request.headers_mut();
         if let Some(token) = &credential.token {
-            headers.insert(TOKEN, token.parse()?);
+            headers.insert(TOKEN, secret(token.parse()?));
         }
         headers.insert(DATE, time.parse()?);
         headers.insert(PAYLOAD, payload.parse()?);
@@ -102,7 +102,7 @@ impl Authorizer {
         );
         request
             .headers_mut()
-            .insert(AUTHORIZATION, authorization.try_into()?);
+            .insert(AUTHORIZATION, secret(authorization.try_into()?));
         Ok(())
     }
 
@@ -224,6 +224,12 @@ fn derive(secret_key: &str, day: &str, region: &str) -> hmac::Key {
             let next = hmac::sign(&key, word.as_bytes());
             hmac::Key::new(hmac::HMAC_SHA256, next.as_ref())
         })
+}
+
+/// What no log is to show.
+fn secret(mut value: HeaderValue) -> HeaderValue {
+    value.set_sensitive(true);
+    value
 }
 
 fn digest_of(bytes: &[u8]) -> aws_lc_rs::digest::Digest {

@@ -107,7 +107,10 @@ impl Sent {
     pub(crate) fn compared(&self, headers: &HeaderMap, by_tag: bool) -> Compared {
         let told = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         match self {
-            Self::Crc64(sum) => Compared::of("crc64nvme", sum, told(CRC64NVME)),
+            Self::Crc64(sum) => {
+                let told = told(CRC64NVME).filter(|told| is_crc64(told) && is_of_whole(headers));
+                Compared::of("crc64nvme", sum, told)
+            }
             Self::Sha256(sum) => Compared::of("sha256", sum, told(SHA256)),
             Self::Md5(digest) if by_tag && !is_encrypted(headers) => {
                 let tag = told(ETAG.as_str()).map(bare);
@@ -117,6 +120,17 @@ impl Sent {
             Self::Nothing => Compared::Not,
         }
     }
+}
+
+/// Whether a checksum is of all bytes, and no sum of the sums of parts.
+pub(crate) fn is_of_whole(headers: &HeaderMap) -> bool {
+    let kind = headers.get("x-amz-checksum-type");
+    kind.is_none_or(|kind| kind == "FULL_OBJECT")
+}
+
+/// Whether it is written as S3 writes it. Some stores tell sums of sums by the same name.
+pub(crate) fn is_crc64(told: &str) -> bool {
+    read_crc64(told, 0).is_some()
 }
 
 /// Whether the tag is not the content's MD5: the store encrypts by a key that is not its own.

@@ -25,12 +25,13 @@ use object_store::{
 };
 
 use crate::storage::store::body::{Algorithm, Body};
+use crate::storage::store::causes::find;
 use crate::storage::store::keys::{Marker, Object, Page, Query, if_any, with_note};
 use crate::storage::store::mark::Mark;
 use crate::storage::store::metered::Metered;
 use crate::storage::store::names::SegmentRules;
 use crate::storage::store::precondition::{Precondition, look};
-use crate::storage::store::stored::{Comparison, Kept, Stored};
+use crate::storage::store::stored::{Comparison, Difference, Kept, Stored};
 use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::{Base, Start, Upload};
 use crate::storage::store::{
@@ -107,7 +108,9 @@ impl S3 {
         let copied = S3Upload::copy_object(signed, from.clone(), to.clone(), attributes, terms);
         match self.objects.measure("copy", copied).await {
             // The answer may have been lost, and the copy be there.
-            Err(_) if self.is_there(to, from.size, &mark).await => Ok(()),
+            Err(error) if !is_damaged(&error) && self.is_there(to, from.size, &mark).await => {
+                Ok(())
+            }
             copied => copied,
         }
     }
@@ -134,6 +137,11 @@ impl S3 {
             .await
             .inspect_err(|error| terms.attempts.unseen(error))
     }
+}
+
+/// Whether what was copied is known to be something else.
+fn is_damaged(error: &Error) -> bool {
+    find::<Difference>(error).is_some()
 }
 
 #[async_trait]
@@ -173,7 +181,8 @@ impl Store for S3 {
     }
 
     fn keeps(&self) -> Option<Algorithm> {
-        (self.signed.check() == Check::Crc64).then_some(Algorithm::Crc64Nvme)
+        let keeps = self.own_uploads && self.signed.check_of_parts(false) == Check::Crc64;
+        keeps.then_some(Algorithm::Crc64Nvme)
     }
 
     async fn kept_checksum(&self, key: &Path, version: &UpdateVersion) -> Result<Option<Kept>> {

@@ -35,7 +35,7 @@ use crate::storage::store::s3::authorization::Authorizer;
 use crate::storage::store::s3::carried::Carried;
 use crate::storage::store::s3::checksums::{
     CHEAP_MD5, CRC64NVME, Check, MD5_OF_NOTHING, Part, SHA256, Sent, checked, is_checksum_wanted,
-    read_crc64, sha256, written_crc64,
+    is_of_whole, read_crc64, sha256, written_crc64,
 };
 use crate::storage::store::stored::{Comparison, Kept};
 
@@ -48,16 +48,25 @@ pub(crate) struct SignedS3 {
     signing: Signing,
     sender: Sender,
     bucket: OnceCell<Url>,
-    /// What was learnt of the checksums that the store compares, if nobody has said which.
+    /// What was [`Learnt`] of the checksums that the store compares, if nobody has said which; 0 is nothing.
     learnt: AtomicU8,
+    /// Whether the store tells no checksum of parts that are copies, which it then wants of a completion.
+    copies_have_none: AtomicBool,
     /// Whether every body has to go with a checksum, as far as is known.
     wants_checksums: AtomicBool,
     metrics: Arc<Metrics>,
 }
 
-/// What [`SignedS3::learnt`] may be, besides 0, which is nothing.
-const CRC64: u8 = 1;
-const NONE: u8 = 2;
+/// What was learnt of the checksums that a store compares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Learnt {
+    /// It compares the CRC64 of objects, and of uploads in parts.
+    ComparesAll = 1,
+    /// It compares that of objects.
+    ComparesObjects = 2,
+    /// It compares none.
+    Nothing = 3,
+}
 
 /// How requests are signed.
 pub(crate) struct Signing {
@@ -119,6 +128,7 @@ impl SignedS3 {
             sender: Sender::new(options, retry_timeout, "S3")?,
             bucket: OnceCell::new(),
             learnt: AtomicU8::default(),
+            copies_have_none: AtomicBool::new(false),
             wants_checksums: AtomicBool::new(false),
             metrics,
         })
@@ -146,16 +156,37 @@ impl SignedS3 {
         measure(&self.metrics, operation, self.answer(ask)).await
     }
 
-    /// What the store is to compare payloads with, as far as it is known.
+    /// What the store is to compare objects with, as far as it is known.
     pub(crate) fn check(&self) -> Check {
+        self.check_if(&[Learnt::ComparesAll, Learnt::ComparesObjects])
+    }
+
+    /// The same of parts; `with_copies` if some of them are copies.
+    pub(crate) fn check_of_parts(&self, with_copies: bool) -> Check {
+        if with_copies && self.copies_have_none.load(Ordering::Relaxed) {
+            return self.by_md5();
+        }
+        self.check_if(&[Learnt::ComparesAll])
+    }
+
+    /// Notes that the store tells no checksum of copies.
+    pub(crate) fn copies_have_none(&self) {
+        self.copies_have_none.store(true, Ordering::Relaxed);
+    }
+
+    /// The CRC64, if one of those was learnt, unless another is settled.
+    fn check_if(&self, compares: &[Learnt]) -> Check {
+        let learnt = self.learnt.load(Ordering::Relaxed);
         match self.signing.check {
             Some(check) => check,
-            None if self.learnt.load(Ordering::Relaxed) == CRC64 => Check::Crc64,
-            None if self.compares_tags() || self.wants_checksums.load(Ordering::Relaxed) => {
-                Check::Md5UpTo(usize::MAX)
-            }
-            None => Check::Md5UpTo(CHEAP_MD5),
+            None if compares.iter().any(|known| *known as u8 == learnt) => Check::Crc64,
+            None => self.by_md5(),
         }
+    }
+
+    fn by_md5(&self) -> Check {
+        let of_all = self.compares_tags() || self.wants_checksums.load(Ordering::Relaxed);
+        Check::Md5UpTo(if of_all { usize::MAX } else { CHEAP_MD5 })
     }
 
     /// Whether tags are compared with the MD5 of what was sent.
@@ -165,12 +196,12 @@ impl SignedS3 {
 
     /// By what the store can be held to what it was sent.
     pub(crate) fn comparison(&self) -> Comparison {
-        match self.check() {
+        match self.check_of_parts(false) {
             Check::Crc64 => Comparison::Checksum("crc64nvme"),
             Check::Sha256 => Comparison::Checksum("sha256"),
             Check::Md5UpTo(usize::MAX) => Comparison::Checksum("md5"),
-            Check::Md5UpTo(_) if self.learnt.load(Ordering::Relaxed) == NONE => Comparison::Size,
-            Check::Md5UpTo(_) => Comparison::Unknown,
+            Check::Md5UpTo(_) if self.is_untried() => Comparison::Unknown,
+            Check::Md5UpTo(_) => Comparison::Size,
         }
     }
 
@@ -179,10 +210,9 @@ impl SignedS3 {
         self.signing.check.is_none() && self.learnt.load(Ordering::Relaxed) == 0
     }
 
-    /// Notes whether the store compares the checksum that costs least.
-    pub(crate) fn learn(&self, compares_crc64: bool) {
-        let learnt = if compares_crc64 { CRC64 } else { NONE };
-        self.learnt.store(learnt, Ordering::Relaxed);
+    /// Notes what the store compares.
+    pub(crate) fn learn(&self, learnt: Learnt) {
+        self.learnt.store(learnt as u8, Ordering::Relaxed);
     }
 
     /// The checksum that the store keeps of a version of an object.
@@ -202,7 +232,9 @@ impl SignedS3 {
         if told(ETAG.as_str()) != version.e_tag.as_deref() {
             return Ok(None);
         }
-        let sum = told(CRC64NVME).and_then(|sum| read_crc64(sum, 0));
+        let is_whole = is_of_whole(answer.headers());
+        let sum = told(CRC64NVME).filter(|_| is_whole);
+        let sum = sum.and_then(|sum| read_crc64(sum, 0));
         Ok(sum.map(|sum| Kept {
             algorithm: Algorithm::Crc64Nvme,
             value: sum.value(),

@@ -1,42 +1,101 @@
 //! Finds out whether a store compares checksums that it is sent.
 //!
 //! Stores that speak S3's protocol know different ones. One that does not know a header passes over it: that shows only
-//! when it is sent a checksum that is wrong.
+//! when it is sent a checksum that is wrong. Uploads in parts are tried by themselves: some stores compute another sum
+//! for them, or want it otherwise.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Method, StatusCode};
+use http::Method;
 use object_store::path::Path;
-use object_store::{Error, Result};
+use object_store::{Attributes, Error, Result};
+use tokio_util::sync::CancellationToken;
 
+use crate::storage::store::MIN_PART;
 use crate::storage::store::body::{Body, Crc64};
 use crate::storage::store::causes::refused_with;
+use crate::storage::store::http::command::on_behalf_of;
 use crate::storage::store::s3::checksums::{Check, checked};
-use crate::storage::store::s3::signed::SignedS3;
+use crate::storage::store::s3::signed::{Learnt, SignedS3};
+use crate::storage::store::s3::upload::S3Upload;
+use crate::storage::store::terms::Terms;
+use crate::storage::store::upload::{Start, Upload};
 
 /// What is stored where checksums are tried.
 const CONTENT: &[u8] = b"Bucketferry tries whether this store compares checksums. It deletes this.";
 
 /// Tries it on an object at `key`, unless it is known.
-pub(crate) async fn try_checksums(s3: &SignedS3, key: &Path) -> Result<()> {
+pub(crate) async fn try_checksums(s3: &Arc<SignedS3>, key: &Path) -> Result<()> {
     if s3.is_untried() {
-        let right = Body::from(Bytes::from_static(CONTENT));
-        let mut wrong = right.clone();
-        wrong.crc64 = Crc64::told(!right.crc64.value(), right.crc64.length());
-        let compares = takes(s3, key, right).await? && !takes(s3, key, wrong).await?;
-        s3.learn(compares);
+        // What is refused is refused: nothing is sent again.
+        let once = CancellationToken::new();
+        once.cancel();
+        let learnt = on_behalf_of(once, find_out(s3, key)).await?;
+        s3.learn(learnt);
     }
     Ok(())
 }
 
-/// Whether the store takes this body with its checksum.
-async fn takes(s3: &SignedS3, key: &Path, body: Body) -> Result<bool> {
-    let ask = s3.about(Method::PUT, key.as_ref()).await?;
-    let (mut ask, _) = checked(ask, body, Check::Crc64).await;
-    ask.sends_damaged_again = false;
-    match s3.send("put", ask).await {
-        Ok(_) => Ok(true),
-        Err(Error::NotSupported { .. }) => Ok(false),
-        Err(error) if refused_with(&error) == Some(StatusCode::BAD_REQUEST.as_u16()) => Ok(false),
+async fn find_out(s3: &Arc<SignedS3>, key: &Path) -> Result<Learnt> {
+    let right = Body::from(Bytes::from_static(CONTENT));
+    match put(s3, key, right.clone()).await {
+        Ok(()) => {}
+        Err(error) if is_refusal(&error) => return Ok(Learnt::Nothing),
+        Err(error) => return Err(error),
+    }
+    let mut wrong = right.clone();
+    wrong.crc64 = Crc64::told(!right.crc64.value(), right.crc64.length());
+    match put(s3, key, wrong).await {
+        Ok(()) => return Ok(Learnt::Nothing),
+        Err(error) if is_answer(&error) => {}
+        Err(error) => return Err(error),
+    }
+    // A single part would not show a sum of sums.
+    let parts = [Body::from(vec![0; MIN_PART]), right];
+    match put_in_parts(s3, key, parts).await {
+        Ok(true) => Ok(Learnt::ComparesAll),
+        Ok(false) => Ok(Learnt::ComparesObjects),
+        Err(error) if is_answer(&error) => Ok(Learnt::ComparesObjects),
         Err(error) => Err(error),
     }
+}
+
+async fn put(s3: &SignedS3, key: &Path, body: Body) -> Result<()> {
+    let ask = s3.about(Method::PUT, key.as_ref()).await?;
+    let (ask, _) = checked(ask, body, Check::Crc64).await;
+    s3.send("put", ask).await.map(drop)
+}
+
+/// Whether the store tells the checksum of the whole.
+async fn put_in_parts(s3: &Arc<SignedS3>, key: &Path, parts: [Body; 2]) -> Result<bool> {
+    let start = Start {
+        key: key.clone(),
+        attributes: Attributes::new(),
+        base: None,
+    };
+    let mut upload = S3Upload::begin_by(Arc::clone(s3), start, Check::Crc64).await?;
+    let tells = async {
+        for part in parts {
+            upload.put_part(part).await?;
+        }
+        upload.complete_and_compare(&Terms::none()).await
+    };
+    let tells = tells.await;
+    if tells.is_err() {
+        // What the store keeps of it is swept.
+        let _ = upload.abort().await;
+    }
+    tells
+}
+
+/// Whether the store has answered, and not that it is busy or broken.
+fn is_refusal(error: &Error) -> bool {
+    let is_busy = |status| status == 429 || status >= 500;
+    is_answer(error) && !refused_with(error).is_some_and(is_busy)
+}
+
+/// Whether the store has answered.
+fn is_answer(error: &Error) -> bool {
+    refused_with(error).is_some()
 }

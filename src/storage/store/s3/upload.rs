@@ -13,7 +13,7 @@ use object_store::{Attributes, Error, MultipartId, Result, UpdateVersion, Upload
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::storage::store::body::{Body, Crc64};
-use crate::storage::store::s3::checksums::{Check, Part, read_crc64, written_crc64};
+use crate::storage::store::s3::checksums::{Check, Part, is_crc64, read_crc64, written_crc64};
 use crate::storage::store::s3::signed::{Completion, CopiedPart, SignedS3};
 use crate::storage::store::s3::writes::{header, told_apart};
 use crate::storage::store::stored::{Compared, Stored};
@@ -77,12 +77,48 @@ struct CompleteMultipartUploadResult {
     e_tag: String,
     #[serde(rename = "ChecksumCRC64NVME")]
     checksum_crc64nvme: Option<String>,
+    #[serde(rename = "ChecksumType")]
+    checksum_type: Option<String>,
+}
+
+impl CompleteMultipartUploadResult {
+    /// The checksum of all bytes, if the store tells it. Some tell a sum of sums by the same name.
+    fn crc64(&self) -> Option<&str> {
+        let kind = self.checksum_type.as_deref();
+        let told = self.checksum_crc64nvme.as_deref();
+        told.filter(|told| is_crc64(told) && kind.is_none_or(|kind| kind == "FULL_OBJECT"))
+    }
+}
+
+/// Some stores leave the quotes out here, and nowhere else.
+fn quoted(e_tag: String) -> String {
+    if e_tag.starts_with('"') || e_tag.starts_with("W/") {
+        return e_tag;
+    }
+    format!("\"{e_tag}\"")
 }
 
 impl S3Upload {
     /// Begins an upload, with what is kept of another object first.
     pub(crate) async fn begin(s3: Arc<SignedS3>, start: Start) -> Result<Self> {
-        let check = s3.check();
+        if start.base.is_none() {
+            let check = s3.check_of_parts(false);
+            return Self::begin_by(s3, start, check).await;
+        }
+        let check = s3.check_of_parts(true);
+        let upload = Self::begin_by(Arc::clone(&s3), start.clone(), check).await?;
+        if upload.can_be_completed() {
+            return Ok(upload);
+        }
+        // A completion would have to name what the store has not told.
+        s3.copies_have_none();
+        upload.give_up().await;
+        let check = s3.check_of_parts(true);
+        Self::begin_by(s3, start, check).await
+    }
+
+    /// The same with this checksum.
+    pub(crate) async fn begin_by(s3: Arc<SignedS3>, start: Start, check: Check) -> Result<Self> {
         let begun = s3.create_multipart(&start.key, &start.attributes, check);
         let id = begun.await?;
         let mut upload = Self {
@@ -96,12 +132,26 @@ impl S3Upload {
         if let Some(base) = start.base
             && let Err(error) = upload.copy(&base).await
         {
-            if let Err(error) = upload.abort().await {
-                tracing::warn!(key = %upload.key, %error, "can't discard an unfinished upload");
-            }
+            upload.give_up().await;
             return Err(error);
         }
         Ok(upload)
+    }
+
+    async fn give_up(mut self) {
+        if let Err(error) = self.abort().await {
+            tracing::warn!(key = %self.key, %error, "can't discard an unfinished upload");
+        }
+    }
+
+    /// Whether all parts have the checksum that the completion has to name.
+    fn can_be_completed(&self) -> bool {
+        let has_sum = |part: &Part| match self.check {
+            Check::Crc64 => part.crc64.is_some(),
+            Check::Sha256 => part.checksum_sha256.is_some(),
+            Check::Md5UpTo(_) => true,
+        };
+        lock(&self.parts).values().all(has_sum)
     }
 
     /// Copies an object, however large: one request of S3's copies 5 GiB at most.
@@ -178,7 +228,17 @@ impl S3Upload {
         Ok((index, part))
     }
 
-    async fn complete_on(&self, terms: &Terms) -> Result<Stored> {
+    /// Completes the upload. Whether the store has told the right checksum of the whole.
+    pub(crate) async fn complete_and_compare(&self, terms: &Terms) -> Result<bool> {
+        let (answer, whole) = self.complete(terms).await?;
+        let whole = whole.map(written_crc64);
+        Ok(whole.is_some() && answer.crc64() == whole.as_deref())
+    }
+
+    async fn complete(
+        &self,
+        terms: &Terms,
+    ) -> Result<(CompleteMultipartUploadResult, Option<Crc64>)> {
         let parts = self.list_of_parts()?;
         let whole = self.crc64();
         let completion = Completion {
@@ -192,17 +252,20 @@ impl S3Upload {
         let answer = self.s3.complete(completion, attempts).await?;
         let answer = read::<CompleteMultipartUploadResult>(&answer);
         // An empty answer: there may be an object, or there may not.
-        let answer = answer.inspect_err(|_| attempts.unanswered())?;
-        let told = answer.checksum_crc64nvme.as_deref();
+        Ok((answer.inspect_err(|_| attempts.unanswered())?, whole))
+    }
+
+    async fn complete_on(&self, terms: &Terms) -> Result<Stored> {
+        let (answer, whole) = self.complete(terms).await?;
         Ok(Stored {
             compared: match whole {
-                Some(whole) => Compared::of("crc64nvme", &written_crc64(whole), told),
+                Some(whole) => Compared::of("crc64nvme", &written_crc64(whole), answer.crc64()),
                 // Of each part it was known when it came.
                 None if self.check == Check::Sha256 => Compared::Same,
                 None => Compared::Not,
             },
             version: UpdateVersion {
-                e_tag: Some(answer.e_tag),
+                e_tag: Some(quoted(answer.e_tag)),
                 version: None,
             },
         })
