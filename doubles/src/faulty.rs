@@ -94,10 +94,17 @@ impl<S: Service + 'static> Faulty<S> {
 /// What the visit has been told to do wrong, done.
 fn spoil(mut response: Response<Body>, visit: &Visit) -> io::Result<Response<Body>> {
     match visit.fault() {
-        None | Some(Fault::Late(_) | Fault::FlipBit) => Ok(response),
+        None | Some(Fault::Late(_) | Fault::FlipBit | Fault::Slow(_) | Fault::RefuseBusy) => {
+            Ok(response)
+        }
         Some(Fault::LoseAnswer) => Err(io::Error::other("the answer is meant to be lost")),
         Some(Fault::SayNothing) => Ok(Response::new(Body::empty())),
         Some(Fault::BreakAnswer(after)) => Ok(response.map(|body| broken(body, after))),
+        Some(Fault::DoneBut(status)) => {
+            let mut failure = Response::new(Body::empty());
+            *failure.status_mut() = StatusCode::from_u16(status).expect("a status");
+            Ok(failure)
+        }
         Some(Fault::Refuse(status)) => {
             *response.status_mut() = StatusCode::from_u16(status).expect("a status");
             Ok(response)

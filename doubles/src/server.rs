@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 
 use crate::azure::Azure;
 use crate::bucket::{Attributes, Bucket, Conditions, Content, Damage, Object, Part};
-use crate::faults::{Fault, Faults};
+use crate::faults::{Fault, Faults, Strike};
 use crate::faulty::Faulty;
 use crate::google::Google;
 use crate::google::checksums::crc32c_of_object;
@@ -319,6 +319,11 @@ impl Server {
         self.faults.logged()
     }
 
+    /// Requests that were done after their connection had closed, as [`requests`](Self::requests) has them, and when.
+    pub fn late_requests(&self) -> Vec<(String, Instant)> {
+        self.faults.late()
+    }
+
     /// How many requests asked for `operation`.
     pub fn count(&self, operation: &str) -> usize {
         let is_of = |line: &String| line.split(' ').next() == Some(operation);
@@ -385,6 +390,11 @@ impl Server {
     /// 403 `AccessDenied`; 200 is an error in the body of a success, as `CompleteMultipartUpload` may send it.
     pub fn fail_next(&self, operation: &str, times: usize, status: u16) {
         self.faults.plan(operation, Fault::Refuse(status), times);
+    }
+
+    /// Has faults strike single requests, told by their number.
+    pub fn strike(&self, strikes: Vec<Strike>) {
+        self.faults.strike(strikes);
     }
 
     /// From now on, the bucket's policy denies writes on S3 without this header.
