@@ -136,6 +136,11 @@ impl<'a> Copying<'a> {
                 {
                     return Err(StorageError::GivenUp);
                 }
+                // Google says so of a source that is another version by now.
+                error @ Error::NotFound { .. } => {
+                    self.check_source().await?;
+                    return self.judge(error).await;
+                }
                 error => return self.judge(error).await,
             }
         }
