@@ -40,7 +40,15 @@ const FLOORS: &[&[&str]] = &[
     &["error"],
     &["write", "read", "key"],
     &["verbs", "fuzzing"],
-    &["mod", "harness", "suite", "sentence", "whole", "faults"],
+    &[
+        "mod",
+        "harness",
+        "suite",
+        "sentence",
+        "whole",
+        "versioned",
+        "faults",
+    ],
 ];
 
 /// Files in one folder, at most.

@@ -22,6 +22,10 @@ const FIRST_GENERATION: u64 = 1_760_000_000_000_000;
 
 /// The bucket's whole state.
 #[derive(Default)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a kind of store by itself"
+)]
 pub(crate) struct Bucket {
     pub(crate) objects: BTreeMap<String, Object>,
     /// By key and upload id: the order in which they are listed.
@@ -33,6 +37,12 @@ pub(crate) struct Bucket {
     writes: u64,
     /// Writes are done whatever their conditions, as some stores do.
     pub(crate) ignores_conditions: bool,
+    /// The mark of a deletion counts for an object in conditions, as in some stores that keep versions.
+    pub(crate) takes_marks_for_objects: bool,
+    /// What there was at each key, the oldest first, if versions are kept; nothing is a delete marker.
+    pub(crate) versions: Option<BTreeMap<String, Vec<Option<Object>>>>,
+    /// Uploads have to say a checksum, as where Object Lock is on.
+    pub(crate) is_locked: bool,
     /// Content under a key that ends with a slash is refused, as by stores that keep objects in folders.
     pub(crate) refuses_content_of_directories: bool,
     /// Deletes are done whatever their conditions, as most stores do.
@@ -163,8 +173,43 @@ impl Bucket {
             object.look_again();
         }
         let generation = object.generation;
+        self.keep(key, Some(&object));
         self.objects.insert(key.to_owned(), object);
         generation
+    }
+
+    /// Deletes what is at `key`. The version of the delete marker, where versions are kept.
+    pub(crate) fn remove(&mut self, key: &str) -> Option<String> {
+        self.objects.remove(key);
+        self.writes += 1;
+        self.keep(key, None)
+    }
+
+    fn keep(&mut self, key: &str, object: Option<&Object>) -> Option<String> {
+        let versions = self.versions.as_mut()?.entry(key.to_owned()).or_default();
+        versions.push(object.cloned());
+        Some(version(FIRST_GENERATION + self.writes))
+    }
+
+    /// The version of what is at `key`, where versions are kept.
+    pub(crate) fn version(&self, key: &str) -> Option<String> {
+        self.versions.as_ref()?;
+        Some(version(self.objects.get(key)?.generation))
+    }
+
+    /// Checks the `If-Match` of a deletion. S3 takes a delete marker for another version.
+    pub(crate) fn check_deletion(&self, key: &str, expected: &ETagCondition) -> S3Result<()> {
+        match self.object(key) {
+            Ok(object) if object.matches(expected) => Ok(()),
+            Err(missing) if !self.is_marked(key) => Err(missing),
+            _ => Err(precondition_failed()),
+        }
+    }
+
+    /// Whether the newest version is the mark of a deletion.
+    fn is_marked(&self, key: &str) -> bool {
+        let versions = self.versions.as_ref().and_then(|all| all.get(key));
+        versions.is_some_and(|all| matches!(all.last(), Some(None)))
     }
 
     pub(crate) fn begin(&mut self, key: &str, attributes: Attributes) -> String {
@@ -194,6 +239,10 @@ impl Bucket {
     fn check(&self, key: &str, conditions: &Conditions) -> S3Result<()> {
         if self.ignores_conditions {
             return Ok(());
+        }
+        if self.takes_marks_for_objects && self.is_marked(key) && conditions.if_none_match.is_some()
+        {
+            return Err(precondition_failed());
         }
         conditions.check(self.objects.get(key))
     }
@@ -453,6 +502,10 @@ impl Content {
         }
         md5.finalize()
     }
+}
+
+fn version(generation: u64) -> String {
+    format!("version-{generation}")
 }
 
 /// S3 tells times to the second.

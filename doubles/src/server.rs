@@ -2,6 +2,7 @@
 //!
 //! It runs on a thread of its own, so any test can use it, whatever its runtime.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -261,7 +262,32 @@ impl Server {
 
     /// Deletes the object at `key`, as another client would.
     pub fn delete(&self, key: &str) {
-        self.state().objects.remove(key);
+        self.state().remove(key);
+    }
+
+    /// Keeps versions on S3 from now on: what is replaced or deleted stays as an older version.
+    pub fn keep_versions(&self) {
+        self.state().versions = Some(BTreeMap::new());
+    }
+
+    /// The same in a store that takes the mark of a deletion for an object in conditions.
+    pub fn take_marks_for_objects(&self) {
+        self.keep_versions();
+        self.state().takes_marks_for_objects = true;
+    }
+
+    /// Locks what is written on S3 from now on: versions are kept, and uploads have to say a checksum.
+    pub fn lock(&self) {
+        self.keep_versions();
+        self.state().is_locked = true;
+    }
+
+    /// What there was at `key`, the oldest first, where versions are kept. Nothing is a delete marker.
+    pub fn versions(&self, key: &str) -> Vec<Option<Bytes>> {
+        let state = self.state();
+        let versions = state.versions.as_ref().and_then(|all| all.get(key));
+        let content = |object: &Option<Object>| Some(object.as_ref()?.content.joined());
+        versions.into_iter().flatten().map(content).collect()
     }
 
     /// Multipart uploads that were neither completed nor aborted: key and upload id.

@@ -21,6 +21,8 @@ mod store;
 mod suite;
 mod verbs;
 #[cfg(test)]
+mod versioned;
+#[cfg(test)]
 mod whole;
 mod write;
 

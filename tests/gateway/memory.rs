@@ -1,5 +1,7 @@
 //! Memory that is short: those who are slow must not hold up those who are fast.
 
+use std::io::BufRead;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -179,6 +181,78 @@ async fn a_place_on_disk_that_fails_is_tried_again() {
     let spilled = || gateway.metric("bucketferry_upload_spilled_bytes");
     eventually("others move to disk", || spilled() >= 1.0).await;
     assert!(end_all(&gateway, slow).await > 0);
+}
+
+/// A file system of its own, until this is dropped.
+struct SmallDisk {
+    /// It keeps the namespace that the file system is mounted in.
+    keeper: std::process::Child,
+    _folder: tempfile::TempDir,
+    path: String,
+}
+
+impl SmallDisk {
+    /// `None` on machines where only root can mount.
+    fn mount(bytes: usize) -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let script =
+            format!(r#"mount -t tmpfs -o size={bytes} small "$0" && echo mounted && exec cat"#);
+        let mut command = std::process::Command::new("unshare");
+        command.args(["--map-root-user", "--mount", "sh", "-c", &script]);
+        command.arg(folder.path()).stderr(Stdio::null());
+        let keeper = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut keeper = keeper.spawn().ok()?;
+        let mut line = String::new();
+        let output = keeper.stdout.as_mut().unwrap();
+        std::io::BufReader::new(output)
+            .read_line(&mut line)
+            .unwrap();
+        if line != "mounted\n" {
+            keeper.wait().unwrap();
+            return None;
+        }
+        // Its namespace is reached by its root.
+        let path = format!("/proc/{}/root{}", keeper.id(), folder.path().display());
+        Some(Self {
+            keeper,
+            _folder: folder,
+            path,
+        })
+    }
+
+    fn used(&self) -> u64 {
+        let disk = rustix::fs::statvfs(&*self.path).unwrap();
+        (disk.f_blocks - disk.f_bfree) * disk.f_frsize
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Its input ends, and so does it.
+        drop(self.keeper.stdin.take());
+        let _ = self.keeper.wait();
+    }
+}
+
+/// What does not fit stays in memory, whole; the disk is given back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_is_full_takes_no_bytes_away() {
+    let Some(disk) = SmallDisk::mount(3 * MIB) else {
+        assert!(std::env::var_os("CI").is_none(), "CI has to mount");
+        println!("nothing can be mounted: left out");
+        return;
+    };
+    let settings = [&SETTINGS[..], &[("upload.spill_dir", disk.path.as_str())]].concat();
+    let gateway = Gateway::with(Store::s3(), &settings);
+    // Few enough that none has to be ended for others.
+    let slow = drip(&gateway, 2, noise(6 * MIB), 5 * MIB - 100 * 1024).await;
+    // The store is slow enough for the fast one to wait for memory.
+    let fast = noise(40 * MIB);
+    gateway.store.server().limit_bandwidth(4 * MIB as u64);
+    assert_eq!(upload_beside(&gateway, &fast, LONG).await, Some(226));
+    gateway.store.server().heal();
+    assert_eq!(end_all(&gateway, slow).await, 2);
+    assert_eq!(disk.used(), 0);
 }
 
 /// However many large ones hold memory that they don't use.

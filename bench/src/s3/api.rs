@@ -11,6 +11,10 @@ use hyper::{Method, Response, StatusCode};
 use super::bucket::{Bucket, Condition, Object, Refused, quoted};
 use super::listing::{self, escape};
 use super::request::{Request, announced, blank, decode, empty, error, kept, xml};
+use super::synthetic;
+
+/// What the gateway compares a download with.
+const CHECKSUM: HeaderName = HeaderName::from_static("x-amz-meta-ferrycrc64");
 
 /// When every object was last changed.
 const MODIFIED: &str = "Thu, 01 Jan 2026 00:00:00 GMT";
@@ -158,6 +162,10 @@ fn get(bucket: &Bucket, request: &Request, with_body: bool) -> Result<Response<B
     let response = with(response, ETAG, &tag);
     let response = with(response, LAST_MODIFIED, MODIFIED);
     let response = with(response, ACCEPT_RANGES, "bytes");
+    let response = match synthetic::size(&request.key) {
+        Some(_) => with(response, CHECKSUM, &synthetic::checksum(object.size)),
+        None => response,
+    };
     let last = end.saturating_sub(1);
     Ok(match range {
         None => response,

@@ -1,5 +1,12 @@
 //! Keys that nobody has uploaded: objects of any size, directories of any number of objects.
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use crc_fast::{CrcAlgorithm, checksum as checksum_of, checksum_combine};
+
+const ALGORITHM: CrcAlgorithm = CrcAlgorithm::Crc64Nvme;
+
 /// The size of each object in a directory of many.
 const SIZE: u64 = 1024;
 
@@ -10,6 +17,28 @@ pub(super) fn size(key: &str) -> Option<u64> {
     }
     let many = Many::of(key)?;
     (many.find(key) < many.count && many.key(many.find(key)) == key).then_some(SIZE)
+}
+
+/// The checksum of so many blank bytes, as the gateway's objects carry theirs.
+pub(super) fn checksum(size: u64) -> String {
+    static KNOWN: Mutex<BTreeMap<u64, u64>> = Mutex::new(BTreeMap::new());
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let sum = known.entry(size).or_insert_with(|| sum_of_blanks(size));
+    format!("{sum:016x}/{size}")
+}
+
+/// From the sums of one, two, four … bytes.
+fn sum_of_blanks(size: u64) -> u64 {
+    let (mut whole, mut power) = (0, checksum_of(ALGORITHM, &[0]));
+    let mut length = 1;
+    for bit in 0..u64::BITS - size.leading_zeros() {
+        if size >> bit & 1 == 1 {
+            whole = checksum_combine(ALGORITHM, whole, power, length);
+        }
+        power = checksum_combine(ALGORITHM, power, power, length);
+        length <<= 1;
+    }
+    whole
 }
 
 /// The directory `keys-COUNT/`.
@@ -53,6 +82,14 @@ impl Many {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_checksum_is_that_of_blank_bytes() {
+        for size in [1_usize, 2, 3, 1000, 4096, 100_001] {
+            let sum = checksum_of(ALGORITHM, &vec![0; size]);
+            assert_eq!(checksum(size as u64), format!("{sum:016x}/{size}"));
+        }
+    }
 
     #[test]
     fn sizes_are_in_the_names() {

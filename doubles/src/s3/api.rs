@@ -19,7 +19,6 @@ use super::request::{
 use super::spelling::Spelling;
 use crate::bucket::{
     Attributes, Bucket, Conditions, Content, Object as Stored, Part as StoredPart, Query,
-    precondition_failed,
 };
 
 /// What one request copies at most.
@@ -55,6 +54,7 @@ impl S3 for Api {
             checksum: self.claimed(checksum!(input)),
             trailers: request.trailing_headers,
         };
+        self.check_claims(&claims)?;
         let (content, checksum) = receive(input.body, claims).await?;
         let object = Stored::new(content, attributes, checksum);
         let conditions = Conditions {
@@ -73,6 +73,7 @@ impl S3 for Api {
             ..Default::default()
         };
         carry!(object.checksum => output);
+        output.version_id = bucket.version(&input.key);
         Ok(S3Response::new(output))
     }
 
@@ -88,6 +89,7 @@ impl S3 for Api {
         let tells = tells(&bucket, input.checksum_mode.as_ref());
         let mut output = description!(GetObjectOutput, object, span, tells);
         output.body = Some(blob(&object.content.slice(&span.range)));
+        output.version_id = bucket.version(&input.key);
         Ok(S3Response::new(output))
     }
 
@@ -101,12 +103,9 @@ impl S3 for Api {
         preconditions!(input).check(object)?;
         let span = Span::new(input.range, object.content.len)?;
         let tells = tells(&bucket, input.checksum_mode.as_ref());
-        Ok(S3Response::new(description!(
-            HeadObjectOutput,
-            object,
-            span,
-            tells
-        )))
+        let mut output = description!(HeadObjectOutput, object, span, tells);
+        output.version_id = bucket.version(&input.key);
+        Ok(S3Response::new(output))
     }
 
     async fn delete_object(
@@ -116,14 +115,16 @@ impl S3 for Api {
         let input = request.input;
         let mut bucket = self.bucket(&input.bucket)?;
         let expected = input.if_match.filter(|_| !bucket.deletes_anyway);
-        if let Some(expected) = expected
-            && !bucket.object(&input.key)?.matches(&expected)
-        {
-            return Err(precondition_failed());
+        if let Some(expected) = expected {
+            bucket.check_deletion(&input.key, &expected)?;
         }
         // Without a condition, S3 says nothing about whether there was something to delete.
-        bucket.objects.remove(&input.key);
-        Ok(S3Response::new(DeleteObjectOutput::default()))
+        let version_id = bucket.remove(&input.key);
+        Ok(S3Response::new(DeleteObjectOutput {
+            delete_marker: version_id.is_some().then_some(true),
+            version_id,
+            ..Default::default()
+        }))
     }
 
     async fn delete_objects(
@@ -151,8 +152,10 @@ impl S3 for Api {
                 });
                 continue;
             }
-            bucket.objects.remove(&object.key);
+            let version = bucket.remove(&object.key);
             deleted.push(DeletedObject {
+                delete_marker: version.is_some().then_some(true),
+                delete_marker_version_id: version,
                 key: Some(object.key),
                 ..Default::default()
             });
@@ -216,6 +219,12 @@ impl S3 for Api {
         request: S3Request<CopyObjectInput>,
     ) -> S3Result<S3Response<CopyObjectOutput>> {
         let conditions = conditions_in(&request.headers)?;
+        // AWS does not ask for it here; moto does.
+        self.check_claims(&Claims {
+            md5: request.headers.get("content-md5").map(|_| String::new()),
+            checksum: Checksum::default(),
+            trailers: None,
+        })?;
         let input = request.input;
         let mut bucket = self.bucket(&input.bucket)?;
         let source = self.source(&bucket, &input.copy_source)?;
@@ -244,6 +253,7 @@ impl S3 for Api {
         bucket.put(&input.key, copy, &conditions)?;
         Ok(S3Response::new(CopyObjectOutput {
             copy_object_result: Some(result),
+            version_id: bucket.version(&input.key),
             ..Default::default()
         }))
     }
@@ -276,6 +286,7 @@ impl S3 for Api {
             md5: input.content_md5,
             trailers: request.trailing_headers,
         };
+        self.check_claims(&claims)?;
         let (content, checksum) = receive(input.body, claims).await?;
         let part = StoredPart::new(content, checksum.clone());
         let mut output = UploadPartOutput {
@@ -340,6 +351,7 @@ impl S3 for Api {
         let told = claimed.and_then(|_| all_of(object).checksum_crc64nvme);
         Ok(S3Response::new(CompleteMultipartUploadOutput {
             checksum_crc64nvme: told,
+            version_id: bucket.version(&input.key),
             location: Some(format!("/{}/{}", input.bucket, input.key)),
             bucket: Some(input.bucket),
             key: Some(input.key),
@@ -441,6 +453,20 @@ impl Api {
             return Checksum::default();
         }
         checksum
+    }
+
+    /// Object Lock wants to know what it locks.
+    fn check_claims(&self, claims: &Claims) -> S3Result<()> {
+        if claims.md5.is_some() || claims.checksum != Checksum::default() {
+            return Ok(());
+        }
+        if !self.bucket.lock().expect("the bucket").is_locked {
+            return Ok(());
+        }
+        Err(s3_error!(
+            InvalidRequest,
+            "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests with Object Lock parameters"
+        ))
     }
 
     fn check_name(&self, name: &str) -> S3Result<()> {

@@ -81,6 +81,16 @@ impl Lineage {
         !newest.is_empty() && self.0.split(',').any(|mark| mark == newest)
     }
 
+    /// As it is written.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// One that was written by us.
+    pub(crate) fn read(written: &str) -> Self {
+        Self(written.to_owned())
+    }
+
     fn of(mark: Option<&Mark>, before: &str) -> Self {
         let mark = mark.map(Mark::short);
         let marks = mark.into_iter().chain(before.split(','));

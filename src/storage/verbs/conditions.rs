@@ -15,7 +15,7 @@ use crate::storage::store::stored::Comparison;
 use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::{Base, Start};
 use crate::storage::store::{RESERVED, Store};
-use crate::storage::write::conditions::{Operation, Tried};
+use crate::storage::write::conditions::{Known, Operation, Tried};
 
 /// What is stored where conditions are tried.
 const CONTENT: &[u8] = b"Bucketferry tries which conditions this store knows. It deletes this.";
@@ -93,7 +93,7 @@ impl<'a> Probe<'a> {
         }
         self.store.try_comparison(&self.one).await?;
         for operation in Operation::ALL {
-            let mut hold = true;
+            let mut known = Known::Holds;
             // Conditions that can't hold: there is an object, and it has no such version.
             for precondition in [Precondition::Absent, never()] {
                 let refused = match operation {
@@ -103,14 +103,30 @@ impl<'a> Probe<'a> {
                     Operation::Delete if precondition == Precondition::Absent => continue,
                     Operation::Delete => self.delete(precondition).await,
                 };
-                hold &= holds(refused)?;
-                if !hold {
+                known = told_apart(refused)?;
+                if known != Known::Holds {
                     break;
                 }
             }
-            storage.conditions.learn(operation, hold);
+            storage.conditions.learn(operation, known);
+        }
+        if storage.conditions.known(Operation::Put) == Some(true) && !self.is_new_again().await? {
+            for operation in [Operation::Put, Operation::Complete, Operation::Copy] {
+                storage.conditions.learn(operation, Known::Refused);
+            }
         }
         Ok(())
+    }
+
+    /// Whether a deleted name is new. Where versions are kept, some stores take the mark of the deletion for an object.
+    async fn is_new_again(&self) -> Result<bool> {
+        let none = Terms::none();
+        self.store.delete(self.other.as_ref(), &none).await?;
+        match self.put(&self.other, Precondition::Absent).await {
+            Ok(()) => Ok(true),
+            Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     async fn put(&self, key: &Path, precondition: Precondition) -> Result<()> {
@@ -171,11 +187,12 @@ fn never() -> Precondition {
     })
 }
 
-/// Whether a change was refused because of its condition.
-fn holds(changed: Result<()>) -> Result<bool> {
+/// What has become of the condition of a change.
+fn told_apart(changed: Result<()>) -> Result<Known> {
     match changed {
-        Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => Ok(true),
-        Ok(()) | Err(Error::NotSupported { .. } | Error::NotImplemented { .. }) => Ok(false),
+        Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => Ok(Known::Holds),
+        Ok(()) => Ok(Known::Ignored),
+        Err(Error::NotSupported { .. } | Error::NotImplemented { .. }) => Ok(Known::Refused),
         Err(error) => Err(error),
     }
 }

@@ -161,14 +161,14 @@ impl<'a> Copying<'a> {
             attempts: Arc::clone(&self.attempts),
         };
         let (objects, operation) = (store.objects(), Operation::Copy);
-        let held = conditions
+        let ready = conditions
             .ready(operation, objects, self.to, &terms)
             .await?;
-        let copied = store.copy(&self.source, self.to, &terms).await;
-        if !conditions.are_refused(operation, &terms, &copied) {
+        let copied = store.copy(&self.source, self.to, &ready.terms).await;
+        if !conditions.are_refused(operation, &ready.terms, &copied) {
             return copied;
         }
-        drop(held);
+        drop(ready);
         let _held = conditions.look(objects, self.to, &terms).await?;
         let without = terms.without_precondition();
         store.copy(&self.source, self.to, &without).await

@@ -327,15 +327,18 @@ impl Storage {
 
     async fn delete_on(&self, key: &Path, terms: &Terms) -> object_store::Result<()> {
         let (objects, operation) = (self.store.objects(), Operation::Delete);
-        let held = self
+        let ready = self
             .conditions
             .ready(operation, objects, key, terms)
             .await?;
-        let deleted = self.store.delete(key.as_ref(), terms).await;
-        if !self.conditions.are_refused(operation, terms, &deleted) {
+        let deleted = self.store.delete(key.as_ref(), &ready.terms).await;
+        if !self
+            .conditions
+            .are_refused(operation, &ready.terms, &deleted)
+        {
             return deleted;
         }
-        drop(held);
+        drop(ready);
         let _held = self.conditions.look(objects, key, terms).await?;
         let without = terms.without_precondition();
         self.store.delete(key.as_ref(), &without).await

@@ -161,8 +161,10 @@ impl ObjectWriter {
         let terms = Terms::new(Precondition::Unchanged(version.clone()));
         let (objects, key) = (self.store.objects(), &self.plan.key);
         let operation = Operation::Delete;
-        let held = self.conditions.ready(operation, objects, key, &terms).await;
-        let _held = held?;
-        self.store.delete(key.as_ref(), &terms).await
+        let ready = self
+            .conditions
+            .ready(operation, objects, key, &terms)
+            .await?;
+        self.store.delete(key.as_ref(), &ready.terms).await
     }
 }

@@ -69,9 +69,24 @@ impl Operation {
     }
 }
 
-/// What is known of an operation; 0 is nothing.
-const HOLD: u8 = 1;
-const DO_NOT: u8 = 2;
+/// What becomes of a condition. What is not known of an operation is 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// The store makes a change only if it holds.
+    Holds = 1,
+    /// The store passes over it, or over some of them.
+    Ignored = 2,
+    /// The store refuses the change, whether it holds or not.
+    Refused = 3,
+}
+
+/// A change that can be made now.
+pub(crate) struct Ready<'a> {
+    /// What the store is told.
+    pub(crate) terms: Terms,
+    /// Keeps other clients of this gateway away from the key.
+    _held: Option<MutexGuard<'a, ()>>,
+}
 
 /// What is known of the store, and the locks for what it does not do itself.
 #[derive(Debug)]
@@ -93,7 +108,7 @@ impl Conditions {
         };
         if are_certain {
             for operation in Operation::ALL {
-                conditions.learn(operation, true);
+                conditions.learn(operation, Known::Holds);
             }
         }
         conditions
@@ -102,20 +117,19 @@ impl Conditions {
     /// Whether conditions hold, if it is known.
     pub(crate) fn known(&self, operation: Operation) -> Option<bool> {
         match self.known[operation as usize].load(Ordering::Relaxed) {
-            HOLD => Some(true),
-            DO_NOT => Some(false),
-            _ => None,
+            0 => None,
+            known => Some(known == Known::Holds as u8),
         }
     }
 
-    /// Notes whether conditions hold.
-    pub(crate) fn learn(&self, operation: Operation, hold: bool) {
-        let known = if hold { HOLD } else { DO_NOT };
-        let before = self.known[operation as usize].swap(known, Ordering::Relaxed);
+    /// Notes what becomes of conditions.
+    pub(crate) fn learn(&self, operation: Operation, known: Known) {
+        let before = self.known[operation as usize].swap(known as u8, Ordering::Relaxed);
+        let (hold, held) = (known == Known::Holds, before == Known::Holds as u8);
         self.gauge
             .with_label_values(&[operation.label()])
             .set(hold.into());
-        if !hold && before != DO_NOT {
+        if !hold && (before == 0 || held) {
             tracing::warn!(
                 operation = operation.label(),
                 "the store knows no conditions for this; the gateway looks before each change, which keeps its own \
@@ -125,18 +139,30 @@ impl Conditions {
     }
 
     /// Gets ready for a change. Where the store is not known to look at its precondition, that is looked at, and the
-    /// key is held until what this gives is dropped.
+    /// key is held until what this gives is dropped. A store that refuses conditions is told none.
     pub(crate) async fn ready(
         &self,
         operation: Operation,
         objects: &Arc<Metered>,
         key: &Path,
         terms: &Terms,
-    ) -> Result<Option<MutexGuard<'_, ()>>> {
+    ) -> Result<Ready<'_>> {
         if terms.precondition == Precondition::None || self.known(operation) == Some(true) {
-            return Ok(None);
+            return Ok(Ready {
+                terms: terms.clone(),
+                _held: None,
+            });
         }
-        self.look(objects, key, terms).await.map(Some)
+        let held = self.look(objects, key, terms).await?;
+        let known = self.known[operation as usize].load(Ordering::Relaxed);
+        Ok(Ready {
+            terms: if known == Known::Refused as u8 {
+                terms.without_precondition()
+            } else {
+                terms.clone()
+            },
+            _held: Some(held),
+        })
     }
 
     /// Looks whether the precondition holds, and holds the key.
@@ -162,7 +188,7 @@ impl Conditions {
         let are_refused =
             terms.precondition != Precondition::None && changed.as_ref().is_err_and(is_unsupported);
         if are_refused {
-            self.learn(operation, false);
+            self.learn(operation, Known::Refused);
         }
         are_refused
     }
@@ -196,7 +222,7 @@ mod tests {
         assert_eq!(all, [Some(true); 4]);
         let tried = conditions(false);
         assert_eq!(tried.known(Operation::Put), None);
-        tried.learn(Operation::Put, false);
+        tried.learn(Operation::Put, Known::Ignored);
         assert_eq!(tried.known(Operation::Put), Some(false));
         assert_eq!(tried.known(Operation::Copy), None);
         let shown = tried.gauge.with_label_values(&["put"]).get();

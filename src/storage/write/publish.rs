@@ -89,7 +89,7 @@ impl ObjectWriter {
             };
             let error = match self.change(&content, &expected, &terms).await {
                 Ok(stored) => {
-                    self.note(stored.version.clone(), &expected);
+                    self.note(&stored.version, &expected);
                     let is_new = expected.precondition == Precondition::Absent;
                     return self.compare(stored, is_new).await;
                 }
@@ -179,12 +179,12 @@ impl ObjectWriter {
             Arc::clone(self.store.objects()),
         );
         let (key, operation) = (self.plan.key.clone(), content.operation());
-        let held = conditions.ready(operation, &objects, &key, terms).await?;
-        let changed = self.change_on(content, expected, terms).await;
-        if !conditions.are_refused(operation, terms, &changed) {
+        let ready = conditions.ready(operation, &objects, &key, terms).await?;
+        let changed = self.change_on(content, expected, &ready.terms).await;
+        if !conditions.are_refused(operation, &ready.terms, &changed) {
             return changed;
         }
-        drop(held);
+        drop(ready);
         let _held = conditions.look(&objects, &key, terms).await?;
         let without = terms.without_precondition();
         self.change_on(content, expected, &without).await
@@ -212,11 +212,11 @@ impl ObjectWriter {
         self.store.put(key, body, attributes, terms).await
     }
 
-    fn note(&mut self, version: UpdateVersion, expected: &Expected) {
+    fn note(&mut self, version: &UpdateVersion, expected: &Expected) {
         self.multipart = Multipart::None;
         if let Some(mark) = &self.mark {
             let lineage = expected.lineage.then(mark);
-            self.known.note(&self.plan.key, version, lineage);
+            self.known.note(&self.plan.key, version, &lineage);
         }
     }
 

@@ -108,9 +108,10 @@ impl Store for Azure {
         self.api.copy(from, to, terms).await?;
         match self.api.wait_for_copy(to.as_ref()).await {
             // What was not found is the copy: its source was there to be copied.
-            Err(Error::NotFound { source, .. }) => Err(Error::Generic {
+            // Its answer is not passed on: it says 404, which would be read as a source that is gone.
+            Err(Error::NotFound { .. }) => Err(Error::Generic {
                 store: "MicrosoftAzure",
-                source,
+                source: format!("the copy to {to} is not there").into(),
             }),
             copied => copied,
         }

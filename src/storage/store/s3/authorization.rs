@@ -184,6 +184,10 @@ fn covered(headers: &HeaderMap) -> Vec<(&str, Cow<'_, str>)> {
 
 /// With one space between words, and none around them.
 fn push_words(line: &mut String, value: &str) {
+    // Nearly all values are one word, and looking for Unicode spaces is slow.
+    if value.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return line.push_str(value);
+    }
     for (at, word) in value.split_whitespace().enumerate() {
         if at > 0 {
             line.push(' ');
@@ -228,10 +232,13 @@ fn digest_of(bytes: &[u8]) -> aws_lc_rs::digest::Digest {
 
 fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    digits
-        .map(|digit| char::from(DIGITS[usize::from(digit)]))
-        .collect()
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        for digit in [byte >> 4, byte & 15] {
+            text.push(char::from(DIGITS[usize::from(digit)]));
+        }
+    }
+    text
 }
 
 #[cfg(test)]

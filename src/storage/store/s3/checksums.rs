@@ -5,10 +5,11 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use http::header::{ETAG, HeaderMap};
 use md5::{Digest, Md5};
-use object_store::PutPayload;
 use object_store::aws::Checksum;
+use object_store::{Error, PutPayload};
 
 use crate::storage::store::body::{Body, Crc64};
+use crate::storage::store::causes::refused_with;
 use crate::storage::store::http::requests::Ask;
 use crate::storage::store::keys::bare;
 use crate::storage::store::stored::Compared;
@@ -35,6 +36,15 @@ pub(crate) struct Part {
     pub(crate) checksum_sha256: Option<String>,
     /// What the store has compared, or computed itself for a copy.
     pub(crate) crc64: Option<Crc64>,
+}
+
+/// The MD5 of an empty body.
+pub(crate) const MD5_OF_NOTHING: &str = "1B2M2Y8AsgTpgAmY7PhCfg==";
+
+/// Whether a store has refused a body because it has no checksum.
+pub(crate) fn is_checksum_wanted(error: &Error) -> bool {
+    let text = error.to_string().to_ascii_lowercase();
+    refused_with(error) == Some(400) && text.contains(CONTENT_MD5)
 }
 
 /// What a store compares the bodies of requests with.

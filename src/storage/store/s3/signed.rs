@@ -7,7 +7,7 @@
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -34,7 +34,8 @@ use crate::storage::store::metered::measure;
 use crate::storage::store::s3::authorization::Authorizer;
 use crate::storage::store::s3::carried::Carried;
 use crate::storage::store::s3::checksums::{
-    CHEAP_MD5, CRC64NVME, Check, Part, SHA256, checked, read_crc64, sha256, written_crc64,
+    CHEAP_MD5, CRC64NVME, Check, MD5_OF_NOTHING, Part, SHA256, Sent, checked, is_checksum_wanted,
+    read_crc64, sha256, written_crc64,
 };
 use crate::storage::store::stored::{Comparison, Kept};
 
@@ -49,6 +50,8 @@ pub(crate) struct SignedS3 {
     bucket: OnceCell<Url>,
     /// What was learnt of the checksums that the store compares, if nobody has said which.
     learnt: AtomicU8,
+    /// Whether every body has to go with a checksum, as far as is known.
+    wants_checksums: AtomicBool,
     metrics: Arc<Metrics>,
 }
 
@@ -116,6 +119,7 @@ impl SignedS3 {
             sender: Sender::new(options, retry_timeout, "S3")?,
             bucket: OnceCell::new(),
             learnt: AtomicU8::default(),
+            wants_checksums: AtomicBool::new(false),
             metrics,
         })
     }
@@ -147,7 +151,9 @@ impl SignedS3 {
         match self.signing.check {
             Some(check) => check,
             None if self.learnt.load(Ordering::Relaxed) == CRC64 => Check::Crc64,
-            None if self.compares_tags() => Check::Md5UpTo(usize::MAX),
+            None if self.compares_tags() || self.wants_checksums.load(Ordering::Relaxed) => {
+                Check::Md5UpTo(usize::MAX)
+            }
             None => Check::Md5UpTo(CHEAP_MD5),
         }
     }
@@ -274,8 +280,7 @@ impl SignedS3 {
         let number = (index + 1).to_string();
         ask.url = with_query(ask.url, &[("partNumber", &number), ("uploadId", upload_id)]);
         let crc64 = (check == Check::Crc64).then_some(body.crc64);
-        let (ask, sent) = checked(ask, body, check).await;
-        let answer = self.answer(ask).await?;
+        let (answer, sent) = self.write(ask, body, check).await?;
         let compared = sent.compared(answer.headers(), self.compares_tags());
         compared.check("S3")?;
         let header = |name: &str| Some(answer.headers().get(name)?.to_str().ok()?.to_owned());
@@ -334,6 +339,48 @@ impl SignedS3 {
             ask.digest = Some(sha256(&ask.body));
         }
         self.sender.send(&ask, self).await
+    }
+
+    /// The answer to a request with a body, and what it has said of the body. A bucket with Object Lock wants a checksum
+    /// of each, and says so once. It is for the caller to count.
+    async fn write(&self, ask: Ask, body: Body, check: Check) -> Result<(Response<Bytes>, Sent)> {
+        if let Check::Md5UpTo(most) = check
+            && body.length() > most
+        {
+            let (asked, sent) = checked(ask.clone(), body.clone(), check).await;
+            match self.answer(asked).await {
+                Err(error) if is_checksum_wanted(&error) => {
+                    self.wants_checksums.store(true, Ordering::Relaxed);
+                }
+                answered => return Ok((answered?, sent)),
+            }
+            let (ask, sent) = checked(ask, body, Check::Md5UpTo(usize::MAX)).await;
+            return Ok((self.answer(ask).await?, sent));
+        }
+        let (ask, sent) = checked(ask, body, check).await;
+        Ok((self.answer(ask).await?, sent))
+    }
+
+    /// Writes an object, counted and timed.
+    pub(crate) async fn put(&self, ask: Ask, body: Body) -> Result<(Response<Bytes>, Sent)> {
+        measure(&self.metrics, "put", self.write(ask, body, self.check())).await
+    }
+
+    /// Copies an object, counted and timed. Some stores want a checksum there too: that of the empty body.
+    pub(crate) async fn copy(&self, ask: Ask) -> Result<Bytes> {
+        let copy = async {
+            if !self.wants_checksums.load(Ordering::Relaxed) {
+                match self.answer(ask.clone()).await {
+                    Err(error) if is_checksum_wanted(&error) => {
+                        self.wants_checksums.store(true, Ordering::Relaxed);
+                    }
+                    answered => return answered,
+                }
+            }
+            self.answer(ask.with("content-md5", MD5_OF_NOTHING)).await
+        };
+        let answer = measure(&self.metrics, "copy", copy).await?;
+        Ok(answer.into_body())
     }
 
     /// Where the bucket lies. The signer knows endpoint, bucket and style of addressing; its signature

@@ -13,7 +13,6 @@ use crate::storage::store::body::Body;
 use crate::storage::store::http::requests::{Ask, encoded};
 use crate::storage::store::keys::only_if;
 use crate::storage::store::precondition::Precondition;
-use crate::storage::store::s3::checksums::checked;
 use crate::storage::store::s3::signed::{METADATA, SignedS3};
 use crate::storage::store::stored::Stored;
 use crate::storage::store::terms::Terms;
@@ -36,10 +35,8 @@ pub(crate) async fn put(
 ) -> Result<Stored> {
     let ask = s3.about(Method::PUT, key).await?;
     let ask = ask.describing(attributes, CONTENT_TYPE.as_str(), METADATA);
-    let (ask, sent) = checked(ask, body, s3.check()).await;
-    let ask = conditional(ask, terms)?;
-    let answer = s3.send_for_head("put", ask).await;
-    let answer = answer.map_err(|error| told_apart(error, &terms.precondition))?;
+    let answer = s3.put(conditional(ask, terms)?, body).await;
+    let (answer, sent) = answer.map_err(|error| told_apart(error, &terms.precondition))?;
     Ok(Stored {
         compared: sent.compared(answer.headers(), s3.compares_tags()),
         version: version(answer.headers()),
@@ -55,7 +52,7 @@ pub(crate) async fn copy(s3: &SignedS3, from: &Base, to: &Path, terms: &Terms) -
         ask = only_if(ask, "x-amz-copy-source-if-match", e_tag)?;
     }
     let ask = conditional(ask, terms)?;
-    let answer = s3.send("copy", ask).await.map_err(|error| match error {
+    let answer = s3.copy(ask).await.map_err(|error| match error {
         // What is not found is the source.
         error @ Error::NotFound { .. } => error,
         // S3 says the same of a source that has changed, as of a target.
