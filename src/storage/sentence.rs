@@ -97,6 +97,7 @@ on_each_store! {
     an_append_that_may_have_landed_and_been_deleted_is_unresolved
     an_append_that_others_got_ahead_of_is_told_so_although_its_answer_was_lost
     a_rename_whose_source_is_replaced_meanwhile_is_told_so
+    a_deletion_beside_an_append_is_not_told_as_done
     a_client_that_is_gone_has_nothing_tried_again
     a_rename_keeps_its_source_until_the_copy_is_there
     a_directory_keeps_its_files_until_their_copies_are_there
@@ -404,6 +405,29 @@ async fn a_rename_whose_source_is_replaced_meanwhile_is_told_so(two: Two) {
     );
     assert_eq!(two.other.read("a").await.unwrap(), bytes(20, 2));
     assert_eq!(two.other.read("b").await, None);
+}
+
+/// Found by the histories (S3, seed 61): what was to be deleted is in the file that stays.
+async fn a_deletion_beside_an_append_is_not_told_as_done(two: Two) {
+    let Some(server) = two.server() else { return };
+    let both: Bytes = [bytes(10, 1), bytes(20, 2)].concat().into();
+    two.one.store("a", &bytes(10, 1)).await;
+    server.stall("DeleteObject", Duration::from_secs(20));
+    let deletion = async { two.one.delete("a").await };
+    let append = async {
+        server.wait_for("DeleteObject", 1).await;
+        let more = bytes(20, 2);
+        let append = two.other.upload(StoreMode::Append, "a", &more).await;
+        assert!(is_complete(&append), "{:?}", append.report);
+        server.heal();
+    };
+    let (deleted, ()) = tokio::join!(deletion, append);
+    assert!(
+        matches!(deleted, Err(StorageError::Conflict)),
+        "{deleted:?}"
+    );
+    assert_eq!(two.other.read("a").await.unwrap(), both);
+    two.one.delete("a").await.unwrap();
 }
 
 async fn a_client_that_is_gone_has_nothing_tried_again(two: Two) {
