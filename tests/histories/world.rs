@@ -11,7 +11,7 @@ use crate::adversary::Kind;
 use crate::check::atoms::names;
 use crate::client::{Device, look};
 use crate::content::{Chunk, Content};
-use crate::history::{History, Late, Record, Time};
+use crate::history::{Doubt, History, Record, Time};
 use crate::plan::{Plan, Settings, Verb};
 use crate::support::ftp::Client;
 use crate::support::{Gateway, Store, eventually};
@@ -106,7 +106,8 @@ impl World {
         self.look(&run).await;
         let history = History {
             struck: self.struck(plan),
-            late: self.late(&run),
+            doubts: self.doubts(&run),
+            patience: self.settings.request_timeout * 1000,
             ..run.history()
         };
         self.clear(&run);
@@ -185,18 +186,19 @@ impl World {
         struck.map(|strike| strike.fault).collect()
     }
 
-    /// What was carried out late.
-    fn late(&self, run: &Run) -> Vec<Late> {
+    /// What was carried out late, or answered badly.
+    fn doubts(&self, run: &Run) -> Vec<Doubt> {
         let Store::Bucket(server) = &self.store else {
             return Vec::new();
         };
-        let late = server.late_requests().into_iter();
-        let late = late.map(|(words, at)| Late {
-            name: run.name_in(&words),
+        let requests = server.doubtful_requests().into_iter();
+        let doubts = requests.map(|(asked, fault, at)| Doubt {
+            name: run.name_in(&asked),
             at: run.time(at),
-            words,
+            is_late: matches!(fault, Fault::Late(_) | Fault::Slow(_)),
+            words: format!("{asked} ({fault:?})"),
         });
-        late.collect()
+        doubts.collect()
     }
 
     /// Nothing of a history slows the next ones down.
