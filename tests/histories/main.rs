@@ -57,7 +57,7 @@ const SEED: u64 = 1;
 const AT_ONCE: usize = 16;
 
 /// After so many failures there is nothing more to learn.
-const ENOUGH: usize = 5;
+const ENOUGH: usize = 3;
 
 /// What is to be done, and what has come of it.
 #[derive(Default)]
@@ -186,7 +186,9 @@ async fn work_off(work: Arc<Mutex<Work>>) {
                 history,
                 judgement,
             };
+            let nth = work.lock().unwrap().done;
             let told = tell(kind, settings, &shrink(kind, failure).await);
+            let told = format!("after {nth} histories, {told}");
             work.lock().unwrap().failures.push(told);
         }
         world.close().await;
