@@ -26,6 +26,13 @@ test: ## Run the tests
 test-large: ## Run the tests that take minutes
 	$(CARGO) test --locked --test gateway -- --ignored
 
+# On each store; STORES=s3,local picks.
+HISTORIES ?= 2000
+
+.PHONY: test-histories
+test-histories: ## Run HISTORIES histories on each store, and look whether an order explains all that clients were told
+	HISTORIES=$(HISTORIES) $(CARGO) test --locked --test histories -- --nocapture whatever_happens
+
 .PHONY: test-network
 test-network: ## Try the gateway behind NAT, firewalls and haproxy, on hosts of their own (needs root)
 	$(CARGO) test --locked --test network -- --ignored --test-threads 4

@@ -4,17 +4,24 @@
 //! for every one), so that a test says which step fails, not which request. They strike after the credentials were checked and before the
 //! operation is done, unless said otherwise.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
 
 /// Something that goes wrong with one request.
-#[derive(Clone, Copy)]
-pub(crate) enum Fault {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
     /// The operation is refused with this status.
     Refuse(u16),
+    /// The operation is refused with a 409 that asks to try again: `OperationAborted`, on S3.
+    RefuseBusy,
+    /// The operation is done, and its answer is a failure with this status.
+    DoneBut(u16),
+    /// The operation is done only after so long, whoever still waits for it.
+    Slow(Duration),
     /// The operation is done, but its answer never comes: the connection closes.
     LoseAnswer,
     /// The answer's body breaks off after so many bytes.
@@ -27,11 +34,24 @@ pub(crate) enum Fault {
     Late(Duration),
 }
 
+/// A fault that strikes one request: the first of its operation since the last healing has the number 0.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Strike {
+    /// S3's name of the operation.
+    pub operation: &'static str,
+    /// Which of its requests.
+    pub nth: usize,
+    /// What goes wrong.
+    pub fault: Fault,
+}
+
 /// The plan of faults and the log, shared by the test and the server.
 #[derive(Default)]
 pub(crate) struct Faults {
     plan: watch::Sender<Plan>,
     log: Mutex<Vec<String>>,
+    /// Requests of which the client can't know what has become of them, and when they were done.
+    doubtful: Mutex<Vec<(String, Fault, Instant)>>,
     /// Bytes of all requests.
     pub(crate) received: Arc<AtomicU64>,
     in_hand: AtomicUsize,
@@ -41,6 +61,9 @@ pub(crate) struct Faults {
 #[derive(Default)]
 struct Plan {
     faults: Vec<Planned>,
+    strikes: Vec<Strike>,
+    /// How many requests of each operation there have been.
+    asked: HashMap<String, usize>,
     stalls: Vec<(String, Duration)>,
     bandwidth: Option<u64>,
     answer_bandwidth: Option<u64>,
@@ -62,6 +85,10 @@ impl Faults {
             left: times,
         };
         self.plan.send_modify(|plan| plan.faults.push(planned));
+    }
+
+    pub(crate) fn strike(&self, strikes: Vec<Strike>) {
+        self.plan.send_modify(|plan| plan.strikes.extend(strikes));
     }
 
     pub(crate) fn stall(&self, operation: &str, by: Duration) {
@@ -109,7 +136,8 @@ impl Faults {
     pub(crate) fn has_late_ones(&self) -> bool {
         let is_late =
             |planned: &Planned| planned.left > 0 && matches!(planned.fault, Fault::Late(_));
-        self.plan.borrow().faults.iter().any(is_late)
+        let plan = self.plan.borrow();
+        plan.faults.iter().any(is_late) || plan.strikes.iter().any(Strike::may_be_late)
     }
 
     /// Whether a body may have to be damaged.
@@ -131,14 +159,24 @@ impl Faults {
         self.log.lock().expect("the log").clone()
     }
 
+    pub(crate) fn doubtful(&self) -> Vec<(String, Fault, Instant)> {
+        self.doubtful.lock().expect("the log").clone()
+    }
+
+    fn doubt(&self, line: String, fault: Fault) {
+        let mut doubtful = self.doubtful.lock().expect("the log");
+        doubtful.push((line, fault, Instant::now()));
+    }
+
     pub(crate) fn forget_log(&self) {
         self.log.lock().expect("the log").clear();
+        self.doubtful.lock().expect("the log").clear();
     }
 
     /// Counts a request that is being answered, until what it gives is dropped.
-    pub(crate) fn take_in_hand(&self) -> InHand<'_> {
+    pub(crate) fn take_in_hand(self: &Arc<Self>) -> InHand {
         self.in_hand.fetch_add(1, Ordering::SeqCst);
-        InHand(&self.in_hand)
+        InHand(Arc::clone(self))
     }
 
     pub(crate) fn in_hand(&self) -> usize {
@@ -173,11 +211,11 @@ impl Faults {
 }
 
 /// A request that is being answered, also one whose client has gone.
-pub(crate) struct InHand<'a>(&'a AtomicUsize);
+pub(crate) struct InHand(Arc<Faults>);
 
-impl Drop for InHand<'_> {
+impl Drop for InHand {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
+        self.0.in_hand.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -190,6 +228,12 @@ impl Drop for Connected {
     }
 }
 
+impl Strike {
+    fn may_be_late(&self) -> bool {
+        matches!(self.fault, Fault::Late(_) | Fault::Slow(_))
+    }
+}
+
 impl Plan {
     fn stall_of(&self, operation: &str) -> Option<Duration> {
         self.stalls
@@ -199,6 +243,13 @@ impl Plan {
     }
 
     fn next(&mut self, operation: &str) -> Option<Fault> {
+        let nth = self.asked.entry(operation.to_owned()).or_default();
+        let is_struck = |strike: &&Strike| strike.nth == *nth && is_of(strike.operation, operation);
+        let struck = self.strikes.iter().find(is_struck);
+        *nth += 1;
+        if let Some(strike) = struck {
+            return Some(strike.fault);
+        }
         let mut planned = self.faults.iter_mut();
         let planned =
             planned.find(|planned| planned.left > 0 && is_of(&planned.operation, operation))?;
@@ -262,8 +313,8 @@ impl Gate {
         asked: &str,
     ) -> Result<(), u16> {
         let _ = visit.0.admitted.set(());
-        let line = format!("{operation} {asked}");
-        self.0.log(line.trim_end().to_owned());
+        let line = format!("{operation} {asked}").trim_end().to_owned();
+        self.0.log(line.clone());
         self.0.wait(operation).await;
         let Some(fault) = self.0.next(operation) else {
             return Ok(());
@@ -271,11 +322,19 @@ impl Gate {
         let _ = visit.0.fault.set(fault);
         match fault {
             Fault::Refuse(status) => Err(status),
+            Fault::RefuseBusy => Err(409),
             Fault::SayNothing => Err(500),
-            Fault::LoseAnswer | Fault::BreakAnswer(_) | Fault::FlipBit => Ok(()),
+            Fault::LoseAnswer | Fault::BreakAnswer(_) | Fault::FlipBit | Fault::DoneBut(_) => {
+                Ok(())
+            }
+            Fault::Slow(by) => {
+                tokio::time::sleep(by).await;
+                Ok(())
+            }
             Fault::Late(by) => {
                 visit.0.is_late.notify_one();
                 tokio::time::sleep(by).await;
+                self.0.doubt(line, fault);
                 Ok(())
             }
         }

@@ -83,7 +83,11 @@ impl<S: Service + 'static> Faulty<S> {
         let whole = whole.map_err(io::Error::other)?;
         let request = Request::from_parts(head, Body::from(whole));
         let service = self.service.clone();
-        let mut answer = tokio::spawn(async move { service.answer(request).await });
+        let in_hand = self.faults.take_in_hand();
+        let mut answer = tokio::spawn(async move {
+            let _in_hand = in_hand;
+            service.answer(request).await
+        });
         tokio::select! {
             answer = &mut answer => answer.map_err(io::Error::other)?,
             () = visit.is_late() => Err(io::Error::other("the request is meant to be late")),
@@ -94,10 +98,17 @@ impl<S: Service + 'static> Faulty<S> {
 /// What the visit has been told to do wrong, done.
 fn spoil(mut response: Response<Body>, visit: &Visit) -> io::Result<Response<Body>> {
     match visit.fault() {
-        None | Some(Fault::Late(_) | Fault::FlipBit) => Ok(response),
+        None | Some(Fault::Late(_) | Fault::FlipBit | Fault::Slow(_) | Fault::RefuseBusy) => {
+            Ok(response)
+        }
         Some(Fault::LoseAnswer) => Err(io::Error::other("the answer is meant to be lost")),
         Some(Fault::SayNothing) => Ok(Response::new(Body::empty())),
         Some(Fault::BreakAnswer(after)) => Ok(response.map(|body| broken(body, after))),
+        Some(Fault::DoneBut(status)) => {
+            let mut failure = Response::new(Body::empty());
+            *failure.status_mut() = StatusCode::from_u16(status).expect("a status");
+            Ok(failure)
+        }
         Some(Fault::Refuse(status)) => {
             *response.status_mut() = StatusCode::from_u16(status).expect("a status");
             Ok(response)

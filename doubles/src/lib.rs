@@ -17,4 +17,5 @@ mod s3;
 mod server;
 
 pub use bucket::Damage;
+pub use faults::{Fault, Strike};
 pub use server::{Protocol, Server};

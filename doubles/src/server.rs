@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 
 use crate::azure::Azure;
 use crate::bucket::{Attributes, Bucket, Conditions, Content, Damage, Object, Part};
-use crate::faults::{Fault, Faults};
+use crate::faults::{Fault, Faults, Strike};
 use crate::faulty::Faulty;
 use crate::google::Google;
 use crate::google::checksums::crc32c_of_object;
@@ -345,6 +345,12 @@ impl Server {
         self.faults.logged()
     }
 
+    /// Requests of which the client can't know what has become of them, because a fault has struck them: as
+    /// [`requests`](Self::requests) has them, and when they were done.
+    pub fn doubtful_requests(&self) -> Vec<(String, Fault, Instant)> {
+        self.faults.doubtful()
+    }
+
     /// How many requests asked for `operation`.
     pub fn count(&self, operation: &str) -> usize {
         let is_of = |line: &String| line.split(' ').next() == Some(operation);
@@ -411,6 +417,11 @@ impl Server {
     /// 403 `AccessDenied`; 200 is an error in the body of a success, as `CompleteMultipartUpload` may send it.
     pub fn fail_next(&self, operation: &str, times: usize, status: u16) {
         self.faults.plan(operation, Fault::Refuse(status), times);
+    }
+
+    /// Has faults strike single requests, told by their number.
+    pub fn strike(&self, strikes: Vec<Strike>) {
+        self.faults.strike(strikes);
     }
 
     /// From now on, the bucket's policy denies writes on S3 without this header.

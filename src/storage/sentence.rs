@@ -94,6 +94,11 @@ on_each_store! {
     an_upload_that_landed_is_told_although_its_retry_is_refused
     a_deletion_that_landed_is_told_although_its_retry_is_refused
     a_rename_that_landed_is_told_although_its_retry_is_refused
+    an_append_that_may_have_landed_and_been_deleted_is_unresolved
+    an_append_that_others_got_ahead_of_is_told_so_although_its_answer_was_lost
+    a_rename_whose_source_is_replaced_meanwhile_is_told_so
+    a_rename_whose_target_is_deleted_meanwhile_goes_on
+    a_deletion_beside_an_append_is_not_told_as_done
     a_client_that_is_gone_has_nothing_tried_again
     a_rename_keeps_its_source_until_the_copy_is_there
     a_directory_keeps_its_files_until_their_copies_are_there
@@ -345,6 +350,103 @@ async fn a_rename_of_anothers_file_that_landed_is_told_although_its_retry_is_ref
     let is_told = renamed.is_ok() || !two.fixture.is_s3();
     assert!(is_told, "{renamed:?}");
     assert_eq!(client.read("b").await.unwrap(), bytes(10, 1));
+}
+
+/// Found by the histories (S3, seed 164): it was there, and somebody has read it.
+async fn an_append_that_may_have_landed_and_been_deleted_is_unresolved(two: Two) {
+    let Some(server) = two.server() else { return };
+    server.lose_next_answer("PutObject", 1);
+    let (one, other) = (&two.one, &two.other);
+    let append = async { one.upload(StoreMode::Append, "a", &bytes(10, 1)).await };
+    let newer = async {
+        server.wait_for("PutObject", 1).await;
+        server.wait_until_idle().await;
+        other.delete("a").await.unwrap();
+        other.store("a", &bytes(20, 2)).await;
+    };
+    let (append, ()) = tokio::join!(append, newer);
+    assert_eq!(append.report.outcome.0, "unresolved", "{:?}", append.report);
+    assert_eq!(other.read("a").await.unwrap(), bytes(20, 2));
+}
+
+/// The object that is there tells by the marks of those before it that this one never was.
+async fn an_append_that_others_got_ahead_of_is_told_so_although_its_answer_was_lost(two: Two) {
+    let Some(server) = two.server() else { return };
+    let (one, other) = (&two.one, &two.other);
+    one.store("a", &bytes(5, 9)).await;
+    server.forget_requests();
+    server.fail_next("PutObject", 1, 500);
+    let append = async { one.upload(StoreMode::Append, "a", &bytes(10, 1)).await };
+    let newer = async {
+        server.wait_for("PutObject", 1).await;
+        server.wait_until_idle().await;
+        other.upload(StoreMode::Append, "a", &bytes(20, 2)).await
+    };
+    let (append, newer) = tokio::join!(append, newer);
+    assert!(is_complete(&newer), "{:?}", newer.report);
+    assert_eq!(append.report.outcome.0, "conflict", "{:?}", append.report);
+}
+
+/// Found by the histories (Google, seed 131): the store says that there is no such version, which is not that there is
+/// no such file.
+async fn a_rename_whose_source_is_replaced_meanwhile_is_told_so(two: Two) {
+    let Some(server) = two.server() else { return };
+    two.one.store("a", &bytes(10, 1)).await;
+    server.stall("CopyObject", Duration::from_secs(20));
+    let rename = async { two.one.rename("a", "b").await };
+    let newer = async {
+        server.wait_for("CopyObject", 1).await;
+        two.other.store("a", &bytes(20, 2)).await;
+        server.heal();
+    };
+    let (renamed, ()) = tokio::join!(rename, newer);
+    assert!(
+        matches!(renamed, Err(StorageError::Conflict)),
+        "{renamed:?}"
+    );
+    assert_eq!(two.other.read("a").await.unwrap(), bytes(20, 2));
+    assert_eq!(two.other.read("b").await, None);
+}
+
+/// Found by the histories (S3, seed 228): the store says that there is no such key, and means the target.
+async fn a_rename_whose_target_is_deleted_meanwhile_goes_on(two: Two) {
+    let Some(server) = two.server() else { return };
+    two.one.store("a", &bytes(10, 1)).await;
+    two.one.store("b", &bytes(20, 2)).await;
+    server.stall("CopyObject", Duration::from_secs(20));
+    let rename = async { two.one.rename("a", "b").await };
+    let deletion = async {
+        server.wait_for("CopyObject", 1).await;
+        two.other.delete("b").await.unwrap();
+        server.heal();
+    };
+    let (renamed, ()) = tokio::join!(rename, deletion);
+    renamed.unwrap();
+    assert_eq!(two.other.read("b").await.unwrap(), bytes(10, 1));
+    assert_eq!(two.other.read("a").await, None);
+}
+
+/// Found by the histories (S3, seed 61): what was to be deleted is in the file that stays.
+async fn a_deletion_beside_an_append_is_not_told_as_done(two: Two) {
+    let Some(server) = two.server() else { return };
+    let both: Bytes = [bytes(10, 1), bytes(20, 2)].concat().into();
+    two.one.store("a", &bytes(10, 1)).await;
+    server.stall("DeleteObject", Duration::from_secs(20));
+    let deletion = async { two.one.delete("a").await };
+    let append = async {
+        server.wait_for("DeleteObject", 1).await;
+        let more = bytes(20, 2);
+        let append = two.other.upload(StoreMode::Append, "a", &more).await;
+        assert!(is_complete(&append), "{:?}", append.report);
+        server.heal();
+    };
+    let (deleted, ()) = tokio::join!(deletion, append);
+    assert!(
+        matches!(deleted, Err(StorageError::Conflict)),
+        "{deleted:?}"
+    );
+    assert_eq!(two.other.read("a").await.unwrap(), both);
+    two.one.delete("a").await.unwrap();
 }
 
 async fn a_client_that_is_gone_has_nothing_tried_again(two: Two) {

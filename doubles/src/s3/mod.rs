@@ -19,7 +19,7 @@ use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{Body, S3Error, S3ErrorCode, S3Result, s3_error};
 
 use crate::bucket::Bucket;
-use crate::faults::{Faults, Gate, Visit};
+use crate::faults::{Fault, Faults, Gate, Visit};
 use crate::http::Service;
 
 use api::Api;
@@ -96,6 +96,10 @@ impl S3Access for Door {
             Some(header) => Err(s3_error!(
                 AccessDenied,
                 "the bucket's policy demands {header}"
+            )),
+            None if visit.fault() == Some(Fault::RefuseBusy) => Err(s3_error!(
+                OperationAborted,
+                "A conflicting conditional operation is in progress."
             )),
             None => passed.map_err(error_of),
         }

@@ -74,6 +74,13 @@ impl Lineage {
         Self::of(Some(mark), &self.0)
     }
 
+    /// Whether an object with this lineage replaced, one after the other, the one that had the other: nothing else was
+    /// there in between, as far as it remembers.
+    pub(crate) fn goes_on_from(&self, before: &Self) -> bool {
+        let newest = before.0.split(',').next().unwrap_or_default();
+        !newest.is_empty() && self.0.split(',').any(|mark| mark == newest)
+    }
+
     /// As it is written.
     pub(crate) fn as_str(&self) -> &str {
         &self.0
@@ -130,6 +137,17 @@ mod tests {
         assert!(!first.is_on_or_before(&attributes));
         let size: usize = attributes.iter().map(|(_, value)| value.len()).sum();
         assert!(size < 512, "{size} bytes of metadata");
+    }
+
+    #[test]
+    fn a_lineage_goes_on_from_those_in_it() {
+        let (_, first) = successor(&Attributes::new());
+        let (_, second) = successor(&first);
+        let [first, second] = [first, second].map(|attributes| Lineage::after(&attributes));
+        assert!(second.goes_on_from(&first));
+        assert!(second.goes_on_from(&second));
+        assert!(!first.goes_on_from(&second));
+        assert!(!first.goes_on_from(&Lineage::default()));
     }
 
     #[test]

@@ -142,8 +142,13 @@ impl Storage {
                 Err(error) => error,
             });
         };
-        // One that another has deleted or written anew since is not asked about.
-        let _: Removed = self.remove(&found).await?;
+        match self.remove(&found).await? {
+            // If another has added to it, what was to be deleted is still in it.
+            Removed::Changed if self.meta(&key).await?.is_some() => {
+                return Err(StorageError::Conflict);
+            }
+            Removed::Deleted | Removed::Absent | Removed::Changed => {}
+        }
         self.keep_directory(user, &path.parent()).await;
         Ok(())
     }
@@ -342,7 +347,7 @@ impl Storage {
         self.conditions.are_refused(operation, deleted)
     }
 
-    /// Deletes an object as it was found. One that another has written meanwhile stays: the deletion came before it.
+    /// Deletes an object as it was found. One that another has written meanwhile stays.
     async fn remove(&self, found: &ObjectMeta) -> Result<Removed, StorageError> {
         let (key, version) = (&found.location, Base::of(found).version);
         self.writers.forget(key);

@@ -107,6 +107,12 @@ impl ObjectWriter {
                 Again::On(now) if now.precondition == expected.precondition => {
                     return self.conclude(error, &attempts, is_new).await;
                 }
+                // It may have been there, and have been deleted since.
+                Again::On(now)
+                    if !replaces && in_doubt && !now.lineage.goes_on_from(&expected.lineage) =>
+                {
+                    return Err(StorageError::Unresolved(error));
+                }
                 Again::On(_) if !replaces => return self.overtaken(error, &attempts).await,
                 Again::On(_) if command::is_given_up() => return Err(StorageError::GivenUp),
                 Again::On(_) if Instant::now() > give_up => return Err(StorageError::Conflict),

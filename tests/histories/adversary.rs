@@ -1,0 +1,167 @@
+//! What goes wrong at the store: single requests, told by their operation and number.
+
+use std::time::Duration;
+
+use doubles::{Fault, Strike};
+use rand::RngExt;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+
+/// A kind of store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    S3,
+    Google,
+    Azure,
+    Local,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 4] = [Self::S3, Self::Google, Self::Azure, Self::Local];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::S3 => "s3",
+            Self::Google => "google",
+            Self::Azure => "azure",
+            Self::Local => "local",
+        }
+    }
+
+    /// What makes a file of several parts visible.
+    fn publication(self) -> &'static str {
+        if self == Self::Google {
+            "Compose"
+        } else {
+            "CompleteMultipartUpload"
+        }
+    }
+}
+
+/// At most so many requests of a history go wrong.
+const MAX_STRIKES: usize = 10;
+
+/// By how much a request is late, or slow.
+const DELAYS: [u64; 5] = [5, 20, 60, 120, 200];
+
+/// What goes wrong in one history. A folder answers at once and tells the truth.
+pub(crate) fn strikes(dice: &mut StdRng, kind: Kind, refuses_conditions: bool) -> Vec<Strike> {
+    if kind == Kind::Local {
+        return Vec::new();
+    }
+    let mut strikes = Vec::new();
+    for _ in 0..dice.random_range(0..=MAX_STRIKES) {
+        strikes.extend(strike(dice, kind, refuses_conditions));
+    }
+    strikes
+}
+
+/// One fault, or an answer that is lost and the refusal that follows.
+fn strike(dice: &mut StdRng, kind: Kind, refuses_conditions: bool) -> Vec<Strike> {
+    if dice.random_ratio(1, 4) {
+        let operation = read(dice);
+        let nth = dice.random_range(0..20);
+        let fault = fault_of_reads(dice, operation);
+        return vec![Strike {
+            operation,
+            nth,
+            fault,
+        }];
+    }
+    let operation = change(dice, kind);
+    let nth = dice.random_range(0..if operation == "PutObject" { 10 } else { 4 });
+    let first = Strike {
+        operation,
+        nth,
+        fault: fault_of_changes(dice, kind, operation, refuses_conditions),
+    };
+    if first.fault != Fault::LoseAnswer && dice.random() {
+        return vec![first];
+    }
+    let fault = Fault::Refuse(refusal_after_a_loss(dice, kind, operation));
+    let second = Strike {
+        operation,
+        nth: nth + 1,
+        fault,
+    };
+    vec![first, second]
+}
+
+fn read(dice: &mut StdRng) -> &'static str {
+    let reads = ["HeadObject", "HeadObject", "GetObject", "ListObjectsV2"];
+    reads.choose(dice).expect("one")
+}
+
+fn change(dice: &mut StdRng, kind: Kind) -> &'static str {
+    let changes = [
+        "PutObject",
+        "PutObject",
+        "PutObject",
+        "CopyObject",
+        "CopyObject",
+        "DeleteObject",
+        "DeleteObject",
+        "DeleteObjects",
+        "CreateMultipartUpload",
+        "UploadPart",
+        kind.publication(),
+        kind.publication(),
+    ];
+    changes.choose(dice).expect("one")
+}
+
+fn delay(dice: &mut StdRng) -> Duration {
+    Duration::from_millis(*DELAYS.choose(dice).expect("one"))
+}
+
+/// Reads may fail, break off or be slow, but they do not lie.
+fn fault_of_reads(dice: &mut StdRng, operation: &str) -> Fault {
+    let slow = Fault::Slow(delay(dice));
+    let broken = Fault::BreakAnswer(if operation == "GetObject" { 30 } else { 0 });
+    let faults = [
+        slow,
+        slow,
+        broken,
+        Fault::LoseAnswer,
+        Fault::Refuse(500),
+        Fault::Refuse(503),
+    ];
+    *faults.choose(dice).expect("one")
+}
+
+fn fault_of_changes(dice: &mut StdRng, kind: Kind, operation: &str, refuses: bool) -> Fault {
+    let delay = delay(dice);
+    let mut faults = vec![
+        Fault::LoseAnswer,
+        Fault::LoseAnswer,
+        Fault::LoseAnswer,
+        Fault::DoneBut(500),
+        Fault::Late(delay),
+        Fault::Late(delay),
+        Fault::Late(delay),
+        Fault::Slow(delay),
+        Fault::Slow(delay),
+        Fault::Refuse(500),
+        Fault::Refuse(503),
+    ];
+    if refuses {
+        faults.push(Fault::Refuse(501));
+    }
+    if kind == Kind::S3 {
+        faults.extend([Fault::Refuse(409), Fault::RefuseBusy]);
+        if ["CopyObject", kind.publication()].contains(&operation) {
+            faults.extend([Fault::Refuse(200), Fault::SayNothing]);
+        }
+    }
+    *faults.choose(dice).expect("one")
+}
+
+/// 404 only where it may mean an upload that is complete: of an object it would be a lie.
+fn refusal_after_a_loss(dice: &mut StdRng, kind: Kind, operation: &str) -> u16 {
+    let statuses: &[u16] = if kind == Kind::S3 && operation == kind.publication() {
+        &[403, 404, 500, 503]
+    } else {
+        &[403, 500, 503]
+    };
+    *statuses.choose(dice).expect("one")
+}

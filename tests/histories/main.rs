@@ -1,0 +1,218 @@
+//! Histories: several clients, two gateways and a store that misbehaves, and then the question whether all that the
+//! clients were told can be true.
+//!
+//! A seed decides what happens: which clients ask for what ([`plan`]), and which requests go wrong at the store
+//! ([`adversary`]). What the clients hear is written down ([`history`]) and checked ([`check`]): there has to be one order
+//! in which every operation took effect, between its call and its reply, and which explains all that was read. A history
+//! for which there is none is made smaller ([`shrink`]) and shown.
+//!
+//! `HISTORIES` says how many there are on each store, `SEED` the seed of the first, `STORES` the stores
+//! (`s3,google,azure,local`). So a seed runs alone: `SEED=17 HISTORIES=1 STORES=s3 cargo test --test histories`.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that can't be set up has failed"
+)]
+
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "a toolbox: not every test binary needs every tool"
+)]
+#[path = "../gateway/support/mod.rs"]
+mod support;
+
+mod adversary;
+mod check;
+mod client;
+mod content;
+mod history;
+mod plan;
+mod shrink;
+mod world;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use doubles::Fault;
+
+use adversary::Kind;
+use check::Judgement;
+use history::History;
+use plan::{BATCH, Plan, Settings};
+use shrink::{Failure, shrink};
+use world::World;
+
+/// How many histories there are on each store.
+const HISTORIES: u64 = 300;
+
+/// The seed of the first.
+const SEED: u64 = 1;
+
+/// So many run at once.
+const AT_ONCE: usize = 16;
+
+/// After so many failures there is nothing more to learn.
+const ENOUGH: usize = 3;
+
+/// What is to be done, and what has come of it.
+#[derive(Default)]
+struct Work {
+    /// Seeds that can share a world.
+    batches: VecDeque<(Kind, Vec<u64>)>,
+    done: usize,
+    /// How operations ended, and which faults have struck.
+    tally: BTreeMap<String, usize>,
+    absent_again: usize,
+    equal_again: usize,
+    unknown: usize,
+    failures: Vec<String>,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_happens_an_order_explains_it() {
+    let began = Instant::now();
+    let work = Arc::new(Mutex::new(Work::from_environment()));
+    let lanes = (0..AT_ONCE).map(|_| tokio::spawn(work_off(Arc::clone(&work))));
+    let lanes: Vec<_> = lanes.collect();
+    for lane in lanes {
+        lane.await.expect("a lane");
+    }
+    let work = work.lock().unwrap();
+    println!("{}", work.report(began.elapsed()));
+    assert!(work.failures.is_empty(), "{}", work.failures.join("\n"));
+}
+
+impl Work {
+    fn from_environment() -> Self {
+        let (seed, histories) = (setting("SEED", SEED), setting("HISTORIES", HISTORIES));
+        let stores = std::env::var("STORES").unwrap_or_default();
+        let is_picked =
+            |kind: &Kind| stores.is_empty() || stores.split(',').any(|name| name == kind.name());
+        let kinds: Vec<_> = Kind::ALL.into_iter().filter(is_picked).collect();
+        assert!(!kinds.is_empty(), "STORES={stores}");
+        let seeds: Vec<_> = (seed..seed + histories).collect();
+        let batches = seeds.chunk_by(|a, b| a / BATCH == b / BATCH);
+        let batches = batches.flat_map(|batch| kinds.iter().map(|kind| (*kind, batch.to_vec())));
+        Self {
+            batches: batches.collect(),
+            ..Self::default()
+        }
+    }
+
+    fn report(&self, took: Duration) -> String {
+        let mut text = format!("{} histories in {took:.1?}", self.done);
+        for (what, times) in &self.tally {
+            let _ = write!(text, "\n{times:8} {what}");
+        }
+        let exceptions = [
+            ("late while the name was absent (again)", self.absent_again),
+            (
+                "late while the name held the same (again)",
+                self.equal_again,
+            ),
+            ("with too many orders to tell", self.unknown),
+        ];
+        for (what, times) in exceptions {
+            let _ = write!(text, "\n{times:8} {what}");
+        }
+        text
+    }
+
+    fn next(&mut self) -> Option<(Kind, Vec<u64>)> {
+        if self.failures.len() >= ENOUGH {
+            return None;
+        }
+        self.batches.pop_front()
+    }
+
+    fn count(&mut self, history: &History, judgement: &Judgement) {
+        self.done += 1;
+        for record in &history.records {
+            *self
+                .tally
+                .entry(record.outcome.word().to_owned())
+                .or_default() += 1;
+        }
+        for fault in &history.struck {
+            *self.tally.entry(kind_of(*fault)).or_default() += 1;
+        }
+        self.absent_again += judgement.absent_again;
+        self.equal_again += judgement.equal_again;
+        self.unknown += judgement.unknown;
+    }
+}
+
+/// `Late`, whatever by.
+fn kind_of(fault: Fault) -> String {
+    match fault {
+        Fault::Refuse(status) => format!("Refuse({status})"),
+        Fault::DoneBut(status) => format!("DoneBut({status})"),
+        fault => {
+            let text = format!("{fault:?}");
+            text.split('(').next().unwrap_or_default().to_owned()
+        }
+    }
+}
+
+fn setting(name: &str, default: u64) -> u64 {
+    let Ok(value) = std::env::var(name) else {
+        return default;
+    };
+    value.parse().unwrap_or_else(|_| panic!("{name}={value}"))
+}
+
+async fn work_off(work: Arc<Mutex<Work>>) {
+    loop {
+        let Some((kind, seeds)) = work.lock().unwrap().next() else {
+            return;
+        };
+        let settings = Settings::of(seeds[0]);
+        let world = World::open(kind, settings);
+        for seed in seeds {
+            let plan = Plan::of(seed, kind);
+            let history = world.run(&plan).await;
+            let judgement = check::check(&history, settings.deny);
+            work.lock().unwrap().count(&history, &judgement);
+            if judgement.wrong.is_empty() {
+                continue;
+            }
+            let failure = Failure {
+                plan,
+                history,
+                judgement,
+            };
+            let nth = work.lock().unwrap().done;
+            let told = tell(kind, settings, &shrink(kind, failure).await);
+            let told = format!("after {nth} histories, {told}");
+            work.lock().unwrap().failures.push(told);
+        }
+        world.close().await;
+    }
+}
+
+/// A failing history, for whoever mends it.
+fn tell(kind: Kind, settings: Settings, failure: &Failure) -> String {
+    let Failure {
+        plan,
+        history,
+        judgement,
+    } = failure;
+    let (seed, kind) = (plan.seed, kind.name());
+    let mut text = format!("seed {seed} on {kind}, {settings:?}:\n{}", history.told());
+    for strike in &plan.strikes {
+        let _ = writeln!(text, "  {strike:?}");
+    }
+    for wrong in &judgement.wrong {
+        let _ = writeln!(text, "{wrong}");
+    }
+    let _ = writeln!(
+        text,
+        "alone: SEED={seed} HISTORIES=1 STORES={kind} cargo test --test histories"
+    );
+    text
+}
