@@ -272,7 +272,7 @@ impl Rename<'_> {
                 Copied::Gone => {}
                 Copied::Changed => self.left += 1,
                 Copied::InTheWay(key) => {
-                    tracing::warn!(key, "another file is at the new name, this one stays");
+                    tracing::warn!(key, "the new name is taken, this one stays");
                     self.in_the_way += 1;
                 }
             }
@@ -314,10 +314,11 @@ impl Rename<'_> {
             Ok(()) => Ok(Copied::There(object)),
             Err(object_store::Error::AlreadyExists { .. }) => {
                 let there = self.store.read_marker(target).await?;
-                Ok(if there.is_some_and(|there| there.size > 0) {
-                    Copied::InTheWay(object.key)
-                } else {
+                let is_there = there.is_some_and(|there| there.size == 0);
+                Ok(if is_there {
                     Copied::There(object)
+                } else {
+                    Copied::InTheWay(object.key)
                 })
             }
             Err(error) => Err(error.into()),
