@@ -10,7 +10,7 @@
 //!
 //! A file that is written under the old name meanwhile is never deleted: it stays there.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -95,18 +95,7 @@ impl Storage {
         to: &Path,
         begun: Option<Note>,
     ) -> Result<(), StorageError> {
-        let mut rename = Rename {
-            storage: self,
-            store: self.store.as_ref(),
-            from: marker(from),
-            to: marker(to),
-            resumed: begun.is_some(),
-            total: 0,
-            done: 0,
-            left: 0,
-            in_the_way: 0,
-            told: Instant::now(),
-        };
+        let mut rename = Rename::new(self, from, to, begun.is_some());
         let marker = rename.survey().await?;
         let new = Note::new(from, to, marker.is_some());
         let note = match begun {
@@ -117,6 +106,23 @@ impl Storage {
         rename.tell("a rename of a directory has ended");
         moved?;
         rename.end(&note).await
+    }
+}
+
+impl<'a> Rename<'a> {
+    fn new(storage: &'a Storage, from: &Path, to: &Path, resumed: bool) -> Self {
+        Self {
+            storage,
+            store: storage.store.as_ref(),
+            from: marker(from),
+            to: marker(to),
+            resumed,
+            total: 0,
+            done: 0,
+            left: 0,
+            in_the_way: 0,
+            told: Instant::now(),
+        }
     }
 }
 
@@ -386,11 +392,12 @@ impl Rename<'_> {
         copied: &[Object],
         token: Option<String>,
     ) -> Result<Option<String>, StorageError> {
-        let Some(last) = copied.iter().map(|object| &object.key).max() else {
+        if copied.is_empty() {
             return Ok(token);
-        };
-        let last = self.target(last)?;
-        let copies = self.listed_until(&self.to, &last, token).await?;
+        }
+        let targets = copied.iter().map(|object| self.target(&object.key));
+        let targets = targets.collect::<Result<_, _>>()?;
+        let copies = self.listed(&self.to, &targets, token).await?;
         for object in copied.iter().filter(|object| !object.key.ends_with('/')) {
             let target = self.target(&object.key)?;
             let copy = copies.objects.get(&target);
@@ -408,9 +415,9 @@ impl Rename<'_> {
         copied: &[Object],
         token: Option<&str>,
     ) -> Result<usize, StorageError> {
-        let Some(last) = copied.iter().map(|object| &object.key).max() else {
+        if copied.is_empty() {
             return Ok(0);
-        };
+        }
         for object in copied {
             // No upload has written markers, which are no paths.
             if let Ok(key) = path(&object.key) {
@@ -423,7 +430,8 @@ impl Rename<'_> {
             return Ok(self.store.delete_unchanged(copied).await?);
         }
         let token = token.map(str::to_owned);
-        let now = self.listed_until(&self.from, last, token).await?.objects;
+        let keys = copied.iter().map(|object| object.key.clone()).collect();
+        let now = self.listed(&self.from, &keys, token).await?.objects;
         let (same, changed): (Vec<_>, Vec<_>) = copied.iter().cloned().partition(|object| {
             now.get(&object.key)
                 .is_none_or(|now| now.e_tag == object.e_tag)
@@ -431,22 +439,22 @@ impl Rename<'_> {
         Ok(changed.len() + self.store.delete_unchanged(&same).await?)
     }
 
-    /// What is there at this moment, of the pages from `token` on, up to a key.
-    async fn listed_until(
+    /// Which of these keys are there at this moment, by the pages from `token` on. Only they are kept: before them, there
+    /// may be any number of others.
+    async fn listed(
         &self,
         prefix: &str,
-        last: &str,
+        keys: &BTreeSet<String>,
         mut token: Option<String>,
     ) -> Result<Listed, StorageError> {
         let mut objects = HashMap::new();
         loop {
             let page = self.page_of(prefix, token.as_deref()).await?;
-            let beyond = page
-                .objects
-                .last()
-                .is_some_and(|end| end.key.as_str() >= last);
-            let page_objects = page.objects.into_iter();
-            objects.extend(page_objects.map(|one| (one.key.clone(), one)));
+            let end = page.objects.last().map(|object| &object.key);
+            let beyond = end.is_some_and(|end| Some(end) >= keys.last());
+            let found = page.objects.into_iter();
+            let found = found.filter(|object| keys.contains(&object.key));
+            objects.extend(found.map(|object| (object.key.clone(), object)));
             match page.next {
                 Some(next) if !beyond => token = Some(next),
                 _ => return Ok(Listed { objects, token }),
@@ -510,4 +518,32 @@ fn meta(object: &Object) -> Result<ObjectMeta, StorageError> {
 
 fn path(key: &str) -> Result<Path, StorageError> {
     Ok(Path::parse(key).map_err(object_store::Error::from)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::harness::storage;
+    use crate::storage::store::fixture::Fixture;
+
+    /// A rename that is taken up again finds what it has moved before, which may be far more than a page.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn only_the_keys_of_a_page_are_kept() {
+        let fixture = Fixture::s3();
+        let settings = fixture.settings();
+        let settings = settings.iter().map(|(name, value)| (&**name, &**value));
+        let storage = storage(&settings.collect::<Vec<_>>());
+        let server = fixture.server.as_ref().unwrap();
+        let [from, to] = ["d", "e"].map(|name| fixture.root.clone().join(name));
+        let rename = Rename::new(&storage, &from, &to, true);
+        for index in 0..2 * MAX_PAGE {
+            server.put(&format!("{to}/{index:05}"), "moved");
+        }
+        let last = format!("{to}/last");
+        server.put(&last, "moved");
+        let keys = BTreeSet::from([last.clone(), format!("{to}/gone")]);
+        let listed = rename.listed(&rename.to, &keys, None).await.unwrap();
+        let kept: Vec<_> = listed.objects.keys().collect();
+        assert_eq!(kept, [&last]);
+    }
 }
