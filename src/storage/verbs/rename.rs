@@ -64,6 +64,7 @@ struct Rename<'a> {
     to: String,
     /// It was begun before, so files may be at the new name already.
     resumed: bool,
+    /// What there was to move, the directory's own marker aside.
     total: usize,
     done: usize,
     /// Files that stay under the old name, because they were written meanwhile.
@@ -133,12 +134,13 @@ impl Rename<'_> {
         let (mut marker, mut token) = (None, None);
         loop {
             let page = self.page(token.as_deref()).await?;
-            self.total += page.objects.len();
             for object in page.objects {
                 self.target(&object.key)?;
                 check_marker(&object)?;
                 if object.key == self.from {
                     marker = Some(object);
+                } else {
+                    self.total += 1;
                 }
             }
             match page.next {
@@ -247,9 +249,20 @@ impl Rename<'_> {
         if self.in_the_way > 0 {
             return Err(StorageError::LeftBehind(self.in_the_way));
         }
+        if self.is_taken_away() {
+            // A directory that was made by itself is not lost with what was in it.
+            self.take_note(&self.from, note, note.kept).await?;
+            self.take_note(&self.to, note, false).await?;
+            return Err(StorageError::TakenAway);
+        }
         self.take_note(&self.from, note, false).await?;
         let kept = note.kept || self.done == 0;
         self.take_note(&self.to, note, kept).await
+    }
+
+    /// Whether all that was to be moved had gone before it was: another has renamed or deleted it.
+    fn is_taken_away(&self) -> bool {
+        !self.resumed && self.total > 0 && self.done == 0 && self.left == 0
     }
 
     async fn page(&self, token: Option<&str>) -> Result<Page, StorageError> {
