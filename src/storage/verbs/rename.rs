@@ -17,7 +17,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::{self, TryStreamExt};
 use object_store::path::Path;
-use object_store::{GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt};
+use object_store::{Error, GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt};
 
 use crate::storage::Storage;
 use crate::storage::error::StorageError;
@@ -33,6 +33,9 @@ const HIDDEN: &str = "there is a key in it that FTP can't show";
 
 /// The same, in the case that looks like a directory.
 const SLASH: &str = "there is an object with content in it whose key ends with a slash";
+
+/// Why no directory can be renamed on a store.
+const NO_NOTES: &str = "the store keeps no metadata of keys that end with a slash";
 
 /// How often the log tells how far a rename is.
 const PROGRESS: Duration = Duration::from_secs(10);
@@ -165,7 +168,40 @@ impl Rename<'_> {
             self.take_note(&self.from, &note, note.kept).await?;
             return Err(StorageError::Exists);
         }
+        self.check_noted(&note).await?;
         Ok(note)
+    }
+
+    /// That the store keeps what markers say of themselves. Without notes, a rename could not be ended or taken up again.
+    async fn check_noted(&self, note: &Note) -> Result<(), StorageError> {
+        let from = self.store.read_marker(&self.from).await?;
+        let to = self.store.read_marker(&self.to).await?;
+        let is_kept = |marker: &Marker| marker.note.is_some() || marker.size > 0;
+        if [&from, &to].into_iter().flatten().all(is_kept) {
+            return Ok(());
+        }
+        if note.kept {
+            self.take_note(&self.from, note, true).await?;
+        } else {
+            self.take_marker(&self.from, note, from).await?;
+        }
+        self.take_marker(&self.to, note, to).await?;
+        let source = NO_NOTES.into();
+        Err(StorageError::Unsupported(Error::NotSupported { source }))
+    }
+
+    /// Takes a marker back as it was found, unless it is another's.
+    async fn take_marker(
+        &self,
+        key: &str,
+        note: &Note,
+        marker: Option<Marker>,
+    ) -> Result<(), StorageError> {
+        let is_own = |marker: &Marker| marker.note.is_none() || note.is_on(marker);
+        if let Some(marker) = marker.filter(|marker| marker.size == 0 && is_own(marker)) {
+            self.store.delete_unchanged(&[marker.object(key)]).await?;
+        }
+        Ok(())
     }
 
     /// Puts the note on a directory. False if the directory is not as it was found.
