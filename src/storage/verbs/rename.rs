@@ -268,8 +268,7 @@ impl Rename<'_> {
             copies = self.verify_page(&copied, copies).await?;
             self.check_unrivalled(note).await?;
             let left = self.delete_page(&copied, token.as_deref()).await?;
-            self.left += left;
-            self.done += copied.len() - left;
+            self.count(copied.len(), left);
             if self.told.elapsed() > PROGRESS {
                 self.tell("renaming a directory");
             }
@@ -278,6 +277,13 @@ impl Rename<'_> {
                 None => return Ok(()),
             }
         }
+    }
+
+    /// `left` is what the store's answer says.
+    fn count(&mut self, copied: usize, left: usize) {
+        let left = left.min(copied);
+        self.left += left;
+        self.done += copied - left;
     }
 
     /// Once the old name's note is gone, the new name's means nothing.
@@ -574,6 +580,17 @@ mod tests {
     use super::*;
     use crate::storage::harness::storage;
     use crate::storage::store::fixture::Fixture;
+
+    #[test]
+    fn a_store_can_not_leave_more_than_there_was() {
+        let storage = storage(&[("STORE__URL", "memory://")]);
+        let [from, to] = ["d", "e"].map(Path::from);
+        let mut rename = Rename::new(&storage, &from, &to, false);
+        for (copied, left) in [(3, 1), (1, 2)] {
+            rename.count(copied, left);
+        }
+        assert_eq!((rename.done, rename.left), (2, 2));
+    }
 
     /// A rename that is taken up again finds what it has moved before, which may be far more than a page.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
