@@ -45,6 +45,8 @@ pub(crate) struct Bucket {
     pub(crate) is_locked: bool,
     /// Content under a key that ends with a slash is refused, as by stores that keep objects in folders.
     pub(crate) refuses_content_of_directories: bool,
+    /// Metadata of keys that end with a slash is dropped, as by stores that keep objects in folders.
+    pub(crate) drops_metadata_of_directories: bool,
     /// Deletes are done whatever their conditions, as most stores do.
     pub(crate) deletes_anyway: bool,
     /// Checksums of bodies on S3, but MD5, are neither compared nor told, as on some stores.
@@ -172,6 +174,9 @@ impl Bucket {
         self.writes += 1;
         // Google's generations are times in microseconds, of a higher order than any size.
         object.generation = FIRST_GENERATION + self.writes;
+        if self.drops_metadata_of_directories && key.ends_with('/') {
+            object.attributes.metadata = None;
+        }
         if let Some(damage) = self.damage {
             object.content = object.content.damaged(damage, self.writes);
             object.look_again();

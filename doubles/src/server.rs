@@ -492,6 +492,11 @@ impl Server {
         self.state().refuses_content_of_directories = true;
     }
 
+    /// From now on metadata of keys that end with a slash is dropped, as by stores that keep objects in folders.
+    pub fn drop_metadata_of_directories(&self) {
+        self.state().drops_metadata_of_directories = true;
+    }
+
     /// Tells the next `times` requests of every kind to slow down.
     pub fn slow_down(&self, times: usize) {
         self.fail_next("*", times, 503);

@@ -50,7 +50,7 @@ pub enum StorageError {
     /// The object was changed by another while it was being used.
     #[error("changed by another at the same time")]
     Conflict,
-    /// Another has renamed or deleted a file while it was renamed.
+    /// Another has renamed or deleted a file while it was renamed, or all that was in a directory.
     #[error("renamed or deleted by another at the same time")]
     TakenAway,
     /// A rename that runs touches the same directory.

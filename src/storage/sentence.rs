@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use doubles::Server;
+use object_store::path::Path;
 
 use crate::session::{Outcome, StoreMode};
 use crate::storage::error::StorageError;
@@ -104,6 +105,7 @@ on_each_store! {
     a_directory_keeps_its_files_until_their_copies_are_there
     a_rename_whose_deletion_failed_can_be_finished
     of_two_renames_of_a_directory_the_later_one_goes_on
+    of_two_renames_of_a_directory_the_earlier_one_has_it
     an_append_that_landed_is_told_although_another_has_appended_since
     an_upload_that_landed_is_told_although_another_has_replaced_it_since
     a_directory_keeps_a_file_whose_copy_is_not_there
@@ -551,6 +553,42 @@ async fn of_two_renames_of_a_directory_the_later_one_goes_on(two: Two) {
         assert_eq!(found.unwrap(), bytes(10, 1));
         assert!(two.one.stat(&from).await.is_err());
     }
+}
+
+/// The second one has seen the files, and begins when the first has ended.
+async fn of_two_renames_of_a_directory_the_earlier_one_has_it(two: Two) {
+    let Some(server) = two.server() else { return };
+    // One that was made by itself stays.
+    for (has_marker, stay) in [(false, &["n"][..]), (true, &["d", "n"])] {
+        if has_marker {
+            two.one.make_directory("p/d").await.unwrap();
+        }
+        let key = two.fixture.root.clone().join("p").join("d").join("a");
+        server.put(key.as_ref(), bytes(10, 1));
+        server.forget_requests();
+        server.stall("PutObject", Duration::from_secs(20));
+        let second = two.other.rename("p/d", "p/o");
+        let first = async {
+            server.wait_for("PutObject", 1).await;
+            move_by_hand(server, &key, "n");
+            server.heal();
+        };
+        let (second, ()) = tokio::join!(second, first);
+        assert!(matches!(second, Err(StorageError::TakenAway)), "{second:?}");
+        assert_eq!(two.one.names("p").await, stay);
+    }
+    // An empty one has nothing in it that another could take.
+    two.one.make_directory("e").await.unwrap();
+    two.one.rename("e", "f").await.unwrap();
+    assert!(two.one.stat("f").await.unwrap().is_directory());
+}
+
+/// What another gateway leaves that has renamed a file's directory.
+fn move_by_hand(server: &Server, key: &Path, to: &str) {
+    let all = key.as_ref().rsplitn(3, '/').collect::<Vec<_>>();
+    let file = server.object(key.as_ref()).unwrap();
+    server.put(&format!("{}/{to}/{}", all[2], all[0]), file);
+    server.delete(key.as_ref());
 }
 
 /// The first client's answer is lost, and another's change lands before it tries again.

@@ -131,6 +131,8 @@ on_each_store! {
     missing_directories_are_refused_where_that_is_asked_for
     a_marker_with_content_is_never_lost
     a_rename_that_goes_on_leaves_markers_with_content
+    a_rename_that_goes_on_leaves_markers_that_could_not_be_made
+    a_directory_is_not_renamed_where_it_can_not_be_noted
     a_rename_that_was_begun_is_taken_up_again
     a_directory_that_was_made_anew_is_no_remainder_of_a_rename
     a_directory_keeps_its_names_free_of_content
@@ -519,6 +521,40 @@ async fn a_rename_that_goes_on_leaves_markers_with_content(store: Store) {
     assert_eq!(server.object(&key), Some(invoice));
     assert!(client.stat("old/sub").await.unwrap().is_directory());
     assert!(client.read("new/a.txt").await.unwrap() == bytes(10, 1));
+}
+
+/// The store says that there is one, but there is none.
+async fn a_rename_that_goes_on_leaves_markers_that_could_not_be_made(store: Store) {
+    let Some(server) = store.server() else { return };
+    let client = store.client();
+    client.make_directory("old/sub").await.unwrap();
+    store.begin_rename("old", "new").await;
+    server.fail_next("PutObject", 1, 412);
+    let renamed = client.rename("old", "new").await;
+    let there = if renamed.is_ok() { "new" } else { "old" };
+    assert_eq!(client.names(there).await, ["sub"], "{renamed:?}");
+    if renamed.is_err() {
+        client.rename("old", "new").await.unwrap();
+    }
+    assert_eq!(client.names("new").await, ["sub"]);
+}
+
+/// Nothing has changed then.
+async fn a_directory_is_not_renamed_where_it_can_not_be_noted(store: Store) {
+    let Some(server) = store.server() else { return };
+    let client = store.client();
+    client.make_directory("made").await.unwrap();
+    for from in ["found", "made"] {
+        server.put(&store.key(&format!("{from}/a.txt")), bytes(10, 1));
+        let before = server.keys();
+        server.drop_metadata_of_directories();
+        for _ in 0..2 {
+            let refused = client.rename(from, "new").await.unwrap_err();
+            assert!(matches!(refused, StorageError::Unsupported(_)), "{refused}");
+            assert_eq!(server.keys(), before);
+        }
+    }
+    assert_eq!(server.count("CopyObject"), 0);
 }
 
 async fn a_rename_that_was_begun_is_taken_up_again(store: Store) {

@@ -172,9 +172,8 @@ async fn one_of_two_renames_of_a_file_succeeds() {
     }
 }
 
-/// Such a store is told no conditions once that is known, and looked at before each change.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_deleted_name_is_new_although_the_store_takes_its_mark_for_an_object() {
+/// A store that takes the mark of a deletion for an object, as versitygw does.
+async fn that_takes_marks_for_objects() -> (Client, Fixture) {
     let fixture = Fixture::s3();
     fixture.server.as_ref().unwrap().take_marks_for_objects();
     let settings = fixture.settings();
@@ -183,6 +182,13 @@ async fn a_deleted_name_is_new_although_the_store_takes_its_mark_for_an_object()
     let settings: Vec<_> = settings.chain([("UPLOAD__PART_SIZE", "5 MiB")]).collect();
     let client = Client::of(&Arc::new(storage(&settings)));
     client.storage().try_store().await.unwrap();
+    (client, fixture)
+}
+
+/// Such a store is told no conditions once that is known, and looked at before each change.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deleted_name_is_new_although_the_store_takes_its_mark_for_an_object() {
+    let (client, _fixture) = that_takes_marks_for_objects().await;
     for client in [client.clone(), client.who_may_not_overwrite()] {
         for size in SIZES {
             for _ in 0..2 {
@@ -192,6 +198,45 @@ async fn a_deleted_name_is_new_although_the_store_takes_its_mark_for_an_object()
             }
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removed_directory_is_new_although_the_store_takes_its_mark_for_an_object() {
+    let (client, _fixture) = that_takes_marks_for_objects().await;
+    for _ in 0..2 {
+        client.make_directory("a").await.unwrap();
+        client.make_directory("a").await.unwrap_err();
+        client.remove_directory("a").await.unwrap();
+    }
+    client.store("a/f", &bytes(10, 1)).await;
+    client.make_directory("a/empty").await.unwrap();
+    for (from, to) in [("a", "b"), ("b", "a"), ("a", "b")] {
+        client.rename(from, to).await.unwrap();
+        assert_eq!(client.names("/").await, [to]);
+        assert_eq!(client.names(to).await, ["empty", "f"]);
+    }
+    // A directory outlives its last file, each time.
+    for _ in 0..2 {
+        client.store("d/f", &bytes(10, 1)).await;
+        client.delete("d/f").await.unwrap();
+        client.remove_directory("d").await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_directory_takes_no_place_on_a_store_that_refuses_conditions() {
+    let fixture = Fixture::s3();
+    let server = fixture.server.as_ref().unwrap();
+    server.refuse_conditions();
+    let client = gateway(&fixture);
+    let directory = fixture.root.clone().join("d");
+    let (key, invoice) = (format!("{directory}/"), Bytes::from_static(b"an invoice"));
+    server.put(&key, invoice.clone());
+    // Whoever looks and finds nothing, as with credentials that may only write, must not replace it either.
+    let store = &client.storage().store;
+    store.create_directory(&directory).await.unwrap_err();
+    assert_eq!(server.object(&key), Some(invoice));
+    client.make_directory("e").await.unwrap();
 }
 
 /// A change on such a store is a look and the change, and not one that is refused before.

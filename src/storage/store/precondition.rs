@@ -41,14 +41,24 @@ pub(crate) async fn look(
         Err(Error::NotFound { .. }) => None,
         Err(error) => return Err(error),
     };
-    let path = key.to_string();
+    let found = found.as_ref().map(version_of);
+    check(key.as_ref(), precondition, found.as_ref())
+}
+
+/// Whether a precondition holds of what was found at a key.
+pub(crate) fn check(
+    key: &str,
+    precondition: &Precondition,
+    found: Option<&UpdateVersion>,
+) -> Result<()> {
+    let path = key.to_owned();
     match (precondition, found) {
         (Precondition::None, _) | (Precondition::Absent, None) => Ok(()),
         (Precondition::Absent, Some(_)) => Err(Error::AlreadyExists {
             path,
             source: "there is an object".into(),
         }),
-        (Precondition::Unchanged(read), Some(meta)) if is_version(read, &meta) => Ok(()),
+        (Precondition::Unchanged(read), Some(found)) if is_same(read, found) => Ok(()),
         (Precondition::Unchanged(_), _) => Err(Error::Precondition {
             path,
             source: "the object was changed".into(),
@@ -58,8 +68,19 @@ pub(crate) async fn look(
 
 /// Whether an object is of a version. One that says of itself neither tag nor version can't be told.
 pub(crate) fn is_version(version: &UpdateVersion, meta: &ObjectMeta) -> bool {
+    is_same(version, &version_of(meta))
+}
+
+fn is_same(version: &UpdateVersion, found: &UpdateVersion) -> bool {
     match &version.e_tag {
-        Some(e_tag) => meta.e_tag.as_ref() == Some(e_tag),
-        None => version.version.is_some() && version.version == meta.version,
+        Some(_) => found.e_tag == version.e_tag,
+        None => version.version.is_some() && version.version == found.version,
+    }
+}
+
+fn version_of(meta: &ObjectMeta) -> UpdateVersion {
+    UpdateVersion {
+        e_tag: meta.e_tag.clone(),
+        version: meta.version.clone(),
     }
 }

@@ -10,14 +10,14 @@
 //!
 //! A file that is written under the old name meanwhile is never deleted: it stays there.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::{self, TryStreamExt};
 use object_store::path::Path;
-use object_store::{GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt};
+use object_store::{Error, GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt};
 
 use crate::storage::Storage;
 use crate::storage::error::StorageError;
@@ -33,6 +33,9 @@ const HIDDEN: &str = "there is a key in it that FTP can't show";
 
 /// The same, in the case that looks like a directory.
 const SLASH: &str = "there is an object with content in it whose key ends with a slash";
+
+/// Why no directory can be renamed on a store.
+const NO_NOTES: &str = "the store keeps no metadata of keys that end with a slash";
 
 /// How often the log tells how far a rename is.
 const PROGRESS: Duration = Duration::from_secs(10);
@@ -64,6 +67,7 @@ struct Rename<'a> {
     to: String,
     /// It was begun before, so files may be at the new name already.
     resumed: bool,
+    /// What there was to move, the directory's own marker aside.
     total: usize,
     done: usize,
     /// Files that stay under the old name, because they were written meanwhile.
@@ -95,18 +99,7 @@ impl Storage {
         to: &Path,
         begun: Option<Note>,
     ) -> Result<(), StorageError> {
-        let mut rename = Rename {
-            storage: self,
-            store: self.store.as_ref(),
-            from: marker(from),
-            to: marker(to),
-            resumed: begun.is_some(),
-            total: 0,
-            done: 0,
-            left: 0,
-            in_the_way: 0,
-            told: Instant::now(),
-        };
+        let mut rename = Rename::new(self, from, to, begun.is_some());
         let marker = rename.survey().await?;
         let new = Note::new(from, to, marker.is_some());
         let note = match begun {
@@ -120,6 +113,23 @@ impl Storage {
     }
 }
 
+impl<'a> Rename<'a> {
+    fn new(storage: &'a Storage, from: &Path, to: &Path, resumed: bool) -> Self {
+        Self {
+            storage,
+            store: storage.store.as_ref(),
+            from: marker(from),
+            to: marker(to),
+            resumed,
+            total: 0,
+            done: 0,
+            left: 0,
+            in_the_way: 0,
+            told: Instant::now(),
+        }
+    }
+}
+
 impl Rename<'_> {
     /// Looks at all keys before anything changes. What can't be named can't be moved, and must not be
     /// left behind; what takes the place of a marker would be lost. The marker, if there is one.
@@ -127,12 +137,13 @@ impl Rename<'_> {
         let (mut marker, mut token) = (None, None);
         loop {
             let page = self.page(token.as_deref()).await?;
-            self.total += page.objects.len();
             for object in page.objects {
                 self.target(&object.key)?;
                 check_marker(&object)?;
                 if object.key == self.from {
                     marker = Some(object);
+                } else {
+                    self.total += 1;
                 }
             }
             match page.next {
@@ -157,7 +168,40 @@ impl Rename<'_> {
             self.take_note(&self.from, &note, note.kept).await?;
             return Err(StorageError::Exists);
         }
+        self.check_noted(&note).await?;
         Ok(note)
+    }
+
+    /// That the store keeps what markers say of themselves. Without notes, a rename could not be ended or taken up again.
+    async fn check_noted(&self, note: &Note) -> Result<(), StorageError> {
+        let from = self.store.read_marker(&self.from).await?;
+        let to = self.store.read_marker(&self.to).await?;
+        let is_kept = |marker: &Marker| marker.note.is_some() || marker.size > 0;
+        if [&from, &to].into_iter().flatten().all(is_kept) {
+            return Ok(());
+        }
+        if note.kept {
+            self.take_note(&self.from, note, true).await?;
+        } else {
+            self.take_marker(&self.from, note, from).await?;
+        }
+        self.take_marker(&self.to, note, to).await?;
+        let source = NO_NOTES.into();
+        Err(StorageError::Unsupported(Error::NotSupported { source }))
+    }
+
+    /// Takes a marker back as it was found, unless it is another's.
+    async fn take_marker(
+        &self,
+        key: &str,
+        note: &Note,
+        marker: Option<Marker>,
+    ) -> Result<(), StorageError> {
+        let is_own = |marker: &Marker| marker.note.is_none() || note.is_on(marker);
+        if let Some(marker) = marker.filter(|marker| marker.size == 0 && is_own(marker)) {
+            self.store.delete_unchanged(&[marker.object(key)]).await?;
+        }
+        Ok(())
     }
 
     /// Puts the note on a directory. False if the directory is not as it was found.
@@ -224,8 +268,7 @@ impl Rename<'_> {
             copies = self.verify_page(&copied, copies).await?;
             self.check_unrivalled(note).await?;
             let left = self.delete_page(&copied, token.as_deref()).await?;
-            self.left += left;
-            self.done += copied.len() - left;
+            self.count(copied.len(), left);
             if self.told.elapsed() > PROGRESS {
                 self.tell("renaming a directory");
             }
@@ -236,14 +279,32 @@ impl Rename<'_> {
         }
     }
 
+    /// `left` is what the store's answer says.
+    fn count(&mut self, copied: usize, left: usize) {
+        let left = left.min(copied);
+        self.left += left;
+        self.done += copied - left;
+    }
+
     /// Once the old name's note is gone, the new name's means nothing.
     async fn end(&self, note: &Note) -> Result<(), StorageError> {
         if self.in_the_way > 0 {
             return Err(StorageError::LeftBehind(self.in_the_way));
         }
+        if self.is_taken_away() {
+            // A directory that was made by itself is not lost with what was in it.
+            self.take_note(&self.from, note, note.kept).await?;
+            self.take_note(&self.to, note, false).await?;
+            return Err(StorageError::TakenAway);
+        }
         self.take_note(&self.from, note, false).await?;
         let kept = note.kept || self.done == 0;
         self.take_note(&self.to, note, kept).await
+    }
+
+    /// Whether all that was to be moved had gone before it was: another has renamed or deleted it.
+    fn is_taken_away(&self) -> bool {
+        !self.resumed && self.total > 0 && self.done == 0 && self.left == 0
     }
 
     async fn page(&self, token: Option<&str>) -> Result<Page, StorageError> {
@@ -272,7 +333,7 @@ impl Rename<'_> {
                 Copied::Gone => {}
                 Copied::Changed => self.left += 1,
                 Copied::InTheWay(key) => {
-                    tracing::warn!(key, "another file is at the new name, this one stays");
+                    tracing::warn!(key, "the new name is taken, this one stays");
                     self.in_the_way += 1;
                 }
             }
@@ -314,10 +375,11 @@ impl Rename<'_> {
             Ok(()) => Ok(Copied::There(object)),
             Err(object_store::Error::AlreadyExists { .. }) => {
                 let there = self.store.read_marker(target).await?;
-                Ok(if there.is_some_and(|there| there.size > 0) {
-                    Copied::InTheWay(object.key)
-                } else {
+                let is_there = there.is_some_and(|there| there.size == 0);
+                Ok(if is_there {
                     Copied::There(object)
+                } else {
+                    Copied::InTheWay(object.key)
                 })
             }
             Err(error) => Err(error.into()),
@@ -385,11 +447,12 @@ impl Rename<'_> {
         copied: &[Object],
         token: Option<String>,
     ) -> Result<Option<String>, StorageError> {
-        let Some(last) = copied.iter().map(|object| &object.key).max() else {
+        if copied.is_empty() {
             return Ok(token);
-        };
-        let last = self.target(last)?;
-        let copies = self.listed_until(&self.to, &last, token).await?;
+        }
+        let targets = copied.iter().map(|object| self.target(&object.key));
+        let targets = targets.collect::<Result<_, _>>()?;
+        let copies = self.listed(&self.to, &targets, token).await?;
         for object in copied.iter().filter(|object| !object.key.ends_with('/')) {
             let target = self.target(&object.key)?;
             let copy = copies.objects.get(&target);
@@ -407,9 +470,9 @@ impl Rename<'_> {
         copied: &[Object],
         token: Option<&str>,
     ) -> Result<usize, StorageError> {
-        let Some(last) = copied.iter().map(|object| &object.key).max() else {
+        if copied.is_empty() {
             return Ok(0);
-        };
+        }
         for object in copied {
             // No upload has written markers, which are no paths.
             if let Ok(key) = path(&object.key) {
@@ -422,7 +485,8 @@ impl Rename<'_> {
             return Ok(self.store.delete_unchanged(copied).await?);
         }
         let token = token.map(str::to_owned);
-        let now = self.listed_until(&self.from, last, token).await?.objects;
+        let keys = copied.iter().map(|object| object.key.clone()).collect();
+        let now = self.listed(&self.from, &keys, token).await?.objects;
         let (same, changed): (Vec<_>, Vec<_>) = copied.iter().cloned().partition(|object| {
             now.get(&object.key)
                 .is_none_or(|now| now.e_tag == object.e_tag)
@@ -430,22 +494,22 @@ impl Rename<'_> {
         Ok(changed.len() + self.store.delete_unchanged(&same).await?)
     }
 
-    /// What is there at this moment, of the pages from `token` on, up to a key.
-    async fn listed_until(
+    /// Which of these keys are there at this moment, by the pages from `token` on. Only they are kept: before them, there
+    /// may be any number of others.
+    async fn listed(
         &self,
         prefix: &str,
-        last: &str,
+        keys: &BTreeSet<String>,
         mut token: Option<String>,
     ) -> Result<Listed, StorageError> {
         let mut objects = HashMap::new();
         loop {
             let page = self.page_of(prefix, token.as_deref()).await?;
-            let beyond = page
-                .objects
-                .last()
-                .is_some_and(|end| end.key.as_str() >= last);
-            let page_objects = page.objects.into_iter();
-            objects.extend(page_objects.map(|one| (one.key.clone(), one)));
+            let end = page.objects.last().map(|object| &object.key);
+            let beyond = end.is_some_and(|end| Some(end) >= keys.last());
+            let found = page.objects.into_iter();
+            let found = found.filter(|object| keys.contains(&object.key));
+            objects.extend(found.map(|object| (object.key.clone(), object)));
             match page.next {
                 Some(next) if !beyond => token = Some(next),
                 _ => return Ok(Listed { objects, token }),
@@ -509,4 +573,43 @@ fn meta(object: &Object) -> Result<ObjectMeta, StorageError> {
 
 fn path(key: &str) -> Result<Path, StorageError> {
     Ok(Path::parse(key).map_err(object_store::Error::from)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::harness::storage;
+    use crate::storage::store::fixture::Fixture;
+
+    #[test]
+    fn a_store_can_not_leave_more_than_there_was() {
+        let storage = storage(&[("STORE__URL", "memory://")]);
+        let [from, to] = ["d", "e"].map(Path::from);
+        let mut rename = Rename::new(&storage, &from, &to, false);
+        for (copied, left) in [(3, 1), (1, 2)] {
+            rename.count(copied, left);
+        }
+        assert_eq!((rename.done, rename.left), (2, 2));
+    }
+
+    /// A rename that is taken up again finds what it has moved before, which may be far more than a page.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn only_the_keys_of_a_page_are_kept() {
+        let fixture = Fixture::s3();
+        let settings = fixture.settings();
+        let settings = settings.iter().map(|(name, value)| (&**name, &**value));
+        let storage = storage(&settings.collect::<Vec<_>>());
+        let server = fixture.server.as_ref().unwrap();
+        let [from, to] = ["d", "e"].map(|name| fixture.root.clone().join(name));
+        let rename = Rename::new(&storage, &from, &to, true);
+        for index in 0..2 * MAX_PAGE {
+            server.put(&format!("{to}/{index:05}"), "moved");
+        }
+        let last = format!("{to}/last");
+        server.put(&last, "moved");
+        let keys = BTreeSet::from([last.clone(), format!("{to}/gone")]);
+        let listed = rename.listed(&rename.to, &keys, None).await.unwrap();
+        let kept: Vec<_> = listed.objects.keys().collect();
+        assert_eq!(kept, [&last]);
+    }
 }

@@ -360,7 +360,10 @@ fn parse_blocks(body: &[u8]) -> Result<Committed, quick_xml::DeError> {
     let blocks = list.committed_blocks.block;
     Ok(Committed {
         e_tag: None,
-        size: blocks.iter().map(|block| block.size).sum(),
+        // No blob is so large, and none is taken for it.
+        size: blocks
+            .iter()
+            .fold(0, |size, block| block.size.saturating_add(size)),
         names: blocks.into_iter().map(|block| block.name).collect(),
     })
 }
@@ -400,6 +403,9 @@ mod tests {
             (blocks.names.concat().as_str(), blocks.size),
             ("YQ==Yg==", 7)
         );
+        let huge = format!("<Block><Name>YQ==</Name><Size>{}</Size></Block>", u64::MAX).repeat(2);
+        let body = format!("<BlockList><CommittedBlocks>{huge}</CommittedBlocks></BlockList>");
+        assert_eq!(parse_blocks(body.as_bytes()).unwrap().size, u64::MAX);
         for none in ["<BlockList/>", "<BlockList><CommittedBlocks/></BlockList>"] {
             assert_eq!(parse_blocks(none.as_bytes()).unwrap(), Committed::default());
         }

@@ -30,7 +30,7 @@ use crate::storage::store::keys::{Marker, Object, Page, Query, if_any, with_note
 use crate::storage::store::mark::Mark;
 use crate::storage::store::metered::Metered;
 use crate::storage::store::names::SegmentRules;
-use crate::storage::store::precondition::{Precondition, look};
+use crate::storage::store::precondition::{Precondition, check, look};
 use crate::storage::store::stored::{Comparison, Difference, Kept, Stored};
 use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::{Base, Start, Upload};
@@ -92,6 +92,17 @@ impl S3 {
             Ok(_) | Err(_) => {}
         }
         begun
+    }
+
+    async fn put_marker(
+        &self,
+        key: &str,
+        note: Option<&str>,
+        precondition: &Precondition,
+    ) -> Result<()> {
+        let (terms, empty) = (Terms::new(precondition.clone()), Bytes::new().into());
+        let put = writes::put(&self.signed, key, empty, &with_note(note), &terms).await;
+        put.map(drop)
     }
 
     /// By an upload of parts that are copies.
@@ -252,13 +263,17 @@ impl Store for S3 {
         note: Option<&str>,
         precondition: &Precondition,
     ) -> Result<()> {
-        let (terms, empty) = (Terms::new(precondition.clone()), Bytes::new().into());
-        let put = writes::put(&self.signed, key, empty, &with_note(note), &terms).await;
-        match put {
-            Err(Error::NotSupported { .. }) if *precondition != Precondition::None => {
-                self.write_marker(key, note, &Precondition::None).await
+        match self.put_marker(key, note, precondition).await {
+            // It knows no conditions, or takes the mark of a deletion for an object.
+            Err(Error::NotSupported { .. } | Error::AlreadyExists { .. })
+                if *precondition != Precondition::None =>
+            {
+                let there = self.read_marker(key).await?;
+                let there = there.as_ref().map(|there| &there.version);
+                check(key, precondition, there)?;
+                self.put_marker(key, note, &Precondition::None).await
             }
-            put => put.map(drop),
+            put => put,
         }
     }
 
