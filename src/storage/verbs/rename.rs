@@ -2,7 +2,7 @@
 //!
 //! Memory is for one page, however many files there are. Whatever dies, each file is under the old name,
 //! the new one, or both. So that the same rename can be taken up again, and only that, the markers of both
-//! directories carry the same note while it runs. Only if both are there, the new name may exist already.
+//! directories carry the same note while it runs. Only if both carry it, the new name may exist already.
 //!
 //! ```text
 //! survey ─► notes ─► for each page: copy, look at the copies, delete what has not changed ─► clear the notes
