@@ -577,9 +577,23 @@ fn path(key: &str) -> Result<Path, StorageError> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::storage::harness::storage;
+    use crate::config::{Config, Sources};
     use crate::storage::store::fixture::Fixture;
+    use crate::telemetry::Metrics;
+
+    fn storage(settings: &[(&str, &str)]) -> Storage {
+        let variable =
+            |(name, value): &(&str, &str)| (format!("BUCKETFERRY_{name}"), (*value).to_owned());
+        let sources = Sources {
+            environment: settings.iter().map(variable).collect(),
+            ..Sources::default()
+        };
+        let metrics = Arc::new(Metrics::new().unwrap());
+        Storage::open(&Config::load(&sources).unwrap(), metrics).unwrap()
+    }
 
     #[test]
     fn a_store_can_not_leave_more_than_there_was() {
