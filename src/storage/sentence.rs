@@ -97,6 +97,7 @@ on_each_store! {
     an_append_that_may_have_landed_and_been_deleted_is_unresolved
     an_append_that_others_got_ahead_of_is_told_so_although_its_answer_was_lost
     a_rename_whose_source_is_replaced_meanwhile_is_told_so
+    a_rename_whose_target_is_deleted_meanwhile_goes_on
     a_deletion_beside_an_append_is_not_told_as_done
     a_client_that_is_gone_has_nothing_tried_again
     a_rename_keeps_its_source_until_the_copy_is_there
@@ -405,6 +406,24 @@ async fn a_rename_whose_source_is_replaced_meanwhile_is_told_so(two: Two) {
     );
     assert_eq!(two.other.read("a").await.unwrap(), bytes(20, 2));
     assert_eq!(two.other.read("b").await, None);
+}
+
+/// Found by the histories (S3, seed 228): the store says that there is no such key, and means the target.
+async fn a_rename_whose_target_is_deleted_meanwhile_goes_on(two: Two) {
+    let Some(server) = two.server() else { return };
+    two.one.store("a", &bytes(10, 1)).await;
+    two.one.store("b", &bytes(20, 2)).await;
+    server.stall("CopyObject", Duration::from_secs(20));
+    let rename = async { two.one.rename("a", "b").await };
+    let deletion = async {
+        server.wait_for("CopyObject", 1).await;
+        two.other.delete("b").await.unwrap();
+        server.heal();
+    };
+    let (renamed, ()) = tokio::join!(rename, deletion);
+    renamed.unwrap();
+    assert_eq!(two.other.read("b").await.unwrap(), bytes(10, 1));
+    assert_eq!(two.other.read("a").await, None);
 }
 
 /// Found by the histories (S3, seed 61): what was to be deleted is in the file that stays.

@@ -136,10 +136,12 @@ impl<'a> Copying<'a> {
                 {
                     return Err(StorageError::GivenUp);
                 }
-                // Google says so of a source that is another version by now.
+                // Google says so of a source that is another version by now, S3 of a target that is gone.
                 error @ Error::NotFound { .. } => {
                     self.check_source().await?;
-                    return self.judge(error).await;
+                    if !in_time || self.target().await? == expected {
+                        return self.judge(error).await;
+                    }
                 }
                 error => return self.judge(error).await,
             }
