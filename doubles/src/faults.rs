@@ -20,7 +20,7 @@ pub enum Fault {
     RefuseBusy,
     /// The operation is done, and its answer is a failure with this status.
     DoneBut(u16),
-    /// The operation is done only after so long, and nobody waits for it any more if its connection closes before.
+    /// The operation is done only after so long, whoever still waits for it.
     Slow(Duration),
     /// The operation is done, but its answer never comes: the connection closes.
     LoseAnswer,
@@ -50,8 +50,8 @@ pub struct Strike {
 pub(crate) struct Faults {
     plan: watch::Sender<Plan>,
     log: Mutex<Vec<String>>,
-    /// Requests that were done after their connection had closed, and when.
-    late: Mutex<Vec<(String, Instant)>>,
+    /// Requests of which the client can't know what has become of them, and when they were done.
+    doubtful: Mutex<Vec<(String, Fault, Instant)>>,
     /// Bytes of all requests.
     pub(crate) received: Arc<AtomicU64>,
     in_hand: AtomicUsize,
@@ -137,7 +137,7 @@ impl Faults {
         let is_late =
             |planned: &Planned| planned.left > 0 && matches!(planned.fault, Fault::Late(_));
         let plan = self.plan.borrow();
-        plan.faults.iter().any(is_late) || plan.strikes.iter().any(Strike::is_late)
+        plan.faults.iter().any(is_late) || plan.strikes.iter().any(Strike::may_be_late)
     }
 
     /// Whether a body may have to be damaged.
@@ -159,19 +159,24 @@ impl Faults {
         self.log.lock().expect("the log").clone()
     }
 
-    pub(crate) fn late(&self) -> Vec<(String, Instant)> {
-        self.late.lock().expect("the log").clone()
+    pub(crate) fn doubtful(&self) -> Vec<(String, Fault, Instant)> {
+        self.doubtful.lock().expect("the log").clone()
+    }
+
+    fn doubt(&self, line: String, fault: Fault) {
+        let mut doubtful = self.doubtful.lock().expect("the log");
+        doubtful.push((line, fault, Instant::now()));
     }
 
     pub(crate) fn forget_log(&self) {
         self.log.lock().expect("the log").clear();
-        self.late.lock().expect("the log").clear();
+        self.doubtful.lock().expect("the log").clear();
     }
 
     /// Counts a request that is being answered, until what it gives is dropped.
-    pub(crate) fn take_in_hand(&self) -> InHand<'_> {
+    pub(crate) fn take_in_hand(self: &Arc<Self>) -> InHand {
         self.in_hand.fetch_add(1, Ordering::SeqCst);
-        InHand(&self.in_hand)
+        InHand(Arc::clone(self))
     }
 
     pub(crate) fn in_hand(&self) -> usize {
@@ -206,11 +211,11 @@ impl Faults {
 }
 
 /// A request that is being answered, also one whose client has gone.
-pub(crate) struct InHand<'a>(&'a AtomicUsize);
+pub(crate) struct InHand(Arc<Faults>);
 
-impl Drop for InHand<'_> {
+impl Drop for InHand {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
+        self.0.in_hand.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -224,8 +229,8 @@ impl Drop for Connected {
 }
 
 impl Strike {
-    fn is_late(&self) -> bool {
-        matches!(self.fault, Fault::Late(_))
+    fn may_be_late(&self) -> bool {
+        matches!(self.fault, Fault::Late(_) | Fault::Slow(_))
     }
 }
 
@@ -319,18 +324,20 @@ impl Gate {
             Fault::Refuse(status) => Err(status),
             Fault::RefuseBusy => Err(409),
             Fault::SayNothing => Err(500),
-            Fault::LoseAnswer | Fault::BreakAnswer(_) | Fault::FlipBit | Fault::DoneBut(_) => {
+            Fault::BreakAnswer(_) | Fault::FlipBit => Ok(()),
+            Fault::LoseAnswer | Fault::DoneBut(_) => {
+                self.0.doubt(line, fault);
                 Ok(())
             }
             Fault::Slow(by) => {
                 tokio::time::sleep(by).await;
+                self.0.doubt(line, fault);
                 Ok(())
             }
             Fault::Late(by) => {
                 visit.0.is_late.notify_one();
                 tokio::time::sleep(by).await;
-                let mut late = self.0.late.lock().expect("the log");
-                late.push((line, Instant::now()));
+                self.0.doubt(line, fault);
                 Ok(())
             }
         }

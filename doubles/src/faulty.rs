@@ -83,7 +83,11 @@ impl<S: Service + 'static> Faulty<S> {
         let whole = whole.map_err(io::Error::other)?;
         let request = Request::from_parts(head, Body::from(whole));
         let service = self.service.clone();
-        let mut answer = tokio::spawn(async move { service.answer(request).await });
+        let in_hand = self.faults.take_in_hand();
+        let mut answer = tokio::spawn(async move {
+            let _in_hand = in_hand;
+            service.answer(request).await
+        });
         tokio::select! {
             answer = &mut answer => answer.map_err(io::Error::other)?,
             () = visit.is_late() => Err(io::Error::other("the request is meant to be late")),

@@ -345,9 +345,10 @@ impl Server {
         self.faults.logged()
     }
 
-    /// Requests that were done after their connection had closed, as [`requests`](Self::requests) has them, and when.
-    pub fn late_requests(&self) -> Vec<(String, Instant)> {
-        self.faults.late()
+    /// Requests of which the client can't know what has become of them, because a fault has struck them: as
+    /// [`requests`](Self::requests) has them, and when they were done.
+    pub fn doubtful_requests(&self) -> Vec<(String, Fault, Instant)> {
+        self.faults.doubtful()
     }
 
     /// How many requests asked for `operation`.
