@@ -39,7 +39,7 @@ impl Kind {
 }
 
 /// At most so many requests of a history go wrong.
-const MAX_STRIKES: usize = 8;
+const MAX_STRIKES: usize = 10;
 
 /// By how much a request is late, or slow.
 const DELAYS: [u64; 5] = [5, 20, 60, 120, 200];
@@ -58,9 +58,9 @@ pub(crate) fn strikes(dice: &mut StdRng, kind: Kind, refuses_conditions: bool) -
 
 /// One fault, or an answer that is lost and the refusal that follows.
 fn strike(dice: &mut StdRng, kind: Kind, refuses_conditions: bool) -> Vec<Strike> {
-    let nth = dice.random_range(0..8);
     if dice.random_ratio(1, 4) {
         let operation = read(dice);
+        let nth = dice.random_range(0..20);
         let fault = fault_of_reads(dice, operation);
         return vec![Strike {
             operation,
@@ -69,6 +69,7 @@ fn strike(dice: &mut StdRng, kind: Kind, refuses_conditions: bool) -> Vec<Strike
         }];
     }
     let operation = change(dice, kind);
+    let nth = dice.random_range(0..if operation == "PutObject" { 10 } else { 4 });
     let first = Strike {
         operation,
         nth,

@@ -55,17 +55,20 @@ pub(crate) enum Seen {
     Name(String),
 }
 
-/// A request that the store carried out after it had closed its connection.
+/// A request of which the gateway can't know what has become of it.
 #[derive(Debug, Clone)]
-pub(crate) struct Late {
+pub(crate) struct Doubt {
     /// What it has changed; of a request about several names, none.
     pub(crate) name: Option<String>,
+    /// When the store has done it.
     pub(crate) at: Time,
+    /// Whether it was late itself, and not only its answer bad: then it is the last that is heard of it.
+    pub(crate) is_late: bool,
     /// What was asked.
     pub(crate) words: String,
 }
 
-impl Late {
+impl Doubt {
     /// Whether it may have changed this name.
     pub(crate) fn is_about(&self, name: &str) -> bool {
         self.name.as_ref().is_none_or(|of| of == name)
@@ -73,13 +76,15 @@ impl Late {
 }
 
 /// One run.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Clone)]
 pub(crate) struct History {
     pub(crate) records: Vec<Record>,
     /// What is wrong whatever the order.
     pub(crate) faults: Vec<String>,
-    /// Requests that the store carried out after it had closed their connections.
-    pub(crate) late: Vec<Late>,
+    /// Requests that were late, or whose answers were bad.
+    pub(crate) doubts: Vec<Doubt>,
+    /// For so long the gateway waits for an answer of the store; then it tries again.
+    pub(crate) patience: Time,
     /// The faults of the store that have struck.
     pub(crate) struck: Vec<Fault>,
 }
@@ -112,7 +117,28 @@ impl Record {
     }
 }
 
+impl Default for History {
+    fn default() -> Self {
+        Self {
+            records: Vec::new(),
+            faults: Vec::new(),
+            doubts: Vec::new(),
+            patience: NEVER,
+            struck: Vec::new(),
+        }
+    }
+}
+
 impl History {
+    /// The same on a folder, where the system's answers are never lost.
+    pub(crate) fn without_doubts(mut self) -> Self {
+        let records = self.records.iter();
+        let doubtful = records.filter(|record| record.outcome == Outcome::Unresolved);
+        let faults = doubtful.map(|record| format!("a folder leaves no doubts: {record}"));
+        self.faults.extend(faults.collect::<Vec<_>>());
+        self
+    }
+
     /// One line for each operation, in the order in which they began.
     pub(crate) fn told(&self) -> String {
         let mut records: Vec<_> = self.records.iter().collect();
@@ -121,9 +147,9 @@ impl History {
         for record in records {
             let _ = writeln!(text, "  {record}");
         }
-        for late in &self.late {
-            let at = in_ms(late.at);
-            let _ = writeln!(text, "  {at} ms  late at the store: {}", late.words);
+        for doubt in &self.doubts {
+            let (at, words) = (in_ms(doubt.at), &doubt.words);
+            let _ = writeln!(text, "  {at} ms  done by the store: {words}");
         }
         text
     }

@@ -176,7 +176,13 @@ impl Maker {
         for client in 0..clients {
             let gateway = client % self.gateways;
             let count = self.dice.random_range(2..=steps.max(2));
-            all.push((0..count).map(|_| self.step(gateway)).collect());
+            let mut steps: Vec<_> = (0..count).map(|_| self.step(gateway)).collect();
+            // So that the others find something.
+            if self.dice.random() {
+                let (key, chunk) = (self.file(), self.chunk());
+                steps[0].verb = Verb::Store { key, chunk };
+            }
+            all.push(steps);
         }
         all
     }

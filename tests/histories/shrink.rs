@@ -15,7 +15,7 @@ use crate::world::World;
 const TRIES: usize = 4;
 
 /// For so long it is made smaller.
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A history that fails, and what is wrong with it.
 pub(crate) struct Failure {
@@ -42,6 +42,7 @@ pub(crate) async fn shrink(kind: Kind, failure: Failure) -> Failure {
         }
         break;
     }
+    world.close().await;
     smallest
 }
 

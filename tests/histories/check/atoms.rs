@@ -18,12 +18,13 @@
 //! 2. it holds the same content again (or still) as when the change was decided on.
 //!
 //! With [`Exceptions::Allowed`], each change has a second pair of atoms for such a try: one that decides, before the
-//! reply, and one that arrives whenever the names are as they were then.
+//! reply, and one that arrives whenever the names are as they were then. And one whose answer was lost may be made again
+//! before its reply, if by then nothing is at the name: others may have taken away what the first try has brought.
 
 use std::collections::BTreeMap;
 
 use crate::content::{Chunk, Content};
-use crate::history::{History, NEVER, Outcome, Record, Seen, Time};
+use crate::history::{Doubt, History, NEVER, Outcome, Record, Seen, Time};
 use crate::plan::Verb;
 
 /// A name of the model, by number.
@@ -52,6 +53,8 @@ pub(crate) enum Effect {
     Change(Change),
     /// A change is decided on, by what is at its names.
     Decide(Change),
+    /// A change is made once more at a name where nothing is.
+    Again(Change),
     /// A late try: as [`Effect::Decide`] has seen the names.
     Arrive {
         decided: usize,
@@ -403,30 +406,47 @@ impl Maker<'_> {
             })
     }
 
-    /// Late tries of a change. Of one whose end its client knows, those that the store tells of; of others, any.
+    /// Further tries of a change. Of one that its client knows the end of, those that the store tells of; else, any.
     fn late(&mut self, number: usize, change: &Change, after: Option<usize>) {
         if self.exceptions == Exceptions::Forbidden {
             return;
         }
-        let of = &self.history.records[number];
+        let record = &self.history.records[number];
+        let (call, reply) = (record.call, record.reply);
+        let is_known = !matches!(record.outcome, Outcome::Unresolved | Outcome::Unheard);
+        let doubts = self.doubts(change, call);
+        let late = doubts.iter().filter(|doubt| doubt.is_late);
+        let mut arrivals: Vec<_> = late.map(|doubt| (doubt.at, doubt.at + MOMENT)).collect();
+        if !is_known {
+            arrivals = vec![(call, NEVER)];
+        }
+        if !arrivals.is_empty() {
+            let decided = self.push(number, Effect::Decide(change.clone()), false, after);
+            for span in arrivals {
+                let change = change.clone();
+                self.push_in(number, Effect::Arrive { decided, change }, span);
+            }
+        }
+        // Under load, a request may take too long by itself.
+        let too_long = call.saturating_add(self.history.patience);
+        let first = doubts.iter().map(|doubt| doubt.at).chain([too_long]).min();
+        if let Some(first) = first.filter(|first| *first < reply) {
+            self.push_in(number, Effect::Again(change.clone()), (first, reply));
+        }
+    }
+
+    /// What may have made the gateway try a change again.
+    fn doubts(&self, change: &Change, since: Time) -> Vec<Doubt> {
         let name = &self.group.names[change.names().1];
-        let late = self.history.late.iter();
-        let arrivals = late.filter(|late| late.is_about(name) && late.at > of.call);
-        let mut arrivals: Vec<_> = arrivals.map(|late| (late.at, late.at + MOMENT)).collect();
-        if matches!(of.outcome, Outcome::Unresolved | Outcome::Unheard) {
-            arrivals = vec![(of.call, NEVER)];
-        }
-        if arrivals.is_empty() {
-            return;
-        }
-        let decided = self.push(number, Effect::Decide(change.clone()), false, after);
-        for (call, end) in arrivals {
-            let change = change.clone();
-            let arrive = Effect::Arrive { decided, change };
-            let arrive = self.push(number, arrive, false, Some(decided));
-            let atom = &mut self.group.atoms[arrive];
-            (atom.call, atom.end) = (call, end);
-        }
+        let doubts = self.history.doubts.iter();
+        let doubts = doubts.filter(|doubt| doubt.is_about(name) && doubt.at > since);
+        doubts.cloned().collect()
+    }
+
+    fn push_in(&mut self, record: usize, effect: Effect, (call, end): (Time, Time)) {
+        let pushed = self.push(record, effect, false, None);
+        let atom = &mut self.group.atoms[pushed];
+        (atom.call, atom.end) = (call, end);
     }
 
     fn push(&mut self, record: usize, effect: Effect, must: bool, after: Option<usize>) -> usize {

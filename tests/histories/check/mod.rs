@@ -18,7 +18,7 @@ use search::Verdict;
 pub(crate) struct Judgement {
     /// What is wrong.
     pub(crate) wrong: Vec<String>,
-    /// A try that arrived late while its name was absent, as it was when it was decided on.
+    /// A try that came late, or once more, while its name was absent.
     pub(crate) absent_again: usize,
     /// The same while its name held the same content.
     pub(crate) equal_again: usize,
@@ -64,7 +64,7 @@ impl Judgement {
         for number in order {
             let (change, is_late) = match &group.atoms[*number].effect {
                 Effect::Change(change) | Effect::Copy { change, .. } => (change, false),
-                Effect::Arrive { change, .. } => (change, true),
+                Effect::Arrive { change, .. } | Effect::Again(change) => (change, true),
                 Effect::Leave(leave) => {
                     there[leave.from] = false;
                     continue;

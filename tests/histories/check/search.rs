@@ -203,6 +203,13 @@ impl Search<'_> {
                     .push((number, state.names[from], state.names[to]));
                 Some(after)
             }
+            Effect::Again(change) => {
+                if state.names[change.names().1] != NOTHING {
+                    return None;
+                }
+                self.change(change, state, &mut after)?;
+                Some(after)
+            }
             Effect::Arrive { decided, change } => {
                 let (from, to) = change.names();
                 let now = (state.names[from], state.names[to]);

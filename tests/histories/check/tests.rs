@@ -2,7 +2,7 @@
 
 use crate::check::{Judgement, check};
 use crate::content::{Chunk, Content, Piece, SMALL};
-use crate::history::{History, Late, NEVER, Outcome, Record, Seen, Time};
+use crate::history::{Doubt, History, NEVER, Outcome, Record, Seen, Time};
 use crate::plan::Verb;
 
 /// A history of lines such as `0-5 STOR a #1: done`. `end` is the end of the history.
@@ -187,9 +187,10 @@ fn the_two_exceptions_are_counted() {
     ];
     assert_bad(&lines);
     let mut late = history(&lines);
-    late.late.push(Late {
+    late.doubts.push(Doubt {
         name: Some("a".to_owned()),
         at: 8,
+        is_late: true,
         words: String::new(),
     });
     let again = check(&late, false);
