@@ -53,7 +53,7 @@ pub(crate) struct Bucket {
     pub(crate) ignores_checksums: bool,
     /// A completion on S3 is answered with a sum of the parts' sums in place of the checksum, as on some stores.
     pub(crate) tells_sums_of_sums: bool,
-    /// A completion on S3 with a checksum has to name that of each part, as on some stores.
+    /// The completion on S3 of an upload with a checksum has to name that of each part, as on some stores.
     pub(crate) wants_sums_of_parts: bool,
     /// What becomes of everything that is written, after it was compared with what its request says.
     pub(crate) damage: Option<Damage>,
@@ -113,6 +113,8 @@ pub(crate) struct Block {
 pub(crate) struct Upload {
     pub(crate) begun: SystemTime,
     pub(crate) parts: BTreeMap<i32, Part>,
+    /// It was begun with a checksum.
+    pub(crate) has_checksum: bool,
     attributes: Attributes,
 }
 
@@ -228,6 +230,7 @@ impl Bucket {
         let upload = Upload {
             begun: now(),
             parts: BTreeMap::new(),
+            has_checksum: false,
             attributes,
         };
         self.uploads.insert((key.to_owned(), id.clone()), upload);

@@ -324,11 +324,14 @@ impl Gate {
             Fault::Refuse(status) => Err(status),
             Fault::RefuseBusy => Err(409),
             Fault::SayNothing => Err(500),
-            Fault::LoseAnswer | Fault::BreakAnswer(_) | Fault::FlipBit | Fault::DoneBut(_) => {
+            Fault::BreakAnswer(_) | Fault::FlipBit => Ok(()),
+            Fault::LoseAnswer | Fault::DoneBut(_) => {
+                self.0.doubt(line, fault);
                 Ok(())
             }
             Fault::Slow(by) => {
                 tokio::time::sleep(by).await;
+                self.0.doubt(line, fault);
                 Ok(())
             }
             Fault::Late(by) => {

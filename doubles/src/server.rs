@@ -466,7 +466,8 @@ impl Server {
         self.state().tells_sums_of_sums = true;
     }
 
-    /// From now on, a completion on S3 with a checksum has to name that of each part, as on some stores. Copies have none.
+    /// From now on, the completion on S3 of an upload that was begun with a checksum has to name that of each part, as
+    /// on some stores. Copies have none.
     pub fn want_sums_of_parts(&self) {
         self.state().wants_sums_of_parts = true;
     }

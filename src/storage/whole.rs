@@ -228,11 +228,25 @@ async fn a_checksum_of_other_content_is_not_believed() {
         server.put_with(&key, bytes(size, 2), &metadata);
         assert_eq!(one.client.read("a").await.unwrap(), bytes(size, 2));
     }
-    // Where the store keeps no checksum, the size alone can tell.
-    let one = One::from(Fixture::azure());
-    one.server()
-        .put_with(&one.key("a"), bytes(20, 2), &metadata);
-    assert_eq!(one.client.read("a").await.unwrap(), bytes(20, 2));
+    // Where the store keeps no such checksum, the size can tell, and the time when it was written.
+    for fixture in [Fixture::azure(), Fixture::google()] {
+        let one = One::from(fixture);
+        let put = |size, metadata: &[(&str, &str)]| {
+            let (key, content) = (one.key("a"), bytes(size, 2));
+            one.server().put_with(&key, content, metadata);
+        };
+        put(20, &metadata);
+        assert_eq!(one.client.read("a").await.unwrap(), bytes(20, 2));
+        put(10, &metadata);
+        let (report, _) = one.client.download("a", 0).await;
+        let keeps_one = one.fixture.is_google();
+        let due = if keeps_one { "complete" } else { "corrupt" };
+        assert_eq!(report.outcome.0, due, "{report:?}");
+        let (sum, written) = carried.rsplit_once('/').unwrap();
+        let before = written.parse::<i64>().unwrap() - 3600;
+        put(10, &[("ferrycrc64", &*format!("{sum}/{before}"))]);
+        assert_eq!(one.client.read("a").await.unwrap(), bytes(10, 2));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

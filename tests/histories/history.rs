@@ -130,6 +130,15 @@ impl Default for History {
 }
 
 impl History {
+    /// The same on a folder, where the system's answers are never lost.
+    pub(crate) fn without_doubts(mut self) -> Self {
+        let records = self.records.iter();
+        let doubtful = records.filter(|record| record.outcome == Outcome::Unresolved);
+        let faults = doubtful.map(|record| format!("a folder leaves no doubts: {record}"));
+        self.faults.extend(faults.collect::<Vec<_>>());
+        self
+    }
+
     /// One line for each operation, in the order in which they began.
     pub(crate) fn told(&self) -> String {
         let mut records: Vec<_> = self.records.iter().collect();

@@ -33,18 +33,22 @@ mod plan;
 mod shrink;
 mod world;
 
+use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use doubles::Fault;
+use futures::FutureExt;
 
 use adversary::Kind;
 use check::Judgement;
 use history::History;
 use plan::{BATCH, Plan, Settings};
 use shrink::{Failure, shrink};
+use support::eventually;
 use world::World;
 
 /// How many histories there are on each store.
@@ -59,12 +63,16 @@ const AT_ONCE: usize = 16;
 /// After so many failures there is nothing more to learn.
 const ENOUGH: usize = 3;
 
+/// What is opened once and stays: signals, timers.
+const DESCRIPTORS_OF_THE_RUNTIME: usize = 16;
+
 /// What is to be done, and what has come of it.
 #[derive(Default)]
 struct Work {
     /// Seeds that can share a world.
     batches: VecDeque<(Kind, Vec<u64>)>,
     done: usize,
+    worlds: usize,
     /// How operations ended, and which faults have struck.
     tally: BTreeMap<String, usize>,
     absent_again: usize,
@@ -75,16 +83,29 @@ struct Work {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_happens_an_order_explains_it() {
-    let began = Instant::now();
+    let (began, descriptors) = (Instant::now(), descriptors());
     let work = Arc::new(Mutex::new(Work::from_environment()));
     let lanes = (0..AT_ONCE).map(|_| tokio::spawn(work_off(Arc::clone(&work))));
     let lanes: Vec<_> = lanes.collect();
     for lane in lanes {
         lane.await.expect("a lane");
     }
-    let work = work.lock().unwrap();
+    let work = Arc::into_inner(work).expect("all lanes have ended");
+    let work = work.into_inner().unwrap();
     println!("{}", work.report(began.elapsed()));
     assert!(work.failures.is_empty(), "{}", work.failures.join("\n"));
+    // Each double keeps its port to itself.
+    let kept = work.worlds + DESCRIPTORS_OF_THE_RUNTIME;
+    eventually("no descriptors left", || {
+        self::descriptors() <= descriptors + kept
+    })
+    .await;
+}
+
+/// How many this process has open.
+fn descriptors() -> usize {
+    let open = std::fs::read_dir("/proc/self/fd").expect("descriptors");
+    open.count()
 }
 
 impl Work {
@@ -127,10 +148,12 @@ impl Work {
         if self.failures.len() >= ENOUGH {
             return None;
         }
+        self.worlds += 1;
         self.batches.pop_front()
     }
 
-    fn count(&mut self, history: &History, judgement: &Judgement) {
+    /// Counts a history. How many there are.
+    fn count(&mut self, history: &History, judgement: &Judgement) -> usize {
         self.done += 1;
         for record in &history.records {
             *self
@@ -144,6 +167,7 @@ impl Work {
         self.absent_again += judgement.absent_again;
         self.equal_again += judgement.equal_again;
         self.unknown += judgement.unknown;
+        self.done
     }
 }
 
@@ -171,28 +195,42 @@ async fn work_off(work: Arc<Mutex<Work>>) {
         let Some((kind, seeds)) = work.lock().unwrap().next() else {
             return;
         };
-        let settings = Settings::of(seeds[0]);
-        let world = World::open(kind, settings);
-        for seed in seeds {
-            let plan = Plan::of(seed, kind);
-            let history = world.run(&plan).await;
-            let judgement = check::check(&history, settings.deny);
-            work.lock().unwrap().count(&history, &judgement);
-            if judgement.wrong.is_empty() {
-                continue;
-            }
-            let failure = Failure {
-                plan,
-                history,
-                judgement,
-            };
-            let nth = work.lock().unwrap().done;
-            let told = tell(kind, settings, &shrink(kind, failure).await);
-            let told = format!("after {nth} histories, {told}");
+        let batch = AssertUnwindSafe(run_all(&work, kind, &seeds)).catch_unwind();
+        if let Err(panic) = batch.await {
+            let (name, why) = (kind.name(), words(&*panic));
+            let told = format!("seeds {seeds:?} on {name}: {why}");
             work.lock().unwrap().failures.push(told);
         }
-        world.close().await;
     }
+}
+
+fn words(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    text.unwrap_or_else(|| "a panic without words".to_owned())
+}
+
+/// Runs seeds that have the same settings, one after the other on the same gateways.
+async fn run_all(work: &Mutex<Work>, kind: Kind, seeds: &[u64]) {
+    let settings = Settings::of(seeds[0]);
+    let world = World::open(kind, settings);
+    for seed in seeds {
+        let plan = Plan::of(*seed, kind);
+        let history = world.run(&plan).await;
+        let judgement = check::check(&history, settings.deny);
+        let nth = work.lock().unwrap().count(&history, &judgement);
+        if judgement.wrong.is_empty() {
+            continue;
+        }
+        let failure = Failure {
+            plan,
+            history,
+            judgement,
+        };
+        let told = tell(kind, settings, &shrink(kind, failure).await);
+        let told = format!("after {nth} histories, {told}");
+        work.lock().unwrap().failures.push(told);
+    }
+    world.close().await;
 }
 
 /// A failing history, for whoever mends it.

@@ -42,6 +42,7 @@ pub(crate) async fn shrink(kind: Kind, failure: Failure) -> Failure {
         }
         break;
     }
+    world.close().await;
     smallest
 }
 

@@ -263,9 +263,9 @@ impl S3 for Api {
         request: S3Request<CreateMultipartUploadInput>,
     ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
         let input = request.input;
-        let upload_id = self
-            .bucket(&input.bucket)?
-            .begin(&input.key, attributes!(input));
+        let mut bucket = self.bucket(&input.bucket)?;
+        let upload_id = bucket.begin(&input.key, attributes!(input));
+        bucket.upload(&input.key, &upload_id)?.has_checksum = input.checksum_algorithm.is_some();
         Ok(S3Response::new(CreateMultipartUploadOutput {
             bucket: Some(input.bucket),
             key: Some(input.key),
@@ -345,10 +345,11 @@ impl S3 for Api {
         };
         let mut bucket = self.bucket(&input.bucket)?;
         claimed = claimed.filter(|_| !bucket.ignores_checksums);
+        let has_checksum = bucket.upload(&input.key, &input.upload_id)?.has_checksum;
+        if bucket.wants_sums_of_parts && has_checksum && !all_have_sums {
+            return Err(s3_error!(InvalidPart, "A part has no checksum."));
+        }
         if let Some(claimed) = &claimed {
-            if bucket.wants_sums_of_parts && !all_have_sums {
-                return Err(s3_error!(InvalidPart, "A part has no checksum."));
-            }
             let whole = bucket.assembled(&input.key, &input.upload_id, &named)?;
             check_crc64nvme(claimed, &whole)?;
         }

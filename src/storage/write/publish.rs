@@ -109,7 +109,10 @@ impl ObjectWriter {
                 }
                 // It may have been there, and have been deleted since.
                 Again::On(now)
-                    if !replaces && in_doubt && !now.lineage.goes_on_from(&expected.lineage) =>
+                    if !replaces
+                        && in_doubt
+                        && self.store.traits().late_requests
+                        && !now.lineage.goes_on_from(&expected.lineage) =>
                 {
                     return Err(StorageError::Unresolved(error));
                 }
