@@ -99,6 +99,7 @@ fn change(dice: &mut StdRng, kind: Kind) -> &'static str {
         "PutObject",
         "CopyObject",
         "CopyObject",
+        "CopyObject",
         "DeleteObject",
         "DeleteObject",
         "DeleteObjects",
@@ -150,7 +151,7 @@ fn fault_of_changes(dice: &mut StdRng, kind: Kind, operation: &str, refuses: boo
     if kind == Kind::S3 {
         faults.extend([Fault::Refuse(409), Fault::RefuseBusy]);
         if ["CopyObject", kind.publication()].contains(&operation) {
-            faults.extend([Fault::Refuse(200), Fault::SayNothing]);
+            faults.extend([Fault::Refuse(200), Fault::SayNothing].repeat(4));
         }
     }
     *faults.choose(dice).expect("one")

@@ -113,7 +113,7 @@ impl Settings {
     pub(crate) fn of(seed: u64) -> Self {
         let mut dice = StdRng::seed_from_u64(seed / BATCH);
         Self {
-            retry_timeout: *[50, 120, 200].choose(&mut dice).expect("one"),
+            retry_timeout: *[50, 120, 200, 600].choose(&mut dice).expect("one"),
             request_timeout: *[80, 150].choose(&mut dice).expect("one"),
             deny: dice.random_ratio(1, 4),
             alone: dice.random_ratio(1, 8),

@@ -40,11 +40,12 @@ fn is_in(name: &str, path: &str) -> bool {
         .is_some_and(|rest| !rest.contains('/'))
 }
 
-/// A `STOU` whose client has not heard its name.
+/// A `STOU` whose client has not heard its name, in whatever directory it is by now.
 fn is_of_unique(history: &History, name: &str) -> bool {
+    let file = |name: &str| name.rsplit('/').next().unwrap_or(name).to_owned();
     let mut records = history.records.iter();
     records.any(|record| match &record.verb {
-        Verb::Unique { key, .. } => name.starts_with(key.as_str()),
+        Verb::Unique { key, .. } => file(name).starts_with(&file(key)),
         _ => false,
     })
 }

@@ -366,6 +366,10 @@ fn a_directory_takes_its_files_along() {
 fn a_unique_name_is_new() {
     assert_good(&["0-1 STOU a #1: name a.1", "2-3 RETR a.1: is #1"]);
     assert_bad(&["0-1 STOR a.1 #2: done", "2-3 STOU a #1: name a.1"]);
+    // Its client has not heard it, and the directory has moved.
+    let unheard = ["0-1 STOU d/a #1: unheard", "2-3 MOVE d e: done"];
+    assert_good(&[unheard[0], unheard[1], "4-5 LIST e: names e/a.1"]);
+    assert_bad(&[unheard[0], unheard[1], "4-5 LIST e: names e/b.1"]);
 }
 
 #[test]
