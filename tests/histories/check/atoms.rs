@@ -109,7 +109,7 @@ pub(crate) enum Sight {
     Size(usize),
 }
 
-/// So long after the store has told of a late request it is done, in microseconds.
+/// The store has carried a late request out by then, in microseconds after it told of it.
 const MOMENT: Time = 50_000;
 
 /// Whether late tries may arrive that no condition keeps out.
@@ -204,7 +204,7 @@ pub(crate) fn moved(name: &str, from: &str, to: &str) -> Option<String> {
     Some(format!("{to}/{rest}"))
 }
 
-/// For each name the smallest number of those that renames join it with.
+/// Renames join names to groups. For each name, the number of its group, which is that of its first name.
 fn join(history: &History, names: &[String]) -> Vec<usize> {
     let mut group: Vec<usize> = (0..names.len()).collect();
     let place = |name: &str| names.iter().position(|known| known == name);
