@@ -34,6 +34,8 @@ enum Removed {
     Absent,
     /// Another version, which stays; or nothing, where the store keeps versions.
     Changed,
+    /// Another version, which stays. The answer to an earlier try was lost: it may have deleted what was to be deleted.
+    Unclear(object_store::Error),
 }
 
 impl Storage {
@@ -147,6 +149,7 @@ impl Storage {
             Removed::Changed if self.meta(&key).await?.is_some() => {
                 return Err(StorageError::Conflict);
             }
+            Removed::Unclear(error) => return Err(StorageError::Unresolved(error)),
             Removed::Deleted | Removed::Absent | Removed::Changed => {}
         }
         self.keep_directory(user, &path.parent()).await;
@@ -321,7 +324,7 @@ impl Storage {
         };
         // Whoever took the source away has it: of several renames of one file, one succeeds.
         match removed {
-            Removed::Deleted => Ok(()),
+            Removed::Deleted | Removed::Unclear(_) => Ok(()),
             Removed::Absent => Err(StorageError::TakenAway),
             Removed::Changed => match self.meta(from).await? {
                 Some(_) => Ok(()),
@@ -368,13 +371,8 @@ impl Storage {
             };
         }
         match self.meta(key).await {
-            Ok(now)
-                if now
-                    .as_ref()
-                    .is_none_or(|now| Base::of(now).version != version) =>
-            {
-                Ok(Removed::Deleted)
-            }
+            Ok(None) => Ok(Removed::Deleted),
+            Ok(Some(now)) if Base::of(&now).version != version => Ok(Removed::Unclear(error)),
             Ok(_) if !terms.attempts.may_act_later() => Err(error.into()),
             Ok(_) | Err(_) => Err(StorageError::Unresolved(error)),
         }

@@ -107,13 +107,7 @@ impl ObjectWriter {
                 Again::On(now) if now.precondition == expected.precondition => {
                     return self.conclude(error, &attempts, is_new).await;
                 }
-                // It may have been there, and have been deleted since.
-                Again::On(now)
-                    if !replaces
-                        && in_doubt
-                        && self.store.traits().late_requests
-                        && !now.lineage.goes_on_from(&expected.lineage) =>
-                {
+                Again::On(now) if in_doubt && self.may_have_been_there(&now, &expected) => {
                     return Err(StorageError::Unresolved(error));
                 }
                 Again::On(_) if !replaces => return self.overtaken(error, &attempts).await,
@@ -126,6 +120,17 @@ impl ObjectWriter {
                 Again::Unknown(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// Whether a try that nobody has heard of may have got through, and others have taken its object away since: then
+    /// one more would undo what they did after it. At a name where nothing is, an upload that replaces goes on all the
+    /// same: that is the first of the two exceptions that architecture.md names.
+    fn may_have_been_there(&self, now: &Expected, before: &Expected) -> bool {
+        let is_replaced = matches!(now.precondition, Precondition::Unchanged(_));
+        self.mark.is_some()
+            && self.store.traits().late_requests
+            && (is_replaced || !self.replaces())
+            && !now.lineage.goes_on_from(&before.lineage)
     }
 
     /// What has become of a change that others got ahead of: no try can get through any more.
