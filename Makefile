@@ -31,7 +31,7 @@ HISTORIES ?= 2000
 
 .PHONY: test-histories
 test-histories: ## Run HISTORIES histories on each store, and look whether an order explains all that clients were told
-	HISTORIES=$(HISTORIES) $(CARGO) test --locked --test histories -- --nocapture whatever_happens
+	HISTORIES=$(HISTORIES) $(CARGO) test --locked --profile histories --test histories -- --nocapture whatever_happens
 
 .PHONY: test-network
 test-network: ## Try the gateway behind NAT, firewalls and haproxy, on hosts of their own (needs root)

@@ -49,7 +49,7 @@ pub struct Strike {
 #[derive(Default)]
 pub(crate) struct Faults {
     plan: watch::Sender<Plan>,
-    log: Mutex<Vec<String>>,
+    log: Mutex<Vec<(String, Instant)>>,
     /// Requests of which the client can't know what has become of them, and when they were done.
     doubtful: Mutex<Vec<(String, Fault, Instant)>>,
     /// Bytes of all requests.
@@ -152,10 +152,13 @@ impl Faults {
     }
 
     pub(crate) fn log(&self, line: String) {
-        self.log.lock().expect("the log").push(line);
+        self.log
+            .lock()
+            .expect("the log")
+            .push((line, Instant::now()));
     }
 
-    pub(crate) fn logged(&self) -> Vec<String> {
+    pub(crate) fn logged(&self) -> Vec<(String, Instant)> {
         self.log.lock().expect("the log").clone()
     }
 

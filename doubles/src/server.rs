@@ -342,6 +342,12 @@ impl Server {
     /// Each request in the order of arrival, as `Operation key?query`, or `Rejected METHOD uri` without a right
     /// signature.
     pub fn requests(&self) -> Vec<String> {
+        let requests = self.faults.logged().into_iter();
+        requests.map(|(request, _)| request).collect()
+    }
+
+    /// The same, with the time at which each has come.
+    pub fn timed_requests(&self) -> Vec<(String, Instant)> {
         self.faults.logged()
     }
 

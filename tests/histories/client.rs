@@ -52,6 +52,7 @@ impl Device {
         };
         let (outcome, words) = doing.verb(&step.verb).await;
         let reply = self.run.now();
+        let last_try = reply + SLACK;
         if doing.client.is_none() {
             self.world.hung_up(step.gateway);
         }
@@ -65,6 +66,7 @@ impl Device {
             } else {
                 reply
             },
+            last_try,
             outcome,
             words,
         });

@@ -22,6 +22,8 @@ pub(crate) struct Record {
     pub(crate) call: Time,
     /// When its reply came; of one whose client has hung up, when it had ended at the latest.
     pub(crate) reply: Time,
+    /// After that the gateway sends no request for it. Of one whose client has hung up, that is before the end.
+    pub(crate) last_try: Time,
     pub(crate) outcome: Outcome,
     /// What was heard, for whoever reads the history.
     pub(crate) words: String,
@@ -68,6 +70,16 @@ pub(crate) struct Doubt {
     pub(crate) words: String,
 }
 
+/// A change that the store was asked for.
+#[derive(Debug, Clone)]
+pub(crate) struct Asked {
+    /// The object, below the history's own directory.
+    pub(crate) name: String,
+    pub(crate) at: Time,
+    /// What was asked.
+    pub(crate) words: String,
+}
+
 impl Doubt {
     /// Whether it may have changed this name.
     pub(crate) fn is_about(&self, name: &str) -> bool {
@@ -83,6 +95,8 @@ pub(crate) struct History {
     pub(crate) faults: Vec<String>,
     /// Requests that were late, or whose answers were bad.
     pub(crate) doubts: Vec<Doubt>,
+    /// All changes of single objects that the store was asked for.
+    pub(crate) asked: Vec<Asked>,
     /// For so long the gateway waits for an answer of the store; then it tries again.
     pub(crate) patience: Time,
     /// The faults of the store that have struck.
@@ -123,6 +137,7 @@ impl Default for History {
             records: Vec::new(),
             faults: Vec::new(),
             doubts: Vec::new(),
+            asked: Vec::new(),
             patience: NEVER,
             struck: Vec::new(),
         }

@@ -7,7 +7,7 @@
 //! for which there is none is made smaller ([`shrink`]) and shown.
 //!
 //! `HISTORIES` says how many there are on each store, `SEED` the seed of the first, `STORES` the stores
-//! (`s3,google,azure,local`). So a seed runs alone: `SEED=17 HISTORIES=1 STORES=s3 cargo test --test histories`.
+//! (`s3,google,azure,local`), `AT_ONCE` how many run side by side. So a seed runs alone: `SEED=17 HISTORIES=1 STORES=s3 cargo test --test histories`.
 
 #![allow(
     clippy::expect_used,
@@ -57,8 +57,8 @@ const HISTORIES: u64 = 300;
 /// The seed of the first.
 const SEED: u64 = 1;
 
-/// So many run at once.
-const AT_ONCE: usize = 16;
+/// So many run at once, unless `AT_ONCE` says otherwise.
+const AT_ONCE: u64 = 16;
 
 /// After so many failures there is nothing more to learn.
 const ENOUGH: usize = 3;
@@ -85,7 +85,7 @@ struct Work {
 async fn whatever_happens_an_order_explains_it() {
     let (began, descriptors) = (Instant::now(), descriptors());
     let work = Arc::new(Mutex::new(Work::from_environment()));
-    let lanes = (0..AT_ONCE).map(|_| tokio::spawn(work_off(Arc::clone(&work))));
+    let lanes = (0..setting("AT_ONCE", AT_ONCE)).map(|_| tokio::spawn(work_off(Arc::clone(&work))));
     let lanes: Vec<_> = lanes.collect();
     for lane in lanes {
         lane.await.expect("a lane");

@@ -12,7 +12,7 @@ use crate::adversary::Kind;
 use crate::check::atoms::names;
 use crate::client::{Device, look};
 use crate::content::{Chunk, Content};
-use crate::history::{Doubt, History, Record, Time};
+use crate::history::{Asked, Doubt, History, Record, Time};
 use crate::plan::{Plan, Settings, Verb};
 use crate::support::ftp::Client;
 use crate::support::{Gateway, PATIENCE, Store, eventually};
@@ -23,6 +23,16 @@ const USERS: &str = r#"
 name = "ferry"
 password_hash = "$2b$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW"
 "#;
+
+/// What the store is asked for that changes an object, or is on the way to do so.
+const CHANGES: [&str; 6] = [
+    "PutObject",
+    "CopyObject",
+    "DeleteObject ",
+    "UploadPart",
+    "CompleteMultipartUpload",
+    "Compose",
+];
 
 /// Looks past the gateways are told as this one's.
 const DIRECT: usize = 9;
@@ -108,6 +118,7 @@ impl World {
         let history = History {
             struck: self.struck(plan),
             doubts: self.doubts(&run),
+            asked: self.asked(&run),
             patience: self.settings.request_timeout * 1000,
             ..run.history()
         };
@@ -167,6 +178,7 @@ impl World {
                 verb: Verb::Retrieve { key: name.clone() },
                 call,
                 reply: run.now(),
+                last_try: run.now(),
                 outcome: look(content),
                 words: String::new(),
             });
@@ -204,6 +216,23 @@ impl World {
             words: format!("{asked} ({fault:?})"),
         });
         doubts.collect()
+    }
+
+    /// The changes of single objects that it was asked for.
+    fn asked(&self, run: &Run) -> Vec<Asked> {
+        let Store::Bucket(server) = &self.store else {
+            return Vec::new();
+        };
+        let requests = server.timed_requests().into_iter();
+        let changes = requests.filter(|(asked, _)| CHANGES.iter().any(|of| asked.starts_with(of)));
+        let asked = changes.filter_map(|(asked, at)| {
+            Some(Asked {
+                name: run.name_in(&asked)?,
+                at: run.time(at),
+                words: asked,
+            })
+        });
+        asked.collect()
     }
 
     /// Nothing of a history slows the next ones down.

@@ -1,5 +1,6 @@
 //! Whether a history makes sense.
 
+mod asked;
 pub(crate) mod atoms;
 mod listing;
 mod search;
@@ -33,6 +34,7 @@ pub(crate) fn check(history: &History, deny: bool) -> Judgement {
         ..Judgement::default()
     };
     judgement.wrong.extend(listing::check(history));
+    judgement.wrong.extend(asked::check(history));
     let strict = atoms::groups(history, deny, Exceptions::Forbidden);
     let lenient = atoms::groups(history, deny, Exceptions::Allowed);
     for (strict, lenient) in strict.iter().zip(&lenient) {

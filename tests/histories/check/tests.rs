@@ -2,7 +2,7 @@
 
 use crate::check::{Judgement, check};
 use crate::content::{Chunk, Content, Piece, SMALL};
-use crate::history::{Doubt, History, NEVER, Outcome, Record, Seen, Time};
+use crate::history::{Asked, Doubt, History, NEVER, Outcome, Record, Seen, Time};
 use crate::plan::Verb;
 
 /// A history of lines such as `0-5 STOR a #1: done`. `end` is the end of the history.
@@ -23,6 +23,7 @@ fn record(line: &str) -> Record {
         verb: verb(&words[1..]),
         call: time(call),
         reply: time(reply),
+        last_try: time(reply),
         outcome: heard(outcome),
         words: String::new(),
     }
@@ -402,4 +403,46 @@ fn too_many_orders_are_told() {
     lines.push("10-11 RETR a: missing".to_owned());
     let lines: Vec<_> = lines.iter().map(String::as_str).collect();
     assert_eq!(judge(&lines).unknown, 1);
+}
+
+#[test]
+fn the_store_is_asked_for_nothing_that_nobody_waits_for() {
+    let asked = |name: &str, at| {
+        let mut history = history(&[
+            "10-20 STOR d/a #1: done",
+            "30-40 RNTO d/a e/a: done",
+            "50-60 MOVE e d: refused",
+            "70-80 RNTO d/a e/a: unheard",
+        ]);
+        history.asked = [("e/a", 72), (name, at)]
+            .map(|(name, at)| Asked {
+                name: name.to_owned(),
+                at,
+                words: format!("CopyObject h1/{name}"),
+            })
+            .to_vec();
+        check(&history, false).wrong.len()
+    };
+    let good = [
+        ("d/a", 15),
+        ("e/a", 35),
+        ("d/", 40),
+        ("", 40),
+        ("d/b", 55),
+        ("e/a", 75),
+        ("d/a", 99),
+    ];
+    for (name, at) in good {
+        assert_eq!(asked(name, at), 0, "{name} at {at}");
+    }
+    for (name, at) in [
+        ("d/a", 25),
+        ("e/a", 15),
+        ("d/", 15),
+        ("d/b", 35),
+        ("b", 55),
+        ("e/a", 99),
+    ] {
+        assert_eq!(asked(name, at), 1, "{name} at {at}");
+    }
 }
