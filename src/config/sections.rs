@@ -391,8 +391,8 @@ settings! {
         /// Change it when the store wants it so, as Cloudflare R2 does.
         uniform_parts: bool = false,
 
-        /// The age at which unfinished uploads, which a killed server leaves behind on S3, are removed
-        /// from the bucket; `none` leaves them. Only those under `store.url` are looked for, at the
+        /// The age at which unfinished uploads, which a killed server leaves behind on S3 and Google,
+        /// are removed from the bucket; `none` leaves them. Only those under `store.url` are looked for, at the
         /// start and every hour.
         ///
         /// Change it when a single upload may take longer than this, or when other programs upload

@@ -22,7 +22,7 @@ use crate::telemetry::Metrics;
 struct Tried {
     store: Arc<dyn Store>,
     root: Path,
-    _fixture: Fixture,
+    fixture: Fixture,
 }
 
 impl From<Fixture> for Tried {
@@ -38,7 +38,7 @@ impl From<Fixture> for Tried {
         Self {
             store: open(&config.store, config.upload.verify, &metrics).unwrap(),
             root: fixture.root.clone(),
-            _fixture: fixture,
+            fixture,
         }
     }
 }
@@ -408,10 +408,11 @@ async fn directories_exist_until_they_are_removed(tried: Tried) {
 }
 
 async fn what_is_old_and_unfinished_is_swept(tried: Tried) {
-    let kept = in_parts(&tried, "in/kept", MIN_PART).await;
-    let mut begun = vec![tried.begin("in/new", None).await.unwrap()];
+    let [old, new] = ["kept", "new"].map(|name| tried.root.clone().join(name));
+    let kept = in_parts(&tried, old.as_ref(), MIN_PART).await;
+    let mut begun = vec![tried.begin(new.as_ref(), None).await.unwrap()];
     if tried.store.keeping(&kept) != Keeping::Never {
-        begun.push(tried.begin("in/kept", Some(kept)).await.unwrap());
+        begun.push(tried.begin(old.as_ref(), Some(kept)).await.unwrap());
     }
     for upload in &mut begun {
         upload.put_part(part(10, 1).into()).await.unwrap();
@@ -421,12 +422,17 @@ async fn what_is_old_and_unfinished_is_swept(tried: Tried) {
     assert_eq!(tried.store.sweep(root, long_ago).await.unwrap(), 0);
     let soon = Utc::now() + chrono::Duration::hours(1);
     tried.store.sweep(root, soon).await.unwrap();
-    assert!(tried.read("in/kept").await.is_some());
+    assert!(tried.read(old.as_ref()).await.is_some());
     let own = tried.names(root.clone().join(RESERVED).as_ref()).await;
     // A folder keeps its identity and locks there.
     assert!(
         own.is_empty() || tried.store.traits().directories,
         "{own:?}"
     );
+    // Azure drops blocks that nobody commits, after a week.
+    let server = tried.fixture.server.as_ref();
+    if let Some(server) = server.filter(|server| !server.url().starts_with("az")) {
+        assert_eq!(server.open_uploads(), []);
+    }
     assert_eq!(tried.store.sweep(root, soon).await.unwrap(), 0);
 }

@@ -24,6 +24,7 @@ use crate::storage::store::keys::{
 use crate::storage::store::metered::Metered;
 use crate::storage::store::names::SegmentRules;
 use crate::storage::store::precondition::Precondition;
+use crate::storage::store::s3::sweep;
 use crate::storage::store::stored::{Comparison, Kept, Stored};
 use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::{Base, Start, Upload};
@@ -180,7 +181,7 @@ impl Store for Gcs {
         Ok(answer.map(|answer| Marker::read(answer.headers(), METADATA, xml_api::version)))
     }
 
-    /// What was to be composed, and was not.
+    /// What was to be composed, and was not, whether its last part has come or not.
     async fn sweep(&self, prefix: &Path, before: DateTime<Utc>) -> Result<usize> {
         let appends = marker(&appends_prefix(prefix));
         let mut swept = 0;
@@ -198,8 +199,10 @@ impl Store for Gcs {
             swept += old.len() - self.delete_unchanged(&old).await?;
             token = page.next;
             if token.is_none() {
-                return Ok(swept);
+                break;
             }
         }
+        let begun = sweep::sweep(self.api.as_ref(), &appends_prefix(prefix), before).await?;
+        Ok(swept + begun)
     }
 }

@@ -10,6 +10,7 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderMap};
 use http::{Method, Response};
 use object_store::client::{ClientOptions, HttpRequest};
 use object_store::gcp::GoogleCloudStorage;
+use object_store::multipart::MultipartStore;
 use object_store::path::Path;
 use object_store::{Attributes, Error, Result, UpdateVersion};
 use url::Url;
@@ -22,6 +23,7 @@ use crate::storage::store::keys::{Page, Query, only_if};
 use crate::storage::store::metered::measure;
 use crate::storage::store::precondition::Precondition;
 use crate::storage::store::s3::listing;
+use crate::storage::store::s3::sweep::Uploads;
 use crate::storage::store::stored::Kept;
 use crate::storage::store::terms::Terms;
 use crate::telemetry::Metrics;
@@ -219,6 +221,21 @@ pub(crate) fn conditional(ask: Ask, terms: &Terms) -> Result<Ask> {
             Some(generation) => only_if(ask, GENERATION, generation),
             None => Ok(ask),
         },
+    }
+}
+
+#[async_trait]
+impl Uploads for XmlApi {
+    async fn list_uploads(&self, query: &[(&str, &str)]) -> Result<Bytes> {
+        let url = with_query(self.bucket.clone(), query);
+        self.send("list_multiparts", Ask::new(Method::GET, url, ""))
+            .await
+    }
+
+    async fn forget(&self, key: &Path, upload_id: &str) -> Result<()> {
+        let id = upload_id.to_owned();
+        let aborted = self.gcs.abort_multipart(key, &id);
+        measure(&self.metrics, "abort_multipart", aborted).await
     }
 }
 

@@ -284,6 +284,6 @@ impl Store for S3 {
     }
 
     async fn sweep(&self, prefix: &Path, before: DateTime<Utc>) -> Result<usize> {
-        sweep::sweep(&self.signed, prefix, before).await
+        sweep::sweep(self.signed.as_ref(), prefix, before).await
     }
 }

@@ -1,8 +1,11 @@
-//! Finds the multipart uploads that a killed process left behind, and has S3 forget them.
+//! Finds the multipart uploads that a killed process left behind, and has the store forget them. Google lists them as S3
+//! does.
 //!
 //! No reader ever sees them, but their parts are stored and paid for. They are told by their age:
 //! nobody can know whether another gateway is still at one that is young.
 
+use async_trait::async_trait;
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use http::Method;
 use object_store::path::Path;
@@ -13,7 +16,29 @@ use crate::storage::store::keys::marker;
 use crate::storage::store::s3::listing::decode;
 use crate::storage::store::s3::signed::SignedS3;
 
-/// What S3 answers; of it, what we need.
+/// Who can list the uploads that are not done, and forget one.
+#[async_trait]
+pub(crate) trait Uploads: Sync {
+    /// One page, in the manner of S3's `ListMultipartUploads`.
+    async fn list_uploads(&self, query: &[(&str, &str)]) -> Result<Bytes>;
+
+    /// Forgets one.
+    async fn forget(&self, key: &Path, upload_id: &str) -> Result<()>;
+}
+
+#[async_trait]
+impl Uploads for SignedS3 {
+    async fn list_uploads(&self, query: &[(&str, &str)]) -> Result<Bytes> {
+        let ask = self.about_all(Method::GET, query).await?;
+        self.send("list_multiparts", ask).await
+    }
+
+    async fn forget(&self, key: &Path, upload_id: &str) -> Result<()> {
+        self.sweep(key, upload_id).await
+    }
+}
+
+/// What the store answers; of it, what we need.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Answer {
@@ -42,14 +67,18 @@ struct Marker {
 }
 
 /// Forgets the uploads under a prefix that were begun before a time. How many there were.
-pub(crate) async fn sweep(s3: &SignedS3, prefix: &Path, before: DateTime<Utc>) -> Result<usize> {
+pub(crate) async fn sweep(
+    store: &impl Uploads,
+    prefix: &Path,
+    before: DateTime<Utc>,
+) -> Result<usize> {
     let prefix = marker(prefix);
     let mut forgotten = 0;
     let mut next = None;
     loop {
-        let (uploads, marker) = page(s3, &prefix, next.as_ref()).await?;
+        let (uploads, marker) = page(store, &prefix, next.as_ref()).await?;
         for upload in uploads {
-            if upload.initiated < before && forget(s3, &upload).await? {
+            if upload.initiated < before && forget(store, &upload).await? {
                 forgotten += 1;
             }
         }
@@ -61,7 +90,7 @@ pub(crate) async fn sweep(s3: &SignedS3, prefix: &Path, before: DateTime<Utc>) -
 }
 
 async fn page(
-    s3: &SignedS3,
+    store: &impl Uploads,
     prefix: &str,
     from: Option<&Marker>,
 ) -> Result<(Vec<Unfinished>, Option<Marker>)> {
@@ -74,11 +103,10 @@ async fn page(
         query.push(("upload-id-marker", &from.upload_id));
     }
     query.push(("uploads", ""));
-    let ask = s3.about_all(Method::GET, &query).await?;
-    let body = s3.send("list_multiparts", ask).await?;
+    let body = store.list_uploads(&query).await?;
     let answer: Answer =
         quick_xml::de::from_reader(body.as_ref()).map_err(|error| Error::Generic {
-            store: "S3",
+            store: "the store",
             source: Box::new(error),
         })?;
     let encoded = answer.encoding_type.as_deref() == Some("url");
@@ -97,11 +125,11 @@ async fn page(
 }
 
 /// Whether it was there to forget, and could be: a key that we could not have written is not ours.
-async fn forget(s3: &SignedS3, upload: &Unfinished) -> Result<bool> {
+async fn forget(store: &impl Uploads, upload: &Unfinished) -> Result<bool> {
     let Ok(key) = Path::parse(&upload.key) else {
         return Ok(false);
     };
-    match s3.sweep(&key, &upload.upload_id).await {
+    match store.forget(&key, &upload.upload_id).await {
         Ok(()) => {
             tracing::info!(%key, begun = %upload.initiated, "forgot an unfinished upload");
             Ok(true)
