@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use doubles::Server;
+use doubles::{Fault, Server, Strike};
 use object_store::path::Path;
 
 use crate::session::{Outcome, StoreMode};
@@ -97,6 +97,9 @@ on_each_store! {
     a_rename_that_landed_is_told_although_its_retry_is_refused
     an_upload_that_may_have_landed_and_been_deleted_is_unresolved
     a_deletion_that_finds_a_newer_file_after_a_lost_answer_is_unresolved
+    an_upload_that_is_taken_away_before_the_look_is_unresolved
+    an_upload_replaces_what_is_gone_at_the_next_look
+    a_rename_whose_source_is_deleted_after_a_lost_answer_says_so
     an_append_that_others_got_ahead_of_is_told_so_although_its_answer_was_lost
     a_rename_whose_source_is_replaced_meanwhile_is_told_so
     a_rename_whose_target_is_deleted_meanwhile_goes_on
@@ -395,6 +398,62 @@ async fn a_deletion_that_finds_a_newer_file_after_a_lost_answer_is_unresolved(tw
         "{deletion:?}"
     );
     assert_eq!(other.read("a").await.unwrap().len(), 25);
+}
+
+/// Has an object taken away just before the `nth` look at it.
+async fn gone_at_the_look(two: &Two, nth: usize) {
+    let Some(server) = two.server() else { return };
+    server.forget_requests();
+    server.strike(vec![Strike {
+        operation: "HeadObject",
+        nth,
+        fault: Fault::Slow(Duration::from_secs(1)),
+    }]);
+    server.wait_for("HeadObject", nth + 1).await;
+    server.delete(two.fixture.root.clone().join("a").as_ref());
+}
+
+/// Found by the histories (Google, seed 40162): it was told 553, and its file was renamed by another.
+async fn an_upload_that_is_taken_away_before_the_look_is_unresolved(two: Two) {
+    let Some(server) = two.server() else { return };
+    let (one, _) = two.who_may_not_overwrite();
+    server.lose_next_answer("PutObject", 1);
+    let file = bytes(10, 1);
+    let upload = one.upload(StoreMode::Replace, "a", &file);
+    let (upload, ()) = tokio::join!(upload, gone_at_the_look(&two, 1));
+    assert_eq!(upload.report.outcome.0, "unresolved", "{:?}", upload.report);
+}
+
+/// Where files may be replaced, a condition that fails is never the client's failure.
+async fn an_upload_replaces_what_is_gone_at_the_next_look(two: Two) {
+    let Some(server) = two.server() else { return };
+    let key = two.fixture.root.clone().join("a");
+    server.put(key.as_ref(), bytes(5, 9));
+    let file = bytes(10, 1);
+    let upload = two.one.upload(StoreMode::Replace, "a", &file);
+    let (upload, ()) = tokio::join!(upload, gone_at_the_look(&two, 0));
+    assert!(is_complete(&upload), "{:?}", upload.report);
+    assert_eq!(two.one.read("a").await.unwrap(), file);
+}
+
+/// Found by the histories (Google, seed 40145): the copy is there, and the client was told that there was no such file.
+async fn a_rename_whose_source_is_deleted_after_a_lost_answer_says_so(two: Two) {
+    let Some(server) = two.server() else { return };
+    two.one.store("a", &bytes(10, 1)).await;
+    server.lose_next_answer("CopyObject", 1);
+    let key = two.fixture.root.clone().join("a");
+    let rename = two.one.rename("a", "b");
+    let deletion = async {
+        server.wait_for("CopyObject", 1).await;
+        server.wait_until_idle().await;
+        server.delete(key.as_ref());
+    };
+    let (renamed, ()) = tokio::join!(rename, deletion);
+    assert!(
+        matches!(renamed, Err(StorageError::TakenAway)),
+        "{renamed:?}"
+    );
+    assert_eq!(two.one.read("b").await.unwrap(), bytes(10, 1));
 }
 
 /// The object that is there tells by the marks of those before it that this one never was.

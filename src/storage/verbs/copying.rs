@@ -180,6 +180,8 @@ impl<'a> Copying<'a> {
     /// That the source is still what is copied.
     async fn check_source(&self) -> Result<(), StorageError> {
         match self.storage.meta(&self.source.key).await? {
+            // A copy may have been made while it was there.
+            None if self.attempts.may_have_acted() => Err(StorageError::TakenAway),
             None => Err(StorageError::NotFound),
             Some(now) if precondition::is_version(&self.source.version, &now) => Ok(()),
             Some(_) => Err(StorageError::Conflict),

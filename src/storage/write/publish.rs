@@ -28,6 +28,10 @@ const REPLACE_PATIENCE: Duration = Duration::from_secs(30);
 /// How long the client's reply waits for discarding.
 const DISCARD_PATIENCE: Duration = Duration::from_secs(2);
 
+/// So often something may be at a new name that is gone at the next look. A store that says so again and again is not
+/// believed: some take the mark of a deletion for an object.
+const MAX_VANISHED: u32 = 3;
+
 /// The content that is published.
 enum Content {
     /// Smaller than a part: one request. The claim is held until the store has it.
@@ -82,6 +86,7 @@ impl ObjectWriter {
         let (mut expected, replaces) = (self.expected(&content).await?, self.replaces());
         let attempts = Arc::<Attempts>::default();
         let give_up = Instant::now() + REPLACE_PATIENCE;
+        let mut vanished = 0;
         loop {
             let terms = Terms {
                 precondition: expected.precondition.clone(),
@@ -101,10 +106,17 @@ impl ObjectWriter {
             if !in_doubt && !is_overtaken {
                 return Err(content.failure(error));
             }
-            match self.look_again().await {
+            let again = self.look_again().await;
+            if is_new && is_condition(&error) && again.is_nothing() {
+                vanished += 1;
+            }
+            match again {
                 Again::Published => return self.compare_unseen(is_new).await,
                 // Nothing has changed: the store may be at it still.
-                Again::On(now) if now.precondition == expected.precondition => {
+                Again::On(now)
+                    if now.precondition == expected.precondition
+                        && !(1..=MAX_VANISHED).contains(&vanished) =>
+                {
                     return self.conclude(error, &attempts, is_new).await;
                 }
                 Again::On(now) if in_doubt && self.may_have_been_there(&now, &expected) => {
@@ -310,6 +322,12 @@ enum Again {
     On(Expected),
     /// The store does not tell.
     Unknown(object_store::Error),
+}
+
+impl Again {
+    fn is_nothing(&self) -> bool {
+        matches!(self, Self::On(now) if now.precondition == Precondition::Absent)
+    }
 }
 
 fn is_condition(error: &object_store::Error) -> bool {
