@@ -33,6 +33,10 @@ HISTORIES ?= 2000
 test-histories: ## Run HISTORIES histories on each store, and look whether an order explains all that clients were told
 	HISTORIES=$(HISTORIES) $(CARGO) test --locked --test histories -- --nocapture whatever_happens
 
+.PHONY: test-histories-killed
+test-histories-killed: ## The same with gateways that are killed
+	HISTORIES=$(HISTORIES) $(CARGO) test --locked --test histories -- --nocapture whoever_is_killed
+
 .PHONY: test-network
 test-network: ## Try the gateway behind NAT, firewalls and haproxy, on hosts of their own (needs root)
 	$(CARGO) test --locked --test network -- --ignored --test-threads 4

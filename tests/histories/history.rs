@@ -20,7 +20,7 @@ pub(crate) struct Record {
     pub(crate) gateway: usize,
     pub(crate) verb: Verb,
     pub(crate) call: Time,
-    /// When its reply came; of one whose client has hung up, when it had ended at the latest.
+    /// When its reply came; of one whose client has hung up or was cut off, when it had ended at the latest.
     pub(crate) reply: Time,
     pub(crate) outcome: Outcome,
     /// What was heard, for whoever reads the history.
@@ -40,7 +40,7 @@ pub(crate) enum Outcome {
     Refused,
     /// The gateway does not know: 451 `unresolved`.
     Unresolved,
-    /// The client has hung up.
+    /// The client has hung up, or its gateway was killed.
     Unheard,
 }
 
@@ -87,6 +87,8 @@ pub(crate) struct History {
     pub(crate) patience: Time,
     /// The faults of the store that have struck.
     pub(crate) struck: Vec<Fault>,
+    /// How often a gateway was killed.
+    pub(crate) kills: usize,
 }
 
 impl Outcome {
@@ -125,6 +127,7 @@ impl Default for History {
             doubts: Vec::new(),
             patience: NEVER,
             struck: Vec::new(),
+            kills: 0,
         }
     }
 }

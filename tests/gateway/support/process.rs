@@ -1,5 +1,6 @@
 //! The binary as an operator runs it, for what only a process has: signals, exit codes, memory.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{ExitStatus, Output, Stdio};
@@ -145,21 +146,24 @@ impl Process {
         self.child.id().expect("a running process")
     }
 
+    /// Waits until it has ended, however long that takes.
+    pub(crate) async fn over(&mut self) -> ExitStatus {
+        self.child.wait().await.expect("its exit")
+    }
+
     /// Sends SIGTERM.
     pub(crate) fn terminate(&self) {
         self.signal(rustix::process::Signal::TERM);
     }
 
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
-        let pid = i32::try_from(self.pid()).ok();
-        let pid = pid.and_then(rustix::process::Pid::from_raw).expect("a pid");
-        rustix::process::kill_process(pid, signal).expect("a signal");
+        send(signal, self.pid());
     }
 
     /// Waits for its end.
     pub(crate) async fn ended(mut self) -> ExitStatus {
-        let ended = tokio::time::timeout(Duration::from_mins(1), self.child.wait()).await;
-        ended.expect("an end in time").expect("its exit")
+        let ended = tokio::time::timeout(Duration::from_mins(1), self.over()).await;
+        ended.expect("an end in time")
     }
 
     /// Bytes of memory that no file backs (`RssAnon`).
@@ -180,23 +184,32 @@ impl Process {
     }
 }
 
+/// Sends a signal to a process.
+pub(crate) fn send(signal: rustix::process::Signal, pid: u32) {
+    let pid = i32::try_from(pid).ok();
+    let pid = pid.and_then(rustix::process::Pid::from_raw).expect("a pid");
+    rustix::process::kill_process(pid, signal).expect("a signal");
+}
+
 /// `GET path`: status and body.
 pub(crate) async fn get(address: SocketAddr, path: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(address)
-        .await
-        .expect("the admin endpoint");
+    let answer = try_get(address, path).await;
+    answer.expect("an answer of the admin endpoint")
+}
+
+/// The same of a process that may have ended.
+pub(crate) async fn try_get(address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
+    let mut stream = TcpStream::connect(address).await?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-    stream
-        .write_all(request.as_bytes())
-        .await
-        .expect("a request");
+    stream.write_all(request.as_bytes()).await?;
     let mut answer = String::new();
     let read = tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answer)).await;
-    read.expect("an answer in time").expect("an answer");
-    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    read.expect("an answer in time")?;
+    let parts = answer.split_once("\r\n\r\n");
+    let (head, body) = parts.ok_or(io::ErrorKind::UnexpectedEof)?;
     let status = head
         .split(' ')
         .nth(1)
         .and_then(|status| status.parse().ok());
-    (status.expect("a status"), body.to_owned())
+    Ok((status.expect("a status"), body.to_owned()))
 }
