@@ -5,6 +5,7 @@ use std::fmt::{self, Write as _};
 use doubles::Fault;
 
 use crate::content::Content;
+use crate::failing::Strike;
 use crate::plan::Verb;
 
 /// Microseconds since the history began.
@@ -89,6 +90,10 @@ pub(crate) struct History {
     pub(crate) struck: Vec<Fault>,
     /// How often a gateway was killed.
     pub(crate) kills: usize,
+    /// The store is a folder: a rename is one call, and what the system answers is known.
+    pub(crate) is_folder: bool,
+    /// Calls to the system that have failed, and when.
+    pub(crate) failed: Vec<(Time, Strike)>,
 }
 
 impl Outcome {
@@ -128,20 +133,13 @@ impl Default for History {
             patience: NEVER,
             struck: Vec::new(),
             kills: 0,
+            is_folder: false,
+            failed: Vec::new(),
         }
     }
 }
 
 impl History {
-    /// The same on a folder, where the system's answers are never lost.
-    pub(crate) fn without_doubts(mut self) -> Self {
-        let records = self.records.iter();
-        let doubtful = records.filter(|record| record.outcome == Outcome::Unresolved);
-        let faults = doubtful.map(|record| format!("a folder leaves no doubts: {record}"));
-        self.faults.extend(faults.collect::<Vec<_>>());
-        self
-    }
-
     /// One line for each operation, in the order in which they began.
     pub(crate) fn told(&self) -> String {
         let mut records: Vec<_> = self.records.iter().collect();
@@ -153,6 +151,10 @@ impl History {
         for doubt in &self.doubts {
             let (at, words) = (in_ms(doubt.at), &doubt.words);
             let _ = writeln!(text, "  {at} ms  done by the store: {words}");
+        }
+        for (at, strike) in &self.failed {
+            let at = in_ms(*at);
+            let _ = writeln!(text, "  {at} ms  {strike:?}");
         }
         text
     }

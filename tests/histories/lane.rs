@@ -1,5 +1,7 @@
 //! What kind of gateways the histories run on, and what happens to them.
 
+use crate::adversary::Kind;
+
 /// A kind of histories, each with a test of its own.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lane {
@@ -8,6 +10,8 @@ pub(crate) enum Lane {
     Here,
     /// Gateways that are processes: now and then one gets a SIGKILL, and is started again.
     Killed,
+    /// The same on folders, where calls to the system fail, and the power.
+    Failing,
 }
 
 impl Lane {
@@ -16,6 +20,15 @@ impl Lane {
         match self {
             Self::Here => "whatever_happens",
             Self::Killed => "whoever_is_killed",
+            Self::Failing => "whatever_fails",
+        }
+    }
+
+    /// How the gateway has to be built for it.
+    pub(crate) fn features(self) -> &'static str {
+        match self {
+            Self::Here | Self::Killed => "",
+            Self::Failing => "--features interposable ",
         }
     }
 
@@ -24,6 +37,15 @@ impl Lane {
         match self {
             Self::Here => 300,
             Self::Killed => 30,
+            Self::Failing => 200,
+        }
+    }
+
+    /// The stores that it is for.
+    pub(crate) fn kinds(self) -> &'static [Kind] {
+        match self {
+            Self::Here | Self::Killed => &Kind::ALL,
+            Self::Failing => &[Kind::Local],
         }
     }
 
@@ -35,7 +57,7 @@ impl Lane {
     pub(crate) fn large_one_in(self) -> u32 {
         match self {
             Self::Here => 12,
-            Self::Killed => 4,
+            Self::Killed | Self::Failing => 4,
         }
     }
 

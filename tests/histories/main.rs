@@ -7,7 +7,7 @@
 //! for which there is none is made smaller ([`shrink`]) and shown.
 //!
 //! There are several lanes of it, each with a test of its own ([`lane`]): in one the gateways are processes that are
-//! killed.
+//! killed, in another calls to the system fail below a folder ([`failing`]).
 //!
 //! `HISTORIES` says how many there are on each store, `SEED` the seed of the first, `STORES` the stores
 //! (`s3,google,azure,local`). So a seed runs alone:
@@ -32,6 +32,7 @@ mod adversary;
 mod check;
 mod client;
 mod content;
+mod failing;
 mod history;
 mod lane;
 mod plan;
@@ -108,6 +109,16 @@ async fn whoever_is_killed_an_order_explains_it() {
     run_lane(Lane::Killed).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(
+    not(feature = "interposable"),
+    ignore = "calls to the system have to go by way of libc: make test-histories-failing"
+)]
+async fn whatever_fails_an_order_explains_it() {
+    let _alone = ONE_LANE.lock().await;
+    run_lane(Lane::Failing).await;
+}
+
 /// Runs all histories of a lane. How many worlds there were.
 async fn run_lane(lane: Lane) -> usize {
     let began = Instant::now();
@@ -139,7 +150,8 @@ impl Work {
         let stores = std::env::var("STORES").unwrap_or_default();
         let is_picked =
             |kind: &Kind| stores.is_empty() || stores.split(',').any(|name| name == kind.name());
-        let kinds: Vec<_> = Kind::ALL.into_iter().filter(is_picked).collect();
+        let kinds = lane.kinds().iter().copied();
+        let kinds: Vec<_> = kinds.filter(is_picked).collect();
         assert!(!kinds.is_empty(), "STORES={stores}");
         let seeds: Vec<_> = (seed..seed + histories).collect();
         let batches = seeds.chunk_by(|a, b| a / BATCH == b / BATCH);
@@ -189,6 +201,10 @@ impl Work {
         }
         for fault in &history.struck {
             *self.tally.entry(kind_of(*fault)).or_default() += 1;
+        }
+        for (_, strike) in &history.failed {
+            let what = format!("{:?} {:?}", strike.call, strike.failure);
+            *self.tally.entry(what).or_default() += 1;
         }
         *self.tally.entry("killed".to_owned()).or_default() += history.kills;
         self.absent_again += judgement.absent_again;
@@ -276,12 +292,16 @@ fn tell(kind: Kind, lane: Lane, settings: Settings, failure: &Failure) -> String
     for kill in &plan.kills {
         let _ = writeln!(text, "  {kill:?}");
     }
+    for strike in &plan.failing {
+        let _ = writeln!(text, "  {strike:?}");
+    }
     for wrong in &judgement.wrong {
         let _ = writeln!(text, "{wrong}");
     }
     let _ = writeln!(
         text,
-        "alone: SEED={seed} HISTORIES=1 STORES={kind} cargo test --test histories {}",
+        "alone: SEED={seed} HISTORIES=1 STORES={kind} cargo test {}--test histories {}",
+        lane.features(),
         lane.test()
     );
     text

@@ -9,6 +9,7 @@ use rand::{RngExt, SeedableRng};
 
 use crate::adversary::{self, Kind};
 use crate::content::{Chunk, SMALL};
+use crate::failing;
 use crate::lane::Lane;
 use doubles::Strike;
 
@@ -25,6 +26,8 @@ pub(crate) struct Plan {
     pub(crate) clients: Vec<Vec<Step>>,
     pub(crate) strikes: Vec<Strike>,
     pub(crate) kills: Vec<Kill>,
+    /// Calls to the system that fail.
+    pub(crate) failing: Vec<failing::Strike>,
 }
 
 /// A gateway that is killed.
@@ -122,6 +125,8 @@ pub(crate) struct Settings {
     pub(crate) deny: bool,
     /// The store refuses conditions now and then, so that one gateway alone can keep its clients apart.
     pub(crate) alone: bool,
+    /// The folder's file system has no files without a name, where calls to the system fail at all.
+    pub(crate) named_stages: bool,
 }
 
 impl Settings {
@@ -132,6 +137,7 @@ impl Settings {
             request_timeout: *[80, 150].choose(&mut dice).expect("one"),
             deny: dice.random_ratio(1, 4),
             alone: dice.random_ratio(1, 8),
+            named_stages: dice.random_ratio(1, 3),
         }
     }
 }
@@ -160,11 +166,16 @@ impl Plan {
             kills.push(kill);
             strikes.extend(slow);
         }
+        let mut failing = Vec::new();
+        if lane == Lane::Failing {
+            failing = failing::strikes(&mut maker.dice, maker.gateways);
+        }
         Self {
             seed,
             clients,
             strikes,
             kills,
+            failing,
         }
     }
 

@@ -1,18 +1,22 @@
 //! A gateway of a history: in this process, or a process of its own that may be killed and comes back.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use bucketferry::auth::UserTable;
 use rustix::process::Signal;
+use tokio::process::Command;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
+use crate::failing::Shared;
 use crate::lane::Lane;
 use crate::plan::Settings;
 use crate::support::ftp::Client;
-use crate::support::process::{Process, send, try_get};
+use crate::support::process::{Process, bucketferry, send, to_serve, try_get};
 use crate::support::{Gateway, PATIENCE, Store, borrowed, eventually};
 
 /// bcrypt at its least cost, of `secret`: there are many logins.
@@ -79,13 +83,19 @@ pub(crate) struct Connected {
 
 impl Served {
     /// Starts one on a store.
-    pub(crate) async fn start(lane: Lane, store: &Store, settings: Settings) -> Self {
+    pub(crate) async fn start(
+        lane: Lane,
+        store: &Store,
+        settings: Settings,
+        failing: Option<&Shared>,
+    ) -> Self {
         if !lane.has_processes() {
             return Self::here(gateway(store, settings));
         }
         let recipe = Recipe {
             store: store.clone(),
             settings,
+            environment: failing.map(Shared::environment).unwrap_or_default(),
         };
         let process = recipe.start().await;
         let life = Arc::new(Mutex::new(Life::default()));
@@ -265,12 +275,26 @@ async fn keep(recipe: Recipe, mut process: Process, life: Arc<Mutex<Life>>) {
 struct Recipe {
     store: Store,
     settings: Settings,
+    environment: Vec<(&'static str, PathBuf)>,
 }
 
 impl Recipe {
+    /// Starts it, again if it does not get that far: what has failed then fails once.
     async fn start(&self) -> Process {
+        let give_up = Instant::now() + PATIENCE;
+        loop {
+            match Process::try_started_with(self.command(), Stdio::null()).await {
+                Ok(process) => return process,
+                Err(said) => assert!(Instant::now() < give_up, "it does not start: {said}"),
+            }
+        }
+    }
+
+    fn command(&self) -> Command {
         let settings = settings_of(self.settings);
-        Process::serve(&self.store, &borrowed(&settings)).await
+        let mut command = bucketferry();
+        command.envs(self.environment.iter().cloned());
+        to_serve(command, &self.store, &borrowed(&settings))
     }
 }
 

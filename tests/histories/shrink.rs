@@ -67,6 +67,11 @@ fn smaller(plan: &Plan) -> Vec<Plan> {
         without.kills.remove(kill);
         plans.push(without);
     }
+    for strike in 0..plan.failing.len() {
+        let mut without = plan.clone();
+        without.failing.remove(strike);
+        plans.push(without);
+    }
     for client in 0..plan.clients.len() {
         for step in 0..plan.clients[client].len() {
             let mut without = plan.clone();

@@ -6,12 +6,14 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use doubles::Fault;
+use tempfile::TempDir;
 use tokio::time::sleep;
 
 use crate::adversary::{Kind, LATEST};
 use crate::check::atoms::names;
 use crate::client::{Device, look};
 use crate::content::{Chunk, Content};
+use crate::failing::{self, Shared};
 use crate::history::{Doubt, History, Record, Time};
 use crate::lane::Lane;
 use crate::plan::{Kill, Plan, Settings, Verb, When};
@@ -28,6 +30,9 @@ pub(crate) struct World {
     settings: Settings,
     store: Store,
     gateways: Vec<Served>,
+    /// What fails below each gateway.
+    failing: Vec<Shared>,
+    _scratch: TempDir,
     idle: Mutex<Vec<Connected>>,
 }
 
@@ -51,9 +56,19 @@ impl World {
             Kind::Local => Store::folder(),
         };
         let gateways = if settings.alone { 1 } else { 2 };
+        let scratch = tempfile::tempdir().expect("a folder");
+        let mut failing = Vec::new();
+        if lane == Lane::Failing {
+            let shared = |number: usize| {
+                let path = scratch.path().join(number.to_string());
+                Shared::new(path, store.path(), settings.named_stages)
+            };
+            failing.extend((0..gateways).map(shared));
+        }
         let mut served = Vec::new();
-        for _ in 0..gateways {
-            served.push(Served::start(lane, &store, settings).await);
+        for number in 0..gateways {
+            let failing = failing.get(number);
+            served.push(Served::start(lane, &store, settings, failing).await);
         }
         Arc::new(Self {
             kind,
@@ -61,6 +76,8 @@ impl World {
             settings,
             store,
             gateways: served,
+            failing,
+            _scratch: scratch,
             idle: Mutex::default(),
         })
     }
@@ -100,7 +117,8 @@ impl World {
     /// For so long a command goes on without its client: until the request that is under way has ended. A gateway that
     /// was killed asks for nothing more, but the store may be late with what it was asked for last.
     pub(crate) fn patience(&self) -> Time {
-        let store = if self.lane.has_processes() { LATEST } else { 0 };
+        let is_late = self.lane.has_processes() && self.kind != Kind::Local;
+        let store = if is_late { LATEST } else { 0 };
         self.settings.request_timeout.max(store) * 1000
     }
 
@@ -115,6 +133,7 @@ impl World {
             cut_off: Mutex::default(),
         });
         let lives = self.lives();
+        self.fail(&plan.failing);
         if self.kind != Kind::Local {
             self.store.server().heal();
             self.store.server().strike(plan.strikes.clone());
@@ -122,20 +141,45 @@ impl World {
         self.act(plan, &run).await;
         self.settle().await;
         self.check_cut_off(&run);
+        let failed = self.failed(plan, &run);
+        self.fail(&[]);
         self.look(&run).await;
         let history = History {
             struck: self.struck(plan),
             kills: self.lives() - lives,
+            is_folder: self.kind == Kind::Local,
+            failed,
             doubts: self.doubts(&run),
             patience: self.settings.request_timeout * 1000,
             ..run.history()
         };
         self.clear(&run);
-        if self.kind == Kind::Local {
-            history.without_doubts()
-        } else {
-            history
+        history
+    }
+
+    /// From now on these calls fail, and no others.
+    fn fail(&self, strikes: &[failing::Strike]) {
+        for (gateway, shared) in self.failing.iter().enumerate() {
+            let of_it = strikes.iter().filter(|strike| strike.gateway == gateway);
+            shared.plan(&of_it.collect::<Vec<_>>());
         }
+    }
+
+    /// The calls that have failed.
+    fn failed(&self, plan: &Plan, run: &Run) -> Vec<(Time, failing::Strike)> {
+        let mut failed = Vec::new();
+        for (gateway, shared) in self.failing.iter().enumerate() {
+            let strikes = plan.failing.iter();
+            let of_it = strikes.filter(|strike| strike.gateway == gateway);
+            for (number, strike) in of_it.enumerate() {
+                if let Some(at) = shared.struck(number) {
+                    let since = at.elapsed().unwrap_or_default();
+                    let at = Instant::now().checked_sub(since);
+                    failed.push((run.time(at.unwrap_or(run.began)), strike.clone()));
+                }
+            }
+        }
+        failed
     }
 
     /// All clients do what they have to.

@@ -112,7 +112,13 @@ impl Process {
     }
 
     /// The same, with its log where it is wanted.
-    pub(crate) async fn started_with(mut command: Command, log: Stdio) -> Self {
+    pub(crate) async fn started_with(command: Command, log: Stdio) -> Self {
+        let started = Self::try_started_with(command, log).await;
+        started.unwrap_or_else(|greeting| panic!("it ended after: {greeting}"))
+    }
+
+    /// The same of one that may end before. The error is what it has said until then.
+    pub(crate) async fn try_started_with(mut command: Command, log: Stdio) -> Result<Self, String> {
         command.stdout(Stdio::piped()).stderr(log);
         let mut child = command.spawn().expect("a process");
         let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
@@ -120,7 +126,9 @@ impl Process {
         let admin = loop {
             let line = tokio::time::timeout(PATIENCE, lines.next_line()).await;
             let line = line.expect("a greeting in time").expect("its output");
-            let line = line.unwrap_or_else(|| panic!("it ended after: {greeting}"));
+            let Some(line) = line else {
+                return Err(greeting);
+            };
             greeting.push_str(&line);
             greeting.push('\n');
             if let Some(rest) = line.strip_prefix("Health: http://") {
@@ -134,12 +142,12 @@ impl Process {
             .expect("an address")
             .parse()
             .expect("an address");
-        Self {
+        Ok(Self {
             child,
             address,
             admin,
             greeting,
-        }
+        })
     }
 
     pub(crate) fn pid(&self) -> u32 {

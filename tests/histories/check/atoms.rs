@@ -246,7 +246,11 @@ struct Maker<'a> {
 impl Maker<'_> {
     fn take(&mut self, number: usize) {
         let record = &self.history.records[number];
+        let is_refused = record.outcome == Outcome::Refused;
         match &record.verb {
+            // One call, which is done or not.
+            Verb::Rename { .. } | Verb::RenameDirectory { .. }
+                if is_refused && self.history.is_folder => {}
             Verb::Store { key, chunk } => self.write(number, key, *chunk, self.deny),
             Verb::Unique { chunk, .. } => {
                 if let Outcome::Done(Seen::Name(name)) = &record.outcome {

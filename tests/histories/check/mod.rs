@@ -1,6 +1,7 @@
 //! Whether a history makes sense.
 
 pub(crate) mod atoms;
+mod folder;
 mod listing;
 mod search;
 #[cfg(test)]
@@ -33,6 +34,9 @@ pub(crate) fn check(history: &History, deny: bool) -> Judgement {
         ..Judgement::default()
     };
     judgement.wrong.extend(listing::check(history));
+    if history.is_folder {
+        judgement.wrong.extend(folder::check(history));
+    }
     let strict = atoms::groups(history, deny, Exceptions::Forbidden);
     let lenient = atoms::groups(history, deny, Exceptions::Allowed);
     for (strict, lenient) in strict.iter().zip(&lenient) {
