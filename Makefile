@@ -33,6 +33,14 @@ HISTORIES ?= 2000
 test-histories: ## Run HISTORIES histories on each store, and look whether an order explains all that clients were told
 	HISTORIES=$(HISTORIES) $(CARGO) test --locked --profile histories --test histories -- --nocapture whatever_happens
 
+.PHONY: test-histories-killed
+test-histories-killed: ## The same with gateways that are killed
+	HISTORIES=$(HISTORIES) $(CARGO) test --locked --test histories -- --nocapture whoever_is_killed
+
+.PHONY: test-histories-failing
+test-histories-failing: ## The same on folders where calls to the system fail, and the power (needs cc)
+	HISTORIES=$(HISTORIES) $(CARGO) test --locked --features interposable --test histories -- --nocapture whatever_fails
+
 .PHONY: test-network
 test-network: ## Try the gateway behind NAT, firewalls and haproxy, on hosts of their own (needs root)
 	$(CARGO) test --locked --test network -- --ignored --test-threads 4
@@ -136,4 +144,4 @@ bench-build:
 	$(CARGO) build --release --locked --workspace
 
 .PHONY: check-all
-check-all: lint test test-network deny fuzz conformance test-pyfilesystem test-killed scan test-chart test-image test-rolling-update ## Everything that CI checks
+check-all: lint test test-histories-failing test-network deny fuzz conformance test-pyfilesystem test-killed scan test-chart test-image test-rolling-update ## Everything that CI checks

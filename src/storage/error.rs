@@ -493,6 +493,13 @@ mod tests {
     }
 
     #[test]
+    fn a_change_that_may_not_outlive_a_crash_is_no_failure() {
+        let unsure = Unsure(io::ErrorKind::StorageFull.into());
+        let error = generic(io::Error::other(unsure));
+        assert!(matches!(error, StorageError::Unresolved(_)), "{error:?}");
+    }
+
+    #[test]
     fn a_full_disk_is_452() {
         let error = generic(io::Error::from(io::ErrorKind::StorageFull));
         assert_eq!(error.failure().code, 452);

@@ -7,6 +7,8 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 
+use crate::plan::{Kill, When};
+
 /// A kind of store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -42,7 +44,13 @@ impl Kind {
 const MAX_STRIKES: usize = 10;
 
 /// By how much a request is late, or slow.
-const DELAYS: [u64; 5] = [5, 20, 60, 120, 200];
+const DELAYS: [u64; 5] = [5, 20, 60, 120, LATEST];
+
+/// The longest of them, in milliseconds.
+pub(crate) const LATEST: u64 = 200;
+
+/// A gateway that is killed by the clock lives less long than this, in milliseconds.
+const MAX_LIFE: u64 = 100;
 
 /// What goes wrong in one history. A folder answers at once and tells the truth.
 pub(crate) fn strikes(dice: &mut StdRng, kind: Kind, refuses_conditions: bool) -> Vec<Strike> {
@@ -85,6 +93,25 @@ fn strike(dice: &mut StdRng, kind: Kind, refuses_conditions: bool) -> Vec<Strike
         fault,
     };
     vec![first, second]
+}
+
+/// A gateway is killed: by the clock, or as soon as the store has a certain request, which may then outlive it.
+pub(crate) fn kill(dice: &mut StdRng, kind: Kind, gateways: usize) -> (Kill, Option<Strike>) {
+    let gateway = dice.random_range(0..gateways);
+    if kind == Kind::Local || dice.random_ratio(1, 3) {
+        let when = When::After(Duration::from_millis(dice.random_range(0..MAX_LIFE)));
+        return (Kill { gateway, when }, None);
+    }
+    let operation = change(dice, kind);
+    let nth = dice.random_range(0..if operation == "PutObject" { 8 } else { 3 });
+    let when = When::Asked { operation, nth };
+    let is_slow: bool = dice.random();
+    let slow = is_slow.then(|| Strike {
+        operation,
+        nth,
+        fault: Fault::Slow(delay(dice)),
+    });
+    (Kill { gateway, when }, slow)
 }
 
 fn read(dice: &mut StdRng) -> &'static str {

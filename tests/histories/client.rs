@@ -10,6 +10,7 @@ use tokio::time::sleep;
 use crate::content::{Chunk, Content};
 use crate::history::{Outcome, Record, Seen, Time};
 use crate::plan::{HangUp, Step, Verb};
+use crate::served::Connected;
 use crate::support::ftp::{Client, Reply};
 use crate::world::{Run, World};
 
@@ -26,35 +27,43 @@ type Ended = (Outcome, String);
 impl Device {
     /// Does all steps.
     pub(crate) async fn work(self, steps: Vec<Step>) {
-        let mut connected: Option<(usize, Client)> = None;
+        let mut connected: Option<Connected> = None;
         for step in steps {
             sleep(step.pause).await;
             let client = match connected.take() {
-                Some((gateway, client)) if gateway == step.gateway => client,
+                Some(client) if client.gateway == step.gateway && self.world.has(&client) => client,
                 _ => self.world.client(step.gateway).await,
             };
-            if let Some(client) = self.does(&step, client).await {
-                connected = Some((step.gateway, client));
+            connected = self.does(&step, client).await;
+            // As a user does who was interrupted: the same rename again.
+            if connected.is_none() && step.is_rename() && step.hang_up.is_none() {
+                let client = self.world.client(step.gateway).await;
+                connected = self.does(&step, client).await;
             }
         }
-        if let Some((gateway, client)) = connected {
-            self.world.give_back(gateway, client);
+        if let Some(client) = connected {
+            self.world.give_back(client);
         }
     }
 
     /// Does one step. The client, if it is still connected.
-    async fn does(&self, step: &Step, client: Client) -> Option<Client> {
+    async fn does(&self, step: &Step, connected: Connected) -> Option<Connected> {
         let call = self.run.now();
+        let life = connected.life;
         let mut doing = Doing {
-            client: Some(client),
+            client: Some(connected.client),
             run: &self.run,
             hang_up: step.hang_up,
         };
         let (outcome, words) = doing.verb(&step.verb).await;
         let reply = self.run.now();
         let last_try = reply + SLACK;
-        if doing.client.is_none() {
-            self.world.hung_up(step.gateway);
+        let client = doing.client.take();
+        if client.is_none() {
+            self.world.hung_up(step.gateway, life);
+        }
+        if client.is_none() && step.hang_up.is_none() {
+            self.run.cut_off(step.gateway, life);
         }
         self.run.note(Record {
             client: self.number,
@@ -62,7 +71,7 @@ impl Device {
             verb: step.verb.clone(),
             call,
             reply: if outcome == Outcome::Unheard {
-                reply + self.patience()
+                reply + self.world.patience() + SLACK
             } else {
                 reply
             },
@@ -70,12 +79,11 @@ impl Device {
             outcome,
             words,
         });
-        doing.client
-    }
-
-    /// For so long a command goes on without its client: until the request that is under way has ended.
-    fn patience(&self) -> Time {
-        self.world.settings.request_timeout * 1000 + SLACK
+        client.map(|client| Connected {
+            client,
+            gateway: step.gateway,
+            life,
+        })
     }
 }
 
@@ -92,12 +100,20 @@ struct Doing<'a> {
 
 impl Doing<'_> {
     async fn verb(&mut self, verb: &Verb) -> Ended {
+        match self.try_verb(verb).await {
+            Some(ended) => ended,
+            None => self.leaves(),
+        }
+    }
+
+    /// Nothing, if the connection ends before the reply.
+    async fn try_verb(&mut self, verb: &Verb) -> Option<Ended> {
         match verb {
             Verb::Store { key, chunk } => self.upload("STOR", key, *chunk).await,
             Verb::Append { key, chunk } => self.upload("APPE", key, *chunk).await,
             Verb::Unique { key, chunk } => self.unique(key, *chunk).await,
             Verb::Restart { key, at, chunk } => {
-                self.command(&format!("REST {at}")).await;
+                self.command(&format!("REST {at}")).await?;
                 self.upload("STOR", key, *chunk).await
             }
             Verb::Retrieve { key } => self.retrieve(key).await,
@@ -121,53 +137,54 @@ impl Doing<'_> {
         self.client.as_mut().expect("it has not hung up")
     }
 
-    async fn command(&mut self, line: &str) -> Reply {
-        self.client().command(line).await
+    async fn command(&mut self, line: &str) -> Option<Reply> {
+        self.client().try_command(line).await
     }
 
     fn leaves(&mut self) -> Ended {
         if let Some(client) = self.client.take() {
             client.hang_up();
         }
-        (Outcome::Unheard, "hung up".to_owned())
+        let words = if self.hang_up.is_some() {
+            "hung up"
+        } else {
+            "cut off"
+        };
+        (Outcome::Unheard, words.to_owned())
     }
 
     /// A command that changes something, and has one reply.
-    async fn change(&mut self, line: &str) -> Ended {
-        self.client().send(line).await;
+    async fn change(&mut self, line: &str) -> Option<Ended> {
         if let Some(hang_up) = self.hang_up {
+            self.client().send(line).await;
             sleep(hang_up.after()).await;
-            return self.leaves();
+            return None;
         }
-        self.hears(Seen::Nothing).await
+        let reply = self.command(line).await?;
+        Some((outcome(&reply, Seen::Nothing), reply.text()))
     }
 
-    /// The last reply.
-    async fn hears(&mut self, seen: Seen) -> Ended {
-        match self.client().try_reply().await {
-            Some(reply) => (outcome(&reply, seen), reply.text()),
-            None => self.leaves(),
-        }
-    }
-
-    async fn rename(&mut self, from: &str, to: &str) -> Ended {
-        let from = self.command(&format!("RNFR {}", self.run.path(from))).await;
+    async fn rename(&mut self, from: &str, to: &str) -> Option<Ended> {
+        let from = self
+            .command(&format!("RNFR {}", self.run.path(from)))
+            .await?;
         if from.code != 350 {
-            return (outcome(&from, Seen::Nothing), from.text());
+            return Some((outcome(&from, Seen::Nothing), from.text()));
         }
         self.change(&format!("RNTO {}", self.run.path(to))).await
     }
 
-    async fn upload(&mut self, verb: &str, key: &str, chunk: Chunk) -> Ended {
+    async fn upload(&mut self, verb: &str, key: &str, chunk: Chunk) -> Option<Ended> {
         let line = format!("{verb} {}", self.run.path(key));
-        let (data, first) = self.client().begin(&line).await;
+        let (data, first) = self.client().try_begin(&line).await?;
         if !first.is_preliminary() {
-            return (outcome(&first, Seen::Nothing), first.text());
+            return Some((outcome(&first, Seen::Nothing), first.text()));
         }
         if !self.sends(data, chunk).await {
-            return self.leaves();
+            return None;
         }
-        self.hears(Seen::Nothing).await
+        let reply = self.client().try_reply().await?;
+        Some((outcome(&reply, Seen::Nothing), reply.text()))
     }
 
     /// Sends a chunk and ends the connection. Whether the client is still there then.
@@ -194,47 +211,46 @@ impl Doing<'_> {
         true
     }
 
-    async fn unique(&mut self, key: &str, chunk: Chunk) -> Ended {
-        let (outcome, words) = self.upload("STOU", key, chunk).await;
+    async fn unique(&mut self, key: &str, chunk: Chunk) -> Option<Ended> {
+        let (outcome, words) = self.upload("STOU", key, chunk).await?;
         let (Outcome::Done(_), Some((_, name))) =
             (&outcome, words.split_once("(unique file name: "))
         else {
-            return (outcome, words);
+            return Some((outcome, words));
         };
         let name = name.trim_end_matches(')');
         let name = match key.rsplit_once('/') {
             Some((directory, _)) => format!("{directory}/{name}"),
             None => name.to_owned(),
         };
-        (Outcome::Done(Seen::Name(name)), words)
+        Some((Outcome::Done(Seen::Name(name)), words))
     }
 
-    async fn retrieve(&mut self, key: &str) -> Ended {
+    async fn retrieve(&mut self, key: &str) -> Option<Ended> {
         let line = format!("RETR {}", self.run.path(key));
-        let (bytes, reply) = self.client().download(&line).await;
+        let (bytes, reply) = self.client().try_download(&line).await?;
         if reply.code != 226 {
-            return (outcome(&reply, Seen::Nothing), reply.text());
+            return Some((outcome(&reply, Seen::Nothing), reply.text()));
         }
         let content = self.run.read(&format!("RETR {key}"), &bytes);
-        (outcome(&reply, Seen::Content(content)), reply.text())
+        Some((outcome(&reply, Seen::Content(content)), reply.text()))
     }
 
-    async fn size(&mut self, key: &str) -> Ended {
-        let reply = self.command(&format!("SIZE {}", self.run.path(key))).await;
+    async fn size(&mut self, key: &str) -> Option<Ended> {
+        let reply = self
+            .command(&format!("SIZE {}", self.run.path(key)))
+            .await?;
         let size = reply.text().strip_prefix("213 ").map(str::to_owned);
         let size = size.and_then(|size| size.trim().parse().ok());
-        (
-            outcome(&reply, Seen::Size(size.unwrap_or_default())),
-            reply.text(),
-        )
+        let seen = Seen::Size(size.unwrap_or_default());
+        Some((outcome(&reply, seen), reply.text()))
     }
 
     /// The names of files in a directory, as [`Verb`] has them.
-    async fn list(&mut self, verb: &str, path: &str) -> Ended {
-        let (text, reply) = {
-            let at = self.run.path(path);
-            self.client().list(verb, &at).await
-        };
+    async fn list(&mut self, verb: &str, path: &str) -> Option<Ended> {
+        let line = format!("{verb} {}", self.run.path(path));
+        let (bytes, reply) = self.client().try_download(&line).await?;
+        let text = String::from_utf8_lossy(&bytes);
         let files = text.lines().filter(|line| !line.starts_with('d'));
         let lines: Vec<_> = if verb == "LIST" {
             files.collect()
@@ -245,7 +261,16 @@ impl Doing<'_> {
             .iter()
             .filter_map(|line| line.rsplit([' ', '/']).next());
         let names = names.map(|name| format!("{path}/{name}")).collect();
-        (outcome(&reply, Seen::Names(names)), reply.text())
+        Some((outcome(&reply, Seen::Names(names)), reply.text()))
+    }
+}
+
+impl Step {
+    fn is_rename(&self) -> bool {
+        matches!(
+            self.verb,
+            Verb::Rename { .. } | Verb::RenameDirectory { .. }
+        )
     }
 }
 

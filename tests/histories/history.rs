@@ -5,6 +5,7 @@ use std::fmt::{self, Write as _};
 use doubles::Fault;
 
 use crate::content::Content;
+use crate::failing::Strike;
 use crate::plan::Verb;
 
 /// Microseconds since the history began.
@@ -20,7 +21,7 @@ pub(crate) struct Record {
     pub(crate) gateway: usize,
     pub(crate) verb: Verb,
     pub(crate) call: Time,
-    /// When its reply came; of one whose client has hung up, when it had ended at the latest.
+    /// When its reply came; of one whose client has hung up or was cut off, when it had ended at the latest.
     pub(crate) reply: Time,
     /// After that the gateway sends no request for it. Of one whose client has hung up, that is before the end.
     pub(crate) last_try: Time,
@@ -42,7 +43,7 @@ pub(crate) enum Outcome {
     Refused,
     /// The gateway does not know: 451 `unresolved`.
     Unresolved,
-    /// The client has hung up.
+    /// The client has hung up, or its gateway was killed.
     Unheard,
 }
 
@@ -101,6 +102,12 @@ pub(crate) struct History {
     pub(crate) patience: Time,
     /// The faults of the store that have struck.
     pub(crate) struck: Vec<Fault>,
+    /// How often a gateway was killed.
+    pub(crate) kills: usize,
+    /// The store is a folder: a rename is one call, and what the system answers is known.
+    pub(crate) is_folder: bool,
+    /// Calls to the system that have failed, and when.
+    pub(crate) failed: Vec<(Time, Strike)>,
 }
 
 impl Outcome {
@@ -140,20 +147,14 @@ impl Default for History {
             asked: Vec::new(),
             patience: NEVER,
             struck: Vec::new(),
+            kills: 0,
+            is_folder: false,
+            failed: Vec::new(),
         }
     }
 }
 
 impl History {
-    /// The same on a folder, where the system's answers are never lost.
-    pub(crate) fn without_doubts(mut self) -> Self {
-        let records = self.records.iter();
-        let doubtful = records.filter(|record| record.outcome == Outcome::Unresolved);
-        let faults = doubtful.map(|record| format!("a folder leaves no doubts: {record}"));
-        self.faults.extend(faults.collect::<Vec<_>>());
-        self
-    }
-
     /// One line for each operation, in the order in which they began.
     pub(crate) fn told(&self) -> String {
         let mut records: Vec<_> = self.records.iter().collect();
@@ -165,6 +166,10 @@ impl History {
         for doubt in &self.doubts {
             let (at, words) = (in_ms(doubt.at), &doubt.words);
             let _ = writeln!(text, "  {at} ms  done by the store: {words}");
+        }
+        for (at, strike) in &self.failed {
+            let at = in_ms(*at);
+            let _ = writeln!(text, "  {at} ms  {strike:?}");
         }
         text
     }

@@ -6,8 +6,12 @@
 //! in which every operation took effect, between its call and its reply, and which explains all that was read. A history
 //! for which there is none is made smaller ([`shrink`]) and shown.
 //!
+//! There are several lanes of it, each with a test of its own ([`lane`]): in one the gateways are processes that are
+//! killed, in another calls to the system fail below a folder ([`failing`]).
+//!
 //! `HISTORIES` says how many there are on each store, `SEED` the seed of the first, `STORES` the stores
-//! (`s3,google,azure,local`), `AT_ONCE` how many run side by side. So a seed runs alone: `SEED=17 HISTORIES=1 STORES=s3 cargo test --test histories`.
+//! (`s3,google,azure,local`), `AT_ONCE` how many run side by side. So a seed runs alone:
+//! `SEED=17 HISTORIES=1 STORES=s3 cargo test --test histories whatever_happens`.
 
 #![allow(
     clippy::expect_used,
@@ -28,8 +32,11 @@ mod adversary;
 mod check;
 mod client;
 mod content;
+mod failing;
 mod history;
+mod lane;
 mod plan;
+mod served;
 mod shrink;
 mod world;
 
@@ -46,19 +53,20 @@ use futures::FutureExt;
 use adversary::Kind;
 use check::Judgement;
 use history::History;
+use lane::Lane;
 use plan::{BATCH, Plan, Settings};
 use shrink::{Failure, shrink};
 use support::eventually;
 use world::World;
-
-/// How many histories there are on each store.
-const HISTORIES: u64 = 300;
 
 /// The seed of the first.
 const SEED: u64 = 1;
 
 /// So many run at once, unless `AT_ONCE` says otherwise.
 const AT_ONCE: u64 = 16;
+
+/// One at a time: each counts what the process has open, and needs the processor.
+static ONE_LANE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// After so many failures there is nothing more to learn.
 const ENOUGH: usize = 3;
@@ -69,6 +77,7 @@ const DESCRIPTORS_OF_THE_RUNTIME: usize = 16;
 /// What is to be done, and what has come of it.
 #[derive(Default)]
 struct Work {
+    lane: Lane,
     /// Seeds that can share a world.
     batches: VecDeque<(Kind, Vec<u64>)>,
     done: usize,
@@ -83,23 +92,48 @@ struct Work {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_happens_an_order_explains_it() {
-    let (began, descriptors) = (Instant::now(), descriptors());
-    let work = Arc::new(Mutex::new(Work::from_environment()));
-    let lanes = (0..setting("AT_ONCE", AT_ONCE)).map(|_| tokio::spawn(work_off(Arc::clone(&work))));
-    let lanes: Vec<_> = lanes.collect();
-    for lane in lanes {
-        lane.await.expect("a lane");
-    }
-    let work = Arc::into_inner(work).expect("all lanes have ended");
-    let work = work.into_inner().unwrap();
-    println!("{}", work.report(began.elapsed()));
-    assert!(work.failures.is_empty(), "{}", work.failures.join("\n"));
+    let _alone = ONE_LANE.lock().await;
+    let descriptors = descriptors();
+    let worlds = run_lane(Lane::Here).await;
     // Each double keeps its port to itself.
-    let kept = work.worlds + DESCRIPTORS_OF_THE_RUNTIME;
+    let kept = worlds + DESCRIPTORS_OF_THE_RUNTIME;
     eventually("no descriptors left", || {
         self::descriptors() <= descriptors + kept
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_killed_an_order_explains_it() {
+    let _alone = ONE_LANE.lock().await;
+    run_lane(Lane::Killed).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(
+    not(feature = "interposable"),
+    ignore = "calls to the system have to go by way of libc: make test-histories-failing"
+)]
+async fn whatever_fails_an_order_explains_it() {
+    let _alone = ONE_LANE.lock().await;
+    run_lane(Lane::Failing).await;
+}
+
+/// Runs all histories of a lane. How many worlds there were.
+async fn run_lane(lane: Lane) -> usize {
+    let began = Instant::now();
+    let work = Arc::new(Mutex::new(Work::from_environment(lane)));
+    let workers =
+        (0..setting("AT_ONCE", AT_ONCE)).map(|_| tokio::spawn(work_off(Arc::clone(&work))));
+    let workers: Vec<_> = workers.collect();
+    for worker in workers {
+        worker.await.expect("a worker");
+    }
+    let work = Arc::into_inner(work).expect("all workers have ended");
+    let work = work.into_inner().unwrap();
+    println!("{}", work.report(began.elapsed()));
+    assert!(work.failures.is_empty(), "{}", work.failures.join("\n"));
+    work.worlds
 }
 
 /// How many this process has open.
@@ -109,17 +143,22 @@ fn descriptors() -> usize {
 }
 
 impl Work {
-    fn from_environment() -> Self {
-        let (seed, histories) = (setting("SEED", SEED), setting("HISTORIES", HISTORIES));
+    fn from_environment(lane: Lane) -> Self {
+        let (seed, histories) = (
+            setting("SEED", SEED),
+            setting("HISTORIES", lane.histories()),
+        );
         let stores = std::env::var("STORES").unwrap_or_default();
         let is_picked =
             |kind: &Kind| stores.is_empty() || stores.split(',').any(|name| name == kind.name());
-        let kinds: Vec<_> = Kind::ALL.into_iter().filter(is_picked).collect();
+        let kinds = lane.kinds().iter().copied();
+        let kinds: Vec<_> = kinds.filter(is_picked).collect();
         assert!(!kinds.is_empty(), "STORES={stores}");
         let seeds: Vec<_> = (seed..seed + histories).collect();
         let batches = seeds.chunk_by(|a, b| a / BATCH == b / BATCH);
         let batches = batches.flat_map(|batch| kinds.iter().map(|kind| (*kind, batch.to_vec())));
         Self {
+            lane,
             batches: batches.collect(),
             ..Self::default()
         }
@@ -164,6 +203,11 @@ impl Work {
         for fault in &history.struck {
             *self.tally.entry(kind_of(*fault)).or_default() += 1;
         }
+        for (_, strike) in &history.failed {
+            let what = format!("{:?} {:?}", strike.call, strike.failure);
+            *self.tally.entry(what).or_default() += 1;
+        }
+        *self.tally.entry("killed".to_owned()).or_default() += history.kills;
         self.absent_again += judgement.absent_again;
         self.equal_again += judgement.equal_again;
         self.unknown += judgement.unknown;
@@ -191,11 +235,12 @@ fn setting(name: &str, default: u64) -> u64 {
 }
 
 async fn work_off(work: Arc<Mutex<Work>>) {
+    let lane = work.lock().unwrap().lane;
     loop {
         let Some((kind, seeds)) = work.lock().unwrap().next() else {
             return;
         };
-        let batch = AssertUnwindSafe(run_all(&work, kind, &seeds)).catch_unwind();
+        let batch = AssertUnwindSafe(run_all(&work, lane, kind, &seeds)).catch_unwind();
         if let Err(panic) = batch.await {
             let (name, why) = (kind.name(), words(&*panic));
             let told = format!("seeds {seeds:?} on {name}: {why}");
@@ -210,11 +255,11 @@ fn words(panic: &(dyn Any + Send)) -> String {
 }
 
 /// Runs seeds that have the same settings, one after the other on the same gateways.
-async fn run_all(work: &Mutex<Work>, kind: Kind, seeds: &[u64]) {
+async fn run_all(work: &Mutex<Work>, lane: Lane, kind: Kind, seeds: &[u64]) {
     let settings = Settings::of(seeds[0]);
-    let world = World::open(kind, settings);
+    let world = World::open(kind, lane, settings).await;
     for seed in seeds {
-        let plan = Plan::of(*seed, kind);
+        let plan = Plan::of(*seed, kind, lane);
         let history = world.run(&plan).await;
         let judgement = check::check(&history, settings.deny);
         let nth = work.lock().unwrap().count(&history, &judgement);
@@ -226,7 +271,7 @@ async fn run_all(work: &Mutex<Work>, kind: Kind, seeds: &[u64]) {
             history,
             judgement,
         };
-        let told = tell(kind, settings, &shrink(kind, failure).await);
+        let told = tell(kind, lane, settings, &shrink(kind, lane, failure).await);
         let told = format!("after {nth} histories, {told}");
         work.lock().unwrap().failures.push(told);
     }
@@ -234,7 +279,7 @@ async fn run_all(work: &Mutex<Work>, kind: Kind, seeds: &[u64]) {
 }
 
 /// A failing history, for whoever mends it.
-fn tell(kind: Kind, settings: Settings, failure: &Failure) -> String {
+fn tell(kind: Kind, lane: Lane, settings: Settings, failure: &Failure) -> String {
     let Failure {
         plan,
         history,
@@ -245,12 +290,20 @@ fn tell(kind: Kind, settings: Settings, failure: &Failure) -> String {
     for strike in &plan.strikes {
         let _ = writeln!(text, "  {strike:?}");
     }
+    for kill in &plan.kills {
+        let _ = writeln!(text, "  {kill:?}");
+    }
+    for strike in &plan.failing {
+        let _ = writeln!(text, "  {strike:?}");
+    }
     for wrong in &judgement.wrong {
         let _ = writeln!(text, "{wrong}");
     }
     let _ = writeln!(
         text,
-        "alone: SEED={seed} HISTORIES=1 STORES={kind} cargo test --test histories"
+        "alone: SEED={seed} HISTORIES=1 STORES={kind} cargo test {}--test histories {}",
+        lane.features(),
+        lane.test()
     );
     text
 }

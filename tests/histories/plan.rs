@@ -9,13 +9,12 @@ use rand::{RngExt, SeedableRng};
 
 use crate::adversary::{self, Kind};
 use crate::content::{Chunk, SMALL};
+use crate::failing;
+use crate::lane::Lane;
 use doubles::Strike;
 
 /// Histories of so many seeds that follow each other have the same settings, and may share their gateways.
 pub(crate) const BATCH: u64 = 10;
-
-/// One history in so many has files of more than a part.
-const LARGE_ONE_IN: u32 = 12;
 
 /// A part is 5 MiB, the least that S3 takes.
 const LARGE: usize = (5 << 20) + SMALL;
@@ -26,6 +25,25 @@ pub(crate) struct Plan {
     pub(crate) seed: u64,
     pub(crate) clients: Vec<Vec<Step>>,
     pub(crate) strikes: Vec<Strike>,
+    pub(crate) kills: Vec<Kill>,
+    /// Calls to the system that fail.
+    pub(crate) failing: Vec<failing::Strike>,
+}
+
+/// A gateway that is killed.
+#[derive(Debug, Clone)]
+pub(crate) struct Kill {
+    pub(crate) gateway: usize,
+    pub(crate) when: When,
+}
+
+/// The moment of a kill.
+#[derive(Debug, Clone)]
+pub(crate) enum When {
+    /// So long after the history began.
+    After(Duration),
+    /// Once the store has been asked for an operation so many times and once more.
+    Asked { operation: &'static str, nth: usize },
 }
 
 /// One operation.
@@ -107,6 +125,8 @@ pub(crate) struct Settings {
     pub(crate) deny: bool,
     /// The store refuses conditions now and then, so that one gateway alone can keep its clients apart.
     pub(crate) alone: bool,
+    /// The folder's file system has no files without a name, where calls to the system fail at all.
+    pub(crate) named_stages: bool,
 }
 
 impl Settings {
@@ -117,6 +137,7 @@ impl Settings {
             request_timeout: *[80, 150].choose(&mut dice).expect("one"),
             deny: dice.random_ratio(1, 4),
             alone: dice.random_ratio(1, 8),
+            named_stages: dice.random_ratio(1, 3),
         }
     }
 }
@@ -126,22 +147,35 @@ const FILES: [&str; 6] = ["a", "b", "d/a", "d/b", "e/a", "e/b"];
 pub(crate) const DIRECTORIES: [&str; 2] = ["d", "e"];
 
 impl Plan {
-    pub(crate) fn of(seed: u64, kind: Kind) -> Self {
+    pub(crate) fn of(seed: u64, kind: Kind, lane: Lane) -> Self {
         let mut dice = StdRng::seed_from_u64(seed ^ 0x5eed);
         let settings = Settings::of(seed);
         let mut maker = Maker {
-            large: dice.random_ratio(1, LARGE_ONE_IN),
+            lane,
+            large: dice.random_ratio(1, lane.large_one_in()),
             files: busy_files(&mut dice),
             gateways: if settings.alone { 1 } else { 2 },
             chunks: 0,
             dice,
         };
         let clients = maker.clients();
-        let strikes = adversary::strikes(&mut maker.dice, kind, settings.alone);
+        let mut strikes = adversary::strikes(&mut maker.dice, kind, settings.alone);
+        let mut kills = Vec::new();
+        if lane.has_kills() {
+            let (kill, slow) = adversary::kill(&mut maker.dice, kind, maker.gateways);
+            kills.push(kill);
+            strikes.extend(slow);
+        }
+        let mut failing = Vec::new();
+        if lane == Lane::Failing {
+            failing = failing::strikes(&mut maker.dice, maker.gateways);
+        }
         Self {
             seed,
             clients,
             strikes,
+            kills,
+            failing,
         }
     }
 
@@ -161,6 +195,7 @@ fn busy_files(dice: &mut StdRng) -> Vec<&'static str> {
 
 /// Makes the steps.
 struct Maker {
+    lane: Lane,
     large: bool,
     files: Vec<&'static str>,
     gateways: usize,
@@ -209,6 +244,9 @@ impl Maker {
 
     fn verb(&mut self) -> Verb {
         let key = self.file();
+        if self.lane.has_kills() && self.dice.random_ratio(1, 12) {
+            return self.rename_directory();
+        }
         match self.dice.random_range(0..100) {
             0..28 => Verb::Store {
                 key,
@@ -231,11 +269,7 @@ impl Maker {
             60..65 => Verb::Size { key },
             65..75 => Verb::Delete { key },
             75..85 => self.rename(key),
-            85..88 => {
-                let [d, e] = DIRECTORIES.map(str::to_owned);
-                let (from, to) = if self.dice.random() { (d, e) } else { (e, d) };
-                Verb::RenameDirectory { from, to }
-            }
+            85..88 => self.rename_directory(),
             88..90 => Verb::MakeDirectory {
                 path: self.directory(),
             },
@@ -262,6 +296,12 @@ impl Maker {
             from,
             to: (*to).to_owned(),
         }
+    }
+
+    fn rename_directory(&mut self) -> Verb {
+        let [d, e] = DIRECTORIES.map(str::to_owned);
+        let (from, to) = if self.dice.random() { (d, e) } else { (e, d) };
+        Verb::RenameDirectory { from, to }
     }
 
     fn file(&mut self) -> String {

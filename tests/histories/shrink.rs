@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::adversary::Kind;
 use crate::check::{Judgement, check};
 use crate::history::History;
+use crate::lane::Lane;
 use crate::plan::{Plan, Settings};
 use crate::world::World;
 
@@ -25,9 +26,9 @@ pub(crate) struct Failure {
 }
 
 /// Makes a failure as small as it gets in time.
-pub(crate) async fn shrink(kind: Kind, failure: Failure) -> Failure {
+pub(crate) async fn shrink(kind: Kind, lane: Lane, failure: Failure) -> Failure {
     let settings = Settings::of(failure.plan.seed);
-    let world = World::open(kind, settings);
+    let world = World::open(kind, lane, settings).await;
     let give_up = Instant::now() + PATIENCE;
     let mut smallest = failure;
     'again: while Instant::now() < give_up {
@@ -46,7 +47,7 @@ pub(crate) async fn shrink(kind: Kind, failure: Failure) -> Failure {
     smallest
 }
 
-/// Plans that lack one client, one fault or one step.
+/// Plans that lack one client, one fault, one kill or one step.
 fn smaller(plan: &Plan) -> Vec<Plan> {
     let mut plans = Vec::new();
     for client in 0..plan.clients.len() {
@@ -59,6 +60,16 @@ fn smaller(plan: &Plan) -> Vec<Plan> {
     for strike in 0..plan.strikes.len() {
         let mut without = plan.clone();
         without.strikes.remove(strike);
+        plans.push(without);
+    }
+    for kill in 0..plan.kills.len() {
+        let mut without = plan.clone();
+        without.kills.remove(kill);
+        plans.push(without);
+    }
+    for strike in 0..plan.failing.len() {
+        let mut without = plan.clone();
+        without.failing.remove(strike);
         plans.push(without);
     }
     for client in 0..plan.clients.len() {

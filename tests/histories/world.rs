@@ -1,28 +1,28 @@
 //! A store, the gateways on it, and their clients; and a history that runs on them.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use bucketferry::auth::UserTable;
 use doubles::Fault;
+use tempfile::TempDir;
 use tokio::time::sleep;
 
-use crate::adversary::Kind;
+use crate::adversary::{Kind, LATEST};
 use crate::check::atoms::names;
 use crate::client::{Device, look};
 use crate::content::{Chunk, Content};
-use crate::history::{Asked, Doubt, History, Record, Time};
-use crate::plan::{Plan, Settings, Verb};
-use crate::support::ftp::Client;
-use crate::support::{Gateway, PATIENCE, Store, eventually};
+use crate::failing::{self, Shared};
+use crate::history::{Asked, Doubt, History, Outcome, Record, Time};
+use crate::lane::Lane;
+use crate::plan::{Kill, Plan, Settings, Verb, When};
+use crate::served::{Connected, Served, gateway};
+use crate::support::{PATIENCE, Store};
 
-/// bcrypt at its least cost, of `secret`: there are many logins.
-const USERS: &str = r#"
-[[user]]
-name = "ferry"
-password_hash = "$2b$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW"
-"#;
+/// So often it is looked how busy the machine is, in microseconds.
+const TICK: Time = 5_000;
 
 /// What the store is asked for that changes an object, or is on the way to do so.
 const CHANGES: [&str; 6] = [
@@ -40,12 +40,14 @@ const DIRECT: usize = 9;
 /// A store with its gateways. Histories run on it one after the other, each in a directory of its own.
 pub(crate) struct World {
     kind: Kind,
-    pub(crate) settings: Settings,
+    lane: Lane,
+    settings: Settings,
     store: Store,
-    gateways: Vec<Gateway>,
-    idle: Mutex<Vec<(usize, Client)>>,
-    /// How many clients are connected to each gateway.
-    connected: [AtomicUsize; 2],
+    gateways: Vec<Served>,
+    /// What fails below each gateway.
+    failing: Vec<Shared>,
+    _scratch: TempDir,
+    idle: Mutex<Vec<Connected>>,
 }
 
 /// A history that is being made.
@@ -54,11 +56,15 @@ pub(crate) struct Run {
     directory: String,
     chunks: Vec<Chunk>,
     records: Mutex<Vec<Record>>,
+    /// By how much a sleeper has woken too late.
+    lag: AtomicU64,
     faults: Mutex<Vec<String>>,
+    /// Gateways that have closed a connection amid an operation, and in which of their lives.
+    cut_off: Mutex<Vec<(usize, usize)>>,
 }
 
 impl World {
-    pub(crate) fn open(kind: Kind, settings: Settings) -> Arc<Self> {
+    pub(crate) async fn open(kind: Kind, lane: Lane, settings: Settings) -> Arc<Self> {
         let store = match kind {
             Kind::S3 => Store::s3(),
             Kind::Google => Store::google(),
@@ -66,37 +72,70 @@ impl World {
             Kind::Local => Store::folder(),
         };
         let gateways = if settings.alone { 1 } else { 2 };
-        let gateways = (0..gateways).map(|_| gateway(&store, settings)).collect();
+        let scratch = tempfile::tempdir().expect("a folder");
+        let mut failing = Vec::new();
+        if lane == Lane::Failing {
+            let shared = |number: usize| {
+                let path = scratch.path().join(number.to_string());
+                Shared::new(path, store.path(), settings.named_stages)
+            };
+            failing.extend((0..gateways).map(shared));
+        }
+        let mut served = Vec::new();
+        for number in 0..gateways {
+            let failing = failing.get(number);
+            served.push(Served::start(lane, &store, settings, failing).await);
+        }
         Arc::new(Self {
             kind,
+            lane,
             settings,
             store,
-            gateways,
+            gateways: served,
+            failing,
+            _scratch: scratch,
             idle: Mutex::default(),
-            connected: Default::default(),
         })
     }
 
     /// A client of a gateway's that has logged in.
-    pub(crate) async fn client(&self, gateway: usize) -> Client {
+    pub(crate) async fn client(&self, gateway: usize) -> Connected {
         let idle = {
             let mut idle = self.idle.lock().expect("clients");
-            let at = idle.iter().position(|(of, _)| *of == gateway);
+            idle.retain(|client| self.has(client));
+            let at = idle.iter().position(|client| client.gateway == gateway);
             at.map(|at| idle.swap_remove(at))
         };
-        if let Some((_, client)) = idle {
+        if let Some(client) = idle {
             return client;
         }
-        self.connected[gateway].fetch_add(1, Ordering::SeqCst);
-        self.gateways[gateway].client().await
+        let (client, life) = self.gateways[gateway].client().await;
+        Connected {
+            client,
+            gateway,
+            life,
+        }
     }
 
-    pub(crate) fn give_back(&self, gateway: usize, client: Client) {
-        self.idle.lock().expect("clients").push((gateway, client));
+    /// Whether the gateway lives on that a client is connected to.
+    pub(crate) fn has(&self, client: &Connected) -> bool {
+        self.gateways[client.gateway].lives() == client.life
     }
 
-    pub(crate) fn hung_up(&self, gateway: usize) {
-        self.connected[gateway].fetch_sub(1, Ordering::SeqCst);
+    pub(crate) fn give_back(&self, client: Connected) {
+        self.idle.lock().expect("clients").push(client);
+    }
+
+    pub(crate) fn hung_up(&self, gateway: usize, life: usize) {
+        self.gateways[gateway].hung_up(life);
+    }
+
+    /// For so long a command goes on without its client: until the request that is under way has ended. A gateway that
+    /// was killed asks for nothing more, but the store may be late with what it was asked for last.
+    pub(crate) fn patience(&self) -> Time {
+        let is_late = self.lane.has_processes() && self.kind != Kind::Local;
+        let store = if is_late { LATEST } else { 0 };
+        self.settings.request_timeout.max(store) * 1000
     }
 
     /// Runs a plan.
@@ -106,28 +145,61 @@ impl World {
             directory: format!("h{}", plan.seed),
             chunks: plan.chunks(),
             records: Mutex::default(),
+            lag: AtomicU64::default(),
             faults: Mutex::default(),
+            cut_off: Mutex::default(),
         });
+        let lives = self.lives();
+        let lag = tokio::spawn(Arc::clone(&run).watch_lag());
+        self.fail(&plan.failing);
         if self.kind != Kind::Local {
             self.store.server().heal();
             self.store.server().strike(plan.strikes.clone());
         }
         self.act(plan, &run).await;
         self.settle().await;
+        lag.abort();
+        self.check_cut_off(&run);
+        let failed = self.failed(plan, &run);
+        self.fail(&[]);
         self.look(&run).await;
         let history = History {
             struck: self.struck(plan),
+            kills: self.lives() - lives,
+            is_folder: self.kind == Kind::Local,
+            failed,
             doubts: self.doubts(&run),
             asked: self.asked(&run),
             patience: self.settings.request_timeout * 1000,
             ..run.history()
         };
         self.clear(&run);
-        if self.kind == Kind::Local {
-            history.without_doubts()
-        } else {
-            history
+        history
+    }
+
+    /// From now on these calls fail, and no others.
+    fn fail(&self, strikes: &[failing::Strike]) {
+        for (gateway, shared) in self.failing.iter().enumerate() {
+            let of_it = strikes.iter().filter(|strike| strike.gateway == gateway);
+            shared.plan(&of_it.collect::<Vec<_>>());
         }
+    }
+
+    /// The calls that have failed.
+    fn failed(&self, plan: &Plan, run: &Run) -> Vec<(Time, failing::Strike)> {
+        let mut failed = Vec::new();
+        for (gateway, shared) in self.failing.iter().enumerate() {
+            let strikes = plan.failing.iter();
+            let of_it = strikes.filter(|strike| strike.gateway == gateway);
+            for (number, strike) in of_it.enumerate() {
+                if let Some(at) = shared.struck(number) {
+                    let since = at.elapsed().unwrap_or_default();
+                    let at = Instant::now().checked_sub(since);
+                    failed.push((run.time(at.unwrap_or(run.began)), strike.clone()));
+                }
+            }
+        }
+        failed
     }
 
     /// All clients do what they have to.
@@ -141,22 +213,51 @@ impl World {
             tokio::spawn(device.work(steps.clone()))
         });
         let devices: Vec<_> = devices.collect();
+        let world = Arc::clone(self);
+        let kills = plan.kills.clone();
+        let killing = tokio::spawn(async move { world.kill_all(&kills).await });
         for (number, device) in devices.into_iter().enumerate() {
             if let Err(error) = device.await {
                 run.fault(format!("client {number}: {error}"));
+            }
+        }
+        killing.abort();
+        let _ = killing.await;
+    }
+
+    /// Kills gateways when it is time.
+    async fn kill_all(&self, kills: &[Kill]) {
+        for kill in kills {
+            match kill.when {
+                When::After(time) => sleep(time).await,
+                When::Asked { operation, nth } => {
+                    while self.store.server().count(operation) <= nth {
+                        sleep(Duration::from_millis(1)).await;
+                    }
+                }
+            }
+            self.gateways[kill.gateway].kill();
+        }
+    }
+
+    /// How many lives of gateways are over.
+    fn lives(&self) -> usize {
+        self.gateways.iter().map(Served::lives).sum()
+    }
+
+    /// Only a gateway that has died may close a connection amid an operation.
+    fn check_cut_off(&self, run: &Run) {
+        for (gateway, life) in run.cut_off.lock().expect("ends").iter() {
+            if self.gateways[*gateway].lives() == *life {
+                run.fault(format!("gateway {gateway} has closed a connection"));
             }
         }
     }
 
     /// Waits until no session is left whose client is gone, and no request that came late.
     async fn settle(&self) {
-        for (gateway, connected) in self.gateways.iter().zip(&self.connected) {
-            let sessions = &gateway.inner.metrics().sessions;
-            eventually("sessions end whose clients are gone", || {
-                let connected = connected.load(Ordering::SeqCst);
-                usize::try_from(sessions.get()).is_ok_and(|sessions| sessions <= connected)
-            })
-            .await;
+        for gateway in &self.gateways {
+            gateway.settle().await;
         }
         if self.kind != Kind::Local {
             self.store.server().wait_until_idle().await;
@@ -253,26 +354,6 @@ impl World {
     }
 }
 
-fn gateway(store: &Store, settings: Settings) -> Gateway {
-    let ms = |ms: u64| format!("{ms}ms");
-    let (retry, request) = (ms(settings.retry_timeout), ms(settings.request_timeout));
-    let overwrite = if settings.deny { "deny" } else { "allow" };
-    let users = UserTable::parse(USERS).expect("users");
-    Gateway::start(
-        store.clone(),
-        users.into(),
-        &[
-            ("store.retry_timeout", &retry),
-            ("store.request_timeout", &request),
-            // Requests are counted.
-            ("store.probe_interval", "1h"),
-            ("upload.overwrite", overwrite),
-            ("upload.part_size", "5MiB"),
-            ("upload.settle", "0s"),
-        ],
-    )
-}
-
 fn retrievals(names: &[String], gateway: usize) -> Vec<crate::plan::Step> {
     let steps = names.iter().map(|name| crate::plan::Step {
         verb: Verb::Retrieve { key: name.clone() },
@@ -311,6 +392,11 @@ impl Run {
         self.records.lock().expect("records").push(record);
     }
 
+    /// A gateway has closed a connection amid an operation.
+    pub(crate) fn cut_off(&self, gateway: usize, life: usize) {
+        self.cut_off.lock().expect("ends").push((gateway, life));
+    }
+
     fn fault(&self, fault: String) {
         self.faults.lock().expect("faults").push(fault);
     }
@@ -323,9 +409,28 @@ impl Run {
         })
     }
 
+    /// Notes by how much a busy machine wakes sleepers too late.
+    async fn watch_lag(self: Arc<Self>) {
+        loop {
+            let due = self.now() + TICK;
+            sleep(Duration::from_micros(TICK)).await;
+            let late = self.now().saturating_sub(due);
+            self.lag.fetch_max(late, Ordering::Relaxed);
+        }
+    }
+
     fn history(&self) -> History {
+        // Several threads have to get their turn before a gateway notices that its client is gone.
+        let lag = 5 * self.lag.load(Ordering::Relaxed);
+        let mut records = self.records.lock().expect("records").clone();
+        for record in &mut records {
+            record.last_try += lag;
+            if record.outcome == Outcome::Unheard {
+                record.reply += lag;
+            }
+        }
         History {
-            records: self.records.lock().expect("records").clone(),
+            records,
             faults: self.faults.lock().expect("faults").clone(),
             ..History::default()
         }
@@ -336,23 +441,11 @@ impl World {
     /// Ends it: nothing is left of what clients have done, neither in the gateways nor in the store.
     pub(crate) async fn close(self: Arc<Self>) {
         let world = Arc::into_inner(self).expect("its clients are gone");
-        for (_, client) in world.idle.into_inner().expect("clients") {
-            client.hang_up();
-        }
-        for gateway in &world.gateways {
-            let metrics = gateway.inner.metrics();
-            let gauges = [
-                ("sessions", &metrics.sessions),
-                ("memory of uploads", &metrics.upload_memory_used),
-                ("memory of downloads", &metrics.download_memory_used),
-                ("ports", &metrics.passive_ports_in_use),
-            ];
-            for (what, gauge) in gauges {
-                eventually(&format!("no {what} left"), || gauge.get() == 0).await;
-            }
+        for connected in world.idle.into_inner().expect("clients") {
+            connected.client.hang_up();
         }
         for gateway in world.gateways {
-            gateway.stop().await;
+            gateway.close().await;
         }
         sweep(world.store, world.settings).await;
     }
@@ -360,9 +453,7 @@ impl World {
 
 /// Another gateway sweeps, days later.
 async fn sweep(store: Store, settings: Settings) {
-    if let Store::Bucket(server) = &store {
-        server.age(Duration::from_hours(72));
-    }
+    age(&store);
     // It sweeps once, and is not to fail because the machine is busy.
     let patient = Settings {
         retry_timeout: 10_000,
@@ -378,6 +469,21 @@ async fn sweep(store: Store, settings: Settings) {
     gateway.stop().await;
 }
 
+/// Lets days go by.
+fn age(store: &Store) {
+    let days = Duration::from_hours(72);
+    match store {
+        Store::Bucket(server) => server.age(days),
+        Store::Folder(_) => {
+            for stage in stages(store) {
+                let stage = File::open(stage).expect("a stage");
+                let aged = stage.set_modified(SystemTime::now() - days);
+                aged.expect("an older stage");
+            }
+        }
+    }
+}
+
 /// What lies in the store that is the gateway's own and no upload's any more.
 fn left(store: &Store) -> Vec<String> {
     match store {
@@ -390,12 +496,16 @@ fn left(store: &Store) -> Vec<String> {
             keys.chain(uploads.map(|(key, id)| format!("{key}?{id}")))
                 .collect()
         }
-        Store::Folder(folder) => {
-            let stages = folder.path().join(".bucketferry/stages");
-            let Ok(stages) = std::fs::read_dir(stages) else {
-                return Vec::new();
-            };
-            stages.map(|stage| format!("{stage:?}")).collect()
+        Store::Folder(_) => {
+            let stages = stages(store).into_iter();
+            stages.map(|stage| stage.display().to_string()).collect()
         }
     }
+}
+
+/// The stages in a folder.
+fn stages(store: &Store) -> Vec<PathBuf> {
+    let stages = std::fs::read_dir(store.path().join(".bucketferry/stages"));
+    let stages = stages.into_iter().flatten();
+    stages.map(|stage| stage.expect("a stage").path()).collect()
 }

@@ -27,7 +27,13 @@ pub(crate) fn find<'a, T: StdError + 'static>(
         if let Some(found) = error.downcast_ref::<T>() {
             return Some(found);
         }
-        next = error.source();
+        next = inside(error).or_else(|| error.source());
     }
     None
+}
+
+/// What an `io::Error` was made of. It is not among its sources: they begin behind it.
+fn inside<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
+    let inside = error.downcast_ref::<io::Error>()?.get_ref()?;
+    Some(inside)
 }

@@ -100,6 +100,24 @@ impl Client {
         client
     }
 
+    /// The same, or `None` if the server is not there, or goes away.
+    pub(crate) async fn try_connect_as(
+        address: SocketAddr,
+        user: &str,
+        password: &str,
+    ) -> Option<Self> {
+        let mut client = Self::open(None, address).await.ok()?;
+        client.try_reply().await?;
+        let (user, password) = (format!("USER {user}"), format!("PASS {password}"));
+        for line in [&*user, &password, "TYPE I"] {
+            let reply = client.try_command(line).await?;
+            if reply.code >= 400 {
+                client.fail("the login failed");
+            }
+        }
+        Some(client)
+    }
+
     async fn open(local: Option<IpAddr>, peer: SocketAddr) -> io::Result<Self> {
         let stream = dial(local, peer).await?;
         let local = stream.local_addr()?;
@@ -274,6 +292,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         self.reply().await
     }
 
+    /// The same, or `None` if the server closed the connection.
+    pub(crate) async fn try_command(&mut self, line: &str) -> Option<Reply> {
+        self.note('>', line);
+        let line = format!("{line}\r\n");
+        let sent = timeout(self.deadline, self.stream.write_all(line.as_bytes())).await;
+        match self.check("send in time", sent) {
+            Ok(()) => self.try_reply().await,
+            Err(error) => self.closed(&error.to_string()),
+        }
+    }
+
     /// A command whose reply must have this code.
     pub(crate) async fn expect(&mut self, line: &str, code: u16) -> Reply {
         self.send(line).await;
@@ -370,17 +399,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// `PASV`, and the address in its 227.
     pub(crate) async fn pasv(&mut self) -> SocketAddr {
         let reply = self.expect("PASV", 227).await;
+        self.address_in_227(&reply)
+    }
+
+    fn address_in_227(&self, reply: &Reply) -> SocketAddr {
         let text = reply.text();
         let numbers = text
             .rsplit_once('(')
             .and_then(|(_, rest)| rest.split_once(')'));
-        let numbers = numbers.map(|(numbers, _)| {
-            numbers
-                .split(',')
-                .filter_map(|number| number.parse().ok())
-                .collect()
-        });
-        match numbers.unwrap_or_else(Vec::<u8>::new)[..] {
+        let (numbers, _) = numbers.unwrap_or_default();
+        let numbers = numbers.split(',').filter_map(|number| number.parse().ok());
+        match numbers.collect::<Vec<u8>>()[..] {
             [a, b, c, d, high, low] => {
                 SocketAddr::from(([a, b, c, d], u16::from_be_bytes([high, low])))
             }
@@ -391,6 +420,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// `EPSV`, and the address that its 229 means.
     pub(crate) async fn epsv(&mut self) -> SocketAddr {
         let reply = self.expect("EPSV", 229).await;
+        self.address_in_229(&reply)
+    }
+
+    fn address_in_229(&self, reply: &Reply) -> SocketAddr {
         let text = reply.text();
         let port = text
             .rsplit_once("(|||")
@@ -404,13 +437,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
 
     /// A passive data connection: by `PASV` over IPv4, by `EPSV` over IPv6.
     pub(crate) async fn open_data(&mut self) -> TcpStream {
+        let data = self.try_open_data().await;
+        data.unwrap_or_else(|| self.fail("no data connection"))
+    }
+
+    async fn try_open_data(&mut self) -> Option<TcpStream> {
         let address = if self.peer.is_ipv4() {
-            self.pasv().await
+            let reply = self.try_command("PASV").await?;
+            self.address_in_227(&reply)
         } else {
-            self.epsv().await
+            let reply = self.try_command("EPSV").await?;
+            self.address_in_229(&reply)
         };
-        let dialled = dial(Some(self.local.ip()), address).await;
-        self.check(&format!("connect to {address}"), dialled)
+        match dial(Some(self.local.ip()), address).await {
+            Ok(data) => Some(data),
+            Err(error) => self.closed(&format!("connect to {address}: {error}")),
+        }
     }
 
     /// Listens for an active data connection, and tells the server so: by `PORT` over IPv4, by `EPRT` over IPv6.
@@ -424,9 +466,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
 
     /// A passive data connection and a command that uses it; gives the command's first reply.
     pub(crate) async fn begin(&mut self, command: &str) -> (TcpStream, Reply) {
-        let data = self.open_data().await;
-        let reply = self.command(command).await;
-        (data, reply)
+        let begun = self.try_begin(command).await;
+        begun.unwrap_or_else(|| self.fail("the server closed the connection"))
+    }
+
+    /// The same, or `None` if the server closed the connection.
+    pub(crate) async fn try_begin(&mut self, command: &str) -> Option<(TcpStream, Reply)> {
+        let data = self.try_open_data().await?;
+        let reply = self.try_command(command).await?;
+        Some((data, reply))
     }
 
     /// Uploads with `command` (`STOR …`, `APPE …`, `STOU`); gives the final reply. The first must be 150.
@@ -441,12 +489,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// Downloads with `command` (`RETR …`, `LIST`, …); gives the bytes and the final reply, which is the first
     /// one where the server refuses.
     pub(crate) async fn download(&mut self, command: &str) -> (Vec<u8>, Reply) {
-        let (mut data, first) = self.begin(command).await;
+        let downloaded = self.try_download(command).await;
+        downloaded.unwrap_or_else(|| self.fail("the server closed the connection"))
+    }
+
+    /// The same, or `None` if the server closed the connection.
+    pub(crate) async fn try_download(&mut self, command: &str) -> Option<(Vec<u8>, Reply)> {
+        let (mut data, first) = self.try_begin(command).await?;
         if !first.is_preliminary() {
-            return (Vec::new(), first);
+            return Some((Vec::new(), first));
         }
         let bytes = self.read(&mut data).await;
-        (bytes, self.reply().await)
+        Some((bytes, self.try_reply().await?))
     }
 
     pub(crate) async fn store(&mut self, path: &str, bytes: &[u8]) -> Reply {

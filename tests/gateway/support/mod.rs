@@ -279,7 +279,7 @@ impl<S: Target> Gateway<S> {
     }
 }
 
-fn borrowed(settings: &[(String, String)]) -> Vec<(&str, &str)> {
+pub(crate) fn borrowed(settings: &[(String, String)]) -> Vec<(&str, &str)> {
     let pairs = settings.iter();
     pairs
         .map(|(key, value)| (key.as_str(), value.as_str()))

@@ -1,5 +1,6 @@
 //! The binary as an operator runs it, for what only a process has: signals, exit codes, memory.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{ExitStatus, Output, Stdio};
@@ -42,12 +43,14 @@ pub(crate) fn to_serve(
     store: &impl Target,
     settings: &[(&str, &str)],
 ) -> Command {
-    command.args(["serve", "--user", "ferry:secret", "--passive-ports", "0"]);
+    command.args(["serve", "--user", "ferry:secret"]);
     command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
     let given = settings
         .iter()
         .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-    command.envs(store.settings().into_iter().chain(given).map(variable));
+    let any_port = ("passive.ports".to_owned(), "0".to_owned());
+    let settings = store.settings().into_iter().chain([any_port]).chain(given);
+    command.envs(settings.map(variable));
     command
 }
 
@@ -111,7 +114,13 @@ impl Process {
     }
 
     /// The same, with its log where it is wanted.
-    pub(crate) async fn started_with(mut command: Command, log: Stdio) -> Self {
+    pub(crate) async fn started_with(command: Command, log: Stdio) -> Self {
+        let started = Self::try_started_with(command, log).await;
+        started.unwrap_or_else(|greeting| panic!("it ended after: {greeting}"))
+    }
+
+    /// The same of one that may end before. The error is what it has said until then.
+    pub(crate) async fn try_started_with(mut command: Command, log: Stdio) -> Result<Self, String> {
         command.stdout(Stdio::piped()).stderr(log);
         let mut child = command.spawn().expect("a process");
         let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
@@ -119,7 +128,9 @@ impl Process {
         let admin = loop {
             let line = tokio::time::timeout(PATIENCE, lines.next_line()).await;
             let line = line.expect("a greeting in time").expect("its output");
-            let line = line.unwrap_or_else(|| panic!("it ended after: {greeting}"));
+            let Some(line) = line else {
+                return Err(greeting);
+            };
             greeting.push_str(&line);
             greeting.push('\n');
             if let Some(rest) = line.strip_prefix("Health: http://") {
@@ -133,16 +144,21 @@ impl Process {
             .expect("an address")
             .parse()
             .expect("an address");
-        Self {
+        Ok(Self {
             child,
             address,
             admin,
             greeting,
-        }
+        })
     }
 
     pub(crate) fn pid(&self) -> u32 {
         self.child.id().expect("a running process")
+    }
+
+    /// Waits until it has ended, however long that takes.
+    pub(crate) async fn over(&mut self) -> ExitStatus {
+        self.child.wait().await.expect("its exit")
     }
 
     /// Sends SIGTERM.
@@ -151,15 +167,13 @@ impl Process {
     }
 
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
-        let pid = i32::try_from(self.pid()).ok();
-        let pid = pid.and_then(rustix::process::Pid::from_raw).expect("a pid");
-        rustix::process::kill_process(pid, signal).expect("a signal");
+        send(signal, self.pid());
     }
 
     /// Waits for its end.
     pub(crate) async fn ended(mut self) -> ExitStatus {
-        let ended = tokio::time::timeout(Duration::from_mins(1), self.child.wait()).await;
-        ended.expect("an end in time").expect("its exit")
+        let ended = tokio::time::timeout(Duration::from_mins(1), self.over()).await;
+        ended.expect("an end in time")
     }
 
     /// Bytes of memory that no file backs (`RssAnon`).
@@ -180,23 +194,32 @@ impl Process {
     }
 }
 
+/// Sends a signal to a process.
+pub(crate) fn send(signal: rustix::process::Signal, pid: u32) {
+    let pid = i32::try_from(pid).ok();
+    let pid = pid.and_then(rustix::process::Pid::from_raw).expect("a pid");
+    rustix::process::kill_process(pid, signal).expect("a signal");
+}
+
 /// `GET path`: status and body.
 pub(crate) async fn get(address: SocketAddr, path: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(address)
-        .await
-        .expect("the admin endpoint");
+    let answer = try_get(address, path).await;
+    answer.expect("an answer of the admin endpoint")
+}
+
+/// The same of a process that may have ended.
+pub(crate) async fn try_get(address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
+    let mut stream = TcpStream::connect(address).await?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-    stream
-        .write_all(request.as_bytes())
-        .await
-        .expect("a request");
+    stream.write_all(request.as_bytes()).await?;
     let mut answer = String::new();
     let read = tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answer)).await;
-    read.expect("an answer in time").expect("an answer");
-    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    read.expect("an answer in time")?;
+    let parts = answer.split_once("\r\n\r\n");
+    let (head, body) = parts.ok_or(io::ErrorKind::UnexpectedEof)?;
     let status = head
         .split(' ')
         .nth(1)
         .and_then(|status| status.parse().ok());
-    (status.expect("a status"), body.to_owned())
+    Ok((status.expect("a status"), body.to_owned()))
 }

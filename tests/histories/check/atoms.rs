@@ -9,7 +9,8 @@
 //!
 //! What was answered with success must be in the order, between call and reply. What ended `unresolved` took effect
 //! before its reply or never. So did what was asked for by a client that hung up, but there the end of the command
-//! counts.
+//! counts. Of one whose gateway was killed, the end is that of the store's longest lateness: a dead gateway asks for
+//! nothing more, but what it has asked for last is still done.
 //!
 //! # The two exceptions
 //! Conditions can't keep out a try that arrives late if, by then,
@@ -245,7 +246,11 @@ struct Maker<'a> {
 impl Maker<'_> {
     fn take(&mut self, number: usize) {
         let record = &self.history.records[number];
+        let is_refused = record.outcome == Outcome::Refused;
         match &record.verb {
+            // One call, which is done or not.
+            Verb::Rename { .. } | Verb::RenameDirectory { .. }
+                if is_refused && self.history.is_folder => {}
             Verb::Store { key, chunk } => self.write(number, key, *chunk, self.deny),
             Verb::Unique { chunk, .. } => {
                 if let Outcome::Done(Seen::Name(name)) = &record.outcome {

@@ -2,6 +2,7 @@
 
 mod asked;
 pub(crate) mod atoms;
+mod folder;
 mod listing;
 mod search;
 #[cfg(test)]
@@ -35,6 +36,9 @@ pub(crate) fn check(history: &History, deny: bool) -> Judgement {
     };
     judgement.wrong.extend(listing::check(history));
     judgement.wrong.extend(asked::check(history));
+    if history.is_folder {
+        judgement.wrong.extend(folder::check(history));
+    }
     let strict = atoms::groups(history, deny, Exceptions::Forbidden);
     let lenient = atoms::groups(history, deny, Exceptions::Allowed);
     for (strict, lenient) in strict.iter().zip(&lenient) {

@@ -2,6 +2,7 @@
 
 use crate::check::{Judgement, check};
 use crate::content::{Chunk, Content, Piece, SMALL};
+use crate::failing::{Call, Failure, Strike};
 use crate::history::{Asked, Doubt, History, NEVER, Outcome, Record, Seen, Time};
 use crate::plan::Verb;
 
@@ -394,6 +395,62 @@ fn a_listing_shows_what_is_there() {
     assert_bad(&[deleted[0], deleted[1], "4-5 LIST d: names d/a"]);
     assert_good(&[stored, "2-9 DELE d/a: done", "4-5 LIST d: names d/a"]);
     assert_good(&[stored, "2-3 DELE d/a: unresolved", "4-5 LIST d: names"]);
+}
+
+/// On a folder, at 5, the gateway could not make something durable.
+fn wrongs_of_folder(lines: &[&str], failure: Failure) -> usize {
+    let strike = Strike {
+        gateway: 0,
+        call: Call::Sync,
+        nth: 0,
+        failure,
+    };
+    let history = History {
+        is_folder: true,
+        failed: vec![(5, strike)],
+        ..history(lines)
+    };
+    check(&history, false).wrong.len()
+}
+
+#[test]
+fn a_failed_sync_is_told() {
+    let wrongs = |lines: &[&str]| wrongs_of_folder(lines, Failure::Io);
+    assert_eq!(wrongs(&["0-9 STOR a #1: done"]), 1);
+    assert_eq!(
+        wrongs(&["0-4 STOR a #1: refused", "5-9 STOR b #2: done"]),
+        1
+    );
+    for told in ["refused", "unresolved", "unheard"] {
+        let line = format!("0-9 STOR a #1: {told}");
+        assert_eq!(wrongs(&[&line, "4-6 STOR b #2: done"]), 0);
+    }
+}
+
+#[test]
+fn a_folder_leaves_no_doubt_without_a_failed_sync() {
+    let unresolved = ["0-4 STOR a #1: unresolved", "5-6 STOR a #2: refused"];
+    assert_eq!(wrongs_of_folder(&unresolved, Failure::Io), 1);
+    assert_eq!(
+        wrongs_of_folder(&["0-9 STOR a #1: done"], Failure::DieBefore),
+        0
+    );
+}
+
+#[test]
+fn a_rename_in_a_folder_is_done_or_not() {
+    let stored = "0-1 STOR d/a #1: done";
+    for rename in ["2-9 RNTO d/a e/a: refused", "2-9 MOVE d e: refused"] {
+        let there = [
+            stored,
+            rename,
+            "10-11 RETR d/a: is #1",
+            "10-11 RETR e/a: missing",
+        ];
+        assert_eq!(wrongs_of_folder(&there, Failure::Io), 0, "{rename}");
+        let both = [stored, rename, "10-11 RETR e/a: is #1"];
+        assert_eq!(wrongs_of_folder(&both, Failure::Io), 1, "{rename}");
+    }
 }
 
 /// What can't be told in time is not called good.

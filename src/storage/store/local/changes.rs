@@ -22,6 +22,9 @@ use crate::storage::store::local::stage::{Stage, random_name, stages};
 use crate::storage::store::local::version::e_tag;
 use crate::storage::store::precondition::Precondition;
 
+/// So often a directory may be removed that something is to go to.
+const MAX_REMOVALS: usize = 8;
+
 /// Publishes a stage at a key, whose directories are made where they are missing.
 pub(crate) fn publish(
     root: &Root,
@@ -31,13 +34,19 @@ pub(crate) fn publish(
 ) -> io::Result<()> {
     stage.sync()?;
     let dir = root.dir()?;
-    match Target::make(&dir, key)?.publish(root, &dir, stage, precondition) {
-        // The directory was removed meanwhile.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Target::make(&dir, key)?.publish(root, &dir, stage, precondition)
+    despite_removals(|| Target::make(&dir, key)?.publish(root, &dir, stage, precondition))
+}
+
+/// Makes a change again whose directory was removed between its making and its use. A removed directory must not look
+/// like a file that is missing.
+fn despite_removals(change: impl Fn() -> io::Result<()>) -> io::Result<()> {
+    for _ in 1..MAX_REMOVALS {
+        match change() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            changed => return changed,
         }
-        published => published,
     }
+    change()
 }
 
 /// Renames a file.
@@ -50,6 +59,10 @@ pub(crate) fn rename(
     to: &Path,
     precondition: &Precondition,
 ) -> io::Result<()> {
+    despite_removals(|| rename_once(root, from, to, precondition))
+}
+
+fn rename_once(root: &Root, from: &Path, to: &Path, precondition: &Precondition) -> io::Result<()> {
     let dir = root.dir()?;
     let source = Target::find(&dir, from)?;
     let target = Target::make(&dir, to)?;
@@ -73,6 +86,10 @@ pub(crate) fn rename(
 
 /// Renames a directory, with all in it. It takes the place of nothing.
 pub(crate) fn rename_directory(root: &Root, from: &Path, to: &Path) -> io::Result<()> {
+    despite_removals(|| rename_directory_once(root, from, to))
+}
+
+fn rename_directory_once(root: &Root, from: &Path, to: &Path) -> io::Result<()> {
     let dir = root.dir()?;
     let source = Target::find(&dir, from)?;
     let target = Target::make(&dir, to)?;
@@ -360,138 +377,4 @@ fn unsure(error: io::Error) -> io::Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::Path as FsPath;
-
-    use cap_std::ambient_authority;
-    use object_store::UpdateVersion;
-
-    use super::*;
-    use crate::config::Create;
-
-    fn root(folder: &FsPath) -> Dir {
-        Dir::open_ambient_dir(folder, ambient_authority()).unwrap()
-    }
-
-    fn store(folder: &FsPath) -> Root {
-        Root::open(folder.to_owned(), Create::Missing).unwrap()
-    }
-
-    fn stage(root: &Dir, named: bool, text: &'static str) -> Stage {
-        let stage = if named {
-            Stage::with_name(root).unwrap()
-        } else {
-            Stage::for_key(root, &Path::from("d/f")).unwrap()
-        };
-        stage.write(0, &text.into()).unwrap();
-        stage
-    }
-
-    /// File systems without nameless files are as good: names in a directory of the gateway's own.
-    #[test]
-    fn stages_with_and_without_names_are_published_alike() {
-        for named in [false, true] {
-            let folder = tempfile::tempdir().unwrap();
-            let (root, key) = (root(folder.path()), Path::from("d/f"));
-            let store = store(folder.path());
-            let read = || std::fs::read_to_string(folder.path().join("d/f")).unwrap();
-            let publish = |text, precondition: &Precondition| {
-                publish(&store, &stage(&root, named, text), &key, precondition)
-            };
-            publish("one", &Precondition::Absent).unwrap();
-            let taken = publish("two", &Precondition::Absent).unwrap_err();
-            assert_eq!(taken.kind(), io::ErrorKind::AlreadyExists);
-            assert_eq!(read(), "one");
-            publish("three", &Precondition::None).unwrap();
-            assert_eq!(read(), "three");
-            let stale = Precondition::Unchanged(UpdateVersion {
-                e_tag: Some("\"1-2.3-4\"".to_owned()),
-                version: None,
-            });
-            assert!(
-                publish("four", &stale)
-                    .unwrap_err()
-                    .get_ref()
-                    .unwrap()
-                    .is::<Changed>()
-            );
-            assert_eq!(read(), "three");
-            let left = stages(&root).unwrap().entries().unwrap().count();
-            assert_eq!(left, 0, "named: {named}");
-        }
-    }
-
-    #[test]
-    fn a_file_system_without_links_does_with_renames() {
-        let folder = tempfile::tempdir().unwrap();
-        let root = root(folder.path());
-        let target = Target::make(&root, &Path::from("d/f")).unwrap();
-        let place = |text, precondition: &Precondition| {
-            target.place_without_links(&stage(&root, true, text), precondition)
-        };
-        let read = || std::fs::read_to_string(folder.path().join("d/f")).unwrap();
-        place("one", &Precondition::Absent).unwrap();
-        let taken = place("two", &Precondition::Absent).unwrap_err();
-        assert_eq!(
-            (taken.kind(), &*read()),
-            (io::ErrorKind::AlreadyExists, "one")
-        );
-        place("three", &Precondition::None).unwrap();
-        assert_eq!(read(), "three");
-        assert_eq!(stages(&root).unwrap().entries().unwrap().count(), 0);
-    }
-
-    /// A link that is made twice, because an answer was lost, is no name that another has taken.
-    #[test]
-    fn a_link_of_the_same_file_is_no_other() {
-        let folder = tempfile::tempdir().unwrap();
-        let root = root(folder.path());
-        for named in [false, true] {
-            let name = format!("named-{named}");
-            let stage = stage(&root, named, "x");
-            stage.link(&root, &name).unwrap();
-            stage.link(&root, &name).unwrap();
-            let other = self::stage(&root, named, "y")
-                .link(&root, &name)
-                .unwrap_err();
-            assert_eq!(other.kind(), io::ErrorKind::AlreadyExists);
-        }
-    }
-
-    /// The system does nothing when both names are of one file.
-    #[test]
-    fn a_rename_onto_a_link_of_the_same_file_leaves_one_name() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = store(folder.path());
-        std::fs::write(folder.path().join("a"), "x").unwrap();
-        std::fs::hard_link(folder.path().join("a"), folder.path().join("b")).unwrap();
-        rename(
-            &store,
-            &Path::from("a"),
-            &Path::from("b"),
-            &Precondition::None,
-        )
-        .unwrap();
-        assert!(!folder.path().join("a").exists() && folder.path().join("b").exists());
-    }
-
-    /// Whatever path leads to a directory, its names have the same locks.
-    #[test]
-    fn a_link_to_a_directory_is_the_directory() {
-        let folder = tempfile::tempdir().unwrap();
-        let root = root(folder.path());
-        std::fs::create_dir(folder.path().join("a")).unwrap();
-        std::os::unix::fs::symlink("a", folder.path().join("l")).unwrap();
-        let lock = |key: &str| {
-            Target::make(&root, &Path::from(key))
-                .unwrap()
-                .lock()
-                .unwrap()
-        };
-        assert_eq!(lock("a/f"), lock("l/f"));
-        // One that leads out and back within the folder is followed as well.
-        std::fs::create_dir(folder.path().join("a/d")).unwrap();
-        std::os::unix::fs::symlink("../../a", folder.path().join("a/d/up")).unwrap();
-        assert_eq!(lock("a/d/up/f"), lock("a/f"));
-    }
-}
+mod tests;
