@@ -8,6 +8,8 @@ use object_store::{
     Attributes, Error, MultipartUpload, ObjectMeta, Result, UpdateVersion, UploadPart,
 };
 
+use serde::de::DeserializeOwned;
+
 use crate::storage::store::body::{Body, Crc64};
 use crate::storage::store::stored::Stored;
 use crate::storage::store::terms::Terms;
@@ -68,6 +70,19 @@ pub(crate) trait Upload: fmt::Debug + Send {
 
     /// Has the store forget the parts.
     async fn abort(&mut self) -> Result<()>;
+
+    /// What [`Store::resume`](crate::storage::store::Store::resume) needs in another process to go on after the parts
+    /// that are there. `None` if no other can.
+    fn hand_over(&self) -> Option<String> {
+        None
+    }
+}
+
+/// What another process has written, perhaps of another version.
+pub(crate) fn understood<T: DeserializeOwned>(handed_over: &str) -> Result<T> {
+    serde_json::from_str(handed_over).map_err(|error| Error::NotSupported {
+        source: Box::new(error),
+    })
 }
 
 /// An upload that `object_store` makes, which knows no preconditions.

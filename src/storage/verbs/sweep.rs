@@ -15,6 +15,8 @@ impl Storage {
     /// When the store does not let us look, or fails.
     pub async fn sweep(&self, age: Duration) -> Result<usize, StorageError> {
         let before = Utc::now() - age;
-        Ok(self.store.sweep(self.keys.prefix(), before).await?)
+        let uploads = self.store.sweep(self.keys.prefix(), before).await?;
+        let grace = self.upload.resume_window.unwrap_or(age);
+        Ok(uploads + self.handovers.sweep(grace).await?)
     }
 }

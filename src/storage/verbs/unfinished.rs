@@ -1,17 +1,20 @@
-//! Uploads whose client was lost in the middle, kept for a while for the same user to go on.
+//! Uploads whose client was lost in the middle, kept for a while for the same client to go on.
 //!
-//! What is kept is as invisible as what is being sent. It is kept by this process, and gone with it.
+//! What is kept is as invisible as what is being sent. It is kept by this process, and a note in the bucket lets others
+//! go on with it ([`handover`](crate::storage::write::handover)). Where there is a note, nobody goes on with an upload,
+//! or gives it up, without having taken the note away.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::storage::store::MIN_PART;
+use crate::storage::store::{MIN_PART, Store};
+use crate::storage::write::handover::{Found, Handovers, Note, Owner};
 use crate::storage::write::writer::ObjectWriter;
 
 /// How long who asks waits for what the store is still taking.
@@ -27,22 +30,22 @@ pub(crate) struct Unfinished(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     window: Duration,
+    handovers: Handovers,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
-    uploads: HashMap<Name, Upload>,
+    /// By their keys.
+    uploads: HashMap<Path, Upload>,
     next: u64,
     /// Bytes that they may hold in memory yet.
     memory: usize,
 }
 
-/// The name of an upload: its user, and its key.
-type Name = (String, Path);
-
 #[derive(Debug)]
 struct Upload {
+    owner: Owner,
     /// Tells it from another of the same name.
     number: u64,
     /// Changes when the store has taken all that it was sent.
@@ -52,11 +55,42 @@ struct Upload {
     /// Bytes in memory that it may hold, or does.
     memory: usize,
     writer: Option<Box<ObjectWriter>>,
+    /// What tells other gateways of it.
+    note: Option<Note>,
+}
+
+/// An upload that is kept no more.
+struct Taken {
+    writer: Box<ObjectWriter>,
+    note: Option<Note>,
+}
+
+impl Upload {
+    fn taken(self) -> Option<Taken> {
+        let (writer, note) = (self.writer?, self.note);
+        Some(Taken { writer, note })
+    }
+}
+
+impl Taken {
+    /// The upload, unless another gateway has taken it over.
+    async fn claim(self, handovers: &Handovers) -> Option<ObjectWriter> {
+        match self.note {
+            Some(note) if !handovers.claim(&note).await => None,
+            _ => Some(*self.writer),
+        }
+    }
+
+    async fn discard(self, handovers: &Handovers) {
+        if let Some(writer) = self.claim(handovers).await {
+            discard(writer).await;
+        }
+    }
 }
 
 impl Unfinished {
     /// Keeps each upload for `window`, and in memory no more than `memory` bytes.
-    pub(crate) fn new(window: Duration, memory: usize) -> Self {
+    pub(crate) fn new(window: Duration, memory: usize, handovers: Handovers) -> Self {
         let state = State {
             uploads: HashMap::new(),
             next: 0,
@@ -64,17 +98,20 @@ impl Unfinished {
         };
         Self(Arc::new(Shared {
             window,
+            handovers,
             state: Mutex::new(state),
         }))
     }
 
     /// Keeps an upload, unless an object of its name is there.
-    pub(crate) fn keep(&self, user: &str, mut writer: ObjectWriter) {
+    pub(crate) fn keep(&self, owner: Owner, mut writer: ObjectWriter) {
         // Whoever comes back at once is to wait for this, and not to be turned away.
         writer.plan.only = None;
-        let name = (user.to_owned(), writer.plan.key.clone());
+        let key = writer.plan.key.clone();
         let (parked, parking) = watch::channel(false);
-        let begun = self.state().begin(&name, parking, self.0.window);
+        let begun = self
+            .state()
+            .begin(&key, owner.clone(), parking, self.0.window);
         let all = self.clone();
         tokio::spawn(async move {
             let Begun {
@@ -82,100 +119,151 @@ impl Unfinished {
                 former,
                 memory,
             } = begun;
+            let handovers = &all.0.handovers;
             if let Some(former) = former {
-                discard(*former).await;
+                former.discard(handovers).await;
             }
             let kept = match number {
                 Some(_) => park(&mut writer, memory).await,
                 None => false,
             };
+            let mut note = None;
+            if kept {
+                note = handovers.write(&mut writer, &owner, all.0.window).await;
+            }
+            // Whoever has stored the file meanwhile may have looked for the note before it was there.
+            let kept = kept && (note.is_none() || is_absent(&writer.store, &key).await);
             // From here on, the end of the process waits for it no more.
             let running = writer.running.take();
-            let unwanted = all.state().put(&name, number, writer, kept);
+            let unwanted = all.state().put(&key, number, writer, note, kept);
             if let Some(unwanted) = unwanted {
-                discard(unwanted).await;
+                unwanted.discard(handovers).await;
             }
             drop(running);
             parked.send_replace(true);
             if let Some(number) = number {
-                all.watch_over(&name, number).await;
+                all.watch_over(&key, number).await;
             }
         });
     }
 
-    /// How many bytes are safely kept, of an upload of this user's to this key. Who asks has another
-    /// whole window.
-    pub(crate) async fn size(&self, user: &str, key: &Path) -> Option<u64> {
-        let name = (user.to_owned(), key.clone());
-        self.wait(&name).await?;
-        let mut state = self.state();
-        let upload = state.uploads.get_mut(&name)?;
-        let size = upload.writer.as_ref()?.size();
-        upload.until = Instant::now() + self.0.window;
-        Some(size)
+    /// How many bytes are safely kept, of an upload of this client's to this key. Who asks has another whole window.
+    pub(crate) async fn size(&self, owner: &Owner, key: &Path) -> Option<u64> {
+        self.wait(key).await;
+        self.let_go(key).await;
+        if let Some(size) = self.state().size(owner, key, self.0.window) {
+            return Some(size);
+        }
+        let found = self.found(owner, key).await?;
+        Some(found.handed_over.size())
     }
 
     /// The upload, to go on with, if it is still of this size: between asking and taking, its time may
-    /// end, or another session put its own there.
-    pub(crate) fn take(&self, user: &str, key: &Path, size: u64) -> Option<ObjectWriter> {
-        let name = (user.to_owned(), key.clone());
-        let mut state = self.state();
-        let writer = state.uploads.get(&name)?.writer.as_ref()?;
-        if writer.size() != size {
+    /// end, or another session put its own there. `begin` begins an upload that another process has kept.
+    pub(crate) async fn take(
+        &self,
+        owner: &Owner,
+        key: &Path,
+        size: u64,
+        begin: impl FnOnce() -> ObjectWriter,
+    ) -> Option<ObjectWriter> {
+        let (taken, handovers) = (self.state().take_of(owner, key, size), &self.0.handovers);
+        if let Some(taken) = taken {
+            return taken.claim(handovers).await;
+        }
+        let found = self.found(owner, key).await?;
+        if found.handed_over.size() != size || !handovers.claim(found.note()).await {
             return None;
         }
-        state.take(&name)?.writer.map(|writer| *writer)
-    }
-
-    /// Discards what is kept, as it begins anew.
-    pub(crate) async fn forget(&self, user: &str, key: &Path) {
-        let name = (user.to_owned(), key.clone());
-        let upload = self.state().take(&name);
-        if let Some(writer) = upload.and_then(|upload| upload.writer) {
-            discard(*writer).await;
+        let mut writer = begin();
+        match writer.take_over(found).await {
+            Ok(()) => Some(writer),
+            Err(error) => {
+                tracing::warn!(%key, %error, "can't go on with an upload of another gateway");
+                discard(writer).await;
+                None
+            }
         }
     }
 
-    /// Discards all: the process ends.
-    pub(crate) async fn forget_all(&self) {
+    /// Discards what this process keeps, whose ever it is, as it begins anew.
+    pub(crate) async fn forget(&self, key: &Path) {
+        let upload = self.state().take(key);
+        if let Some(taken) = upload.and_then(Upload::taken) {
+            taken.discard(&self.0.handovers).await;
+        }
+    }
+
+    /// Discards what any process keeps, now that the file is there.
+    pub(crate) async fn forget_everywhere(&self, key: &Path) {
+        self.forget(key).await;
+        if let Some(found) = self.0.handovers.read(key).await {
+            self.0.handovers.give_up(found).await;
+        }
+    }
+
+    /// Leaves to other gateways what they can go on with, and discards the rest: the process ends.
+    pub(crate) async fn leave_all(&self) {
         let uploads = std::mem::take(&mut self.state().uploads);
         let ends = uploads.into_values().map(async |mut upload| {
-            if let Some(writer) = upload.writer {
-                return discard(*writer).await;
+            match (upload.writer, upload.note) {
+                (Some(_), Some(_)) => {}
+                (Some(writer), None) => discard(*writer).await,
+                (None, _) => {
+                    // Nobody wants it any more, so it is discarded as soon as it is parked.
+                    let parked = upload.parked.wait_for(|parked| *parked);
+                    let _ = tokio::time::timeout(PARKING_TIMEOUT, parked).await;
+                }
             }
-            // Nobody wants it any more, so it is discarded as soon as it is parked.
-            let parked = upload.parked.wait_for(|parked| *parked);
-            let _ = tokio::time::timeout(PARKING_TIMEOUT, parked).await;
         });
         futures::future::join_all(ends).await;
     }
 
     /// Discards an upload when its time is over.
-    async fn watch_over(&self, name: &Name, number: u64) {
+    async fn watch_over(&self, key: &Path, number: u64) {
         let upload = loop {
-            let until = match self.state().take_expired(name, number) {
+            let until = match self.state().take_expired(key, number) {
                 Expired::Gone => return,
                 Expired::NotYet(until) => until,
                 Expired::Now(upload) => break upload,
             };
             tokio::time::sleep_until(until).await;
         };
-        if let Some(writer) = upload.writer {
-            let (user, key) = name;
+        let user = upload.owner.user.clone();
+        if let Some(taken) = upload.taken() {
             tracing::info!(user, %key, "the client did not come back, discarding its upload");
-            discard(*writer).await;
+            taken.discard(&self.0.handovers).await;
+        }
+    }
+
+    /// What another process has kept for this client.
+    async fn found(&self, owner: &Owner, key: &Path) -> Option<Found> {
+        let found = self.0.handovers.read(key).await?;
+        let is_kept = !found.handed_over.is_over(SystemTime::now());
+        (found.handed_over.owner == *owner && is_kept).then_some(found)
+    }
+
+    /// Lets an upload go that another gateway has taken over.
+    async fn let_go(&self, key: &Path) {
+        let kept = self.state().note(key);
+        if let Some((number, note)) = kept
+            && !self.0.handovers.is_there(&note).await
+        {
+            self.state().let_go(key, number);
         }
     }
 
     /// Waits until the upload there, if there is one, is parked.
-    async fn wait(&self, name: &Name) -> Option<()> {
-        let mut parked = self.state().uploads.get(name)?.parked.clone();
-        let parked = parked.wait_for(|parked| *parked);
-        tokio::time::timeout(PARKING_TIMEOUT, parked)
-            .await
-            .ok()?
-            .ok()?;
-        Some(())
+    async fn wait(&self, key: &Path) {
+        let parked = self
+            .state()
+            .uploads
+            .get(key)
+            .map(|kept| kept.parked.clone());
+        if let Some(mut parked) = parked {
+            let parked = parked.wait_for(|parked| *parked);
+            let _ = tokio::time::timeout(PARKING_TIMEOUT, parked).await;
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -196,14 +284,20 @@ struct Begun {
     /// `None` if too many are kept.
     number: Option<u64>,
     /// What was kept there before.
-    former: Option<Box<ObjectWriter>>,
+    former: Option<Taken>,
     /// Bytes that it may hold in memory.
     memory: usize,
 }
 
 impl State {
-    fn begin(&mut self, name: &Name, parked: watch::Receiver<bool>, window: Duration) -> Begun {
-        let former = self.take(name).and_then(|former| former.writer);
+    fn begin(
+        &mut self,
+        key: &Path,
+        owner: Owner,
+        parked: watch::Receiver<bool>,
+        window: Duration,
+    ) -> Begun {
+        let former = self.take(key).and_then(Upload::taken);
         if self.uploads.len() >= MAX_KEPT {
             tracing::warn!(
                 most = MAX_KEPT,
@@ -220,13 +314,15 @@ impl State {
         let memory = self.memory.min(MIN_PART);
         self.memory -= memory;
         let upload = Upload {
+            owner,
             number: self.next,
             parked,
             until: Instant::now() + window,
             memory,
             writer: None,
+            note: None,
         };
-        self.uploads.insert(name.clone(), upload);
+        self.uploads.insert(key.clone(), upload);
         Begun {
             number: Some(self.next),
             former,
@@ -237,43 +333,83 @@ impl State {
     /// Keeps a parked upload under its name. Gives it back if nobody wants it any more.
     fn put(
         &mut self,
-        name: &Name,
+        key: &Path,
         number: Option<u64>,
         writer: ObjectWriter,
+        note: Option<Note>,
         kept: bool,
-    ) -> Option<ObjectWriter> {
+    ) -> Option<Taken> {
         let is_wanted = |upload: &&mut Upload| Some(upload.number) == number;
-        let Some(upload) = self.uploads.get_mut(name).filter(is_wanted) else {
-            return Some(writer);
+        let writer = Box::new(writer);
+        let Some(upload) = self.uploads.get_mut(key).filter(is_wanted) else {
+            return Some(Taken { writer, note });
         };
         if !kept {
-            self.take(name);
-            return Some(writer);
+            self.take(key);
+            return Some(Taken { writer, note });
         }
         self.memory += upload.memory;
         upload.memory = writer.part.in_memory();
         self.memory -= upload.memory;
-        let ((user, key), bytes) = (name, writer.size());
+        let (user, bytes) = (&upload.owner.user, writer.size());
         tracing::info!(user, %key, bytes, "keeping an upload whose client was lost");
-        upload.writer = Some(Box::new(writer));
+        (upload.writer, upload.note) = (Some(writer), note);
         None
     }
 
-    fn take(&mut self, name: &Name) -> Option<Upload> {
-        let upload = self.uploads.remove(name)?;
+    /// The size of what is parked for this client.
+    fn size(&mut self, owner: &Owner, key: &Path, window: Duration) -> Option<u64> {
+        let upload = self.uploads.get_mut(key)?;
+        let size = upload.writer.as_ref()?.size();
+        if upload.owner != *owner {
+            return None;
+        }
+        upload.until = Instant::now() + window;
+        Some(size)
+    }
+
+    /// Takes what is parked for this client, if it is of this size.
+    fn take_of(&mut self, owner: &Owner, key: &Path, size: u64) -> Option<Taken> {
+        let upload = self.uploads.get(key)?;
+        let is_that = upload.writer.as_ref()?.size() == size && upload.owner == *owner;
+        if !is_that {
+            return None;
+        }
+        self.take(key)?.taken()
+    }
+
+    /// The number of the upload there, and its note.
+    fn note(&self, key: &Path) -> Option<(u64, Note)> {
+        let upload = self.uploads.get(key)?;
+        Some((upload.number, upload.note.clone()?))
+    }
+
+    /// Lets it go, if it is still there. The store is told nothing: it is another's.
+    fn let_go(&mut self, key: &Path, number: u64) {
+        if self
+            .uploads
+            .get(key)
+            .is_some_and(|upload| upload.number == number)
+        {
+            self.take(key);
+        }
+    }
+
+    fn take(&mut self, key: &Path) -> Option<Upload> {
+        let upload = self.uploads.remove(key)?;
         self.memory += upload.memory;
         Some(upload)
     }
 
-    fn take_expired(&mut self, name: &Name, number: u64) -> Expired {
-        let until = match self.uploads.get(name) {
+    fn take_expired(&mut self, key: &Path, number: u64) -> Expired {
+        let until = match self.uploads.get(key) {
             Some(upload) if upload.number == number => upload.until,
             _ => return Expired::Gone,
         };
         if Instant::now() < until {
             return Expired::NotYet(until);
         }
-        self.take(name).map_or(Expired::Gone, Expired::Now)
+        self.take(key).map_or(Expired::Gone, Expired::Now)
     }
 }
 
@@ -282,8 +418,7 @@ async fn park(writer: &mut ObjectWriter, memory: usize) -> bool {
     if writer.is_empty() {
         return false;
     }
-    let exists = writer.store.objects().head(&writer.plan.key).await;
-    if !matches!(exists, Err(object_store::Error::NotFound { .. })) {
+    if !is_absent(&writer.store, &writer.plan.key).await {
         return false;
     }
     writer.park(memory).await.unwrap_or_else(|error| {
@@ -291,6 +426,12 @@ async fn park(writer: &mut ObjectWriter, memory: usize) -> bool {
         tracing::warn!(%key, %error, "an upload whose client was lost can't be kept");
         false
     })
+}
+
+/// Whether there is no such object.
+async fn is_absent(store: &Arc<dyn Store>, key: &Path) -> bool {
+    let found = store.objects().head(key).await;
+    matches!(found, Err(object_store::Error::NotFound { .. }))
 }
 
 async fn discard(mut writer: ObjectWriter) {

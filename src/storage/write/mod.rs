@@ -5,6 +5,7 @@ pub(crate) mod budget;
 pub(crate) mod chunk;
 pub(crate) mod comparing;
 pub(crate) mod conditions;
+pub(crate) mod handover;
 pub(crate) mod known;
 pub(crate) mod multipart;
 pub(crate) mod part;

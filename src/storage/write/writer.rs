@@ -498,6 +498,28 @@ impl ObjectWriter {
         Ok(self.size > 0)
     }
 
+    /// How many parts the store was given, and the bytes in them.
+    pub(crate) fn progress(&self) -> (usize, u64) {
+        (self.parts, self.sent)
+    }
+
+    /// Goes on after so many parts, which another process has sent.
+    pub(crate) fn go_on_after(&mut self, parts: usize, sent: u64, sum: Crc64) {
+        (self.parts, self.sent, self.size, self.sum) = (parts, sent, sent, sum);
+        self.part = self.next_part();
+    }
+
+    /// Takes what another process had in memory. The client knows how much it is.
+    pub(crate) async fn take_rest(&mut self, mut rest: Bytes) -> Result<(), StorageError> {
+        while !rest.is_empty() {
+            let chunk = rest.split_to(self.part.room().clamp(1, rest.len()));
+            self.part.make_room(chunk.len()).await;
+            self.write(chunk).await?;
+        }
+        self.told = Some(self.size);
+        Ok(())
+    }
+
     /// Goes on with what was parked, for a client that has come back.
     pub(crate) fn go_on(&mut self, plan: Plan, running: Option<TaskTrackerToken>) {
         self.plan = plan;
