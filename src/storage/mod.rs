@@ -50,7 +50,7 @@ use verbs::unfinished::Unfinished;
 use write::appending::Appending;
 use write::budget::Budget;
 use write::conditions::Conditions;
-use write::handover::Handovers;
+use write::handovers::Handovers;
 use write::part_sizes::PartSizes;
 use write::writer::Writers;
 
@@ -68,7 +68,6 @@ pub struct Storage {
     renaming: Renaming,
     /// Uploads whose clients may come back, if that is wanted.
     unfinished: Option<Unfinished>,
-    handovers: Handovers,
     keys: KeySpace,
     writers: Writers,
     conditions: Arc<Conditions>,
@@ -139,15 +138,15 @@ impl Storage {
             .set(i64::try_from(config.download.memory.0).unwrap_or(i64::MAX));
         let read_ahead = ReadAhead::new(&config.download, metrics.download_memory_used.clone());
         let root = store::options::root(&config.store)?;
-        let handovers = Handovers::new(Arc::clone(&store), &root);
+        let handovers = Handovers::new(Arc::clone(&store), Arc::clone(&conditions), &root);
         Ok(Self {
             store,
             appending: Appending::default(),
             renaming: Renaming::default(),
-            unfinished: config.upload.resume_window.map(|window| {
-                Unfinished::new(window, memory / KEPT_UPLOADS_SHARE, handovers.clone())
-            }),
-            handovers,
+            unfinished: config
+                .upload
+                .resume_window
+                .map(|window| Unfinished::new(window, memory / KEPT_UPLOADS_SHARE, handovers)),
             keys: KeySpace::new(root, traits.names),
             writers,
             conditions,

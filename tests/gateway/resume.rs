@@ -3,16 +3,15 @@
 use bucketferry::auth::UserTable;
 
 use crate::support::ftp::{Client, reset};
-use crate::support::process::Process;
 use crate::support::{Gateway, MIB, Store, eventually, eventually_async, noise};
 
 const WINDOW: (&str, &str) = ("upload.resume_window", "30s");
 
 /// The same, with small parts.
-const PARTS: [(&str, &str); 2] = [WINDOW, ("upload.part_size", "5 MiB")];
+pub(crate) const PARTS: [(&str, &str); 2] = [WINDOW, ("upload.part_size", "5 MiB")];
 
 /// Begins an upload and loses its client after `bytes`: by a reset of its data connection, or by its death.
-async fn cut_off(gateway: &Gateway, command: &str, bytes: &[u8]) {
+pub(crate) async fn cut_off(gateway: &Gateway, command: &str, bytes: &[u8]) {
     lose(gateway, gateway.client().await, command, bytes).await;
 }
 
@@ -40,7 +39,7 @@ async fn lose(gateway: &Gateway, mut client: Client, command: &str, bytes: &[u8]
 }
 
 /// A reset would take with it what is still on its way.
-async fn has_arrived(client: &mut Client, bytes: usize) {
+pub(crate) async fn has_arrived(client: &mut Client, bytes: usize) {
     let wanted = format!(": {bytes} bytes so far");
     eventually_async("all bytes arrive", async || {
         client.expect("STAT", 211).await.text().contains(&wanted)
@@ -239,174 +238,6 @@ async fn a_gateway_that_ends_discards_what_no_other_can_go_on_with() {
     gateway.shutdown.begin();
     assert!(gateway.inner.finished().await);
     gateway.store.assert_no_leftovers();
-}
-
-/// What tells other gateways of it, and holds what is in no part.
-fn notes(store: &Store) -> Vec<String> {
-    let keys = store.keys().into_iter();
-    keys.filter(|key| key.contains(".bucketferry/unfinished/"))
-        .collect()
-}
-
-/// The other has ended, or runs still.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_upload_that_was_cut_off_goes_on_at_another_gateway() {
-    for (store, ends) in [
-        (Store::s3(), true),
-        (Store::s3(), false),
-        (Store::google(), true),
-        (Store::azure(), true),
-    ] {
-        let one = Gateway::with(store.clone(), &PARTS);
-        let other = Gateway::with(store.clone(), &PARTS);
-        for at in [70_000, 13 * MIB + 5] {
-            let whole = noise(20 * MIB);
-            cut_off(&one, "STOR a.bin", &whole[..at]).await;
-            one.client().await.expect("SIZE a.bin", 213).await;
-            let mut client = other.client().await;
-            let size = client.expect("SIZE a.bin", 213).await;
-            assert_eq!(size.text(), format!("213 {}", at - 1));
-            let before = store.server().received();
-            client.expect(&format!("REST {}", at - 1), 350).await;
-            let reply = client.upload("STOR a.bin", &whole[at - 1..]).await;
-            assert_eq!(reply.code, 226, "{reply:?}");
-            assert!(store.object("a.bin").unwrap() == whole, "{at}");
-            let sent = store.server().received() - before;
-            let rest = whole.len() - at;
-            assert!(sent < (rest + 6 * MIB) as u64, "{sent} instead of {rest}");
-            // It is nobody's any more.
-            client.expect("DELE a.bin", 250).await;
-            let mut first = one.client().await;
-            first.expect("SIZE a.bin", 550).await;
-            first.expect(&format!("REST {}", at - 1), 350).await;
-            let (_, reply) = first.begin("STOR a.bin").await;
-            assert_eq!(reply.code, 554);
-            store.assert_no_leftovers();
-        }
-        if ends {
-            let whole = noise(20 * MIB);
-            cut_off(&one, "STOR b.bin", &whole[..=12 * MIB]).await;
-            one.client().await.expect("SIZE b.bin", 213).await;
-            one.stop().await;
-            let mut client = other.client().await;
-            client.expect("SIZE b.bin", 213).await;
-            let reply = client.upload("APPE b.bin", &whole[12 * MIB..]).await;
-            assert_eq!(reply.code, 226, "{reply:?}");
-            assert!(store.object("b.bin").unwrap() == whole);
-            store.assert_no_leftovers();
-        }
-    }
-}
-
-/// Two devices share a user. A new file of the name is nobody's old one.
-#[tokio::test(flavor = "multi_thread")]
-async fn what_was_kept_elsewhere_is_gone_on_with_by_its_own_client_alone() {
-    let store = Store::s3();
-    let one = Gateway::with(store.clone(), &PARTS);
-    let other = Gateway::with(store.clone(), &PARTS);
-    cut_off(&one, "STOR a.bin", &noise(12 * MIB + 1)).await;
-    one.client().await.expect("SIZE a.bin", 213).await;
-    let stranger = "127.0.0.2".parse().unwrap();
-    for gateway in [&one, &other] {
-        let address = gateway.address();
-        let mut client = Client::connect_from(stranger, address).await.unwrap();
-        assert_eq!(client.reply().await.code, 220);
-        assert_eq!(client.login("ferry", "secret").await.code, 230);
-        client.expect("SIZE a.bin", 550).await;
-    }
-    assert_eq!(notes(&store).len(), 1);
-    // It begins anew, and is discarded everywhere.
-    let mut client = other.client().await;
-    assert_eq!(client.store("a.bin", b"new").await.code, 226);
-    client.expect("DELE a.bin", 250).await;
-    for gateway in [&one, &other] {
-        gateway.client().await.expect("SIZE a.bin", 550).await;
-    }
-    one.stop().await;
-    other.stop().await;
-    store.assert_no_leftovers();
-}
-
-/// Of two that go on with it at once, one does.
-#[tokio::test(flavor = "multi_thread")]
-async fn what_was_kept_elsewhere_is_gone_on_with_once() {
-    for store in [Store::s3(), Store::google(), Store::azure()] {
-        let one = Gateway::with(store.clone(), &PARTS);
-        let others = [(); 2].map(|()| Gateway::with(store.clone(), &PARTS));
-        let whole = noise(13 * MIB);
-        cut_off(&one, "STOR a.bin", &whole[..=6 * MIB]).await;
-        one.client().await.expect("SIZE a.bin", 213).await;
-        let go_on = async |gateway: &Gateway| {
-            let mut client = gateway.client().await;
-            client.expect("SIZE a.bin", 213).await;
-            client.expect(&format!("REST {}", 6 * MIB), 350).await;
-            let (mut data, reply) = client.begin("STOR a.bin").await;
-            if reply.code != 150 {
-                return reply.code;
-            }
-            let rest = &whole[6 * MIB..];
-            tokio::io::AsyncWriteExt::write_all(&mut data, rest)
-                .await
-                .unwrap();
-            drop(data);
-            client.reply().await.code
-        };
-        let (a, b) = tokio::join!(go_on(&others[0]), go_on(&others[1]));
-        let mut codes = [a, b];
-        codes.sort_unstable();
-        assert_eq!(codes[0], 226, "{codes:?}");
-        assert!(codes[1] > 400, "{codes:?}");
-        assert!(store.object("a.bin").unwrap() == whole);
-        store.assert_no_leftovers();
-    }
-}
-
-/// Nobody comes back, and the gateway that has kept it is gone.
-#[tokio::test(flavor = "multi_thread")]
-async fn what_a_dead_gateway_has_kept_is_swept() {
-    let store = Store::s3();
-    let settings = [("upload.resume_window", "1s"), PARTS[1]];
-    let one = Gateway::with(store.clone(), &settings);
-    cut_off(&one, "STOR a.bin", &noise(12 * MIB + 1)).await;
-    one.client().await.expect("SIZE a.bin", 213).await;
-    one.stop().await;
-    assert_eq!(notes(&store).len(), 1);
-    assert_eq!(store.server().open_uploads().len(), 1);
-    tokio::time::sleep(std::time::Duration::from_millis(3500)).await;
-    // The sweep runs at the start.
-    let _other = Gateway::with(store.clone(), &settings);
-    eventually("it is swept", || notes(&store).is_empty()).await;
-    eventually("its parts are", || store.server().open_uploads().is_empty()).await;
-}
-
-/// A killed process has discarded nothing.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_upload_goes_on_after_its_gateway_was_killed() {
-    let store = Store::s3();
-    let killed = Process::serve(&store, &PARTS).await;
-    let other = Gateway::with(store.clone(), &PARTS);
-    let whole = noise(20 * MIB);
-    let mut client = Client::connect_as(killed.address, "ferry", "secret").await;
-    let mut data = client.open_data().await;
-    client.expect("STOR a.bin", 150).await;
-    let sent = &whole[..12 * MIB];
-    tokio::io::AsyncWriteExt::write_all(&mut data, sent)
-        .await
-        .unwrap();
-    has_arrived(&mut client, sent.len()).await;
-    reset(data);
-    client.expect_reply(426).await;
-    client.expect("SIZE a.bin", 213).await;
-    killed.signal(rustix::process::Signal::KILL);
-    killed.ended().await;
-    let mut client = other.client().await;
-    let at = 12 * MIB - 1;
-    let size = client.expect("SIZE a.bin", 213).await;
-    assert_eq!(size.text(), format!("213 {at}"));
-    client.expect(&format!("REST {at}"), 350).await;
-    assert_eq!(client.upload("STOR a.bin", &whole[at..]).await.code, 226);
-    assert!(store.object("a.bin").unwrap() == whole);
-    store.assert_no_leftovers();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -226,7 +226,7 @@ impl Upload for MeteredUpload {
         measure(&self.metrics, "abort_multipart", self.inner.abort()).await
     }
 
-    fn hand_over(&self) -> Option<String> {
-        self.inner.hand_over()
+    fn hand_over(&self, parts: usize) -> Option<String> {
+        self.inner.hand_over(parts)
     }
 }

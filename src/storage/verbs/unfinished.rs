@@ -1,20 +1,23 @@
 //! Uploads whose client was lost in the middle, kept for a while for the same client to go on.
 //!
 //! What is kept is as invisible as what is being sent. It is kept by this process, and a note in the bucket lets others
-//! go on with it ([`handover`](crate::storage::write::handover)). Where there is a note, nobody goes on with an upload,
-//! or gives it up, without having taken the note away.
+//! go on with it ([`handovers`](crate::storage::write::handovers)). Where there is a note, nobody goes on with an upload,
+//! or gives it up, without having replaced or removed the note first.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::storage::store::{MIN_PART, Store};
-use crate::storage::write::handover::{Found, Handovers, Note, Owner};
+use crate::storage::error::StorageError;
+use crate::storage::store::MIN_PART;
+use crate::storage::store::mark::Mark;
+use crate::storage::write::handover::Owner;
+use crate::storage::write::handovers::{Found, Handovers, Note};
+use crate::storage::write::telling::Telling;
 use crate::storage::write::writer::ObjectWriter;
 
 /// How long who asks waits for what the store is still taking.
@@ -55,37 +58,6 @@ struct Upload {
     /// Bytes in memory that it may hold, or does.
     memory: usize,
     writer: Option<Box<ObjectWriter>>,
-    /// What tells other gateways of it.
-    note: Option<Note>,
-}
-
-/// An upload that is kept no more.
-struct Taken {
-    writer: Box<ObjectWriter>,
-    note: Option<Note>,
-}
-
-impl Upload {
-    fn taken(self) -> Option<Taken> {
-        let (writer, note) = (self.writer?, self.note);
-        Some(Taken { writer, note })
-    }
-}
-
-impl Taken {
-    /// The upload, unless another gateway has taken it over.
-    async fn claim(self, handovers: &Handovers) -> Option<ObjectWriter> {
-        match self.note {
-            Some(note) if !handovers.claim(&note).await => None,
-            _ => Some(*self.writer),
-        }
-    }
-
-    async fn discard(self, handovers: &Handovers) {
-        if let Some(writer) = self.claim(handovers).await {
-            discard(writer).await;
-        }
-    }
 }
 
 impl Unfinished {
@@ -104,7 +76,7 @@ impl Unfinished {
     }
 
     /// Keeps an upload, unless an object of its name is there.
-    pub(crate) fn keep(&self, owner: Owner, mut writer: ObjectWriter) {
+    pub(crate) fn keep(&self, owner: &Owner, mut writer: ObjectWriter) {
         // Whoever comes back at once is to wait for this, and not to be turned away.
         writer.plan.only = None;
         let key = writer.plan.key.clone();
@@ -119,25 +91,18 @@ impl Unfinished {
                 former,
                 memory,
             } = begun;
-            let handovers = &all.0.handovers;
             if let Some(former) = former {
-                former.discard(handovers).await;
+                discard(*former).await;
             }
             let kept = match number {
-                Some(_) => park(&mut writer, memory).await,
+                Some(_) => park(&mut writer, memory, &all.0.handovers).await,
                 None => false,
             };
-            let mut note = None;
-            if kept {
-                note = handovers.write(&mut writer, &owner, all.0.window).await;
-            }
-            // Whoever has stored the file meanwhile may have looked for the note before it was there.
-            let kept = kept && (note.is_none() || is_absent(&writer.store, &key).await);
             // From here on, the end of the process waits for it no more.
             let running = writer.running.take();
-            let unwanted = all.state().put(&key, number, writer, note, kept);
+            let unwanted = all.state().put(&key, number, writer, kept);
             if let Some(unwanted) = unwanted {
-                unwanted.discard(handovers).await;
+                discard(*unwanted).await;
             }
             drop(running);
             parked.send_replace(true);
@@ -167,30 +132,55 @@ impl Unfinished {
         size: u64,
         begin: impl FnOnce() -> ObjectWriter,
     ) -> Option<ObjectWriter> {
-        let (taken, handovers) = (self.state().take_of(owner, key, size), &self.0.handovers);
-        if let Some(taken) = taken {
-            return taken.claim(handovers).await;
-        }
-        let found = self.found(owner, key).await?;
-        if found.handed_over.size() != size || !handovers.claim(found.note()).await {
+        self.wait(key).await;
+        let parked = self.state().take_of(owner, key, size);
+        let (mut writer, claimed) = if let Some(mut parked) = parked {
+            let claimed = parked.claim().await;
+            (*parked, claimed)
+        } else {
+            let found = self.found(owner, key).await?;
+            if found.handed_over.size() != size {
+                return None;
+            }
+            let mut writer = begin();
+            let claimed = writer.take_over(&self.0.handovers, found).await;
+            (writer, claimed)
+        };
+        if let Err(error) = claimed {
+            tracing::info!(%key, %error, "can't go on with an upload that was kept");
+            writer.let_go();
             return None;
         }
-        let mut writer = begin();
-        match writer.take_over(found).await {
-            Ok(()) => Some(writer),
-            Err(error) => {
-                tracing::warn!(%key, %error, "can't go on with an upload of another gateway");
-                discard(writer).await;
-                None
-            }
-        }
+        Some(writer)
+    }
+
+    /// What lets others go on with an upload to a key, if they can.
+    pub(crate) fn telling(
+        &self,
+        owner: Owner,
+        mark: &Mark,
+        key: &Path,
+        is_new: bool,
+    ) -> Option<Telling> {
+        let (handovers, window) = (self.0.handovers.clone(), self.0.window);
+        let begin = || {
+            Telling::new(
+                handovers.clone(),
+                owner,
+                mark.clone(),
+                key.clone(),
+                window,
+                is_new,
+            )
+        };
+        handovers.are_possible().then(begin)
     }
 
     /// Discards what this process keeps, whose ever it is, as it begins anew.
     pub(crate) async fn forget(&self, key: &Path) {
         let upload = self.state().take(key);
-        if let Some(taken) = upload.and_then(Upload::taken) {
-            taken.discard(&self.0.handovers).await;
+        if let Some(writer) = upload.and_then(|upload| upload.writer) {
+            discard(*writer).await;
         }
     }
 
@@ -202,19 +192,21 @@ impl Unfinished {
         }
     }
 
+    /// Removes from the store what nobody came back for, at any gateway. How many uploads there were.
+    pub(crate) async fn sweep(&self, age: Duration) -> Result<usize, StorageError> {
+        self.0.handovers.sweep(self.0.window, age).await
+    }
+
     /// Leaves to other gateways what they can go on with, and discards the rest: the process ends.
     pub(crate) async fn leave_all(&self) {
+        let keys: Vec<Path> = self.state().uploads.keys().cloned().collect();
+        futures::future::join_all(keys.iter().map(|key| self.wait(key))).await;
+        // What is not parked by now is discarded as soon as it is.
         let uploads = std::mem::take(&mut self.state().uploads);
-        let ends = uploads.into_values().map(async |mut upload| {
-            match (upload.writer, upload.note) {
-                (Some(_), Some(_)) => {}
-                (Some(writer), None) => discard(*writer).await,
-                (None, _) => {
-                    // Nobody wants it any more, so it is discarded as soon as it is parked.
-                    let parked = upload.parked.wait_for(|parked| *parked);
-                    let _ = tokio::time::timeout(PARKING_TIMEOUT, parked).await;
-                }
-            }
+        let writers = uploads.into_values().filter_map(|upload| upload.writer);
+        let ends = writers.map(async |writer| match writer.note() {
+            Some(_) => {}
+            None => discard(*writer).await,
         });
         futures::future::join_all(ends).await;
     }
@@ -229,10 +221,10 @@ impl Unfinished {
             };
             tokio::time::sleep_until(until).await;
         };
-        let user = upload.owner.user.clone();
-        if let Some(taken) = upload.taken() {
+        if let Some(writer) = upload.writer {
+            let user = upload.owner.user();
             tracing::info!(user, %key, "the client did not come back, discarding its upload");
-            taken.discard(&self.0.handovers).await;
+            discard(*writer).await;
         }
     }
 
@@ -284,7 +276,7 @@ struct Begun {
     /// `None` if too many are kept.
     number: Option<u64>,
     /// What was kept there before.
-    former: Option<Taken>,
+    former: Option<Box<ObjectWriter>>,
     /// Bytes that it may hold in memory.
     memory: usize,
 }
@@ -297,7 +289,7 @@ impl State {
         parked: watch::Receiver<bool>,
         window: Duration,
     ) -> Begun {
-        let former = self.take(key).and_then(Upload::taken);
+        let former = self.take(key).and_then(|former| former.writer);
         if self.uploads.len() >= MAX_KEPT {
             tracing::warn!(
                 most = MAX_KEPT,
@@ -320,7 +312,6 @@ impl State {
             until: Instant::now() + window,
             memory,
             writer: None,
-            note: None,
         };
         self.uploads.insert(key.clone(), upload);
         Begun {
@@ -336,24 +327,23 @@ impl State {
         key: &Path,
         number: Option<u64>,
         writer: ObjectWriter,
-        note: Option<Note>,
         kept: bool,
-    ) -> Option<Taken> {
+    ) -> Option<Box<ObjectWriter>> {
         let is_wanted = |upload: &&mut Upload| Some(upload.number) == number;
         let writer = Box::new(writer);
         let Some(upload) = self.uploads.get_mut(key).filter(is_wanted) else {
-            return Some(Taken { writer, note });
+            return Some(writer);
         };
         if !kept {
             self.take(key);
-            return Some(Taken { writer, note });
+            return Some(writer);
         }
         self.memory += upload.memory;
         upload.memory = writer.part.in_memory();
         self.memory -= upload.memory;
-        let (user, bytes) = (&upload.owner.user, writer.size());
+        let (user, bytes) = (upload.owner.user(), writer.size());
         tracing::info!(user, %key, bytes, "keeping an upload whose client was lost");
-        (upload.writer, upload.note) = (Some(writer), note);
+        upload.writer = Some(writer);
         None
     }
 
@@ -369,19 +359,19 @@ impl State {
     }
 
     /// Takes what is parked for this client, if it is of this size.
-    fn take_of(&mut self, owner: &Owner, key: &Path, size: u64) -> Option<Taken> {
+    fn take_of(&mut self, owner: &Owner, key: &Path, size: u64) -> Option<Box<ObjectWriter>> {
         let upload = self.uploads.get(key)?;
         let is_that = upload.writer.as_ref()?.size() == size && upload.owner == *owner;
         if !is_that {
             return None;
         }
-        self.take(key)?.taken()
+        self.take(key)?.writer
     }
 
     /// The number of the upload there, and its note.
     fn note(&self, key: &Path) -> Option<(u64, Note)> {
         let upload = self.uploads.get(key)?;
-        Some((upload.number, upload.note.clone()?))
+        Some((upload.number, upload.writer.as_ref()?.note()?.clone()))
     }
 
     /// Lets it go, if it is still there. The store is told nothing: it is another's.
@@ -413,25 +403,32 @@ impl State {
     }
 }
 
-/// Waits for the store to take what it was sent. Whether there is anything to keep.
-async fn park(writer: &mut ObjectWriter, memory: usize) -> bool {
-    if writer.is_empty() {
+/// Waits for the store to take what it was sent, and lets other gateways know of it. Whether it is kept.
+async fn park(writer: &mut ObjectWriter, memory: usize, handovers: &Handovers) -> bool {
+    let key = writer.plan.key.clone();
+    if writer.is_empty() || !handovers.is_absent(&key).await {
         return false;
     }
-    if !is_absent(&writer.store, &writer.plan.key).await {
-        return false;
+    match settle(writer, memory).await {
+        // Whoever has stored the file meanwhile may have looked for the note before it was there.
+        Ok(true) => writer.note().is_none() || handovers.is_absent(&key).await,
+        Ok(false) => false,
+        Err(error) => {
+            tracing::warn!(%key, %error, "an upload whose client was lost can't be kept");
+            false
+        }
     }
-    writer.park(memory).await.unwrap_or_else(|error| {
-        let key = &writer.plan.key;
-        tracing::warn!(%key, %error, "an upload whose client was lost can't be kept");
-        false
-    })
 }
 
-/// Whether there is no such object.
-async fn is_absent(store: &Arc<dyn Store>, key: &Path) -> bool {
-    let found = store.objects().head(key).await;
-    matches!(found, Err(object_store::Error::NotFound { .. }))
+async fn settle(writer: &mut ObjectWriter, memory: usize) -> Result<bool, StorageError> {
+    if !writer.park(memory).await? {
+        return Ok(false);
+    }
+    if writer.tell_all(false).await.is_err() {
+        writer.let_go();
+        return Err(StorageError::Conflict);
+    }
+    Ok(true)
 }
 
 async fn discard(mut writer: ObjectWriter) {

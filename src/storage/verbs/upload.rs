@@ -9,9 +9,8 @@
 //! [`Job::commit`], which the guard grants. Where the store's answer to it is lost, the store is asked
 //! again ([`verdict`](crate::storage::write::verdict)).
 
-use std::pin::pin;
-
 use std::net::IpAddr;
+use std::pin::pin;
 
 use object_store::path::Path;
 use object_store::{GetOptions, GetResult, ObjectStore, ObjectStoreExt};
@@ -33,6 +32,7 @@ use crate::storage::write::handover::Owner;
 use crate::storage::write::part::Read;
 use crate::storage::write::publish::without_bucket;
 use crate::storage::write::relief::Revoked;
+use crate::storage::write::telling::Telling;
 use crate::storage::write::writer::{Intake, ObjectWriter, Plan};
 use crate::storage::{Storage, permit};
 
@@ -65,7 +65,7 @@ impl Storage {
                 kept.go_on(plan, job.running());
                 kept
             }
-            None => self.writer(user, uploader.session, plan, job.running()),
+            None => self.writer(user, uploader, plan, job.running()),
         };
         job.goes_on_after(writer.size_before());
         match self.pump(job, unique, input, &mut writer).await {
@@ -79,8 +79,8 @@ impl Storage {
             Err(error) => {
                 let error = blame(error, &writer.plan);
                 let may_come_back = is_loss(&error) || goes_on && is_other_size(&error);
-                let owner = owner(user, uploader.peer);
-                self.give_up(owner, writer, may_come_back).await;
+                let owner = Owner::new(&user.name, uploader.peer);
+                self.give_up(&owner, writer, may_come_back).await;
                 Err(error)
             }
         }
@@ -89,15 +89,28 @@ impl Storage {
     fn writer(
         &self,
         user: &User,
-        session: SessionId,
+        uploader: Uploader,
         plan: Plan,
         running: Option<TaskTrackerToken>,
     ) -> ObjectWriter {
         let attributes = match self.store.traits().metadata {
-            Some(names) => attributes::of(names, user, session, &plan.key),
+            Some(names) => attributes::of(names, user, uploader.session, &plan.key),
             None => object_store::Attributes::new(),
         };
-        self.writers.begin(plan, attributes, running)
+        let mut writer = self.writers.begin(plan, attributes, running);
+        writer.telling = self.telling(user, uploader.peer, &writer);
+        writer
+    }
+
+    /// What lets other gateways go on with an upload, if that is wanted and possible.
+    fn telling(&self, user: &User, peer: IpAddr, writer: &ObjectWriter) -> Option<Telling> {
+        let (unfinished, plan) = (self.unfinished.as_ref()?, &writer.plan);
+        if !plan.can_be_resumed() {
+            return None;
+        }
+        let is_new = plan.precondition == Precondition::Absent;
+        let (owner, mark) = (Owner::new(&user.name, peer), writer.mark.as_ref()?);
+        unfinished.telling(owner, mark, &plan.key, is_new)
     }
 
     /// Publishes the file. What was kept of it before, wherever, is of no use any more.
@@ -112,7 +125,7 @@ impl Storage {
     }
 
     /// Discards what was taken, or keeps it for a client that may come back.
-    async fn give_up(&self, owner: Owner, mut writer: ObjectWriter, may_come_back: bool) {
+    async fn give_up(&self, owner: &Owner, mut writer: ObjectWriter, may_come_back: bool) {
         match &self.unfinished {
             Some(unfinished) if may_come_back && writer.plan.can_be_resumed() => {
                 unfinished.keep(owner, writer);
@@ -239,10 +252,12 @@ impl Storage {
         key: &Path,
         asked: u64,
     ) -> Result<Option<ObjectWriter>, StorageError> {
-        let size = self.unfinished_size(user, uploader.peer, key).await;
-        let size = size.unwrap_or(0);
         match self.take_unfinished(user, uploader, key, asked).await {
-            None if asked > 0 => Err(StorageError::Restart { asked, size }),
+            None if asked > 0 => {
+                let size = self.unfinished_size(user, uploader.peer, key).await;
+                let size = size.unwrap_or(0);
+                Err(StorageError::Restart { asked, size })
+            }
             kept => Ok(kept),
         }
     }
@@ -271,7 +286,10 @@ impl Storage {
         key: &Path,
         size: u64,
     ) -> Option<ObjectWriter> {
-        let (unfinished, owner) = (self.unfinished.as_ref()?, owner(user, uploader.peer));
+        let (unfinished, owner) = (
+            self.unfinished.as_ref()?,
+            Owner::new(&user.name, uploader.peer),
+        );
         // What another process has kept begins as any new file does.
         let begin = || {
             let plan = Plan {
@@ -283,7 +301,7 @@ impl Storage {
                 only: None,
                 max_size: None,
             };
-            self.writer(user, uploader.session, plan, None)
+            self.writer(user, uploader, plan, None)
         };
         unfinished.take(&owner, key, size, begin).await
     }
@@ -295,7 +313,7 @@ impl Storage {
         peer: IpAddr,
         key: &Path,
     ) -> Option<u64> {
-        let owner = owner(user, peer);
+        let owner = Owner::new(&user.name, peer);
         self.unfinished.as_ref()?.size(&owner, key).await
     }
 
@@ -339,6 +357,7 @@ impl Storage {
             writer.open_chunk().await?;
             let filled = self.fill(job, input, writer.intake()).await?;
             writer.close_chunk().await?;
+            writer.tell()?;
             match filled {
                 Filled::ToTheEnd(ended) => return Ok(ended),
                 Filled::UntilRevoked(revoked) => writer.make_way(revoked).await?,
@@ -386,13 +405,6 @@ enum Filled {
     ToTheEnd(Ended),
 }
 
-fn owner(user: &User, peer: IpAddr) -> Owner {
-    Owner {
-        user: user.name.clone(),
-        peer,
-    }
-}
-
 /// A store that finds nothing has lost what is appended to, or has no bucket.
 fn blame(error: StorageError, plan: &Plan) -> StorageError {
     match error {
@@ -401,12 +413,13 @@ fn blame(error: StorageError, plan: &Plan) -> StorageError {
     }
 }
 
-/// Whether the client was lost, rather than refused or of another mind.
+/// Whether the client was lost, rather than refused or of another mind. One that the gateway leaves at its end may go on
+/// at another.
 fn is_loss(error: &StorageError) -> bool {
-    use Abort::{ControlLost, DataLost, NoDataConnection, Stalled};
+    use Abort::{ControlLost, DataLost, NoDataConnection, Shutdown, Stalled};
     matches!(
         error,
-        StorageError::Aborted(ControlLost | DataLost | NoDataConnection | Stalled)
+        StorageError::Aborted(ControlLost | DataLost | NoDataConnection | Shutdown | Stalled)
     )
 }
 

@@ -14,7 +14,7 @@ use crate::storage::store::azure::blob_api::{BlobApi, Committed};
 use crate::storage::store::body::{Body, Crc64};
 use crate::storage::store::stored::{Carried, Stored};
 use crate::storage::store::terms::Terms;
-use crate::storage::store::upload::{Base, Start, Upload, understood};
+use crate::storage::store::upload::{Base, Start, Upload, first, understood};
 
 /// The length of the names of blocks; all of a blob have to have the same. `object_store`'s are as long.
 const NAME_LENGTH: usize = 32;
@@ -163,10 +163,11 @@ impl Upload for AzureUpload {
         Ok(())
     }
 
-    fn hand_over(&self) -> Option<String> {
-        let names: Vec<_> = lock(&self.parts).values().cloned().collect();
-        let is_whole = names.len() == self.next && self.kept.is_empty();
-        is_whole.then(|| serde_json::to_string(&names).ok())?
+    fn hand_over(&self, parts: usize) -> Option<String> {
+        if !self.kept.is_empty() {
+            return None;
+        }
+        serde_json::to_string(&first(&lock(&self.parts), parts)?).ok()
     }
 }
 

@@ -132,7 +132,7 @@ impl Store for Gcs {
     }
 
     async fn resume(&self, start: Start, handed_over: &str) -> Result<Box<dyn Upload>> {
-        let upload = GcsUpload::resume(Arc::clone(&self.api), start, handed_over)?;
+        let upload = GcsUpload::resume(Arc::clone(&self.api), &self.prefix, start, handed_over)?;
         Ok(self.objects.measured(upload))
     }
 

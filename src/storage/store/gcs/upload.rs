@@ -21,7 +21,7 @@ use crate::storage::store::gcs::hash;
 use crate::storage::store::gcs::xml_api::{Part, XmlApi, version};
 use crate::storage::store::stored::{Carried, Stored};
 use crate::storage::store::terms::Terms;
-use crate::storage::store::upload::{Start, Upload, understood};
+use crate::storage::store::upload::{Start, Upload, first, understood};
 
 /// Where under the store's prefix lies what is to be composed.
 pub(crate) fn appends_prefix(prefix: &Path) -> Path {
@@ -51,13 +51,28 @@ struct HandedOver {
 
 impl GcsUpload {
     /// Goes on with an upload that another process has begun.
-    pub(crate) fn resume(gcs: Arc<XmlApi>, start: Start, handed_over: &str) -> Result<Self> {
+    ///
+    /// # Errors
+    /// [`Error::NotSupported`] if what it was handed over is not in its place under `prefix`.
+    pub(crate) fn resume(
+        gcs: Arc<XmlApi>,
+        prefix: &Path,
+        start: Start,
+        handed_over: &str,
+    ) -> Result<Self> {
         let HandedOver { tail, id, parts } = understood(handed_over)?;
+        let tail = Path::parse(tail)?;
+        if !tail.prefix_matches(&appends_prefix(prefix)) {
+            // It is deleted in the end.
+            return Err(Error::NotSupported {
+                source: format!("{tail} is not for uploads").into(),
+            });
+        }
         let composition = Composition {
             key: start.key,
             attributes: start.attributes,
             base: None,
-            tail: Path::parse(tail)?,
+            tail,
         };
         Ok(Self {
             gcs,
@@ -182,11 +197,11 @@ impl Upload for GcsUpload {
         self.gcs.store().abort_multipart(tail, id).await
     }
 
-    fn hand_over(&self) -> Option<String> {
-        let parts: Vec<_> = lock(&self.parts).values().cloned().collect();
-        if parts.len() != self.next || self.is_there || self.composition.base.is_some() {
+    fn hand_over(&self, parts: usize) -> Option<String> {
+        if self.is_there || self.composition.base.is_some() {
             return None;
         }
+        let parts = first(&lock(&self.parts), parts)?;
         let (tail, id) = (self.composition.tail.to_string(), self.id.clone());
         serde_json::to_string(&HandedOver { tail, id, parts }).ok()
     }

@@ -16,9 +16,9 @@ use crate::storage::store::body::{Body, Crc64};
 use crate::storage::store::s3::checksums::{Check, Part, is_crc64, read_crc64, written_crc64};
 use crate::storage::store::s3::signed::{Completion, CopiedPart, SignedS3};
 use crate::storage::store::s3::writes::{header, told_apart};
-use crate::storage::store::stored::{Compared, Stored};
+use crate::storage::store::stored::{Compared, Difference, Stored};
 use crate::storage::store::terms::Terms;
-use crate::storage::store::upload::{Base, Start, Upload, understood};
+use crate::storage::store::upload::{Base, Start, Upload, first, understood};
 
 /// Ranges are copied in steps of this many bytes, if there are not too many of them: S3 copies faster
 /// side by side, and an answer that takes long looks like none.
@@ -328,7 +328,16 @@ impl Upload for S3Upload {
         })
     }
 
-    async fn publish(&mut self, terms: &Terms, _: Option<Crc64>) -> Result<Stored> {
+    async fn publish(&mut self, terms: &Terms, whole: Option<Crc64>) -> Result<Stored> {
+        if let (Some(sent), Some(parts)) = (whole, self.crc64())
+            && sent != parts
+        {
+            return Err(generic(Difference {
+                what: "crc64nvme",
+                sent: written_crc64(sent),
+                stored: written_crc64(parts),
+            }));
+        }
         let completed = self.complete_on(terms).await;
         completed.map_err(|error| told_apart(error, &terms.precondition))
     }
@@ -337,11 +346,8 @@ impl Upload for S3Upload {
         self.s3.abort(&self.key, &self.id).await
     }
 
-    fn hand_over(&self) -> Option<String> {
-        let parts: Vec<_> = lock(&self.parts).values().cloned().collect();
-        if parts.len() != self.next {
-            return None;
-        }
+    fn hand_over(&self, parts: usize) -> Option<String> {
+        let parts = first(&lock(&self.parts), parts)?;
         let (id, check) = (self.id.clone(), self.check);
         serde_json::to_string(&HandedOver { id, check, parts }).ok()
     }
