@@ -159,7 +159,7 @@ impl Gateway {
         }
         let in_peace = self.shutdown.drain(self.registry.tasks(), self.grace).await;
         self.background.cancel();
-        self.storage.forget_unfinished().await;
+        self.storage.leave_unfinished().await;
         self.admin.stop();
         tracing::info!(in_peace, "ended");
         in_peace

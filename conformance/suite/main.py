@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from suite import cases, report
+from suite import cases, elsewhere, report
 from suite.azurite import AzuriteStore
 from suite.certificate import Certificate, CertificateError
 from suite.clients import CLIENTS
@@ -105,6 +105,8 @@ def try_own_gateway(name: str, options: argparse.Namespace,
             yield report.passed(name, "gateway", "start", 0.0)
             try:
                 yield from try_clients(Setting(name, store, gateway.login), options, home)
+                if name in elsewhere.ROWS and wants(elsewhere.CASE, options):
+                    yield from elsewhere.try_all(name, store, home, chosen_clients(name, options))
             finally:
                 stopped = stop(name, gateway)
             yield stopped
@@ -186,5 +188,8 @@ def chosen_clients(row: str, options: argparse.Namespace) -> list[type[Client]]:
 
 
 def chosen_cases(options: argparse.Namespace) -> list[cases.Case]:
-    wanted = options.case or [""]
-    return [case for case in cases.CASES if any(text in case.name for text in wanted)]
+    return [case for case in cases.CASES if wants(case.name, options)]
+
+
+def wants(case: str, options: argparse.Namespace) -> bool:
+    return any(text in case for text in options.case or [""])

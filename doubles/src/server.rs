@@ -319,6 +319,11 @@ impl Server {
         id
     }
 
+    /// Forgets all uploads in parts that are not complete.
+    pub fn forget_uploads(&self) {
+        self.state().uploads.clear();
+    }
+
     /// Makes everything in the bucket look older.
     pub fn age(&self, by: Duration) {
         let mut state = self.state();

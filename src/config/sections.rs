@@ -412,9 +412,10 @@ settings! {
         stall_timeout: Duration where WAIT = Duration::from_mins(2),
 
         /// How long what a client has sent is kept, unpublished, when its connection dies in the middle
-        /// of a new file. Meanwhile `SIZE` tells the same user how much is kept, and `REST` and `STOR`, or
-        /// then `APPE`, go on from there. `none` keeps nothing. It is kept by this server, and gone with
-        /// it. Less than `upload.sweep_after`.
+        /// of a new file. Meanwhile `SIZE` tells the same user, at the same address, how much is kept, and
+        /// `REST` and `STOR`, or then `APPE`, go on from there. In a bucket, any server with this setting
+        /// goes on with it, also if the one that had it was killed; a folder's is gone with its server.
+        /// `none` keeps nothing. Less than `upload.sweep_after`.
         ///
         /// Change it when large files come over lines that break, and clients resume. Not where other
         /// clients of the same account ask for sizes to find out whether a file is there.

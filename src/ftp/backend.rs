@@ -99,7 +99,8 @@ impl<U: UserDetail> StorageBackend<U> for Backend {
         let found = self.run(async |user| {
             let entry = match self.storage.stat(user, &path).await {
                 Err(StorageError::NotFound) => {
-                    let unfinished = self.storage.unfinished_entry(user, &path).await;
+                    let peer = self.session.peer().ip();
+                    let unfinished = self.storage.unfinished_entry(user, peer, &path).await;
                     let unfinished = unfinished.ok_or(StorageError::NotFound)?;
                     self.session.tell_unfinished(path.clone(), unfinished.size);
                     unfinished
@@ -162,6 +163,7 @@ impl<U: UserDetail> StorageBackend<U> for Backend {
         let job = self.job()?;
         let uploader = Uploader {
             session: self.session.id(),
+            peer: self.session.peer().ip(),
             told: self.session.take_unfinished(job.path()),
         };
         self.run(async |user| self.storage.upload(user, uploader, job, input).await)

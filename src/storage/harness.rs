@@ -1,5 +1,6 @@
 //! A session without sockets: what tests of the storage use in place of a client and the guard.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -234,6 +235,7 @@ impl Client {
     async fn run_upload(self, mut job: Job) {
         let uploader = Uploader {
             session: SessionId::random(),
+            peer: Ipv4Addr::LOCALHOST.into(),
             told: None,
         };
         let stream = job.take_stream().unwrap();

@@ -32,6 +32,7 @@ pub use store::options::{OpenError, idle_connections};
 pub use verbs::upload::Uploader;
 pub use write::conditions::Tried;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -49,6 +50,7 @@ use verbs::unfinished::Unfinished;
 use write::appending::Appending;
 use write::budget::Budget;
 use write::conditions::Conditions;
+use write::handovers::Handovers;
 use write::part_sizes::PartSizes;
 use write::writer::Writers;
 
@@ -135,6 +137,8 @@ impl Storage {
             .download_memory
             .set(i64::try_from(config.download.memory.0).unwrap_or(i64::MAX));
         let read_ahead = ReadAhead::new(&config.download, metrics.download_memory_used.clone());
+        let root = store::options::root(&config.store)?;
+        let handovers = Handovers::new(Arc::clone(&store), Arc::clone(&conditions), &root);
         Ok(Self {
             store,
             appending: Appending::default(),
@@ -142,8 +146,8 @@ impl Storage {
             unfinished: config
                 .upload
                 .resume_window
-                .map(|window| Unfinished::new(window, memory / KEPT_UPLOADS_SHARE)),
-            keys: KeySpace::new(store::options::root(&config.store)?, traits.names),
+                .map(|window| Unfinished::new(window, memory / KEPT_UPLOADS_SHARE, handovers)),
+            keys: KeySpace::new(root, traits.names),
             writers,
             conditions,
             tries: !trusted,
@@ -212,12 +216,17 @@ impl Storage {
     }
 
     /// What is safely kept of a file that was cut off, as its uploader may see it.
-    pub async fn unfinished_entry(&self, user: &User, path: &FtpPath) -> Option<Entry> {
+    pub async fn unfinished_entry(
+        &self,
+        user: &User,
+        peer: IpAddr,
+        path: &FtpPath,
+    ) -> Option<Entry> {
         let key = self.file_key(user, path).ok()?;
         Some(Entry {
             name: path.name().to_owned(),
             kind: EntryKind::File,
-            size: self.unfinished_size(user, &key).await?,
+            size: self.unfinished_size(user, peer, &key).await?,
             modified: None,
         })
     }
@@ -230,10 +239,11 @@ impl Storage {
             .map_or(0, |_| verbs::unfinished::MAX_KEPT)
     }
 
-    /// Discards what is kept for clients that may come back: the process ends.
-    pub async fn forget_unfinished(&self) {
+    /// Leaves what is kept for clients that may come back to other gateways, as far as they can go on with it: the
+    /// process ends.
+    pub async fn leave_unfinished(&self) {
         if let Some(unfinished) = &self.unfinished {
-            unfinished.forget_all().await;
+            unfinished.leave_all().await;
         }
     }
 

@@ -7,8 +7,11 @@ use crate::support::{Gateway, MIB, Store, eventually, eventually_async, noise};
 
 const WINDOW: (&str, &str) = ("upload.resume_window", "30s");
 
+/// The same, with small parts.
+pub(crate) const PARTS: [(&str, &str); 2] = [WINDOW, ("upload.part_size", "5 MiB")];
+
 /// Begins an upload and loses its client after `bytes`: by a reset of its data connection, or by its death.
-async fn cut_off(gateway: &Gateway, command: &str, bytes: &[u8]) {
+pub(crate) async fn cut_off(gateway: &Gateway, command: &str, bytes: &[u8]) {
     lose(gateway, gateway.client().await, command, bytes).await;
 }
 
@@ -36,7 +39,7 @@ async fn lose(gateway: &Gateway, mut client: Client, command: &str, bytes: &[u8]
 }
 
 /// A reset would take with it what is still on its way.
-async fn has_arrived(client: &mut Client, bytes: usize) {
+pub(crate) async fn has_arrived(client: &mut Client, bytes: usize) {
     let wanted = format!(": {bytes} bytes so far");
     eventually_async("all bytes arrive", async || {
         client.expect("STAT", 211).await.text().contains(&wanted)
@@ -226,9 +229,10 @@ async fn what_is_sent_anew_or_is_there_already_is_not_gone_on_with() {
     gateway.stop().await;
 }
 
+/// On a folder, nobody else can go on with what has no name.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gateway_that_ends_discards_what_it_keeps() {
-    let gateway = Gateway::with(Store::s3(), &[WINDOW, ("upload.part_size", "5 MiB")]);
+async fn a_gateway_that_ends_discards_what_no_other_can_go_on_with() {
+    let gateway = Gateway::with(Store::folder(), &PARTS);
     cut_off(&gateway, "STOR a.bin", &noise(6 * MIB)).await;
     gateway.client().await.expect("SIZE a.bin", 213).await;
     gateway.shutdown.begin();

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, Digest, checksum_combine};
 use object_store::PutPayload;
+use serde::{Deserialize, Serialize};
 
 /// How a checksum is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +32,7 @@ impl Algorithm {
 }
 
 /// The CRC64-NVME of some bytes, which is computed as they arrive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Crc64 {
     value: u64,
     length: u64,

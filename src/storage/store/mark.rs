@@ -4,6 +4,7 @@
 //! then, or added to it: so each object carries the marks of the last objects that it replaced or was built on.
 
 use object_store::{Attribute, Attributes};
+use serde::{Deserialize, Serialize};
 
 /// The user metadata that holds the mark. No hyphen, which Azure would refuse; no underscore, which
 /// some proxies drop.
@@ -19,7 +20,7 @@ const MAX_LINEAGE: usize = 16;
 const SHORT: usize = 16;
 
 /// What tells the object of one upload from that of any other.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Mark(String);
 
 impl Mark {

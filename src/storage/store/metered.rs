@@ -225,4 +225,8 @@ impl Upload for MeteredUpload {
     async fn abort(&mut self) -> Result<()> {
         measure(&self.metrics, "abort_multipart", self.inner.abort()).await
     }
+
+    fn hand_over(&self, parts: usize) -> Option<String> {
+        self.inner.hand_over(parts)
+    }
 }

@@ -211,6 +211,16 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
     /// [`Error::NotSupported`] if the base can't be kept.
     async fn begin(&self, start: Start) -> Result<Box<dyn Upload>>;
 
+    /// Goes on with an upload that another process has begun and [handed over](Upload::hand_over).
+    ///
+    /// # Errors
+    /// [`Error::NotSupported`] if the store can't, or does not understand what it was given.
+    async fn resume(&self, start: Start, _handed_over: &str) -> Result<Box<dyn Upload>> {
+        Err(Error::NotSupported {
+            source: format!("{}: uploads end with their process here", start.key).into(),
+        })
+    }
+
     /// Copies an object of any size as it was found, with all that it says of itself. The copy is there afterwards.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! An upload in parts, as every store has it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use async_trait::async_trait;
@@ -7,6 +8,7 @@ use object_store::path::Path;
 use object_store::{
     Attributes, Error, MultipartUpload, ObjectMeta, Result, UpdateVersion, UploadPart,
 };
+use serde::de::DeserializeOwned;
 
 use crate::storage::store::body::{Body, Crc64};
 use crate::storage::store::stored::Stored;
@@ -68,6 +70,25 @@ pub(crate) trait Upload: fmt::Debug + Send {
 
     /// Has the store forget the parts.
     async fn abort(&mut self) -> Result<()>;
+
+    /// What [`Store::resume`](crate::storage::store::Store::resume) needs in another process to go on after so many
+    /// parts, the same each time. `None` if not all of them are there, or if no other process can go on with it.
+    fn hand_over(&self, _parts: usize) -> Option<String> {
+        None
+    }
+}
+
+/// What another process has written, perhaps of another version.
+pub(crate) fn understood<T: DeserializeOwned>(handed_over: &str) -> Result<T> {
+    serde_json::from_str(handed_over).map_err(|error| Error::NotSupported {
+        source: Box::new(error),
+    })
+}
+
+/// The parts up to here, if all are there.
+pub(crate) fn first<T: Clone>(parts: &BTreeMap<usize, T>, count: usize) -> Option<Vec<T>> {
+    let first: Vec<T> = parts.range(..count).map(|(_, part)| part.clone()).collect();
+    (first.len() == count).then_some(first)
 }
 
 /// An upload that `object_store` makes, which knows no preconditions.

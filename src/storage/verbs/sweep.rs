@@ -15,6 +15,11 @@ impl Storage {
     /// When the store does not let us look, or fails.
     pub async fn sweep(&self, age: Duration) -> Result<usize, StorageError> {
         let before = Utc::now() - age;
-        Ok(self.store.sweep(self.keys.prefix(), before).await?)
+        // First, because a bucket's policy may deny looking for the others.
+        let kept = match &self.unfinished {
+            Some(unfinished) => unfinished.sweep(age).await?,
+            None => 0,
+        };
+        Ok(kept + self.store.sweep(self.keys.prefix(), before).await?)
     }
 }

@@ -1,17 +1,23 @@
-//! Uploads whose client was lost in the middle, kept for a while for the same user to go on.
+//! Uploads whose client was lost in the middle, kept for a while for the same client to go on.
 //!
-//! What is kept is as invisible as what is being sent. It is kept by this process, and gone with it.
+//! What is kept is as invisible as what is being sent. It is kept by this process, and a note in the bucket lets others
+//! go on with it ([`handovers`](crate::storage::write::handovers)). Where there is a note, nobody goes on with an upload,
+//! or gives it up, without having replaced or removed the note first.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::storage::error::StorageError;
 use crate::storage::store::MIN_PART;
+use crate::storage::store::mark::Mark;
+use crate::storage::write::handover::Owner;
+use crate::storage::write::handovers::{Found, Handovers, Note};
+use crate::storage::write::telling::Telling;
 use crate::storage::write::writer::ObjectWriter;
 
 /// How long who asks waits for what the store is still taking.
@@ -27,22 +33,22 @@ pub(crate) struct Unfinished(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     window: Duration,
+    handovers: Handovers,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
-    uploads: HashMap<Name, Upload>,
+    /// By their keys.
+    uploads: HashMap<Path, Upload>,
     next: u64,
     /// Bytes that they may hold in memory yet.
     memory: usize,
 }
 
-/// The name of an upload: its user, and its key.
-type Name = (String, Path);
-
 #[derive(Debug)]
 struct Upload {
+    owner: Owner,
     /// Tells it from another of the same name.
     number: u64,
     /// Changes when the store has taken all that it was sent.
@@ -56,7 +62,7 @@ struct Upload {
 
 impl Unfinished {
     /// Keeps each upload for `window`, and in memory no more than `memory` bytes.
-    pub(crate) fn new(window: Duration, memory: usize) -> Self {
+    pub(crate) fn new(window: Duration, memory: usize, handovers: Handovers) -> Self {
         let state = State {
             uploads: HashMap::new(),
             next: 0,
@@ -64,17 +70,20 @@ impl Unfinished {
         };
         Self(Arc::new(Shared {
             window,
+            handovers,
             state: Mutex::new(state),
         }))
     }
 
     /// Keeps an upload, unless an object of its name is there.
-    pub(crate) fn keep(&self, user: &str, mut writer: ObjectWriter) {
+    pub(crate) fn keep(&self, owner: &Owner, mut writer: ObjectWriter) {
         // Whoever comes back at once is to wait for this, and not to be turned away.
         writer.plan.only = None;
-        let name = (user.to_owned(), writer.plan.key.clone());
+        let key = writer.plan.key.clone();
         let (parked, parking) = watch::channel(false);
-        let begun = self.state().begin(&name, parking, self.0.window);
+        let begun = self
+            .state()
+            .begin(&key, owner.clone(), parking, self.0.window);
         let all = self.clone();
         tokio::spawn(async move {
             let Begun {
@@ -86,74 +95,126 @@ impl Unfinished {
                 discard(*former).await;
             }
             let kept = match number {
-                Some(_) => park(&mut writer, memory).await,
+                Some(_) => park(&mut writer, memory, &all.0.handovers).await,
                 None => false,
             };
             // From here on, the end of the process waits for it no more.
             let running = writer.running.take();
-            let unwanted = all.state().put(&name, number, writer, kept);
+            let unwanted = all.state().put(&key, number, writer, kept);
             if let Some(unwanted) = unwanted {
-                discard(unwanted).await;
+                discard(*unwanted).await;
             }
             drop(running);
             parked.send_replace(true);
             if let Some(number) = number {
-                all.watch_over(&name, number).await;
+                all.watch_over(&key, number).await;
             }
         });
     }
 
-    /// How many bytes are safely kept, of an upload of this user's to this key. Who asks has another
-    /// whole window.
-    pub(crate) async fn size(&self, user: &str, key: &Path) -> Option<u64> {
-        let name = (user.to_owned(), key.clone());
-        self.wait(&name).await?;
-        let mut state = self.state();
-        let upload = state.uploads.get_mut(&name)?;
-        let size = upload.writer.as_ref()?.size();
-        upload.until = Instant::now() + self.0.window;
-        Some(size)
+    /// How many bytes are safely kept, of an upload of this client's to this key. Who asks has another whole window.
+    pub(crate) async fn size(&self, owner: &Owner, key: &Path) -> Option<u64> {
+        self.wait(key).await;
+        self.let_go(key).await;
+        if let Some(size) = self.state().size(owner, key, self.0.window) {
+            return Some(size);
+        }
+        let found = self.found(owner, key).await?;
+        Some(found.handed_over.size())
     }
 
     /// The upload, to go on with, if it is still of this size: between asking and taking, its time may
-    /// end, or another session put its own there.
-    pub(crate) fn take(&self, user: &str, key: &Path, size: u64) -> Option<ObjectWriter> {
-        let name = (user.to_owned(), key.clone());
-        let mut state = self.state();
-        let writer = state.uploads.get(&name)?.writer.as_ref()?;
-        if writer.size() != size {
+    /// end, or another session put its own there. `begin` begins an upload that another process has kept.
+    pub(crate) async fn take(
+        &self,
+        owner: &Owner,
+        key: &Path,
+        size: u64,
+        begin: impl FnOnce() -> ObjectWriter,
+    ) -> Option<ObjectWriter> {
+        self.wait(key).await;
+        let parked = self.state().take_of(owner, key, size);
+        let (mut writer, claimed) = if let Some(mut parked) = parked {
+            let claimed = parked.claim().await;
+            (*parked, claimed)
+        } else {
+            let found = self.found(owner, key).await?;
+            if found.handed_over.size() != size {
+                return None;
+            }
+            let mut writer = begin();
+            let claimed = writer.take_over(&self.0.handovers, found).await;
+            (writer, claimed)
+        };
+        if let Err(error) = claimed {
+            tracing::info!(%key, %error, "can't go on with an upload that was kept");
+            writer.let_go();
             return None;
         }
-        state.take(&name)?.writer.map(|writer| *writer)
+        Some(writer)
     }
 
-    /// Discards what is kept, as it begins anew.
-    pub(crate) async fn forget(&self, user: &str, key: &Path) {
-        let name = (user.to_owned(), key.clone());
-        let upload = self.state().take(&name);
+    /// What lets others go on with an upload to a key, if they can.
+    pub(crate) fn telling(
+        &self,
+        owner: Owner,
+        mark: &Mark,
+        key: &Path,
+        is_new: bool,
+    ) -> Option<Telling> {
+        let (handovers, window) = (self.0.handovers.clone(), self.0.window);
+        let begin = || {
+            Telling::new(
+                handovers.clone(),
+                owner,
+                mark.clone(),
+                key.clone(),
+                window,
+                is_new,
+            )
+        };
+        handovers.are_possible().then(begin)
+    }
+
+    /// Discards what this process keeps, whose ever it is, as it begins anew.
+    pub(crate) async fn forget(&self, key: &Path) {
+        let upload = self.state().take(key);
         if let Some(writer) = upload.and_then(|upload| upload.writer) {
             discard(*writer).await;
         }
     }
 
-    /// Discards all: the process ends.
-    pub(crate) async fn forget_all(&self) {
+    /// Discards what any process keeps, now that the file is there.
+    pub(crate) async fn forget_everywhere(&self, key: &Path) {
+        self.forget(key).await;
+        if let Some(found) = self.0.handovers.read(key).await {
+            self.0.handovers.give_up(found).await;
+        }
+    }
+
+    /// Removes from the store what nobody came back for, at any gateway. How many uploads there were.
+    pub(crate) async fn sweep(&self, age: Duration) -> Result<usize, StorageError> {
+        self.0.handovers.sweep(self.0.window, age).await
+    }
+
+    /// Leaves to other gateways what they can go on with, and discards the rest: the process ends.
+    pub(crate) async fn leave_all(&self) {
+        let keys: Vec<Path> = self.state().uploads.keys().cloned().collect();
+        futures::future::join_all(keys.iter().map(|key| self.wait(key))).await;
+        // What is not parked by now is discarded as soon as it is.
         let uploads = std::mem::take(&mut self.state().uploads);
-        let ends = uploads.into_values().map(async |mut upload| {
-            if let Some(writer) = upload.writer {
-                return discard(*writer).await;
-            }
-            // Nobody wants it any more, so it is discarded as soon as it is parked.
-            let parked = upload.parked.wait_for(|parked| *parked);
-            let _ = tokio::time::timeout(PARKING_TIMEOUT, parked).await;
+        let writers = uploads.into_values().filter_map(|upload| upload.writer);
+        let ends = writers.map(async |writer| match writer.note() {
+            Some(_) => {}
+            None => discard(*writer).await,
         });
         futures::future::join_all(ends).await;
     }
 
     /// Discards an upload when its time is over.
-    async fn watch_over(&self, name: &Name, number: u64) {
+    async fn watch_over(&self, key: &Path, number: u64) {
         let upload = loop {
-            let until = match self.state().take_expired(name, number) {
+            let until = match self.state().take_expired(key, number) {
                 Expired::Gone => return,
                 Expired::NotYet(until) => until,
                 Expired::Now(upload) => break upload,
@@ -161,21 +222,40 @@ impl Unfinished {
             tokio::time::sleep_until(until).await;
         };
         if let Some(writer) = upload.writer {
-            let (user, key) = name;
+            let user = upload.owner.user();
             tracing::info!(user, %key, "the client did not come back, discarding its upload");
             discard(*writer).await;
         }
     }
 
+    /// What another process has kept for this client.
+    async fn found(&self, owner: &Owner, key: &Path) -> Option<Found> {
+        let found = self.0.handovers.read(key).await?;
+        let is_kept = !found.handed_over.is_over(SystemTime::now());
+        (found.handed_over.owner == *owner && is_kept).then_some(found)
+    }
+
+    /// Lets an upload go that another gateway has taken over.
+    async fn let_go(&self, key: &Path) {
+        let kept = self.state().note(key);
+        if let Some((number, note)) = kept
+            && !self.0.handovers.is_there(&note).await
+        {
+            self.state().let_go(key, number);
+        }
+    }
+
     /// Waits until the upload there, if there is one, is parked.
-    async fn wait(&self, name: &Name) -> Option<()> {
-        let mut parked = self.state().uploads.get(name)?.parked.clone();
-        let parked = parked.wait_for(|parked| *parked);
-        tokio::time::timeout(PARKING_TIMEOUT, parked)
-            .await
-            .ok()?
-            .ok()?;
-        Some(())
+    async fn wait(&self, key: &Path) {
+        let parked = self
+            .state()
+            .uploads
+            .get(key)
+            .map(|kept| kept.parked.clone());
+        if let Some(mut parked) = parked {
+            let parked = parked.wait_for(|parked| *parked);
+            let _ = tokio::time::timeout(PARKING_TIMEOUT, parked).await;
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -202,8 +282,14 @@ struct Begun {
 }
 
 impl State {
-    fn begin(&mut self, name: &Name, parked: watch::Receiver<bool>, window: Duration) -> Begun {
-        let former = self.take(name).and_then(|former| former.writer);
+    fn begin(
+        &mut self,
+        key: &Path,
+        owner: Owner,
+        parked: watch::Receiver<bool>,
+        window: Duration,
+    ) -> Begun {
+        let former = self.take(key).and_then(|former| former.writer);
         if self.uploads.len() >= MAX_KEPT {
             tracing::warn!(
                 most = MAX_KEPT,
@@ -220,13 +306,14 @@ impl State {
         let memory = self.memory.min(MIN_PART);
         self.memory -= memory;
         let upload = Upload {
+            owner,
             number: self.next,
             parked,
             until: Instant::now() + window,
             memory,
             writer: None,
         };
-        self.uploads.insert(name.clone(), upload);
+        self.uploads.insert(key.clone(), upload);
         Begun {
             number: Some(self.next),
             former,
@@ -237,60 +324,111 @@ impl State {
     /// Keeps a parked upload under its name. Gives it back if nobody wants it any more.
     fn put(
         &mut self,
-        name: &Name,
+        key: &Path,
         number: Option<u64>,
         writer: ObjectWriter,
         kept: bool,
-    ) -> Option<ObjectWriter> {
+    ) -> Option<Box<ObjectWriter>> {
         let is_wanted = |upload: &&mut Upload| Some(upload.number) == number;
-        let Some(upload) = self.uploads.get_mut(name).filter(is_wanted) else {
+        let writer = Box::new(writer);
+        let Some(upload) = self.uploads.get_mut(key).filter(is_wanted) else {
             return Some(writer);
         };
         if !kept {
-            self.take(name);
+            self.take(key);
             return Some(writer);
         }
         self.memory += upload.memory;
         upload.memory = writer.part.in_memory();
         self.memory -= upload.memory;
-        let ((user, key), bytes) = (name, writer.size());
+        let (user, bytes) = (upload.owner.user(), writer.size());
         tracing::info!(user, %key, bytes, "keeping an upload whose client was lost");
-        upload.writer = Some(Box::new(writer));
+        upload.writer = Some(writer);
         None
     }
 
-    fn take(&mut self, name: &Name) -> Option<Upload> {
-        let upload = self.uploads.remove(name)?;
+    /// The size of what is parked for this client.
+    fn size(&mut self, owner: &Owner, key: &Path, window: Duration) -> Option<u64> {
+        let upload = self.uploads.get_mut(key)?;
+        let size = upload.writer.as_ref()?.size();
+        if upload.owner != *owner {
+            return None;
+        }
+        upload.until = Instant::now() + window;
+        Some(size)
+    }
+
+    /// Takes what is parked for this client, if it is of this size.
+    fn take_of(&mut self, owner: &Owner, key: &Path, size: u64) -> Option<Box<ObjectWriter>> {
+        let upload = self.uploads.get(key)?;
+        let is_that = upload.writer.as_ref()?.size() == size && upload.owner == *owner;
+        if !is_that {
+            return None;
+        }
+        self.take(key)?.writer
+    }
+
+    /// The number of the upload there, and its note.
+    fn note(&self, key: &Path) -> Option<(u64, Note)> {
+        let upload = self.uploads.get(key)?;
+        Some((upload.number, upload.writer.as_ref()?.note()?.clone()))
+    }
+
+    /// Lets it go, if it is still there. The store is told nothing: it is another's.
+    fn let_go(&mut self, key: &Path, number: u64) {
+        if self
+            .uploads
+            .get(key)
+            .is_some_and(|upload| upload.number == number)
+        {
+            self.take(key);
+        }
+    }
+
+    fn take(&mut self, key: &Path) -> Option<Upload> {
+        let upload = self.uploads.remove(key)?;
         self.memory += upload.memory;
         Some(upload)
     }
 
-    fn take_expired(&mut self, name: &Name, number: u64) -> Expired {
-        let until = match self.uploads.get(name) {
+    fn take_expired(&mut self, key: &Path, number: u64) -> Expired {
+        let until = match self.uploads.get(key) {
             Some(upload) if upload.number == number => upload.until,
             _ => return Expired::Gone,
         };
         if Instant::now() < until {
             return Expired::NotYet(until);
         }
-        self.take(name).map_or(Expired::Gone, Expired::Now)
+        self.take(key).map_or(Expired::Gone, Expired::Now)
     }
 }
 
-/// Waits for the store to take what it was sent. Whether there is anything to keep.
-async fn park(writer: &mut ObjectWriter, memory: usize) -> bool {
-    if writer.is_empty() {
+/// Waits for the store to take what it was sent, and lets other gateways know of it. Whether it is kept.
+async fn park(writer: &mut ObjectWriter, memory: usize, handovers: &Handovers) -> bool {
+    let key = writer.plan.key.clone();
+    if writer.is_empty() || !handovers.is_absent(&key).await {
         return false;
     }
-    let exists = writer.store.objects().head(&writer.plan.key).await;
-    if !matches!(exists, Err(object_store::Error::NotFound { .. })) {
-        return false;
+    match settle(writer, memory).await {
+        // Whoever has stored the file meanwhile may have looked for the note before it was there.
+        Ok(true) => writer.note().is_none() || handovers.is_absent(&key).await,
+        Ok(false) => false,
+        Err(error) => {
+            tracing::warn!(%key, %error, "an upload whose client was lost can't be kept");
+            false
+        }
     }
-    writer.park(memory).await.unwrap_or_else(|error| {
-        let key = &writer.plan.key;
-        tracing::warn!(%key, %error, "an upload whose client was lost can't be kept");
-        false
-    })
+}
+
+async fn settle(writer: &mut ObjectWriter, memory: usize) -> Result<bool, StorageError> {
+    if !writer.park(memory).await? {
+        return Ok(false);
+    }
+    if writer.tell_all(false).await.is_err() {
+        writer.let_go();
+        return Err(StorageError::Conflict);
+    }
+    Ok(true)
 }
 
 async fn discard(mut writer: ObjectWriter) {

@@ -9,12 +9,14 @@
 //! [`Job::commit`], which the guard grants. Where the store's answer to it is lost, the store is asked
 //! again ([`verdict`](crate::storage::write::verdict)).
 
+use std::net::IpAddr;
 use std::pin::pin;
 
 use object_store::path::Path;
 use object_store::{GetOptions, GetResult, ObjectStore, ObjectStoreExt};
 use tokio::io::AsyncRead;
 use tokio::time::Instant;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::auth::{Permission, User};
 use crate::config::Overwrite;
@@ -26,9 +28,11 @@ use crate::storage::store::precondition::Precondition;
 use crate::storage::store::upload::Base;
 use crate::storage::verbs::attributes;
 use crate::storage::write::appending::OnlyAppend;
+use crate::storage::write::handover::Owner;
 use crate::storage::write::part::Read;
 use crate::storage::write::publish::without_bucket;
 use crate::storage::write::relief::Revoked;
+use crate::storage::write::telling::Telling;
 use crate::storage::write::writer::{Intake, ObjectWriter, Plan};
 use crate::storage::{Storage, permit};
 
@@ -37,6 +41,8 @@ use crate::storage::{Storage, permit};
 pub struct Uploader {
     /// Its session.
     pub session: SessionId,
+    /// Its address.
+    pub peer: IpAddr,
     /// The size that `SIZE` last reported for this unfinished upload.
     pub told: Option<u64>,
 }
@@ -50,7 +56,7 @@ impl Storage {
         input: impl AsyncRead + Send + Unpin,
     ) -> Result<Option<u64>, StorageError> {
         // Boxed, as the publication is: few sessions are at either, and all would hold the memory.
-        let prepare = Box::pin(self.prepare(user, uploader.told, job));
+        let prepare = Box::pin(self.prepare(user, uploader, job));
         let (plan, kept) = job.unless_aborted(prepare).await?;
         let unique = plan.unique.clone();
         let goes_on = kept.is_some();
@@ -59,38 +65,70 @@ impl Storage {
                 kept.go_on(plan, job.running());
                 kept
             }
-            None => self.writer(user, uploader.session, plan, job),
+            None => self.writer(user, uploader, plan, job.running()),
         };
         job.goes_on_after(writer.size_before());
         match self.pump(job, unique, input, &mut writer).await {
-            Ok(()) => Box::pin(writer.publish())
-                .await
-                .map_err(|error| match error {
+            Ok(()) => {
+                let published = Box::pin(self.publish(writer)).await;
+                published.map_err(|error| match error {
                     StorageError::GivenUp => job.reason().into(),
                     error => error,
-                }),
+                })
+            }
             Err(error) => {
                 let error = blame(error, &writer.plan);
                 let may_come_back = is_loss(&error) || goes_on && is_other_size(&error);
-                self.give_up(user, writer, may_come_back).await;
+                let owner = Owner::new(&user.name, uploader.peer);
+                self.give_up(&owner, writer, may_come_back).await;
                 Err(error)
             }
         }
     }
 
-    fn writer(&self, user: &User, session: SessionId, plan: Plan, job: &Job) -> ObjectWriter {
+    fn writer(
+        &self,
+        user: &User,
+        uploader: Uploader,
+        plan: Plan,
+        running: Option<TaskTrackerToken>,
+    ) -> ObjectWriter {
         let attributes = match self.store.traits().metadata {
-            Some(names) => attributes::of(names, user, session, &plan.key),
+            Some(names) => attributes::of(names, user, uploader.session, &plan.key),
             None => object_store::Attributes::new(),
         };
-        self.writers.begin(plan, attributes, job.running())
+        let mut writer = self.writers.begin(plan, attributes, running);
+        writer.telling = self.telling(user, uploader.peer, &writer);
+        writer
+    }
+
+    /// What lets other gateways go on with an upload, if that is wanted and possible.
+    fn telling(&self, user: &User, peer: IpAddr, writer: &ObjectWriter) -> Option<Telling> {
+        let (unfinished, plan) = (self.unfinished.as_ref()?, &writer.plan);
+        if !plan.can_be_resumed() {
+            return None;
+        }
+        let is_new = plan.precondition == Precondition::Absent;
+        let (owner, mark) = (Owner::new(&user.name, peer), writer.mark.as_ref()?);
+        unfinished.telling(owner, mark, &plan.key, is_new)
+    }
+
+    /// Publishes the file. What was kept of it before, wherever, is of no use any more.
+    async fn publish(&self, writer: ObjectWriter) -> Result<Option<u64>, StorageError> {
+        let is_new = writer.plan.can_be_resumed();
+        let key = writer.plan.key.clone();
+        let published = writer.publish().await?;
+        if let Some(unfinished) = self.unfinished.as_ref().filter(|_| is_new) {
+            unfinished.forget_everywhere(&key).await;
+        }
+        Ok(published)
     }
 
     /// Discards what was taken, or keeps it for a client that may come back.
-    async fn give_up(&self, user: &User, mut writer: ObjectWriter, may_come_back: bool) {
+    async fn give_up(&self, owner: &Owner, mut writer: ObjectWriter, may_come_back: bool) {
         match &self.unfinished {
             Some(unfinished) if may_come_back && writer.plan.can_be_resumed() => {
-                unfinished.keep(&user.name, writer);
+                unfinished.keep(owner, writer);
             }
             _ => {
                 writer.discard().await;
@@ -102,7 +140,7 @@ impl Storage {
     async fn prepare(
         &self,
         user: &User,
-        told: Option<u64>,
+        uploader: Uploader,
         job: &Job,
     ) -> Result<(Plan, Option<ObjectWriter>), StorageError> {
         permit(user, Permission::Write)?;
@@ -126,7 +164,7 @@ impl Storage {
             StoreMode::Replace => {
                 let precondition = self.check_replace(user, &key).await?;
                 if let Some(unfinished) = &self.unfinished {
-                    unfinished.forget(&user.name, &key).await;
+                    unfinished.forget(&key).await;
                 }
                 (None, precondition, Lineage::default())
             }
@@ -134,14 +172,14 @@ impl Storage {
             StoreMode::Append => {
                 let found = self.base(user, &key, None).await?;
                 if found.0.is_none() {
-                    kept = self.resume_append(user, &key, told).await?;
+                    kept = self.resume_append(user, uploader, &key).await?;
                 }
                 found
             }
             StoreMode::RestartAt(offset) => {
                 let found = self.base(user, &key, Some(offset)).await?;
                 if found.0.is_none() {
-                    kept = self.resume_at(user, &key, offset).await?;
+                    kept = self.resume_at(user, uploader, &key, offset).await?;
                 }
                 found
             }
@@ -210,12 +248,16 @@ impl Storage {
     async fn resume_at(
         &self,
         user: &User,
+        uploader: Uploader,
         key: &Path,
         asked: u64,
     ) -> Result<Option<ObjectWriter>, StorageError> {
-        let size = self.unfinished_size(user, key).await.unwrap_or(0);
-        match self.take_unfinished(user, key, asked) {
-            None if asked > 0 => Err(StorageError::Restart { asked, size }),
+        match self.take_unfinished(user, uploader, key, asked).await {
+            None if asked > 0 => {
+                let size = self.unfinished_size(user, uploader.peer, key).await;
+                let size = size.unwrap_or(0);
+                Err(StorageError::Restart { asked, size })
+            }
             kept => Ok(kept),
         }
     }
@@ -224,26 +266,55 @@ impl Storage {
     async fn resume_append(
         &self,
         user: &User,
+        uploader: Uploader,
         key: &Path,
-        told: Option<u64>,
     ) -> Result<Option<ObjectWriter>, StorageError> {
-        let Some(told) = told else {
+        let Some(told) = uploader.told else {
             if let Some(unfinished) = &self.unfinished {
-                unfinished.forget(&user.name, key).await;
+                unfinished.forget(key).await;
             }
             return Ok(None);
         };
-        let kept = self.take_unfinished(user, key, told);
+        let kept = self.take_unfinished(user, uploader, key, told).await;
         kept.map(Some).ok_or(StorageError::Conflict)
     }
 
-    fn take_unfinished(&self, user: &User, key: &Path, size: u64) -> Option<ObjectWriter> {
-        self.unfinished.as_ref()?.take(&user.name, key, size)
+    async fn take_unfinished(
+        &self,
+        user: &User,
+        uploader: Uploader,
+        key: &Path,
+        size: u64,
+    ) -> Option<ObjectWriter> {
+        let (unfinished, owner) = (
+            self.unfinished.as_ref()?,
+            Owner::new(&user.name, uploader.peer),
+        );
+        // What another process has kept begins as any new file does.
+        let begin = || {
+            let plan = Plan {
+                key: key.clone(),
+                unique: None,
+                base: None,
+                precondition: Precondition::Absent,
+                lineage: Lineage::default(),
+                only: None,
+                max_size: None,
+            };
+            self.writer(user, uploader, plan, None)
+        };
+        unfinished.take(&owner, key, size, begin).await
     }
 
-    /// How much is kept of an upload of this user's that was cut off.
-    pub(crate) async fn unfinished_size(&self, user: &User, key: &Path) -> Option<u64> {
-        self.unfinished.as_ref()?.size(&user.name, key).await
+    /// How much is kept of an upload of this client's that was cut off.
+    pub(crate) async fn unfinished_size(
+        &self,
+        user: &User,
+        peer: IpAddr,
+        key: &Path,
+    ) -> Option<u64> {
+        let owner = Owner::new(&user.name, peer);
+        self.unfinished.as_ref()?.size(&owner, key).await
     }
 
     /// Moves everything into the writer and asks for the commit.
@@ -286,6 +357,7 @@ impl Storage {
             writer.open_chunk().await?;
             let filled = self.fill(job, input, writer.intake()).await?;
             writer.close_chunk().await?;
+            writer.tell()?;
             match filled {
                 Filled::ToTheEnd(ended) => return Ok(ended),
                 Filled::UntilRevoked(revoked) => writer.make_way(revoked).await?,
@@ -341,12 +413,13 @@ fn blame(error: StorageError, plan: &Plan) -> StorageError {
     }
 }
 
-/// Whether the client was lost, rather than refused or of another mind.
+/// Whether the client was lost, rather than refused or of another mind. One that the gateway leaves at its end may go on
+/// at another.
 fn is_loss(error: &StorageError) -> bool {
-    use Abort::{ControlLost, DataLost, NoDataConnection, Stalled};
+    use Abort::{ControlLost, DataLost, NoDataConnection, Shutdown, Stalled};
     matches!(
         error,
-        StorageError::Aborted(ControlLost | DataLost | NoDataConnection | Stalled)
+        StorageError::Aborted(ControlLost | DataLost | NoDataConnection | Shutdown | Stalled)
     )
 }
 

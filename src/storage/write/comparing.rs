@@ -3,7 +3,7 @@
 //! A store that is sent a checksum refuses what is damaged, and no reader has seen it. What comes to light only now is in
 //! sight: a name that was new is taken back, and one that has replaced an object stays, because that object is gone.
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use object_store::{Error, GetOptions, GetResult, ObjectStore, UpdateVersion};
 
 use crate::config::Verify;
@@ -14,7 +14,7 @@ use crate::storage::store::precondition::{Precondition, is_version};
 use crate::storage::store::stored::{Compared, Comparison, Difference, Stored};
 use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::Base;
-use crate::storage::write::conditions::{Operation, may_be_refused};
+use crate::storage::write::conditions::Operation;
 use crate::storage::write::writer::ObjectWriter;
 
 /// So many bytes go with an MD5 at least, wherever they go to, and are not looked at again.
@@ -57,12 +57,26 @@ impl ObjectWriter {
             e_tag: None,
             version: None,
         };
+        if self.was_told {
+            return self.compare_shared(nameless).await;
+        }
         let stored = if self.store.comparison().is_certain() {
             Stored::same(nameless)
         } else {
             Stored::uncompared(nameless)
         };
         self.compare(stored, is_new).await
+    }
+
+    /// The same where another session may have gone on with the upload: what carries its mark may be that one's.
+    async fn compare_shared(&mut self, nameless: UpdateVersion) -> Result<(), StorageError> {
+        match self.read_back(nameless).await?.compared {
+            Compared::Same => Ok(()),
+            Compared::Not | Compared::Differs(_) => Err(StorageError::Unresolved(Error::Generic {
+                store: "the store",
+                source: "another session may have published this upload".into(),
+            })),
+        }
     }
 
     /// Whether the store is asked for the size of what it has not compared.
@@ -179,16 +193,11 @@ impl ObjectWriter {
         let terms = Terms::new(Precondition::Unchanged(version.clone()));
         let (objects, key) = (self.store.objects(), &self.plan.key);
         let (operation, conditions) = (Operation::Delete, &self.conditions);
-        let ready = conditions.ready(operation, objects, key, &terms).await?;
-        let deleted = self.store.delete(key.as_ref(), &ready.terms).await;
-        if !may_be_refused(&ready.terms, &deleted) {
-            return deleted;
-        }
-        drop(ready);
-        let _held = conditions.look(objects, key, &terms).await?;
-        let without = terms.without_precondition();
-        let deleted = self.store.delete(key.as_ref(), &without).await;
-        conditions.are_refused(operation, deleted)
+        let store = &self.store;
+        let delete = |terms: Terms| async move { store.delete(key.as_ref(), &terms).await }.boxed();
+        conditions
+            .make(operation, objects, key, &terms, delete)
+            .await
     }
 }
 

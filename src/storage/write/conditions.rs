@@ -9,6 +9,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use futures::future::BoxFuture;
 use object_store::path::Path;
 use object_store::{Error, Result};
 use prometheus::IntGaugeVec;
@@ -163,6 +164,26 @@ impl Conditions {
             },
             _held: Some(held),
         })
+    }
+
+    /// Makes a change on its precondition, by a request that the store is told in these terms.
+    pub(crate) async fn make<'c, T>(
+        &self,
+        operation: Operation,
+        objects: &Arc<Metered>,
+        key: &Path,
+        terms: &Terms,
+        change: impl Fn(Terms) -> BoxFuture<'c, Result<T>> + Send,
+    ) -> Result<T> {
+        let ready = self.ready(operation, objects, key, terms).await?;
+        let changed = change(ready.terms.clone()).await;
+        if !may_be_refused(&ready.terms, &changed) {
+            return changed;
+        }
+        drop(ready);
+        let _held = self.look(objects, key, terms).await?;
+        let changed = change(terms.without_precondition()).await;
+        self.are_refused(operation, changed)
     }
 
     /// Looks whether the precondition holds, and holds the key.

@@ -41,6 +41,9 @@ impl Multipart {
     /// Has the store forget it, in a task of its own: what takes too long is not waited for, but done.
     /// Whether it has.
     pub(crate) async fn forget(mut self, key: &Path) -> bool {
+        if matches!(self, Self::None) {
+            return true;
+        }
         let named = key.clone();
         let forgetting = tokio::spawn(async move {
             let abort = async { Ok::<_, StorageError>(self.begun().await?.abort().await?) };

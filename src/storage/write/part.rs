@@ -245,6 +245,11 @@ impl PartInTheMaking {
         Some(HeldBack::Taken)
     }
 
+    /// All its bytes, if none is on disk.
+    pub(crate) fn chunks_in_memory(&self) -> Option<Vec<Bytes>> {
+        self.spilled.is_none().then(|| self.chunks.clone())
+    }
+
     /// Holds no more memory than its bytes need. `false` if it was let have its memory for being
     /// finished soon.
     pub(crate) fn compact(&mut self) -> bool {

@@ -83,6 +83,10 @@ impl ObjectWriter {
 
     async fn commit(&mut self) -> Result<(), StorageError> {
         let content = self.content().await?;
+        if self.tell_no_more().await.is_err() {
+            self.let_go();
+            return Err(StorageError::Conflict);
+        }
         let (mut expected, replaces) = (self.expected(&content).await?, self.replaces());
         let attempts = Arc::<Attempts>::default();
         let give_up = Instant::now() + REPLACE_PATIENCE;
@@ -95,7 +99,7 @@ impl ObjectWriter {
             let is_new = expected.precondition == Precondition::Absent;
             let error = match self.change(&content, &expected, &terms).await {
                 Ok(stored) => {
-                    self.note(&stored.version, &expected);
+                    self.remember(&stored.version, &expected);
                     return self.compare(stored, is_new).await;
                 }
                 Err(error) => error,
@@ -235,7 +239,7 @@ impl ObjectWriter {
         self.store.put(key, body, attributes, terms).await
     }
 
-    fn note(&mut self, version: &UpdateVersion, expected: &Expected) {
+    fn remember(&mut self, version: &UpdateVersion, expected: &Expected) {
         self.multipart = Multipart::None;
         if let Some(mark) = &self.mark {
             let lineage = expected.lineage.then(mark);
@@ -299,12 +303,20 @@ impl ObjectWriter {
     pub(crate) async fn discard(&mut self) -> bool {
         self.parts_in_flight.shutdown().await;
         let multipart = std::mem::replace(&mut self.multipart, Multipart::None);
-        if matches!(multipart, Multipart::None) {
+        let telling = self.telling.take();
+        let telling = telling.filter(|telling| !telling.has_no_note());
+        self.was_told |= telling.is_some();
+        if matches!(multipart, Multipart::None) && telling.is_none() {
             return true;
         }
         let (key, running) = (self.plan.key.clone(), self.running.clone());
         let forgetting = tokio::spawn(async move {
-            let forgotten = multipart.forget(&key).await;
+            let is_ours = match telling {
+                Some(mut telling) => telling.remove().await.is_ok(),
+                None => true,
+            };
+            // Whoever has it now needs its parts.
+            let forgotten = is_ours && multipart.forget(&key).await;
             drop(running);
             forgotten
         });

@@ -2,9 +2,7 @@
 //!
 //! Up to [`ObjectWriter::publish`] nothing that a reader could see has changed.
 
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -13,7 +11,6 @@ use object_store::{Attributes, GetOptions, ObjectStore};
 use prometheus::IntGauge;
 use tokio::io::AsyncRead;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::config::{self, ByteSize, Verify};
@@ -28,17 +25,14 @@ use crate::storage::store::{Keeping, MIN_PART, Store};
 use crate::storage::write::appending::OnlyAppend;
 use crate::storage::write::budget::Budget;
 use crate::storage::write::conditions::Conditions;
+use crate::storage::write::handover::Progress;
 use crate::storage::write::known::Known;
 use crate::storage::write::multipart::Multipart;
-use crate::storage::write::part::{FullPart, HeldBack, PartInTheMaking, Read, WayOut};
+use crate::storage::write::part::{FullPart, HeldBack, PartInTheMaking, Read};
 use crate::storage::write::part_sizes::PartSizes;
 use crate::storage::write::relief::Revoked;
-
-/// With fewer bytes, a part is not moved to disk.
-const WORTH_SPILLING: usize = 16 * 1024;
-
-/// After it did not work, `upload.spill_dir` is left alone for so long.
-const SPILL_REST: Duration = Duration::from_secs(10);
+use crate::storage::write::spill::{Spill, WORTH_SPILLING};
+use crate::storage::write::telling::Telling;
 
 /// Where an upload goes and what has to hold when it is published.
 #[derive(Debug)]
@@ -95,17 +89,12 @@ pub(crate) struct ObjectWriter {
     pub(crate) part: PartInTheMaking,
     pub(crate) multipart: Multipart,
     pub(crate) parts_in_flight: JoinSet<object_store::Result<()>>,
+    /// What lets other gateways go on with it, if they may.
+    pub(crate) telling: Option<Telling>,
+    /// Others were told of it: the object that carries its mark may be of one that went on with it.
+    pub(crate) was_told: bool,
     /// Holds the gateway's end up.
     pub(crate) running: Option<TaskTrackerToken>,
-}
-
-/// Where parts go when memory is short, if anywhere; clones share what they learn.
-#[derive(Debug, Clone)]
-struct Spill {
-    directory: Option<PathBuf>,
-    on_disk: IntGauge,
-    /// When it did not work the last time, if it has not worked since; the log has said so.
-    failed: Arc<Mutex<Option<Instant>>>,
 }
 
 /// Where the client's bytes are read into, and how others may get that memory.
@@ -129,59 +118,6 @@ impl Intake<'_> {
         let short = self.sizes.may_be_short(self.parts, length);
         let way_out = self.spill.way_out(self.part.in_memory() + unwritten, short);
         self.part.read(input, way_out).await
-    }
-}
-
-impl Spill {
-    /// How a part with so many bytes in memory could give way, that goes up as it is or not.
-    fn way_out(&self, in_memory: usize, goes_up: bool) -> WayOut {
-        let rests_until = self.rests_until();
-        let spills = self.directory.is_some() && rests_until.is_none();
-        WayOut {
-            can_move: goes_up || spills && in_memory >= WORTH_SPILLING,
-            until: rests_until,
-        }
-    }
-
-    /// Moves the part to disk. Whether it could.
-    async fn take(&self, part: &mut PartInTheMaking) -> bool {
-        let Some(directory) = &self.directory else {
-            return false;
-        };
-        if self.rests_until().is_some() {
-            return false;
-        }
-        match part.spill(directory, &self.on_disk).await {
-            Ok(()) => self.works(),
-            Err(error) => self.fails(&error),
-        }
-    }
-
-    fn works(&self) -> bool {
-        *self.failed() = None;
-        true
-    }
-
-    /// It may work again as soon as there is room, so it is tried again.
-    fn fails(&self, error: &std::io::Error) -> bool {
-        let before = self.failed().replace(Instant::now());
-        if before.is_none()
-            && let Some(directory) = &self.directory
-        {
-            let directory = directory.display();
-            tracing::warn!(%directory, %error, "can't use upload.spill_dir, it will be tried again");
-        }
-        false
-    }
-
-    /// Until when it is not tried again.
-    fn rests_until(&self) -> Option<Instant> {
-        let until = (*self.failed())? + SPILL_REST;
-        (until > Instant::now()).then_some(until)
-    }
-
-    fn failed(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
-        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -212,11 +148,7 @@ impl Writers {
             store,
             sizes,
             concurrency: upload.concurrency,
-            spill: Spill {
-                directory: upload.spill_dir.clone(),
-                on_disk,
-                failed: Arc::default(),
-            },
+            spill: Spill::to(upload.spill_dir.clone(), on_disk),
             budget,
             verify: upload.verify,
             known: Arc::default(),
@@ -268,6 +200,8 @@ impl Writers {
             parts: 0,
             multipart: Multipart::None,
             parts_in_flight: JoinSet::new(),
+            telling: None,
+            was_told: false,
             running,
         }
     }
@@ -400,12 +334,17 @@ impl ObjectWriter {
         let object = self.store.objects().get_opts(&base.key, options).await?;
         let mut stream = object.into_stream();
         while let Some(bytes) = stream.next().await {
-            let mut bytes = bytes?;
-            while !bytes.is_empty() {
-                let chunk = bytes.split_to(self.part.room().clamp(1, bytes.len()));
-                self.part.make_room(chunk.len()).await;
-                self.write(chunk).await?;
-            }
+            self.write_all(bytes?).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes bytes that no client has sent, as soon as there is memory for them.
+    pub(crate) async fn write_all(&mut self, mut bytes: Bytes) -> Result<(), StorageError> {
+        while !bytes.is_empty() {
+            let chunk = bytes.split_to(self.part.room().clamp(1, bytes.len()));
+            self.part.make_room(chunk.len()).await;
+            self.write(chunk).await?;
         }
         Ok(())
     }
@@ -494,12 +433,35 @@ impl ObjectWriter {
             self.part = self.next_part();
         }
         self.check_sent()?;
-        self.told = Some(self.size);
+        self.is_known();
         Ok(self.size > 0)
+    }
+
+    /// The parts that the store was given.
+    pub(crate) fn progress(&self) -> Progress {
+        Progress {
+            parts: self.parts,
+            sum: self.sum,
+        }
+    }
+
+    /// Goes on after parts that another session has sent.
+    pub(crate) fn go_on_after(&mut self, Progress { parts, sum }: Progress) {
+        (self.parts, self.sum) = (parts, sum);
+        (self.sent, self.size) = (sum.length(), sum.length());
+        self.part = self.next_part();
+    }
+
+    /// The client was told how much there is.
+    pub(crate) fn is_known(&mut self) {
+        self.told = Some(self.size);
     }
 
     /// Goes on with what was parked, for a client that has come back.
     pub(crate) fn go_on(&mut self, plan: Plan, running: Option<TaskTrackerToken>) {
+        if let Some(telling) = &mut self.telling {
+            telling.goes_on();
+        }
         self.plan = plan;
         self.running = running;
     }
@@ -529,6 +491,10 @@ impl ObjectWriter {
             drop(claim);
             sent
         });
+        let progress = self.progress();
+        if let Some(telling) = &mut self.telling {
+            telling.sent(progress);
+        }
         Ok(())
     }
 
@@ -548,18 +514,22 @@ impl ObjectWriter {
     }
 
     fn begin(&mut self, base: Option<Base>) {
-        let store = Arc::clone(&self.store);
+        let (store, start) = (Arc::clone(&self.store), self.start(base));
+        let begin = async move { store.begin(start).await };
+        self.multipart = Multipart::Beginning(tokio::spawn(begin));
+    }
+
+    /// How the store is told to begin it, or to go on with it.
+    pub(crate) fn start(&self, base: Option<Base>) -> Start {
         let mut attributes = self.attributes.clone();
         if self.mark.is_some() {
             self.lineage().put_on(&mut attributes);
         }
-        let start = Start {
+        Start {
             key: self.plan.key.clone(),
             attributes,
             base,
-        };
-        let begin = async move { store.begin(start).await };
-        self.multipart = Multipart::Beginning(tokio::spawn(begin));
+        }
     }
 
     /// The marks of what it takes the place of, as far as they are known without asking.

@@ -98,6 +98,11 @@ impl Store for Azure {
         Ok(self.objects.measured(upload))
     }
 
+    async fn resume(&self, start: Start, handed_over: &str) -> Result<Box<dyn Upload>> {
+        let upload = AzureUpload::resume(Arc::clone(&self.api), start, handed_over)?;
+        Ok(self.objects.measured(upload))
+    }
+
     async fn copy(&self, from: &Base, to: &Path, terms: &Terms) -> Result<()> {
         if self.api.has_customer_key() {
             // Such blobs are copied by another request, which only `object_store` makes.

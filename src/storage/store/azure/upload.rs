@@ -14,7 +14,7 @@ use crate::storage::store::azure::blob_api::{BlobApi, Committed};
 use crate::storage::store::body::{Body, Crc64};
 use crate::storage::store::stored::{Carried, Stored};
 use crate::storage::store::terms::Terms;
-use crate::storage::store::upload::{Base, Start, Upload};
+use crate::storage::store::upload::{Base, Start, Upload, first, understood};
 
 /// The length of the names of blocks; all of a blob have to have the same. `object_store`'s are as long.
 const NAME_LENGTH: usize = 32;
@@ -39,6 +39,19 @@ pub(crate) struct AzureUpload {
 }
 
 impl AzureUpload {
+    /// Goes on with an upload that another process has begun: the names of its blocks.
+    pub(crate) fn resume(azure: Arc<BlobApi>, start: Start, handed_over: &str) -> Result<Self> {
+        let names: Vec<String> = understood(handed_over)?;
+        Ok(Self {
+            azure,
+            key: start.key,
+            attributes: start.attributes,
+            kept: Vec::new(),
+            next: names.len(),
+            parts: Arc::new(Mutex::new(names.into_iter().enumerate().collect())),
+        })
+    }
+
     /// Begins an upload. Azure is asked nothing, unless it is an append.
     ///
     /// # Errors
@@ -148,6 +161,13 @@ impl Upload for AzureUpload {
     /// Azure forgets blocks that are in no blob after a week; it can't be told to do so before.
     async fn abort(&mut self) -> Result<()> {
         Ok(())
+    }
+
+    fn hand_over(&self, parts: usize) -> Option<String> {
+        if !self.kept.is_empty() {
+            return None;
+        }
+        serde_json::to_string(&first(&lock(&self.parts), parts)?).ok()
     }
 }
 

@@ -132,6 +132,11 @@ impl Store for Gcs {
         Ok(self.objects.measured(upload))
     }
 
+    async fn resume(&self, start: Start, handed_over: &str) -> Result<Box<dyn Upload>> {
+        let upload = GcsUpload::resume(Arc::clone(&self.api), &self.prefix, start, handed_over)?;
+        Ok(self.objects.measured(upload))
+    }
+
     async fn copy(&self, from: &Base, to: &Path, terms: &Terms) -> Result<()> {
         let source = format!("{}/{}", self.api.bucket_name(), encoded(from.key.as_ref()));
         let ask = self.api.about(Method::PUT, to.as_ref());

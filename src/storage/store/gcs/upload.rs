@@ -12,6 +12,7 @@ use http::Method;
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
 use object_store::{Error, MultipartId, ObjectStoreExt, Result, UploadPart};
+use serde::{Deserialize, Serialize};
 
 use crate::storage::store::RESERVED;
 use crate::storage::store::body::{Algorithm, Body, Crc64, combined};
@@ -20,7 +21,7 @@ use crate::storage::store::gcs::hash;
 use crate::storage::store::gcs::xml_api::{Part, XmlApi, version};
 use crate::storage::store::stored::{Carried, Stored};
 use crate::storage::store::terms::Terms;
-use crate::storage::store::upload::{Start, Upload};
+use crate::storage::store::upload::{Start, Upload, first, understood};
 
 /// Where under the store's prefix lies what is to be composed.
 pub(crate) fn appends_prefix(prefix: &Path) -> Path {
@@ -39,7 +40,50 @@ pub(crate) struct GcsUpload {
     is_there: bool,
 }
 
+/// What another process goes on with.
+#[derive(Debug, Serialize, Deserialize)]
+struct HandedOver {
+    /// Where what is new is put together.
+    tail: String,
+    id: MultipartId,
+    parts: Vec<Part>,
+}
+
 impl GcsUpload {
+    /// Goes on with an upload that another process has begun.
+    ///
+    /// # Errors
+    /// [`Error::NotSupported`] if what it was handed over is not in its place under `prefix`.
+    pub(crate) fn resume(
+        gcs: Arc<XmlApi>,
+        prefix: &Path,
+        start: Start,
+        handed_over: &str,
+    ) -> Result<Self> {
+        let HandedOver { tail, id, parts } = understood(handed_over)?;
+        let tail = Path::parse(tail)?;
+        if !tail.prefix_matches(&appends_prefix(prefix)) {
+            // It is deleted in the end.
+            return Err(Error::NotSupported {
+                source: format!("{tail} is not for uploads").into(),
+            });
+        }
+        let composition = Composition {
+            key: start.key,
+            attributes: start.attributes,
+            base: None,
+            tail,
+        };
+        Ok(Self {
+            gcs,
+            composition,
+            id,
+            next: parts.len(),
+            parts: Arc::new(Mutex::new(parts.into_iter().enumerate().collect())),
+            is_there: false,
+        })
+    }
+
     /// Begins an upload, with what is new in a place of its own under `prefix`.
     ///
     /// # Errors
@@ -151,6 +195,15 @@ impl Upload for GcsUpload {
         }
         let (tail, id) = (&self.composition.tail, &self.id);
         self.gcs.store().abort_multipart(tail, id).await
+    }
+
+    fn hand_over(&self, parts: usize) -> Option<String> {
+        if self.is_there || self.composition.base.is_some() {
+            return None;
+        }
+        let parts = first(&lock(&self.parts), parts)?;
+        let (tail, id) = (self.composition.tail.to_string(), self.id.clone());
+        serde_json::to_string(&HandedOver { tail, id, parts }).ok()
     }
 }
 

@@ -13,6 +13,7 @@ use object_store::gcp::GoogleCloudStorage;
 use object_store::multipart::MultipartStore;
 use object_store::path::Path;
 use object_store::{Attributes, Error, Result, UpdateVersion};
+use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::storage::store::body::{Algorithm, Body};
@@ -38,7 +39,7 @@ pub(crate) const METADATA: &str = "x-goog-meta-";
 pub(crate) const GOOGLE: &str = "https://storage.googleapis.com";
 
 /// A part that is there.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Part {
     /// Names it to the completion.
     pub(crate) e_tag: String,

@@ -7,6 +7,7 @@ use http::header::{ETAG, HeaderMap};
 use md5::{Digest, Md5};
 use object_store::aws::Checksum;
 use object_store::{Error, PutPayload};
+use serde::{Deserialize, Serialize};
 
 use crate::storage::store::body::{Body, Crc64};
 use crate::storage::store::causes::refused_with;
@@ -30,7 +31,7 @@ const MD5_AT_ONCE: usize = 256 << 10;
 pub(crate) const SHA256: &str = "x-amz-checksum-sha256";
 
 /// A part that is there, as the completion names it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Part {
     pub(crate) e_tag: String,
     pub(crate) checksum_sha256: Option<String>,
@@ -48,7 +49,7 @@ pub(crate) fn is_checksum_wanted(error: &Error) -> bool {
 }
 
 /// What a store compares the bodies of requests with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Check {
     Crc64,
     Sha256,

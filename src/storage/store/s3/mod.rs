@@ -226,6 +226,11 @@ impl Store for S3 {
         Ok(self.objects.measured(upload))
     }
 
+    async fn resume(&self, start: Start, handed_over: &str) -> Result<Box<dyn Upload>> {
+        let upload = S3Upload::resume(Arc::clone(&self.signed), start, handed_over)?;
+        Ok(self.objects.measured(upload))
+    }
+
     async fn put(
         &self,
         key: &Path,

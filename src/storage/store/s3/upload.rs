@@ -16,9 +16,9 @@ use crate::storage::store::body::{Body, Crc64};
 use crate::storage::store::s3::checksums::{Check, Part, is_crc64, read_crc64, written_crc64};
 use crate::storage::store::s3::signed::{Completion, CopiedPart, SignedS3};
 use crate::storage::store::s3::writes::{header, told_apart};
-use crate::storage::store::stored::{Compared, Stored};
+use crate::storage::store::stored::{Compared, Difference, Stored};
 use crate::storage::store::terms::Terms;
-use crate::storage::store::upload::{Base, Start, Upload};
+use crate::storage::store::upload::{Base, Start, Upload, first, understood};
 
 /// Ranges are copied in steps of this many bytes, if there are not too many of them: S3 copies faster
 /// side by side, and an answer that takes long looks like none.
@@ -98,7 +98,28 @@ fn quoted(e_tag: String) -> String {
     format!("\"{e_tag}\"")
 }
 
+/// What another process goes on with.
+#[derive(Debug, Serialize, Deserialize)]
+struct HandedOver {
+    id: MultipartId,
+    check: Check,
+    parts: Vec<Part>,
+}
+
 impl S3Upload {
+    /// Goes on with an upload that another process has begun.
+    pub(crate) fn resume(s3: Arc<SignedS3>, start: Start, handed_over: &str) -> Result<Self> {
+        let HandedOver { id, check, parts } = understood(handed_over)?;
+        Ok(Self {
+            s3,
+            key: start.key,
+            id,
+            check,
+            next: parts.len(),
+            parts: Arc::new(Mutex::new(parts.into_iter().enumerate().collect())),
+        })
+    }
+
     /// Begins an upload, with what is kept of another object first.
     pub(crate) async fn begin(s3: Arc<SignedS3>, start: Start) -> Result<Self> {
         if start.base.is_none() {
@@ -307,13 +328,28 @@ impl Upload for S3Upload {
         })
     }
 
-    async fn publish(&mut self, terms: &Terms, _: Option<Crc64>) -> Result<Stored> {
+    async fn publish(&mut self, terms: &Terms, whole: Option<Crc64>) -> Result<Stored> {
+        if let (Some(sent), Some(parts)) = (whole, self.crc64())
+            && sent != parts
+        {
+            return Err(generic(Difference {
+                what: "crc64nvme",
+                sent: written_crc64(sent),
+                stored: written_crc64(parts),
+            }));
+        }
         let completed = self.complete_on(terms).await;
         completed.map_err(|error| told_apart(error, &terms.precondition))
     }
 
     async fn abort(&mut self) -> Result<()> {
         self.s3.abort(&self.key, &self.id).await
+    }
+
+    fn hand_over(&self, parts: usize) -> Option<String> {
+        let parts = first(&lock(&self.parts), parts)?;
+        let (id, check) = (self.id.clone(), self.check);
+        serde_json::to_string(&HandedOver { id, check, parts }).ok()
     }
 }
 

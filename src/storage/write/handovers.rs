@@ -1,0 +1,396 @@
+//! The uploads of a bucket that any gateway may go on with: a note for each name, under the gateway's own directory.
+//!
+//! Whoever has the note of an upload has the upload. It is replaced and removed on the condition that it is still the
+//! one that was read or written: so of several gateways one goes on, and the others find out.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt, TryStreamExt};
+use object_store::path::Path;
+use object_store::{
+    Attributes, Error, GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutPayload, Result,
+    UpdateVersion,
+};
+
+use crate::storage::error::StorageError;
+use crate::storage::store::body::Body;
+use crate::storage::store::keys::Object;
+use crate::storage::store::precondition::{Precondition, is_version};
+use crate::storage::store::terms::Terms;
+use crate::storage::store::upload::{Base, Start};
+use crate::storage::store::{RESERVED, Store};
+use crate::storage::write::conditions::{Conditions, Operation};
+use crate::storage::write::handover::{HandedOver, Holder, MAX_LINE};
+
+/// The directory of the notes, in the gateway's own.
+const PLACE: &str = "unfinished";
+
+/// Notes on a page of the sweep.
+const PAGE: usize = 1000;
+
+/// So often a change is made again on what was found when it was refused.
+const TRIES: usize = 3;
+
+/// The notes of one store; clones share it.
+#[derive(Debug, Clone)]
+pub(crate) struct Handovers {
+    store: Arc<dyn Store>,
+    conditions: Arc<Conditions>,
+    place: Path,
+}
+
+/// A note as it was written or read.
+#[derive(Debug, Clone)]
+pub(crate) struct Note {
+    place: Path,
+    version: UpdateVersion,
+}
+
+/// What was found at a name.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) handed_over: HandedOver,
+    pub(crate) note: Note,
+    /// Where the bytes begin that are in no part.
+    rest: u64,
+}
+
+/// Why a note is not as it was to be.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// Another session goes on with the upload.
+    TakenOver,
+    /// The upload's note was removed, or another upload's is there: nobody can go on with this one any more.
+    Displaced,
+    /// The store has failed, and may have done it all the same.
+    Failed(Error),
+}
+
+/// What is at the place of a note.
+enum There {
+    Nothing,
+    /// It says nothing that we understand.
+    Strange(Note),
+    Upload(Box<Found>),
+}
+
+impl Handovers {
+    pub(crate) fn new(store: Arc<dyn Store>, conditions: Arc<Conditions>, prefix: &Path) -> Self {
+        let place = prefix.clone().join(RESERVED).join(PLACE);
+        Self {
+            store,
+            conditions,
+            place,
+        }
+    }
+
+    /// Whether uploads outlive their process at all: in buckets they do.
+    pub(crate) fn are_possible(&self) -> bool {
+        let traits = self.store.traits();
+        traits.late_requests && traits.metadata.is_some()
+    }
+
+    /// Whether there is no such object.
+    pub(crate) async fn is_absent(&self, key: &Path) -> bool {
+        let found = self.store.objects().head(key).await;
+        matches!(found, Err(Error::NotFound { .. }))
+    }
+
+    /// Writes the note of an upload in the place of its `former` one. Without that it is the first, and the note of
+    /// any other upload to the name is discarded.
+    pub(crate) async fn write(
+        &self,
+        told: &HandedOver,
+        rest: &[Bytes],
+        mut former: Option<Note>,
+    ) -> std::result::Result<Note, Refused> {
+        let place = self.place_of(&told.key);
+        let Some(line) = told.line() else {
+            return Err(Refused::Displaced);
+        };
+        let chunks = std::iter::once(line.into()).chain(rest.iter().cloned());
+        let body = Body::from(chunks.collect::<PutPayload>());
+        for _ in 0..TRIES {
+            let error = match self.put(&place, &body, former.as_ref()).await {
+                Ok(note) => return Ok(note),
+                Err(error) => error,
+            };
+            former = match (self.look_again(&place, error).await?, former) {
+                (There::Upload(found), _) if found.is_of(&told.holder) => Some(found.note),
+                (There::Upload(found), _) if found.is_of_upload(&told.holder) => {
+                    return Err(Refused::TakenOver);
+                }
+                (_, Some(_)) => return Err(Refused::Displaced),
+                (There::Upload(found), None) => {
+                    self.give_up(*found).await;
+                    None
+                }
+                (There::Strange(note), None) => Some(note),
+                (There::Nothing, None) => None,
+            };
+        }
+        Err(Refused::Displaced)
+    }
+
+    /// Removes a note. It is no failure if it is gone.
+    pub(crate) async fn remove(
+        &self,
+        holder: &Holder,
+        note: &Note,
+    ) -> std::result::Result<(), Refused> {
+        let mut note = note.clone();
+        for _ in 0..TRIES {
+            let error = match self.delete(&note).await {
+                Ok(()) | Err(Error::NotFound { .. }) => return Ok(()),
+                Err(error) => error,
+            };
+            note = match self.look_again(&note.place, error).await? {
+                There::Upload(found) if found.is_of(holder) => found.note,
+                There::Upload(found) if found.is_of_upload(holder) => {
+                    return Err(Refused::TakenOver);
+                }
+                There::Upload(_) | There::Strange(_) | There::Nothing => return Ok(()),
+            };
+        }
+        Err(Refused::TakenOver)
+    }
+
+    /// The note of an upload, of which it is not known whether it was written.
+    pub(crate) async fn find(
+        &self,
+        holder: &Holder,
+        key: &Path,
+    ) -> std::result::Result<Option<Note>, Refused> {
+        match self.at(&self.place_of(key.as_ref())).await {
+            Ok(There::Upload(found)) if found.is_of(holder) => Ok(Some(found.note)),
+            Ok(There::Upload(found)) if found.is_of_upload(holder) => Err(Refused::TakenOver),
+            Ok(_) => Ok(None),
+            Err(error) => Err(Refused::Failed(error)),
+        }
+    }
+
+    /// Whether a note is still there.
+    pub(crate) async fn is_there(&self, note: &Note) -> bool {
+        let found = self.store.objects().head(&note.place).await;
+        found.is_ok_and(|found| is_version(&note.version, &found))
+    }
+
+    /// What is kept of an upload to this key.
+    pub(crate) async fn read(&self, key: &Path) -> Option<Found> {
+        if !self.are_possible() {
+            return None;
+        }
+        match self.at(&self.place_of(key.as_ref())).await {
+            Ok(There::Upload(found)) => Some(*found),
+            Ok(There::Nothing | There::Strange(_)) => None,
+            Err(error) => {
+                tracing::debug!(%key, %error, "can't look for an upload whose client was lost");
+                None
+            }
+        }
+    }
+
+    /// The bytes that are in no part.
+    pub(crate) async fn rest_of(&self, found: &Found) -> Result<BoxStream<'static, Result<Bytes>>> {
+        let options = GetOptions::new()
+            .with_if_match(found.note.version.e_tag.clone())
+            .with_range(Some(GetRange::Offset(found.rest)));
+        let rest = self.store.objects().get_opts(&found.note.place, options);
+        Ok(rest.await?.into_stream())
+    }
+
+    /// Removes the notes of uploads whose time has been over for `grace`, with what the store has of them. An upload
+    /// that may be running still is left alone for `age`. How many there were.
+    pub(crate) async fn sweep(
+        &self,
+        grace: Duration,
+        age: Duration,
+    ) -> std::result::Result<usize, StorageError> {
+        if !self.are_possible() {
+            return Ok(0);
+        }
+        let (mut swept, now) = (0, SystemTime::now());
+        let is_over = |told: &HandedOver| {
+            let longer = if told.is_running { age } else { grace };
+            told.is_over(now - longer)
+        };
+        let mut pages = self.store.pages(&self.place, PAGE);
+        while let Some(page) = pages.try_next().await? {
+            // A note that was written lately is not over.
+            let old = page
+                .objects
+                .iter()
+                .filter(|note| note.modified < now - grace);
+            for note in old {
+                swept += usize::from(self.sweep_one(note, &is_over, now - age).await?);
+            }
+        }
+        Ok(swept)
+    }
+
+    async fn sweep_one(
+        &self,
+        object: &Object,
+        is_over: impl Fn(&HandedOver) -> bool,
+        before: SystemTime,
+    ) -> Result<bool> {
+        let Ok(place) = Path::parse(&object.key) else {
+            return Ok(false);
+        };
+        match self.at(&place).await? {
+            There::Upload(found) if is_over(&found.handed_over) => {
+                Ok(self.discard(*found, true).await)
+            }
+            There::Strange(note) if object.modified < before => {
+                self.delete(&note).await?;
+                Ok(false)
+            }
+            There::Upload(_) | There::Strange(_) | There::Nothing => Ok(false),
+        }
+    }
+
+    /// Discards what another session has kept. An upload that may be running still loses its note and nothing more.
+    pub(crate) async fn give_up(&self, found: Found) {
+        let is_kept = !found.handed_over.is_running;
+        self.discard(found, is_kept).await;
+    }
+
+    /// Removes the note, and then has the store forget the upload. Whether it was ours to remove.
+    async fn discard(&self, found: Found, with_parts: bool) -> bool {
+        let key = &found.handed_over.key;
+        match self.remove(&found.handed_over.holder, &found.note).await {
+            Ok(()) => {}
+            Err(Refused::Failed(error)) => {
+                tracing::warn!(key, %error, "can't remove the note of an unfinished upload");
+                return false;
+            }
+            Err(Refused::TakenOver | Refused::Displaced) => return false,
+        }
+        if with_parts && let Err(error) = self.abort(&found.handed_over).await {
+            tracing::warn!(key, %error, "can't discard an unfinished upload");
+        }
+        true
+    }
+
+    async fn abort(&self, told: &HandedOver) -> Result<()> {
+        let Some(upload) = &told.upload else {
+            return Ok(());
+        };
+        let start = Start {
+            key: Path::parse(&told.key)?,
+            attributes: Attributes::new(),
+            base: None,
+        };
+        self.store.resume(start, upload).await?.abort().await
+    }
+
+    async fn put(&self, place: &Path, body: &Body, former: Option<&Note>) -> Result<Note> {
+        let precondition = former.map_or(Precondition::Absent, |former| {
+            Precondition::Unchanged(former.version.clone())
+        });
+        let terms = Terms::new(precondition);
+        let store = &self.store;
+        let put = |terms: Terms| {
+            let (body, none) = (body.clone(), Attributes::new());
+            async move { store.put(place, body, none, &terms).await }.boxed()
+        };
+        let (objects, operation) = (self.store.objects(), Operation::Put);
+        let stored = self.conditions.make(operation, objects, place, &terms, put);
+        Ok(Note {
+            place: place.clone(),
+            version: stored.await?.version,
+        })
+    }
+
+    async fn delete(&self, note: &Note) -> Result<()> {
+        let terms = Terms::new(Precondition::Unchanged(note.version.clone()));
+        let (store, place) = (&self.store, note.place.as_ref());
+        let delete = |terms: Terms| async move { store.delete(place, &terms).await }.boxed();
+        let (objects, operation) = (self.store.objects(), Operation::Delete);
+        let deleted = self
+            .conditions
+            .make(operation, objects, &note.place, &terms, delete);
+        deleted.await
+    }
+
+    /// What is there, after a change was refused: by another's change, or by our own, whose answer was lost.
+    async fn look_again(&self, place: &Path, error: Error) -> std::result::Result<There, Refused> {
+        if !matches!(
+            error,
+            Error::AlreadyExists { .. } | Error::Precondition { .. } | Error::NotFound { .. }
+        ) {
+            return Err(Refused::Failed(error));
+        }
+        self.at(place).await.map_err(Refused::Failed)
+    }
+
+    async fn at(&self, place: &Path) -> Result<There> {
+        let object = self.store.objects().get_opts(place, GetOptions::new());
+        let object = match object.await {
+            Ok(object) => object,
+            Err(Error::NotFound { .. }) => return Ok(There::Nothing),
+            Err(error) => return Err(error),
+        };
+        let note = Note {
+            place: place.clone(),
+            version: Base::of(&object.meta).version,
+        };
+        let size = object.meta.size;
+        let line = first_line(object.into_stream()).await?;
+        let told = line.as_deref().and_then(HandedOver::read);
+        let rest = line.map_or(0, |line| line.len() as u64 + 1);
+        let is_whole = |told: &HandedOver| {
+            self.place_of(&told.key) == *place && rest + told.rest.length() == size
+        };
+        Ok(match told.filter(is_whole) {
+            Some(handed_over) => There::Upload(Box::new(Found {
+                handed_over,
+                note,
+                rest,
+            })),
+            None => There::Strange(note),
+        })
+    }
+
+    fn place_of(&self, key: &str) -> Path {
+        let hash = digest(&SHA256, key.as_bytes());
+        let name: String = hash.as_ref().iter().flat_map(|byte| hex(*byte)).collect();
+        self.place.clone().join(name)
+    }
+}
+
+impl Found {
+    fn is_of(&self, holder: &Holder) -> bool {
+        self.handed_over.holder == *holder
+    }
+
+    fn is_of_upload(&self, holder: &Holder) -> bool {
+        self.handed_over.holder.upload == holder.upload
+    }
+}
+
+/// All up to the first line break. `None` if there is none in reach.
+async fn first_line(mut stream: BoxStream<'_, Result<Bytes>>) -> Result<Option<Vec<u8>>> {
+    let mut line = Vec::new();
+    while let Some(bytes) = stream.next().await {
+        let bytes = bytes?;
+        if let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
+            line.extend(&bytes[..end]);
+            return Ok((line.len() <= MAX_LINE).then_some(line));
+        }
+        line.extend(&bytes);
+        if line.len() > MAX_LINE {
+            break;
+        }
+    }
+    Ok(None)
+}
+
+fn hex(byte: u8) -> [char; 2] {
+    let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or('0');
+    [digit(byte >> 4), digit(byte & 15)]
+}

@@ -1,0 +1,277 @@
+//! Tells other gateways how far an upload is, so that one of them can go on with it if this one is killed.
+//!
+//! That costs a request, so it is done at the end of a part, and now and then. What is told is what the store has: whole
+//! parts from the first on, and only once the client has sent more than that. A client that has sent all, and finds as
+//! much kept, would think that its file is there.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use object_store::Error;
+use object_store::path::Path;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::storage::store::body::Crc64;
+use crate::storage::store::mark::Mark;
+use crate::storage::write::handover::{HandedOver, Holder, Owner, Progress, ends_after};
+use crate::storage::write::handovers::{Handovers, Note, Refused};
+
+/// An upload writes a note no more often. A shorter one is sent again in as long.
+const INTERVAL: Duration = Duration::from_secs(2);
+
+/// What others have been told of one upload.
+#[derive(Debug)]
+pub(crate) struct Telling {
+    handovers: Handovers,
+    owner: Owner,
+    holder: Holder,
+    key: Path,
+    window: Duration,
+    /// Whether nothing is at the name, as far as it was looked for.
+    is_new: bool,
+    told: Told,
+    writing: Option<JoinHandle<Result<Note, Refused>>>,
+    /// What is told as soon as the store has it.
+    next: Option<Progress>,
+    /// When something was told, or the upload began.
+    last: Instant,
+    /// Whether others may have been told of it.
+    was_told: bool,
+    state: State,
+}
+
+/// What is known of the note.
+#[derive(Debug)]
+enum Told {
+    Nothing,
+    /// It is there.
+    Note(Note),
+    /// The store has failed. It may be there, or this one before it.
+    Unsure(Option<Note>),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Open,
+    /// Nobody else may go on with the upload, so nothing is told.
+    Closed,
+    /// Another session goes on with the upload: it is not ours any more.
+    TakenOver,
+}
+
+/// Another session goes on with the upload.
+#[derive(Debug)]
+pub(crate) struct TakenOver;
+
+impl Telling {
+    /// An upload that begins. `is_new` says that nothing was found at its name.
+    pub(crate) fn new(
+        handovers: Handovers,
+        owner: Owner,
+        mark: Mark,
+        key: Path,
+        window: Duration,
+        is_new: bool,
+    ) -> Self {
+        Self {
+            handovers,
+            owner,
+            holder: Holder::of(mark),
+            key,
+            window,
+            is_new,
+            told: Told::Nothing,
+            writing: None,
+            next: None,
+            last: Instant::now(),
+            was_told: false,
+            state: State::Open,
+        }
+    }
+
+    /// Goes on with another session's upload, of which there is this note.
+    pub(crate) fn takes_over(&mut self, mark: Mark, note: Note) {
+        (self.holder, self.told) = (Holder::of(mark), Told::Note(note));
+    }
+
+    /// A client has come back.
+    pub(crate) fn goes_on(&mut self) {
+        // It is gone on with only where nothing was found.
+        (self.is_new, self.last) = (true, Instant::now());
+    }
+
+    /// Whether others may have been told of it.
+    pub(crate) fn was_told(&self) -> bool {
+        self.was_told
+    }
+
+    /// Whether there is no note for certain.
+    pub(crate) fn has_no_note(&self) -> bool {
+        self.writing.is_none() && matches!(self.told, Told::Nothing)
+    }
+
+    /// A part has gone up.
+    pub(crate) fn sent(&mut self, progress: Progress) {
+        if self.state == State::Open && self.next.is_none() && self.last.elapsed() >= INTERVAL {
+            self.next = Some(progress);
+        }
+    }
+
+    /// What is to be told now, of an upload that has taken so many bytes.
+    pub(crate) fn due(&mut self, taken: u64) -> Result<Option<Progress>, TakenOver> {
+        self.look();
+        match self.state {
+            State::TakenOver => Err(TakenOver),
+            State::Closed => Ok(None),
+            State::Open if self.writing.is_some() => Ok(None),
+            State::Open => Ok(self.next.filter(|next| next.sum.length() < taken)),
+        }
+    }
+
+    /// Tells it while the upload goes on.
+    pub(crate) fn tell(&mut self, progress: Progress, upload: String) {
+        let told = self.handed_over(progress, Some(upload), Crc64::empty(), true);
+        let (former, may_write) = (self.former(), self.is_new);
+        (self.next, self.last) = (None, Instant::now());
+        // What is found now may be there for a moment only.
+        self.is_new = true;
+        let (handovers, key) = (self.handovers.clone(), self.key.clone());
+        (self.told, self.was_told) = (Told::Unsure(former.clone()), true);
+        self.writing = Some(tokio::spawn(async move {
+            if !may_write && !handovers.is_absent(&key).await {
+                return Err(Refused::Displaced);
+            }
+            handovers.write(&told, &[], former).await
+        }));
+    }
+
+    /// Tells all, of an upload that is kept or gone on with, and waits for it.
+    pub(crate) async fn tell_all(
+        &mut self,
+        progress: Progress,
+        upload: Option<String>,
+        rest: (Crc64, Vec<Bytes>),
+        is_running: bool,
+    ) -> Result<(), TakenOver> {
+        self.settle().await?;
+        let told = self.handed_over(progress, upload, rest.0, is_running);
+        if self.state == State::Open && told.size() > 0 {
+            self.was_told = true;
+            let written = self.handovers.write(&told, &rest.1, self.former()).await;
+            self.take(written);
+        }
+        self.settle().await
+    }
+
+    /// Removes the note.
+    pub(crate) async fn remove(&mut self) -> Result<(), TakenOver> {
+        self.settle().await?;
+        let removed = match std::mem::replace(&mut self.told, Told::Nothing) {
+            Told::Nothing => Ok(()),
+            Told::Note(note) => self.handovers.remove(&self.holder, &note).await,
+            Told::Unsure(_) => match self.handovers.find(&self.holder, &self.key).await {
+                Ok(Some(note)) => self.handovers.remove(&self.holder, &note).await,
+                Ok(None) => Ok(()),
+                Err(refused) => Err(refused),
+            },
+        };
+        match removed {
+            Ok(()) | Err(Refused::Displaced) => {
+                self.state = State::Closed;
+                Ok(())
+            }
+            Err(Refused::TakenOver) => {
+                self.state = State::TakenOver;
+                Err(TakenOver)
+            }
+            Err(Refused::Failed(error)) => {
+                let key = &self.key;
+                tracing::warn!(%key, %error, "can't remove the note of an upload");
+                self.told = Told::Unsure(None);
+                Ok(())
+            }
+        }
+    }
+
+    /// The note, if it is there for certain.
+    pub(crate) fn note(&self) -> Option<&Note> {
+        match &self.told {
+            Told::Note(note) => Some(note),
+            Told::Nothing | Told::Unsure(_) => None,
+        }
+    }
+
+    /// Waits until it is known what others have been told.
+    async fn settle(&mut self) -> Result<(), TakenOver> {
+        if let Some(writing) = self.writing.take() {
+            let written = writing.await;
+            self.ended(written);
+        }
+        match self.state {
+            State::TakenOver => Err(TakenOver),
+            State::Open | State::Closed => Ok(()),
+        }
+    }
+
+    /// The same without waiting.
+    fn look(&mut self) {
+        if let Some(writing) = &mut self.writing
+            && let Some(written) = writing.now_or_never()
+        {
+            self.writing = None;
+            self.ended(written);
+        }
+    }
+
+    fn ended(&mut self, written: Result<Result<Note, Refused>, tokio::task::JoinError>) {
+        if let Ok(written) = written {
+            self.take(written);
+        }
+    }
+
+    fn take(&mut self, written: Result<Note, Refused>) {
+        match written {
+            Ok(note) => self.told = Told::Note(note),
+            Err(Refused::TakenOver) => self.state = State::TakenOver,
+            Err(Refused::Displaced) => (self.state, self.told) = (State::Closed, Told::Nothing),
+            Err(Refused::Failed(error)) => {
+                let (key, former) = (&self.key, self.former());
+                tracing::warn!(%key, %error, "can't let other gateways know of an upload");
+                if former.is_none() && matches!(error, Error::PermissionDenied { .. }) {
+                    (self.state, self.told) = (State::Closed, Told::Nothing);
+                } else {
+                    self.told = Told::Unsure(former);
+                }
+            }
+        }
+    }
+
+    fn former(&self) -> Option<Note> {
+        match &self.told {
+            Told::Nothing => None,
+            Told::Note(note) => Some(note.clone()),
+            Told::Unsure(former) => former.clone(),
+        }
+    }
+
+    fn handed_over(
+        &self,
+        progress: Progress,
+        upload: Option<String>,
+        rest: Crc64,
+        is_running: bool,
+    ) -> HandedOver {
+        HandedOver {
+            owner: self.owner.clone(),
+            key: self.key.to_string(),
+            until: ends_after(self.window),
+            holder: self.holder.clone(),
+            is_running,
+            progress,
+            upload,
+            rest,
+        }
+    }
+}
