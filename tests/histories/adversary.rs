@@ -105,13 +105,32 @@ pub(crate) fn kill(dice: &mut StdRng, kind: Kind, gateways: usize) -> (Kill, Opt
     let operation = change(dice, kind);
     let nth = dice.random_range(0..if operation == "PutObject" { 8 } else { 3 });
     let when = When::Asked { operation, nth };
+    (Kill { gateway, when }, outliving(dice, operation, nth))
+}
+
+/// Half of the requests that a gateway is killed at are done after its death, and nothing that was to follow.
+fn outliving(dice: &mut StdRng, operation: &'static str, nth: usize) -> Option<Strike> {
     let is_slow: bool = dice.random();
-    let slow = is_slow.then(|| Strike {
+    is_slow.then(|| Strike {
         operation,
         nth,
         fault: Fault::Slow(delay(dice)),
-    });
-    (Kill { gateway, when }, slow)
+    })
+}
+
+/// The first gateway is killed at one of the requests that the rename of a directory is made of.
+pub(crate) fn kill_of_rename(dice: &mut StdRng, kind: Kind) -> (Kill, Option<Strike>) {
+    let gateway = 0;
+    if kind == Kind::Local {
+        let when = When::After(Duration::from_millis(dice.random_range(0..MAX_LIFE)));
+        return (Kill { gateway, when }, None);
+    }
+    let operations = ["CopyObject", "DeleteObjects", "DeleteObject", "PutObject"];
+    let operation = *operations.choose(dice).expect("one");
+    // The files come first, by `PutObject`.
+    let nth = dice.random_range(if operation == "PutObject" { 2..6 } else { 0..2 });
+    let when = When::Asked { operation, nth };
+    (Kill { gateway, when }, outliving(dice, operation, nth))
 }
 
 fn read(dice: &mut StdRng) -> &'static str {

@@ -26,9 +26,12 @@
 
 /* As `failing.rs` numbers them. */
 enum call { NO_CALL, SYNC, WRITE, LINK, RENAME, UNLINK, MKDIR, TMPFILE, CREATE };
-enum fault { NO_FAULT, IO_ERROR, NO_SPACE, INTERRUPTED, SHORT, DIE_BEFORE, DIE_AFTER };
+enum fault { NO_FAULT, IO_ERROR, NO_SPACE, INTERRUPTED, SHORT, DIE_BEFORE, DIE_AFTER, SLOW };
 
 #define SLOTS 16
+
+/* So long a slow call takes, in microseconds: long enough for whatever no lock keeps out. */
+#define DELAY 20000
 
 struct slot {
     uint32_t call, nth, fault, asked;
@@ -146,9 +149,11 @@ static int count(enum call call, int fd)
         slot->at = now.tv_sec * 1000000000LL + now.tv_nsec;
         struck = slot->fault;
     }
-    errno = kept;
     if (struck == DIE_BEFORE)
         die();
+    if (struck == SLOW)
+        usleep(DELAY);
+    errno = kept;
     return struck;
 }
 

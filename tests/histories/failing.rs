@@ -50,6 +50,8 @@ pub(crate) enum Failure {
     /// The process dies, and what it has written and not synced is lost.
     DieBefore,
     DieAfter,
+    /// It is done later, and others come in between, if nothing keeps them out.
+    Slow,
 }
 
 /// A fault that strikes one call of a gateway's.
@@ -105,7 +107,11 @@ fn failure(dice: &mut StdRng, call: Call) -> Failure {
         Failure::NoSpace,
         Failure::DieBefore,
         Failure::DieAfter,
+        Failure::Slow,
     ];
+    if matches!(call, Call::Link | Call::Rename | Call::Unlink) {
+        failures.extend([Failure::Slow; 3]);
+    }
     if matches!(call, Call::Sync | Call::Write) {
         // It is nothing that a client has to hear of.
         failures.push(Failure::Interrupted);

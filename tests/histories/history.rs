@@ -192,7 +192,9 @@ impl fmt::Display for Record {
             "{call} – {reply} ms  c{client}@g{gateway}  {verb:24}  "
         )?;
         match &self.outcome {
-            Outcome::Done(Seen::Content(content)) => write!(formatter, "{content}"),
+            Outcome::Done(Seen::Content(content)) => {
+                write!(formatter, "{content} {}", self.words)
+            }
             Outcome::Done(Seen::Size(size)) => write!(formatter, "{size} bytes"),
             Outcome::Done(Seen::Names(names)) => write!(formatter, "{names:?}"),
             outcome => write!(formatter, "{outcome:?} {}", self.words),

@@ -158,13 +158,21 @@ impl Plan {
             chunks: 0,
             dice,
         };
-        let clients = maker.clients();
+        let mut clients = maker.clients();
         let mut strikes = adversary::strikes(&mut maker.dice, kind, settings.alone);
         let mut kills = Vec::new();
         if lane.has_kills() {
-            let (kill, slow) = adversary::kill(&mut maker.dice, kind, maker.gateways);
+            let dice = &mut maker.dice;
+            let (kill, slow) = if dice.random_ratio(1, 3) {
+                let kill = adversary::kill_of_rename(dice, kind);
+                clients[0] = maker.fill_and_rename();
+                kill
+            } else {
+                adversary::kill(dice, kind, maker.gateways)
+            };
             kills.push(kill);
-            strikes.extend(slow);
+            // Before the others: one fault strikes a request.
+            strikes.splice(0..0, slow);
         }
         let mut failing = Vec::new();
         if lane == Lane::Failing {
@@ -302,6 +310,25 @@ impl Maker {
         let [d, e] = DIRECTORIES.map(str::to_owned);
         let (from, to) = if self.dice.random() { (d, e) } else { (e, d) };
         Verb::RenameDirectory { from, to }
+    }
+
+    /// A directory with files is renamed by the first gateway, which may be killed amid it.
+    fn fill_and_rename(&mut self) -> Vec<Step> {
+        let files = ["d/a", "d/b"].map(str::to_owned);
+        let mut verbs: Vec<_> = Vec::new();
+        for key in files {
+            let chunk = self.chunk();
+            verbs.push(Verb::Store { key, chunk });
+        }
+        let [from, to] = DIRECTORIES.map(str::to_owned);
+        verbs.push(Verb::RenameDirectory { from, to });
+        let steps = verbs.into_iter().map(|verb| Step {
+            verb,
+            gateway: 0,
+            pause: Duration::ZERO,
+            hang_up: None,
+        });
+        steps.collect()
     }
 
     fn file(&mut self) -> String {

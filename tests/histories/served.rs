@@ -1,8 +1,9 @@
 //! A gateway of a history: in this process, or a process of its own that may be killed and comes back.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -67,6 +68,8 @@ struct Life {
 #[derive(Clone, Copy)]
 struct Up {
     address: SocketAddr,
+    /// Where its clients come from, and no others: the data port of a gateway that is dead may be another's by now.
+    clients: IpAddr,
     process: Option<Vitals>,
 }
 
@@ -114,6 +117,7 @@ impl Served {
     fn here(gateway: Gateway) -> Self {
         let up = Up {
             address: gateway.address(),
+            clients: new_address(),
             process: None,
         };
         let life = Life {
@@ -145,7 +149,8 @@ impl Served {
         let give_up = Instant::now() + PATIENCE;
         while Instant::now() < give_up {
             if let (life, Some(up)) = self.up()
-                && let Some(client) = Client::try_connect_as(up.address, "ferry", "secret").await
+                && let Some(client) =
+                    Client::try_connect_as(up.clients, up.address, "ferry", "secret").await
                 && self.counts(life)
             {
                 return (client, life);
@@ -246,9 +251,18 @@ impl Life {
         };
         self.up = Some(Up {
             address: process.address,
+            clients: new_address(),
             process: Some(vitals),
         });
     }
+}
+
+/// An address of this machine that no other life has.
+fn new_address() -> IpAddr {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let first = u32::from(Ipv4Addr::new(127, 16, 0, 1));
+    let next = first + NEXT.fetch_add(1, Ordering::Relaxed);
+    Ipv4Addr::from(next).into()
 }
 
 fn lock(life: &Mutex<Life>) -> MutexGuard<'_, Life> {

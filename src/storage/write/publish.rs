@@ -8,6 +8,7 @@ use object_store::{Attributes, UpdateVersion};
 use crate::storage::error::StorageError;
 use crate::storage::store::Aborts;
 use crate::storage::store::body::{Body, Crc64};
+use crate::storage::store::causes::{Unsure, find};
 use crate::storage::store::http::attempts::Attempts;
 use crate::storage::store::http::command;
 use crate::storage::store::mark::Lineage;
@@ -105,6 +106,10 @@ impl ObjectWriter {
                 Err(error) => error,
             };
             self.known.forget(&self.plan.key);
+            // What is found there now is no other's.
+            if !replaces && find::<Unsure>(&error).is_some() {
+                return Err(StorageError::Unresolved(error));
+            }
             let in_doubt = attempts.may_have_acted();
             let is_overtaken = replaces && is_condition(&error);
             if !in_doubt && !is_overtaken {

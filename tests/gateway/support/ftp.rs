@@ -100,13 +100,14 @@ impl Client {
         client
     }
 
-    /// The same, or `None` if the server is not there, or goes away.
+    /// The same from a local address, or `None` if the server is not there, or goes away.
     pub(crate) async fn try_connect_as(
+        local: IpAddr,
         address: SocketAddr,
         user: &str,
         password: &str,
     ) -> Option<Self> {
-        let mut client = Self::open(None, address).await.ok()?;
+        let mut client = Self::open(Some(local), address).await.ok()?;
         client.try_reply().await?;
         let (user, password) = (format!("USER {user}"), format!("PASS {password}"));
         for line in [&*user, &password, "TYPE I"] {
