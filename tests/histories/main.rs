@@ -68,6 +68,9 @@ const AT_ONCE: u64 = 16;
 /// One at a time: each counts what the process has open, and needs the processor.
 static ONE_LANE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
+/// After so many histories a long run says how far it is.
+const TELL_EVERY: usize = 1000;
+
 /// After so many failures there is nothing more to learn.
 const ENOUGH: usize = 3;
 
@@ -194,6 +197,9 @@ impl Work {
     /// Counts a history. How many there are.
     fn count(&mut self, history: &History, judgement: &Judgement) -> usize {
         self.done += 1;
+        if self.done.is_multiple_of(TELL_EVERY) {
+            println!("{} histories, {} failed", self.done, self.failures.len());
+        }
         for record in &history.records {
             *self
                 .tally

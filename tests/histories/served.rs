@@ -35,10 +35,6 @@ const GAUGES: [&str; 4] = [
     "bucketferry_passive_ports_in_use",
 ];
 
-/// Ports that the kernel gives to nobody by itself. A store of an earlier history, which had a port that is passive now,
-/// may still be looked for there by a gateway that comes to its end: it would be taken for the client.
-const PASSIVE_PORTS: &str = "20000-29999";
-
 /// Descriptors that a process may have more of than at its start: connections to the store that are kept for later.
 const KEPT_DESCRIPTORS: usize = 24;
 
@@ -329,7 +325,6 @@ fn settings_of(settings: Settings) -> Vec<(String, String)> {
     let settings = [
         ("store.retry_timeout", ms(settings.retry_timeout)),
         ("store.request_timeout", ms(settings.request_timeout)),
-        ("passive.ports", PASSIVE_PORTS.to_owned()),
         // Requests are counted.
         ("store.probe_interval", "1h".to_owned()),
         ("upload.overwrite", overwrite.to_owned()),

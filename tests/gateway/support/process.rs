@@ -43,14 +43,12 @@ pub(crate) fn to_serve(
     store: &impl Target,
     settings: &[(&str, &str)],
 ) -> Command {
-    command.args(["serve", "--user", "ferry:secret"]);
+    command.args(["serve", "--user", "ferry:secret", "--passive-ports", "0"]);
     command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
     let given = settings
         .iter()
         .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-    let any_port = ("passive.ports".to_owned(), "0".to_owned());
-    let settings = store.settings().into_iter().chain([any_port]).chain(given);
-    command.envs(settings.map(variable));
+    command.envs(store.settings().into_iter().chain(given).map(variable));
     command
 }
 
