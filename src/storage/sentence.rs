@@ -100,6 +100,7 @@ on_each_store! {
     an_upload_that_is_taken_away_before_the_look_is_unresolved
     an_upload_replaces_what_is_gone_at_the_next_look
     a_rename_whose_source_is_deleted_after_a_lost_answer_says_so
+    a_rename_whose_source_is_gone_after_a_lost_deletion_is_unresolved
     an_append_that_others_got_ahead_of_is_told_so_although_its_answer_was_lost
     a_rename_whose_source_is_replaced_meanwhile_is_told_so
     a_rename_whose_target_is_deleted_meanwhile_goes_on
@@ -400,28 +401,35 @@ async fn a_deletion_that_finds_a_newer_file_after_a_lost_answer_is_unresolved(tw
     assert_eq!(other.read("a").await.unwrap().len(), 25);
 }
 
-/// Has an object taken away just before the `nth` look at it.
-async fn gone_at_the_look(two: &Two, nth: usize) {
-    let Some(server) = two.server() else { return };
+/// Slows the `nth` look at an object down, and has the object taken away meanwhile.
+fn gone_at_the_look(server: &Server, key: &Path, nth: usize) -> impl Future<Output = ()> {
     server.forget_requests();
     server.strike(vec![Strike {
         operation: "HeadObject",
         nth,
         fault: Fault::Slow(Duration::from_secs(1)),
     }]);
-    server.wait_for("HeadObject", nth + 1).await;
-    server.delete(two.fixture.root.clone().join("a").as_ref());
+    async move {
+        server.wait_for("HeadObject", nth + 1).await;
+        server.delete(key.as_ref());
+    }
 }
 
 /// Found by the histories (Google, seed 40162): it was told 553, and its file was renamed by another.
 async fn an_upload_that_is_taken_away_before_the_look_is_unresolved(two: Two) {
     let Some(server) = two.server() else { return };
-    let (one, _) = two.who_may_not_overwrite();
-    server.lose_next_answer("PutObject", 1);
-    let file = bytes(10, 1);
-    let upload = one.upload(StoreMode::Replace, "a", &file);
-    let (upload, ()) = tokio::join!(upload, gone_at_the_look(&two, 1));
-    assert_eq!(upload.report.outcome.0, "unresolved", "{:?}", upload.report);
+    let key = two.fixture.root.clone().join("a");
+    let (deny, _) = two.who_may_not_overwrite();
+    // Under deny it looks before, too.
+    for (client, nth) in [(&deny, 1), (&two.one, 0)] {
+        let file = bytes(10, 1);
+        let gone = gone_at_the_look(server, &key, nth);
+        server.lose_next_answer("PutObject", 1);
+        let upload = client.upload(StoreMode::Replace, "a", &file);
+        let (upload, ()) = tokio::join!(upload, gone);
+        assert_eq!(upload.report.outcome.0, "unresolved", "{:?}", upload.report);
+        server.heal();
+    }
 }
 
 /// Where files may be replaced, a condition that fails is never the client's failure.
@@ -430,8 +438,9 @@ async fn an_upload_replaces_what_is_gone_at_the_next_look(two: Two) {
     let key = two.fixture.root.clone().join("a");
     server.put(key.as_ref(), bytes(5, 9));
     let file = bytes(10, 1);
+    let gone = gone_at_the_look(server, &key, 0);
     let upload = two.one.upload(StoreMode::Replace, "a", &file);
-    let (upload, ()) = tokio::join!(upload, gone_at_the_look(&two, 0));
+    let (upload, ()) = tokio::join!(upload, gone);
     assert!(is_complete(&upload), "{:?}", upload.report);
     assert_eq!(two.one.read("a").await.unwrap(), file);
 }
@@ -451,6 +460,26 @@ async fn a_rename_whose_source_is_deleted_after_a_lost_answer_says_so(two: Two) 
     let (renamed, ()) = tokio::join!(rename, deletion);
     assert!(
         matches!(renamed, Err(StorageError::TakenAway)),
+        "{renamed:?}"
+    );
+    assert_eq!(two.one.read("b").await.unwrap(), bytes(10, 1));
+}
+
+/// Programs claim a file by renaming it: two must not both be told that they have it.
+async fn a_rename_whose_source_is_gone_after_a_lost_deletion_is_unresolved(two: Two) {
+    let Some(server) = two.server() else { return };
+    two.one.store("a", &bytes(10, 1)).await;
+    server.fail_next("DeleteObject", 1, 500);
+    let key = two.fixture.root.clone().join("a");
+    let rename = two.one.rename("a", "b");
+    let deletion = async {
+        server.wait_for("DeleteObject", 1).await;
+        server.wait_until_idle().await;
+        server.delete(key.as_ref());
+    };
+    let (renamed, ()) = tokio::join!(rename, deletion);
+    assert!(
+        matches!(renamed, Err(StorageError::Unresolved(_))),
         "{renamed:?}"
     );
     assert_eq!(two.one.read("b").await.unwrap(), bytes(10, 1));
@@ -936,6 +965,42 @@ async fn one_gateway_keeps_its_clients_apart_on_a_store_without_conditions() {
             assert_ne!(is_complete(&a), is_complete(&b), "{round}: {a:?} {b:?}");
         }
     }
+}
+
+/// Found by the histories (S3, seed 101620): an upload that the store kept apart itself was under way when a rename
+/// looked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_that_is_looked_for_waits_for_those_under_way() {
+    let two = Two::from(Fixture::s3());
+    let server = two.server().unwrap();
+    let one = two.one.who_may_not_overwrite();
+    one.store("a", &bytes(7, 1)).await;
+    let slow = |operation, nth, by| Strike {
+        operation,
+        nth,
+        fault: Fault::Slow(Duration::from_millis(by)),
+    };
+    let refused = Strike {
+        operation: "CopyObject",
+        nth: 0,
+        fault: Fault::Refuse(501),
+    };
+    server.heal();
+    server.strike(vec![
+        slow("PutObject", 0, 500),
+        refused,
+        slow("CopyObject", 1, 1000),
+    ]);
+    server.forget_requests();
+    let file = bytes(9, 2);
+    let rename = async {
+        server.wait_for("PutObject", 1).await;
+        one.rename("a", "b").await
+    };
+    let (upload, renamed) = tokio::join!(one.upload(StoreMode::Replace, "b", &file), rename);
+    assert!(is_complete(&upload), "{:?}", upload.report);
+    assert!(matches!(renamed, Err(StorageError::Exists)), "{renamed:?}");
+    assert_eq!(one.read("b").await.unwrap(), file);
 }
 
 /// Parts that somebody has removed are no missing bucket, and no missing file.

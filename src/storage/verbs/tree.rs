@@ -34,8 +34,12 @@ enum Removed {
     Absent,
     /// Another version, which stays; or nothing, where the store keeps versions.
     Changed,
-    /// Another version, which stays. The answer to an earlier try was lost: it may have deleted what was to be deleted.
-    Unclear(object_store::Error),
+    /// Nothing, or another version, which stays. The answer to an earlier try was lost: that one may have deleted it, or
+    /// another client.
+    Unclear {
+        is_replaced: bool,
+        error: object_store::Error,
+    },
 }
 
 impl Storage {
@@ -149,8 +153,12 @@ impl Storage {
             Removed::Changed if self.meta(&key).await?.is_some() => {
                 return Err(StorageError::Conflict);
             }
-            Removed::Unclear(error) => return Err(StorageError::Unresolved(error)),
-            Removed::Deleted | Removed::Absent | Removed::Changed => {}
+            Removed::Unclear {
+                is_replaced: true,
+                error,
+            } => return Err(StorageError::Unresolved(error)),
+            // Whoever has deleted it, it is gone.
+            Removed::Unclear { .. } | Removed::Deleted | Removed::Absent | Removed::Changed => {}
         }
         self.keep_directory(user, &path.parent()).await;
         Ok(())
@@ -324,7 +332,8 @@ impl Storage {
         };
         // Whoever took the source away has it: of several renames of one file, one succeeds.
         match removed {
-            Removed::Deleted | Removed::Unclear(_) => Ok(()),
+            Removed::Deleted => Ok(()),
+            Removed::Unclear { error, .. } => Err(StorageError::Unresolved(error)),
             Removed::Absent => Err(StorageError::TakenAway),
             Removed::Changed => match self.meta(from).await? {
                 Some(_) => Ok(()),
@@ -371,8 +380,16 @@ impl Storage {
             };
         }
         match self.meta(key).await {
-            Ok(None) => Ok(Removed::Deleted),
-            Ok(Some(now)) if Base::of(&now).version != version => Ok(Removed::Unclear(error)),
+            Ok(now)
+                if now
+                    .as_ref()
+                    .is_none_or(|now| Base::of(now).version != version) =>
+            {
+                Ok(Removed::Unclear {
+                    is_replaced: now.is_some(),
+                    error,
+                })
+            }
             Ok(_) if !terms.attempts.may_act_later() => Err(error.into()),
             Ok(_) | Err(_) => Err(StorageError::Unresolved(error)),
         }

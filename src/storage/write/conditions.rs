@@ -1,9 +1,9 @@
 //! Which preconditions the store knows, and what is done where it knows none.
 //!
 //! Some stores refuse a condition, others pass over it in silence. There the gateway looks whether it holds and then
-//! makes the change, under a lock on the key: that keeps its own clients apart, but no other gateway. So what the store
-//! knows is tried at the start ([`try_store`](crate::storage::Storage::try_store)); what has not been tried
-//! yet is looked at as well.
+//! makes the change, while it makes no other change of the key: that keeps its own clients apart, but no other gateway. So
+//! what the store knows is tried at the start ([`try_store`](crate::storage::Storage::try_store)); what has not been
+//! tried yet is looked at as well.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -13,13 +13,14 @@ use futures::future::BoxFuture;
 use object_store::path::Path;
 use object_store::{Error, Result};
 use prometheus::IntGaugeVec;
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::storage::store::metered::Metered;
 use crate::storage::store::precondition::{Precondition, look};
 use crate::storage::store::terms::Terms;
 
-/// So many changes of different keys may run side by side, where each has to be looked at first.
+/// So many changes of different keys may run side by side, where each has to be looked at first. All others do so
+/// anyway.
 const LOCKS: usize = 256;
 
 /// A change that can be made on a condition.
@@ -86,15 +87,27 @@ pub(crate) struct Ready<'a> {
     /// What the store is told.
     pub(crate) terms: Terms,
     /// Keeps other clients of this gateway away from the key.
-    _held: Option<MutexGuard<'a, ()>>,
+    _held: Held<'a>,
 }
+
+/// A lock on a key.
+#[expect(dead_code, reason = "it is held, not looked at")]
+enum Held<'a> {
+    /// By changes that the store keeps apart itself.
+    Shared(RwLockReadGuard<'a, ()>),
+    /// By one that depends on what was seen at the key.
+    Alone(Looked<'a>),
+}
+
+/// What was seen at a key stays so, as far as this gateway's clients go.
+pub(crate) type Looked<'a> = RwLockWriteGuard<'a, ()>;
 
 /// What is known of the store, and the locks for what it does not do itself.
 #[derive(Debug)]
 pub(crate) struct Conditions {
     known: [AtomicU8; 4],
     gauge: IntGaugeVec,
-    locks: Vec<Mutex<()>>,
+    locks: Vec<RwLock<()>>,
     hasher: RandomState,
 }
 
@@ -104,7 +117,7 @@ impl Conditions {
         let conditions = Self {
             known: Default::default(),
             gauge,
-            locks: (0..LOCKS).map(|_| Mutex::default()).collect(),
+            locks: (0..LOCKS).map(|_| RwLock::default()).collect(),
             hasher: RandomState::new(),
         };
         if are_certain {
@@ -151,7 +164,7 @@ impl Conditions {
         if terms.precondition == Precondition::None || self.known(operation) == Some(true) {
             return Ok(Ready {
                 terms: terms.clone(),
-                _held: None,
+                _held: Held::Shared(self.lock(key).read().await),
             });
         }
         let held = self.look(objects, key, terms).await?;
@@ -162,7 +175,7 @@ impl Conditions {
             } else {
                 terms.clone()
             },
-            _held: Some(held),
+            _held: Held::Alone(held),
         })
     }
 
@@ -192,8 +205,8 @@ impl Conditions {
         objects: &Arc<Metered>,
         key: &Path,
         terms: &Terms,
-    ) -> Result<MutexGuard<'_, ()>> {
-        let held = self.hold(key).await;
+    ) -> Result<Looked<'_>> {
+        let held = self.lock(key).write().await;
         look(objects.as_ref(), key, &terms.precondition).await?;
         Ok(held)
     }
@@ -206,9 +219,9 @@ impl Conditions {
         changed
     }
 
-    async fn hold(&self, key: &Path) -> MutexGuard<'_, ()> {
+    fn lock(&self, key: &Path) -> &RwLock<()> {
         let hash = usize::try_from(self.hasher.hash_one(key)).unwrap_or(usize::MAX);
-        self.locks[hash % LOCKS].lock().await
+        &self.locks[hash % LOCKS]
     }
 }
 

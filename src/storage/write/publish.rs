@@ -116,15 +116,14 @@ impl ObjectWriter {
                 return Err(content.failure(error));
             }
             let again = self.look_again().await;
-            if is_new && is_condition(&error) && again.is_nothing() {
-                vanished += 1;
-            }
+            let has_vanished = is_new && is_condition(&error) && again.is_nothing();
+            vanished += u32::from(has_vanished);
             match again {
                 Again::Published => return self.compare_unseen(is_new).await,
                 // Nothing has changed: the store may be at it still.
                 Again::On(now)
                     if now.precondition == expected.precondition
-                        && !(1..=MAX_VANISHED).contains(&vanished) =>
+                        && !(has_vanished && vanished <= MAX_VANISHED) =>
                 {
                     return self.conclude(error, &attempts, is_new).await;
                 }
@@ -144,13 +143,12 @@ impl ObjectWriter {
     }
 
     /// Whether a try that nobody has heard of may have got through, and others have taken its object away since: then
-    /// one more would undo what they did after it. At a name where nothing is, an upload that replaces goes on all the
-    /// same: that is the first of the two exceptions that architecture.md names.
+    /// one more would undo what they did after it.
     fn may_have_been_there(&self, now: &Expected, before: &Expected) -> bool {
-        let is_replaced = matches!(now.precondition, Precondition::Unchanged(_));
+        let is_known = now.precondition != Precondition::None;
         self.mark.is_some()
             && self.store.traits().late_requests
-            && (is_replaced || !self.replaces())
+            && is_known
             && !now.lineage.goes_on_from(&before.lineage)
     }
 

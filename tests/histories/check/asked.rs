@@ -18,12 +18,14 @@ pub(crate) fn check(history: &History) -> Vec<String> {
         .collect()
 }
 
-/// A command goes on without its client, but it does not try anything again.
+/// A command goes on without its client, but it does not try anything again. What a rename notes at the marker of a
+/// directory it takes away in the end, by the same request.
 fn is_in_time(history: &History, record: &Record, asked: &Asked) -> bool {
     let goes_on = record.outcome == Outcome::Unheard && record.call <= asked.at;
     let is_before = |other: &&Asked| (record.call..asked.at).contains(&other.at);
     let mut before = history.asked.iter().filter(is_before);
-    let is_first = !before.any(|before| before.words == asked.words);
+    let is_marker = asked.name.ends_with('/');
+    let is_first = is_marker || !before.any(|before| before.words == asked.words);
     (record.call..=record.last_try).contains(&asked.at) || (goes_on && is_first)
 }
 
