@@ -289,6 +289,10 @@ impl ObjectWriter {
                 self.compare_unseen(is_new).await
             }
             Verdict::NotPublished if in_parts => Err(failed_completion(error)),
+            // Nothing was there before either: it may have come, and another may have taken it away.
+            Verdict::NotPublished if is_new && attempts.may_have_acted() => {
+                Err(StorageError::Unresolved(error))
+            }
             Verdict::NotPublished => Err(error.into()),
             Verdict::Unknown => Err(StorageError::Unresolved(error)),
         }
