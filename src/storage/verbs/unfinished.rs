@@ -239,7 +239,7 @@ impl Unfinished {
     async fn let_go(&self, key: &Path) {
         let kept = self.state().note(key);
         if let Some((number, note)) = kept
-            && !self.0.handovers.is_there(&note).await
+            && matches!(self.0.handovers.is_there(&note).await, Ok(false))
         {
             self.state().let_go(key, number);
         }
@@ -406,12 +406,13 @@ impl State {
 /// Waits for the store to take what it was sent, and lets other gateways know of it. Whether it is kept.
 async fn park(writer: &mut ObjectWriter, memory: usize, handovers: &Handovers) -> bool {
     let key = writer.plan.key.clone();
-    if writer.is_empty() || !handovers.is_absent(&key).await {
+    let is_absent = async || handovers.is_absent(&key).await.unwrap_or(false);
+    if writer.is_empty() || !is_absent().await {
         return false;
     }
     match settle(writer, memory).await {
         // Whoever has stored the file meanwhile may have looked for the note before it was there.
-        Ok(true) => writer.note().is_none() || handovers.is_absent(&key).await,
+        Ok(true) => !writer.was_told() || is_absent().await,
         Ok(false) => false,
         Err(error) => {
             tracing::warn!(%key, %error, "an upload whose client was lost can't be kept");
@@ -424,11 +425,9 @@ async fn settle(writer: &mut ObjectWriter, memory: usize) -> Result<bool, Storag
     if !writer.park(memory).await? {
         return Ok(false);
     }
-    if writer.tell_all(false).await.is_err() {
-        writer.let_go();
-        return Err(StorageError::Conflict);
-    }
-    Ok(true)
+    let told = writer.tell_all(false).await;
+    told.map_err(|_| StorageError::Conflict)?;
+    Ok(!writer.is_displaced())
 }
 
 async fn discard(mut writer: ObjectWriter) {

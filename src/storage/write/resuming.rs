@@ -5,9 +5,9 @@ use futures::TryStreamExt;
 
 use crate::storage::error::StorageError;
 use crate::storage::store::body::{Body, Crc64, Summing};
-use crate::storage::write::handovers::{Found, Handovers, Note};
+use crate::storage::write::handovers::{Found, Handovers, Note, Refused};
 use crate::storage::write::multipart::Multipart;
-use crate::storage::write::telling::TakenOver;
+use crate::storage::write::telling::{TakenOver, Telling};
 use crate::storage::write::writer::ObjectWriter;
 
 impl ObjectWriter {
@@ -64,12 +64,39 @@ impl ObjectWriter {
     }
 
     /// Others can't go on with it from here on.
-    pub(crate) async fn tell_no_more(&mut self) -> Result<(), TakenOver> {
-        let Some(mut telling) = self.telling.take() else {
+    ///
+    /// # Errors
+    /// [`StorageError::Conflict`] if another session goes on with this upload, or the store's, which leaves the note to
+    /// others.
+    pub(crate) async fn tell_no_more(&mut self) -> Result<(), StorageError> {
+        let Some(telling) = &mut self.telling else {
             return Ok(());
         };
-        self.was_told |= telling.was_told();
-        telling.remove().await
+        let removed = telling.remove().await.map_err(refusal)?;
+        self.is_shared = telling.is_shared(removed);
+        Ok(())
+    }
+
+    /// Whether the upload is this session's still. It is asked before something goes up that another session may have
+    /// sent otherwise: a part that is not full has the same number there.
+    ///
+    /// # Errors
+    /// [`StorageError::Conflict`] if another session goes on with this upload.
+    pub(crate) async fn is_held(&mut self) -> Result<bool, StorageError> {
+        match &mut self.telling {
+            Some(telling) => telling.is_held().await.map_err(refusal),
+            None => Ok(true),
+        }
+    }
+
+    /// Whether another has removed its note, so that nobody knows who has it.
+    pub(crate) fn is_displaced(&self) -> bool {
+        self.telling.as_ref().is_some_and(Telling::is_displaced)
+    }
+
+    /// Whether others may have been told of it.
+    pub(crate) fn was_told(&self) -> bool {
+        self.telling.as_ref().is_some_and(Telling::was_told)
     }
 
     /// Goes on with what another session has handed over. This upload was begun for the same key, and has taken
@@ -103,7 +130,7 @@ impl ObjectWriter {
     pub(crate) async fn claim(&mut self) -> Result<(), StorageError> {
         let has_note = |writer: &Self| {
             let telling = writer.telling.as_ref();
-            telling.is_some_and(|telling| !telling.has_no_note())
+            telling.is_some_and(|telling| !telling.is_ours_alone())
         };
         if !has_note(self) {
             return Ok(());
@@ -148,5 +175,13 @@ impl ObjectWriter {
         }
         self.is_known();
         Ok(())
+    }
+}
+
+/// What a note that is not as it was to be says of its upload.
+fn refusal(refused: Refused) -> StorageError {
+    match refused {
+        Refused::Failed(error) => StorageError::Store(error),
+        Refused::TakenOver | Refused::Displaced | Refused::NotNew => StorageError::Conflict,
     }
 }

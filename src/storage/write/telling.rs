@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::storage::store::body::Crc64;
 use crate::storage::store::mark::Mark;
 use crate::storage::write::handover::{HandedOver, Holder, Owner, Progress, ends_after};
-use crate::storage::write::handovers::{Handovers, Note, Refused};
+use crate::storage::write::handovers::{Handovers, Note, Refused, Removed};
 
 /// An upload writes a note no more often. A shorter one is sent again in as long.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -39,6 +39,8 @@ pub(crate) struct Telling {
     last: Instant,
     /// Whether others may have been told of it.
     was_told: bool,
+    /// Another session had the upload before.
+    is_taken_over: bool,
     state: State,
 }
 
@@ -57,6 +59,8 @@ enum State {
     Open,
     /// Nobody else may go on with the upload, so nothing is told.
     Closed,
+    /// Its note was removed by another: whoever had gone on with it before that may be at it still.
+    Displaced,
     /// Another session goes on with the upload: it is not ours any more.
     TakenOver,
 }
@@ -87,6 +91,7 @@ impl Telling {
             next: None,
             last: Instant::now(),
             was_told: false,
+            is_taken_over: false,
             state: State::Open,
         }
     }
@@ -94,6 +99,7 @@ impl Telling {
     /// Goes on with another session's upload, of which there is this note.
     pub(crate) fn takes_over(&mut self, mark: Mark, note: Note) {
         (self.holder, self.told) = (Holder::of(mark), Told::Note(note));
+        (self.was_told, self.is_taken_over) = (true, true);
     }
 
     /// A client has come back.
@@ -107,9 +113,20 @@ impl Telling {
         self.was_told
     }
 
-    /// Whether there is no note for certain.
-    pub(crate) fn has_no_note(&self) -> bool {
-        self.writing.is_none() && matches!(self.told, Told::Nothing)
+    /// Whether nobody but this session can have the upload: there is no note, and no other has removed one.
+    pub(crate) fn is_ours_alone(&self) -> bool {
+        let has_lost_it = matches!(self.state, State::Displaced | State::TakenOver);
+        self.writing.is_none() && matches!(self.told, Told::Nothing) && !has_lost_it
+    }
+
+    /// Whether another has removed its note.
+    pub(crate) fn is_displaced(&self) -> bool {
+        self.state == State::Displaced
+    }
+
+    /// Whether an object with the mark of this upload may be another session's, after its note has been removed so.
+    pub(crate) fn is_shared(&self, removed: Removed) -> bool {
+        self.is_taken_over || self.was_told && removed == Removed::Gone
     }
 
     /// A part has gone up.
@@ -124,7 +141,7 @@ impl Telling {
         self.look();
         match self.state {
             State::TakenOver => Err(TakenOver),
-            State::Closed => Ok(None),
+            State::Closed | State::Displaced => Ok(None),
             State::Open if self.writing.is_some() => Ok(None),
             State::Open => Ok(self.next.filter(|next| next.sum.length() < taken)),
         }
@@ -135,13 +152,12 @@ impl Telling {
         let told = self.handed_over(progress, Some(upload), Crc64::empty(), true);
         let (former, may_write) = (self.former(), self.is_new);
         (self.next, self.last) = (None, Instant::now());
-        // What is found now may be there for a moment only.
-        self.is_new = true;
         let (handovers, key) = (self.handovers.clone(), self.key.clone());
-        (self.told, self.was_told) = (Told::Unsure(former.clone()), true);
+        self.told = Told::Unsure(former.clone());
+        self.was_told |= may_write;
         self.writing = Some(tokio::spawn(async move {
-            if !may_write && !handovers.is_absent(&key).await {
-                return Err(Refused::Displaced);
+            if !may_write && !handovers.is_absent(&key).await.map_err(Refused::Failed)? {
+                return Err(Refused::NotNew);
             }
             handovers.write(&told, &[], former).await
         }));
@@ -165,34 +181,66 @@ impl Telling {
         self.settle().await
     }
 
-    /// Removes the note.
-    pub(crate) async fn remove(&mut self) -> Result<(), TakenOver> {
-        self.settle().await?;
-        let removed = match std::mem::replace(&mut self.told, Told::Nothing) {
-            Told::Nothing => Ok(()),
-            Told::Note(note) => self.handovers.remove(&self.holder, &note).await,
-            Told::Unsure(_) => match self.handovers.find(&self.holder, &self.key).await {
-                Ok(Some(note)) => self.handovers.remove(&self.holder, &note).await,
-                Ok(None) => Ok(()),
-                Err(refused) => Err(refused),
-            },
-        };
-        match removed {
-            Ok(()) | Err(Refused::Displaced) => {
-                self.state = State::Closed;
-                Ok(())
+    /// Removes the note. Where that fails, others may go on with the upload still.
+    pub(crate) async fn remove(&mut self) -> Result<Removed, Refused> {
+        self.settle().await.map_err(|_| Refused::TakenOver)?;
+        let removed = self.remove_told().await;
+        match &removed {
+            Ok(Removed::Ours) => (self.state, self.told) = (State::Closed, Told::Nothing),
+            Ok(Removed::Gone) | Err(Refused::Displaced | Refused::NotNew) => {
+                (self.state, self.told) = (State::Displaced, Told::Nothing);
             }
-            Err(Refused::TakenOver) => {
-                self.state = State::TakenOver;
-                Err(TakenOver)
-            }
+            Err(Refused::TakenOver) => self.state = State::TakenOver,
             Err(Refused::Failed(error)) => {
                 let key = &self.key;
                 tracing::warn!(%key, %error, "can't remove the note of an upload");
-                self.told = Told::Unsure(None);
-                Ok(())
             }
         }
+        removed
+    }
+
+    async fn remove_told(&self) -> Result<Removed, Refused> {
+        let note = match &self.told {
+            Told::Nothing if self.state == State::Displaced => None,
+            Told::Nothing => return Ok(Removed::Ours),
+            Told::Note(note) => Some(note.clone()),
+            Told::Unsure(_) => self.handovers.find(&self.holder, &self.key).await?,
+        };
+        match note {
+            Some(note) => self.handovers.remove(&self.holder, &note).await,
+            None => Ok(Removed::Gone),
+        }
+    }
+
+    /// Whether the upload is this session's still: the store is asked for the note. Nobody has gone on with an upload
+    /// that was told to nobody.
+    pub(crate) async fn is_held(&mut self) -> Result<bool, Refused> {
+        self.settle().await.map_err(|_| Refused::TakenOver)?;
+        let was_there = match &self.told {
+            Told::Nothing => return Ok(self.state != State::Displaced),
+            Told::Note(note) if self.is_there(note).await? => return Ok(true),
+            Told::Note(_) | Told::Unsure(Some(_)) => true,
+            Told::Unsure(None) => false,
+        };
+        match self.handovers.find(&self.holder, &self.key).await {
+            Ok(Some(note)) => self.told = Told::Note(note),
+            Ok(None) if was_there => {
+                (self.state, self.told) = (State::Displaced, Told::Nothing);
+                return Ok(false);
+            }
+            Ok(None) => {}
+            Err(refused) => {
+                if matches!(refused, Refused::TakenOver) {
+                    self.state = State::TakenOver;
+                }
+                return Err(refused);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn is_there(&self, note: &Note) -> Result<bool, Refused> {
+        self.handovers.is_there(note).await.map_err(Refused::Failed)
     }
 
     /// The note, if it is there for certain.
@@ -211,7 +259,7 @@ impl Telling {
         }
         match self.state {
             State::TakenOver => Err(TakenOver),
-            State::Open | State::Closed => Ok(()),
+            State::Open | State::Closed | State::Displaced => Ok(()),
         }
     }
 
@@ -233,10 +281,18 @@ impl Telling {
 
     fn take(&mut self, written: Result<Note, Refused>) {
         match written {
-            Ok(note) => self.told = Told::Note(note),
+            // What is found from now on may be there for a moment only.
+            Ok(note) => (self.told, self.was_told, self.is_new) = (Told::Note(note), true, true),
             Err(Refused::TakenOver) => self.state = State::TakenOver,
-            Err(Refused::Displaced) => (self.state, self.told) = (State::Closed, Told::Nothing),
+            Err(Refused::Displaced) => (self.state, self.told) = (State::Displaced, Told::Nothing),
+            Err(Refused::NotNew) => {
+                self.state = State::Closed;
+                if !self.was_told {
+                    self.told = Told::Nothing;
+                }
+            }
             Err(Refused::Failed(error)) => {
+                self.was_told = true;
                 let (key, former) = (&self.key, self.former());
                 tracing::warn!(%key, %error, "can't let other gateways know of an upload");
                 if former.is_none() && matches!(error, Error::PermissionDenied { .. }) {
