@@ -1,6 +1,7 @@
-//! Several gateways that have had one upload: whoever has it now is not harmed by those that had it.
+//! Notes of uploads where the store fails, or where several gateways have had one upload: whoever has it now is not harmed
+//! by those that had it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -153,4 +154,113 @@ async fn an_upload_that_has_lost_its_note_is_not_kept() {
     client.expect_reply(426).await;
     client.expect("SIZE a.bin", 550).await;
     assert_eq!(store.server().count("AbortMultipartUpload"), 0);
+}
+
+/// Nobody else has had it: the mark says whose the object is.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_was_told_is_not_read_back() {
+    let store = Store::s3();
+    let one = Gateway::with(store.clone(), &PARTS);
+    let whole = noise(40 * MIB);
+    let mut client = one.client().await;
+    let (data, sent) = begin(&store, &mut client, &whole).await;
+    let server = store.server();
+    server.lose_next_answer("CompleteMultipartUpload", 1);
+    finish(&store, &mut client, data, sent, &whole).await;
+    let requests = server.requests();
+    let is_read = |line: &&String| line.starts_with("GetObject") && line.contains("a.bin");
+    assert_eq!(requests.iter().find(is_read), None);
+}
+
+/// The file is there. What was kept of its name is discarded later, and what has begun since is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reply_does_not_wait_for_what_was_kept() {
+    let store = Store::s3();
+    let one = Gateway::with(store.clone(), &PARTS);
+    let other = Gateway::with(store.clone(), &PARTS);
+    let server = store.server();
+    server.stall("GetObject", Duration::from_hours(1));
+    let (began, mut client) = (Instant::now(), one.client().await);
+    assert_eq!(client.store("a.bin", b"old").await.code, 226);
+    assert!(began.elapsed() < Duration::from_secs(5));
+    client.expect("DELE a.bin", 250).await;
+    cut_off(&other, "STOR a.bin", &noise(6 * MIB)).await;
+    eventually("it is kept", || notes(&store).len() == 1).await;
+    server.heal();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(notes(&store).len(), 1);
+    assert_eq!(size(&mut client).await, 6 * MIB - 1);
+}
+
+/// The store takes no notes for a while: an upload waits for one no longer than for others.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_does_not_wait_for_its_note() {
+    let store = Store::s3();
+    let one = Gateway::with(store.clone(), &PARTS);
+    let whole = noise(40 * MIB);
+    let mut client = one.client().await;
+    let (mut data, mut sent) = begin(&store, &mut client, &whole).await;
+    let server = store.server();
+    server.stall("PutObject", Duration::from_hours(1));
+    while server.count("PutObject") < 2 {
+        data.write_all(&whole[sent..sent + MIB / 4]).await.unwrap();
+        sent += MIB / 4;
+        tokio::time::sleep(Duration::from_millis(40)).await;
+    }
+    let began = Instant::now();
+    finish(&store, &mut client, data, sent, &whole).await;
+    assert!(began.elapsed() < Duration::from_secs(8));
+    server.heal();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(notes(&store), [""; 0]);
+}
+
+/// One note can't be read.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_note_that_cant_be_read_keeps_no_other_from_being_swept() {
+    let store = Store::s3();
+    let settings = [("upload.resume_window", "1s"), PARTS[1]];
+    let one = Gateway::with(store.clone(), &settings);
+    for name in ["a.bin", "b.bin"] {
+        cut_off(&one, &format!("STOR {name}"), &noise(6 * MIB)).await;
+        let size = format!("SIZE {name}");
+        one.client().await.expect(&size, 213).await;
+    }
+    let kept = notes(&store);
+    one.stop().await;
+    if kept.len() < 2 || notes(&store).len() < 2 {
+        // Its time was over before the gateway ended.
+        return;
+    }
+    tokio::time::sleep(Duration::from_millis(3500)).await;
+    store.server().fail_next("GetObject", 1, 403);
+    let _other = Gateway::with(store.clone(), &settings);
+    eventually("one is swept", || notes(&store).len() == 1).await;
+}
+
+/// The sweep tells parts by the age of their upload, whoever has gone on with it since.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_will_be_swept_soon_is_not_gone_on_with() {
+    let settings = [SHORT[0], PARTS[1], ("upload.sweep_after", "5s")];
+    let store = Store::s3();
+    let one = Gateway::with(store.clone(), &settings);
+    let other = Gateway::with(store.clone(), &settings);
+    cut_off(&one, "STOR a.bin", &noise(6 * MIB)).await;
+    let mut client = other.client().await;
+    one.client().await.expect("SIZE a.bin", 213).await;
+    client.expect("SIZE a.bin", 213).await;
+    tokio::time::sleep(Duration::from_millis(2200)).await;
+    assert_eq!(notes(&store).len(), 1);
+    client.expect("SIZE a.bin", 550).await;
+}
+
+/// A look at the name fails once.
+#[tokio::test(flavor = "multi_thread")]
+async fn others_are_told_although_the_store_has_failed_once() {
+    let store = Store::s3();
+    let one = Gateway::with(store.clone(), &PARTS);
+    let mut client = one.client().await;
+    store.server().fail_next("HeadObject", 1, 400);
+    let (_data, _) = begin(&store, &mut client, &noise(40 * MIB)).await;
+    assert_eq!(store.server().count("HeadObject"), 2);
 }

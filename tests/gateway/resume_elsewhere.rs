@@ -539,6 +539,8 @@ async fn a_note_that_makes_no_sense_is_passed_over() {
     let at = size(&mut client).await;
     client.expect(&format!("REST {at}"), 350).await;
     assert_eq!(client.begin("STOR a.bin").await.1.code, 554);
+    // Nobody is told of it again.
+    assert!(store.object(&place).is_none());
     // Another name's note.
     store.put(&place.replace(&place[place.len() - 4..], "0000"), &note);
     store.put(&place, b"strange");

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use futures::{FutureExt, StreamExt, TryStreamExt};
+use futures::{FutureExt, StreamExt};
 use object_store::path::Path;
 use object_store::{
     Attributes, Error, GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutPayload, Result,
@@ -44,6 +44,8 @@ pub(crate) struct Handovers {
     store: Arc<dyn Store>,
     conditions: Arc<Conditions>,
     place: Path,
+    /// The size of each part, if all have to have the same.
+    part_size: Option<u64>,
 }
 
 /// A note as it was written or read.
@@ -93,13 +95,24 @@ enum There {
 }
 
 impl Handovers {
-    pub(crate) fn new(store: Arc<dyn Store>, conditions: Arc<Conditions>, prefix: &Path) -> Self {
+    pub(crate) fn new(
+        store: Arc<dyn Store>,
+        conditions: Arc<Conditions>,
+        prefix: &Path,
+        part_size: Option<u64>,
+    ) -> Self {
         let place = prefix.clone().join(RESERVED).join(PLACE);
         Self {
             store,
             conditions,
             place,
+            part_size,
         }
+    }
+
+    /// The size of each part, if all have to have the same.
+    pub(crate) fn part_size(&self) -> Option<u64> {
+        self.part_size
     }
 
     /// Whether uploads outlive their process at all: in buckets they do.
@@ -176,6 +189,33 @@ impl Handovers {
         Err(Refused::Failed(changes()))
     }
 
+    /// Keeps a note out that may be written yet, and was not found: the store refuses it where something is.
+    pub(crate) async fn keep_out(
+        &self,
+        holder: &Holder,
+        key: &Path,
+    ) -> std::result::Result<Removed, Refused> {
+        let body = Body::from(OVER.to_vec());
+        let error = match self.put(&self.place_of(key.as_ref()), &body, None).await {
+            Ok(_) => return Ok(Removed::Gone),
+            Err(error) if is_condition(&error) => error,
+            Err(error) => return Err(Refused::Failed(error)),
+        };
+        tracing::debug!(%key, %error, "a note was written late");
+        match self.find(holder, key).await? {
+            Some(note) => self.remove(holder, &note).await,
+            None => Ok(Removed::Gone),
+        }
+    }
+
+    /// Removes the note of an upload that we can't go on with, and which nobody has gone on with.
+    pub(crate) async fn drop_note(&self, note: &Note) {
+        if let Err(error) = self.end(note).await {
+            let place = &note.place;
+            tracing::warn!(%place, %error, "can't remove the note of an unfinished upload");
+        }
+    }
+
     /// Deletes a note, or else puts something in its place that nobody goes on with.
     async fn end(&self, note: &Note) -> Result<()> {
         match self.delete(note).await {
@@ -237,31 +277,41 @@ impl Handovers {
 
     /// Removes the notes of uploads whose time has been over for `grace`, with what the store has of them. An upload
     /// that may be running still is left alone for `age`. How many there were.
-    pub(crate) async fn sweep(
-        &self,
-        grace: Duration,
-        age: Duration,
-    ) -> std::result::Result<usize, StorageError> {
+    pub(crate) async fn sweep(&self, grace: Duration, age: Duration) -> Swept {
+        let (mut swept, now) = (Swept::default(), SystemTime::now());
         if !self.are_possible() {
-            return Ok(0);
+            return swept;
         }
-        let (mut swept, now) = (0, SystemTime::now());
         let is_over = |told: &HandedOver| {
             let longer = if told.is_running { age } else { grace };
             told.is_over(now - longer)
         };
         let mut pages = self.store.pages(&self.place, PAGE);
-        while let Some(page) = pages.try_next().await? {
+        while let Some(page) = pages.next().await {
+            let page = match page {
+                Ok(page) => page,
+                Err(error) => {
+                    swept.failed(error.into());
+                    break;
+                }
+            };
             // A note that was written lately is not over.
             let old = page
                 .objects
                 .iter()
                 .filter(|note| note.modified < now - grace);
             for note in old {
-                swept += usize::from(self.sweep_one(note, &is_over, now - age).await?);
+                match self.sweep_one(note, &is_over, now - age).await {
+                    Ok(is_swept) => swept.uploads += usize::from(is_swept),
+                    Err(error) => {
+                        let place = &note.key;
+                        tracing::warn!(place, %error, "can't sweep the note of an upload");
+                        swept.failed(error.into());
+                    }
+                }
             }
         }
-        Ok(swept)
+        swept
     }
 
     async fn sweep_one(
@@ -397,6 +447,21 @@ impl Handovers {
         let hash = digest(&SHA256, key.as_bytes());
         let name: String = hash.as_ref().iter().flat_map(|byte| hex(*byte)).collect();
         self.place.clone().join(name)
+    }
+}
+
+/// What a sweep has done.
+#[derive(Debug, Default)]
+pub struct Swept {
+    /// How many uploads it has removed.
+    pub uploads: usize,
+    /// The first thing that it could not do.
+    pub error: Option<StorageError>,
+}
+
+impl Swept {
+    pub(crate) fn failed(&mut self, error: StorageError) {
+        self.error.get_or_insert(error);
     }
 }
 

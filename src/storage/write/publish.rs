@@ -28,7 +28,7 @@ use crate::storage::write::writer::ObjectWriter;
 const REPLACE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long the client's reply waits for discarding.
-const DISCARD_PATIENCE: Duration = Duration::from_secs(2);
+pub(crate) const DISCARD_PATIENCE: Duration = Duration::from_secs(2);
 
 /// So often something may be at a new name that is gone at the next look. A store that says so again and again is not
 /// believed: some take the mark of a deletion for an object.

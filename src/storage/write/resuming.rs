@@ -112,8 +112,7 @@ impl ObjectWriter {
         self.mark = Some(mark.clone());
         if let Some(upload) = &told.upload {
             let resumed = self.store.resume(self.start(None), upload).await?;
-            // Whatever else it says, it has as many parts as were told.
-            if resumed.hand_over(told.progress.parts).as_ref() != Some(upload) {
+            if resumed.hand_over(told.progress.parts).is_none() {
                 return Err(StorageError::Corrupt("an unfinished upload".to_owned()));
             }
             self.multipart = Multipart::Begun(resumed);
@@ -121,12 +120,15 @@ impl ObjectWriter {
         self.go_on_after(told.progress);
         self.take_rest(handovers, &found).await?;
         if let Some(telling) = &mut self.telling {
-            telling.takes_over(mark, found.note);
+            telling.takes_over(mark, found.note, found.handed_over.begun);
         }
         self.claim().await
     }
 
     /// Makes an upload ours that was kept: whoever else wants it finds that it has been taken.
+    ///
+    /// # Errors
+    /// [`StorageError::Conflict`] if another has it. After any other it may be claimed again.
     pub(crate) async fn claim(&mut self) -> Result<(), StorageError> {
         let has_note = |writer: &Self| {
             let telling = writer.telling.as_ref();
@@ -137,6 +139,12 @@ impl ObjectWriter {
         }
         match self.tell_all(true).await {
             Ok(()) if self.note().is_some() => Ok(()),
+            Ok(()) if !self.is_displaced() => {
+                Err(StorageError::Store(object_store::Error::Generic {
+                    store: "the store",
+                    source: "it does not tell whose the upload is".into(),
+                }))
+            }
             Ok(()) | Err(TakenOver) => Err(StorageError::Conflict),
         }
     }

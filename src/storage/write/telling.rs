@@ -4,7 +4,7 @@
 //! parts from the first on, and only once the client has sent more than that. A client that has sent all, and finds as
 //! much kept, would think that its file is there.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures::FutureExt;
@@ -15,11 +15,22 @@ use tokio::time::Instant;
 
 use crate::storage::store::body::Crc64;
 use crate::storage::store::mark::Mark;
-use crate::storage::write::handover::{HandedOver, Holder, Owner, Progress, ends_after};
+use crate::storage::write::handover::{
+    HandedOver, Holder, Owner, Progress, ends_after, milliseconds,
+};
 use crate::storage::write::handovers::{Handovers, Note, Refused, Removed};
 
 /// An upload writes a note no more often. A shorter one is sent again in as long.
 const INTERVAL: Duration = Duration::from_secs(2);
+
+/// For so long an upload that is to be published or discarded waits for its note to be written.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A note costs at most this share of the bytes that are sent before it: those of many parts are long.
+const SHARE_OF_NOTES: u64 = 100;
+
+/// What a note takes besides its parts.
+const NOTE_WITHOUT_PARTS: u64 = 512;
 
 /// What others have been told of one upload.
 #[derive(Debug)]
@@ -39,6 +50,12 @@ pub(crate) struct Telling {
     last: Instant,
     /// Whether others may have been told of it.
     was_told: bool,
+    /// A note that nobody waits for any more may be written yet.
+    is_late: bool,
+    /// When the upload began, in milliseconds since 1970.
+    begun: u64,
+    /// How far the upload has to be for the next note.
+    next_from: u64,
     /// Another session had the upload before.
     is_taken_over: bool,
     state: State,
@@ -91,13 +108,17 @@ impl Telling {
             next: None,
             last: Instant::now(),
             was_told: false,
+            is_late: false,
+            begun: milliseconds(SystemTime::now()),
+            next_from: 0,
             is_taken_over: false,
             state: State::Open,
         }
     }
 
     /// Goes on with another session's upload, of which there is this note.
-    pub(crate) fn takes_over(&mut self, mark: Mark, note: Note) {
+    pub(crate) fn takes_over(&mut self, mark: Mark, note: Note, begun: u64) {
+        self.begun = begun;
         (self.holder, self.told) = (Holder::of(mark), Told::Note(note));
         (self.was_told, self.is_taken_over) = (true, true);
     }
@@ -131,7 +152,8 @@ impl Telling {
 
     /// A part has gone up.
     pub(crate) fn sent(&mut self, progress: Progress) {
-        if self.state == State::Open && self.next.is_none() && self.last.elapsed() >= INTERVAL {
+        let is_time = self.last.elapsed() >= INTERVAL && progress.sum.length() >= self.next_from;
+        if self.state == State::Open && self.next.is_none() && is_time {
             self.next = Some(progress);
         }
     }
@@ -149,6 +171,8 @@ impl Telling {
 
     /// Tells it while the upload goes on.
     pub(crate) fn tell(&mut self, progress: Progress, upload: String) {
+        let cost = NOTE_WITHOUT_PARTS + upload.len() as u64;
+        self.next_from = progress.sum.length() + cost * SHARE_OF_NOTES;
         let told = self.handed_over(progress, Some(upload), Crc64::empty(), true);
         let (former, may_write) = (self.former(), self.is_new);
         (self.next, self.last) = (None, Instant::now());
@@ -183,7 +207,7 @@ impl Telling {
 
     /// Removes the note. Where that fails, others may go on with the upload still.
     pub(crate) async fn remove(&mut self) -> Result<Removed, Refused> {
-        self.settle().await.map_err(|_| Refused::TakenOver)?;
+        self.settle_soon().await?;
         let removed = self.remove_told().await;
         match &removed {
             Ok(Removed::Ours) => (self.state, self.told) = (State::Closed, Told::Nothing),
@@ -208,6 +232,7 @@ impl Telling {
         };
         match note {
             Some(note) => self.handovers.remove(&self.holder, &note).await,
+            None if self.is_late => self.handovers.keep_out(&self.holder, &self.key).await,
             None => Ok(Removed::Gone),
         }
     }
@@ -215,7 +240,7 @@ impl Telling {
     /// Whether the upload is this session's still: the store is asked for the note. Nobody has gone on with an upload
     /// that was told to nobody.
     pub(crate) async fn is_held(&mut self) -> Result<bool, Refused> {
-        self.settle().await.map_err(|_| Refused::TakenOver)?;
+        self.settle_soon().await?;
         let was_there = match &self.told {
             Told::Nothing => return Ok(self.state != State::Displaced),
             Told::Note(note) if self.is_there(note).await? => return Ok(true),
@@ -261,6 +286,21 @@ impl Telling {
             State::TakenOver => Err(TakenOver),
             State::Open | State::Closed | State::Displaced => Ok(()),
         }
+    }
+
+    /// The same, of an upload whose client waits.
+    async fn settle_soon(&mut self) -> Result<(), Refused> {
+        if let Some(writing) = &mut self.writing
+            && let Ok(written) = tokio::time::timeout(PATIENCE, &mut *writing).await
+        {
+            self.writing = None;
+            self.ended(written);
+        }
+        if let Some(writing) = self.writing.take() {
+            writing.abort();
+            self.is_late = true;
+        }
+        self.settle().await.map_err(|_| Refused::TakenOver)
     }
 
     /// The same without waiting.
@@ -322,6 +362,8 @@ impl Telling {
         HandedOver {
             owner: self.owner.clone(),
             key: self.key.to_string(),
+            begun: self.begun,
+            part_size: self.handovers.part_size(),
             until: ends_after(self.window),
             holder: self.holder.clone(),
             is_running,
