@@ -164,12 +164,11 @@ impl Unfinished {
         upload.writer = Some(writer);
         let number = upload.number;
         let unwanted = self.state().put_back(key, upload);
-        match unwanted.and_then(|upload| upload.writer) {
-            Some(writer) => discard(*writer).await,
-            None => {
-                let (all, key) = (self.clone(), key.clone());
-                tokio::spawn(async move { all.watch_over(&key, number).await });
-            }
+        if let Some(writer) = unwanted.and_then(|upload| upload.writer) {
+            discard(*writer).await;
+        } else {
+            let (all, key) = (self.clone(), key.clone());
+            tokio::spawn(async move { all.watch_over(&key, number).await });
         }
         None
     }
