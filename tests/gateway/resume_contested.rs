@@ -252,6 +252,7 @@ async fn what_will_be_swept_soon_is_not_gone_on_with() {
     tokio::time::sleep(Duration::from_millis(2200)).await;
     assert_eq!(notes(&store).len(), 1);
     client.expect("SIZE a.bin", 550).await;
+    one.client().await.expect("SIZE a.bin", 550).await;
 }
 
 /// A look at the name fails once.

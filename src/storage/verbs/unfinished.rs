@@ -33,7 +33,7 @@ pub(crate) struct Unfinished(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     window: Duration,
-    /// What began longer ago is gone on with nowhere else: the sweep, which tells uploads by their age, may find it.
+    /// What began longer ago is gone on with no more: the sweep, which tells uploads by their age, may find it.
     oldest: Option<Duration>,
     handovers: Handovers,
     state: Mutex<State>,
@@ -125,7 +125,9 @@ impl Unfinished {
     pub(crate) async fn size(&self, owner: &Owner, key: &Path) -> Option<u64> {
         self.wait(key).await;
         self.let_go(key).await;
-        if let Some(size) = self.state().size(owner, key, self.0.window) {
+        if self.is_young(self.state().begun(key))
+            && let Some(size) = self.state().size(owner, key, self.0.window)
+        {
             return Some(size);
         }
         let found = self.found(owner, key).await?;
@@ -281,13 +283,17 @@ impl Unfinished {
     async fn found(&self, owner: &Owner, key: &Path) -> Option<Found> {
         let found = self.0.handovers.read(key).await?;
         let (told, now) = (&found.handed_over, SystemTime::now());
-        let is_young = self
-            .0
-            .oldest
-            .is_none_or(|oldest| told.begun >= milliseconds(now - oldest));
-        let is_kept = !told.is_over(now) && is_young;
+        let is_kept = !told.is_over(now) && self.is_young(Some(told.begun));
         let is_same = told.owner == *owner && told.part_size == self.0.handovers.part_size();
         (is_kept && is_same).then_some(found)
+    }
+
+    /// Whether the sweep does not find an upload before its window is over.
+    fn is_young(&self, begun: Option<u64>) -> bool {
+        let (Some(oldest), Some(begun)) = (self.0.oldest, begun) else {
+            return true;
+        };
+        begun >= milliseconds(SystemTime::now() - oldest)
     }
 
     /// Lets an upload go that another gateway has taken over.
@@ -432,6 +438,11 @@ impl State {
         self.memory -= upload.memory;
         self.uploads.insert(key.clone(), upload);
         None
+    }
+
+    /// When the upload there began, if others may be told of it.
+    fn begun(&self, key: &Path) -> Option<u64> {
+        self.uploads.get(key)?.writer.as_ref()?.begun()
     }
 
     /// The number of the upload there, and its note.

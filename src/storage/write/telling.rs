@@ -129,6 +129,11 @@ impl Telling {
         (self.is_new, self.last) = (true, Instant::now());
     }
 
+    /// When the upload began, in milliseconds since 1970.
+    pub(crate) fn begun(&self) -> u64 {
+        self.begun
+    }
+
     /// Whether others may have been told of it.
     pub(crate) fn was_told(&self) -> bool {
         self.was_told
