@@ -245,14 +245,17 @@ async fn try_store(storage: &Storage) -> bool {
 
 /// Removes what killed processes left behind, now and every hour.
 async fn sweep(storage: Arc<Storage>, age: Duration, metrics: Arc<Metrics>) {
+    let mut is_told = false;
     loop {
-        match storage.sweep(age).await {
-            Ok(swept) => metrics.uploads_swept.inc_by(swept as u64),
-            Err(StorageError::StoreDenied(error)) => {
+        let swept = storage.sweep(age).await;
+        metrics.uploads_swept.inc_by(swept.uploads as u64);
+        match swept.error {
+            Some(StorageError::StoreDenied(error)) if !is_told => {
                 tracing::warn!(%error, "not allowed to look for unfinished uploads, leaving them be");
-                return;
+                is_told = true;
             }
-            Err(error) => tracing::debug!(%error, "can't look for unfinished uploads now"),
+            Some(error) => tracing::debug!(%error, "can't look for unfinished uploads now"),
+            None => {}
         }
         tokio::time::sleep(SWEEP_INTERVAL).await;
     }

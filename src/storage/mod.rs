@@ -31,6 +31,7 @@ pub(crate) use store::http::command::on_behalf_of;
 pub use store::options::{OpenError, idle_connections};
 pub use verbs::upload::Uploader;
 pub use write::conditions::Tried;
+pub use write::handovers::Swept;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -138,15 +139,20 @@ impl Storage {
             .set(i64::try_from(config.download.memory.0).unwrap_or(i64::MAX));
         let read_ahead = ReadAhead::new(&config.download, metrics.download_memory_used.clone());
         let root = store::options::root(&config.store)?;
-        let handovers = Handovers::new(Arc::clone(&store), Arc::clone(&conditions), &root);
+        let handovers = Handovers::new(
+            Arc::clone(&store),
+            Arc::clone(&conditions),
+            &root,
+            sizes.uniform(),
+        );
         Ok(Self {
             store,
             appending: Appending::default(),
             renaming: Renaming::default(),
-            unfinished: config
-                .upload
-                .resume_window
-                .map(|window| Unfinished::new(window, memory / KEPT_UPLOADS_SHARE, handovers)),
+            unfinished: config.upload.resume_window.map(|window| {
+                let memory = memory / KEPT_UPLOADS_SHARE;
+                Unfinished::new(window, memory, handovers, config.upload.sweep_after)
+            }),
             keys: KeySpace::new(root, traits.names),
             writers,
             conditions,

@@ -804,7 +804,7 @@ async fn the_store_answers(store: Store) {
 async fn a_sweep_spares_what_is_young(store: Store) {
     let client = store.client();
     client.store("a.bin", &bytes(10, 1)).await;
-    let swept = store.storage.sweep(Duration::from_hours(1)).await.unwrap();
+    let swept = store.storage.sweep(Duration::from_hours(1)).await.uploads;
     assert_eq!(swept, 0);
     assert!(client.read("a.bin").await.is_some());
 }

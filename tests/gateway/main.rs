@@ -38,6 +38,7 @@ mod proxy_protocol;
 mod renames;
 mod replies;
 mod resume;
+mod resume_contested;
 mod resume_elsewhere;
 mod service;
 mod settle;

@@ -31,7 +31,7 @@ async fn send_until_told(store: &Store, data: &mut TcpStream, bytes: &[u8]) -> u
 }
 
 /// Begins an upload that others are told of while it runs.
-async fn begin(store: &Store, client: &mut Client, bytes: &[u8]) -> (TcpStream, usize) {
+pub(crate) async fn begin(store: &Store, client: &mut Client, bytes: &[u8]) -> (TcpStream, usize) {
     let mut data = client.open_data().await;
     client.expect("STOR a.bin", 150).await;
     let sent = send_until_told(store, &mut data, bytes).await;
@@ -39,19 +39,19 @@ async fn begin(store: &Store, client: &mut Client, bytes: &[u8]) -> (TcpStream, 
 }
 
 /// How much is kept, as the client is told.
-async fn size(client: &mut Client) -> usize {
+pub(crate) async fn size(client: &mut Client) -> usize {
     let reply = client.expect("SIZE a.bin", 213).await;
     reply.text()[4..].parse().unwrap()
 }
 
 /// Sends the rest. The reply.
-async fn go_on(client: &mut Client, at: usize, rest: &[u8]) -> Reply {
+pub(crate) async fn go_on(client: &mut Client, at: usize, rest: &[u8]) -> Reply {
     client.expect(&format!("REST {at}"), 350).await;
     client.upload("STOR a.bin", rest).await
 }
 
 /// What tells other gateways of it, and holds what is in no part.
-fn notes(store: &Store) -> Vec<String> {
+pub(crate) fn notes(store: &Store) -> Vec<String> {
     let keys = store.keys().into_iter();
     keys.filter(|key| key.contains(".bucketferry/unfinished/"))
         .collect()
@@ -539,6 +539,8 @@ async fn a_note_that_makes_no_sense_is_passed_over() {
     let at = size(&mut client).await;
     client.expect(&format!("REST {at}"), 350).await;
     assert_eq!(client.begin("STOR a.bin").await.1.code, 554);
+    // Nobody is told of it again.
+    assert!(store.object(&place).is_none());
     // Another name's note.
     store.put(&place.replace(&place[place.len() - 4..], "0000"), &note);
     store.put(&place, b"strange");

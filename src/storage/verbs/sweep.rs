@@ -5,21 +5,21 @@ use std::time::Duration;
 use chrono::Utc;
 
 use crate::storage::Storage;
-use crate::storage::error::StorageError;
+use crate::storage::write::handovers::Swept;
 
 impl Storage {
-    /// Removes what uploads that are older than `age` have left under our prefix and no reader sees. How many there
-    /// were.
-    ///
-    /// # Errors
-    /// When the store does not let us look, or fails.
-    pub async fn sweep(&self, age: Duration) -> Result<usize, StorageError> {
+    /// Removes what uploads that are older than `age` have left under our prefix and no reader sees. What fails keeps
+    /// nothing else from being removed.
+    pub async fn sweep(&self, age: Duration) -> Swept {
         let before = Utc::now() - age;
-        // First, because a bucket's policy may deny looking for the others.
-        let kept = match &self.unfinished {
-            Some(unfinished) => unfinished.sweep(age).await?,
-            None => 0,
+        let mut swept = match &self.unfinished {
+            Some(unfinished) => unfinished.sweep(age).await,
+            None => Swept::default(),
         };
-        Ok(kept + self.store.sweep(self.keys.prefix(), before).await?)
+        match self.store.sweep(self.keys.prefix(), before).await {
+            Ok(others) => swept.uploads += others,
+            Err(error) => swept.failed(error.into()),
+        }
+        swept
     }
 }

@@ -15,8 +15,8 @@ use tokio::time::Instant;
 use crate::storage::error::StorageError;
 use crate::storage::store::MIN_PART;
 use crate::storage::store::mark::Mark;
-use crate::storage::write::handover::Owner;
-use crate::storage::write::handovers::{Found, Handovers, Note};
+use crate::storage::write::handover::{Owner, milliseconds};
+use crate::storage::write::handovers::{Found, Handovers, Note, Swept};
 use crate::storage::write::telling::Telling;
 use crate::storage::write::writer::ObjectWriter;
 
@@ -33,6 +33,8 @@ pub(crate) struct Unfinished(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     window: Duration,
+    /// What began longer ago is gone on with no more: the sweep, which tells uploads by their age, may find it.
+    oldest: Option<Duration>,
     handovers: Handovers,
     state: Mutex<State>,
 }
@@ -61,8 +63,14 @@ struct Upload {
 }
 
 impl Unfinished {
-    /// Keeps each upload for `window`, and in memory no more than `memory` bytes.
-    pub(crate) fn new(window: Duration, memory: usize, handovers: Handovers) -> Self {
+    /// Keeps each upload for `window`, and in memory no more than `memory` bytes. Those that are older than
+    /// `sweep_after` are swept.
+    pub(crate) fn new(
+        window: Duration,
+        memory: usize,
+        handovers: Handovers,
+        sweep_after: Option<Duration>,
+    ) -> Self {
         let state = State {
             uploads: HashMap::new(),
             next: 0,
@@ -70,6 +78,7 @@ impl Unfinished {
         };
         Self(Arc::new(Shared {
             window,
+            oldest: sweep_after.map(|age| age.saturating_sub(window)),
             handovers,
             state: Mutex::new(state),
         }))
@@ -116,7 +125,9 @@ impl Unfinished {
     pub(crate) async fn size(&self, owner: &Owner, key: &Path) -> Option<u64> {
         self.wait(key).await;
         self.let_go(key).await;
-        if let Some(size) = self.state().size(owner, key, self.0.window) {
+        if self.is_young(self.state().begun(key))
+            && let Some(size) = self.state().size(owner, key, self.0.window)
+        {
             return Some(size);
         }
         let found = self.found(owner, key).await?;
@@ -134,24 +145,62 @@ impl Unfinished {
     ) -> Option<ObjectWriter> {
         self.wait(key).await;
         let parked = self.state().take_of(owner, key, size);
-        let (mut writer, claimed) = if let Some(mut parked) = parked {
-            let claimed = parked.claim().await;
-            (*parked, claimed)
-        } else {
-            let found = self.found(owner, key).await?;
-            if found.handed_over.size() != size {
-                return None;
-            }
-            let mut writer = begin();
-            let claimed = writer.take_over(&self.0.handovers, found).await;
-            (writer, claimed)
+        match parked {
+            Some(parked) => self.claim(key, parked).await,
+            None => self.take_over(owner, key, size, begin).await,
+        }
+    }
+
+    /// Goes on with what this process has kept, unless another session has it.
+    async fn claim(&self, key: &Path, mut upload: Upload) -> Option<ObjectWriter> {
+        let mut writer = upload.writer.take()?;
+        let Err(error) = writer.claim().await else {
+            return Some(*writer);
         };
-        if let Err(error) = claimed {
-            tracing::info!(%key, %error, "can't go on with an upload that was kept");
+        tracing::info!(%key, %error, "can't go on with an upload that was kept");
+        if matches!(error, StorageError::Conflict) {
             writer.let_go();
             return None;
         }
-        Some(writer)
+        // The store has failed: the client may come again.
+        upload.writer = Some(writer);
+        let number = upload.number;
+        let unwanted = self.state().put_back(key, upload);
+        if let Some(writer) = unwanted.and_then(|upload| upload.writer) {
+            discard(*writer).await;
+        } else {
+            let (all, key) = (self.clone(), key.clone());
+            tokio::spawn(async move { all.watch_over(&key, number).await });
+        }
+        None
+    }
+
+    /// Goes on with what another process has kept.
+    async fn take_over(
+        &self,
+        owner: &Owner,
+        key: &Path,
+        size: u64,
+        begin: impl FnOnce() -> ObjectWriter,
+    ) -> Option<ObjectWriter> {
+        let found = self.found(owner, key).await?;
+        if found.handed_over.size() != size {
+            return None;
+        }
+        let (mut writer, note) = (begin(), found.note.clone());
+        let Err(error) = writer.take_over(&self.0.handovers, found).await else {
+            return Some(writer);
+        };
+        tracing::info!(%key, %error, "can't go on with an upload that was kept");
+        writer.let_go();
+        if matches!(
+            error,
+            StorageError::Corrupt(_) | StorageError::Unsupported(_)
+        ) {
+            // Its client is to begin anew.
+            self.0.handovers.drop_note(&note).await;
+        }
+        None
     }
 
     /// What lets others go on with an upload to a key, if they can.
@@ -184,16 +233,18 @@ impl Unfinished {
         }
     }
 
-    /// Discards what any process keeps, now that the file is there.
-    pub(crate) async fn forget_everywhere(&self, key: &Path) {
+    /// Discards what any process keeps, now that the file is there. What began after that is spared.
+    pub(crate) async fn forget_everywhere(&self, key: &Path, published: SystemTime) {
         self.forget(key).await;
-        if let Some(found) = self.0.handovers.read(key).await {
+        if let Some(found) = self.0.handovers.read(key).await
+            && found.handed_over.begun <= milliseconds(published)
+        {
             self.0.handovers.give_up(found).await;
         }
     }
 
-    /// Removes from the store what nobody came back for, at any gateway. How many uploads there were.
-    pub(crate) async fn sweep(&self, age: Duration) -> Result<usize, StorageError> {
+    /// Removes from the store what nobody came back for, at any gateway.
+    pub(crate) async fn sweep(&self, age: Duration) -> Swept {
         self.0.handovers.sweep(self.0.window, age).await
     }
 
@@ -231,15 +282,25 @@ impl Unfinished {
     /// What another process has kept for this client.
     async fn found(&self, owner: &Owner, key: &Path) -> Option<Found> {
         let found = self.0.handovers.read(key).await?;
-        let is_kept = !found.handed_over.is_over(SystemTime::now());
-        (found.handed_over.owner == *owner && is_kept).then_some(found)
+        let (told, now) = (&found.handed_over, SystemTime::now());
+        let is_kept = !told.is_over(now) && self.is_young(Some(told.begun));
+        let is_same = told.owner == *owner && told.part_size == self.0.handovers.part_size();
+        (is_kept && is_same).then_some(found)
+    }
+
+    /// Whether the sweep does not find an upload before its window is over.
+    fn is_young(&self, begun: Option<u64>) -> bool {
+        let (Some(oldest), Some(begun)) = (self.0.oldest, begun) else {
+            return true;
+        };
+        begun >= milliseconds(SystemTime::now() - oldest)
     }
 
     /// Lets an upload go that another gateway has taken over.
     async fn let_go(&self, key: &Path) {
         let kept = self.state().note(key);
         if let Some((number, note)) = kept
-            && !self.0.handovers.is_there(&note).await
+            && matches!(self.0.handovers.is_there(&note).await, Ok(false))
         {
             self.state().let_go(key, number);
         }
@@ -359,13 +420,29 @@ impl State {
     }
 
     /// Takes what is parked for this client, if it is of this size.
-    fn take_of(&mut self, owner: &Owner, key: &Path, size: u64) -> Option<Box<ObjectWriter>> {
+    fn take_of(&mut self, owner: &Owner, key: &Path, size: u64) -> Option<Upload> {
         let upload = self.uploads.get(key)?;
         let is_that = upload.writer.as_ref()?.size() == size && upload.owner == *owner;
         if !is_that {
             return None;
         }
-        self.take(key)?.writer
+        self.take(key)
+    }
+
+    /// Keeps on what was taken. Gives it back if there is no place for it any more.
+    fn put_back(&mut self, key: &Path, upload: Upload) -> Option<Upload> {
+        let is_full = self.uploads.len() >= MAX_KEPT || self.memory < upload.memory;
+        if is_full || self.uploads.contains_key(key) {
+            return Some(upload);
+        }
+        self.memory -= upload.memory;
+        self.uploads.insert(key.clone(), upload);
+        None
+    }
+
+    /// When the upload there began, if others may be told of it.
+    fn begun(&self, key: &Path) -> Option<u64> {
+        self.uploads.get(key)?.writer.as_ref()?.begun()
     }
 
     /// The number of the upload there, and its note.
@@ -406,12 +483,13 @@ impl State {
 /// Waits for the store to take what it was sent, and lets other gateways know of it. Whether it is kept.
 async fn park(writer: &mut ObjectWriter, memory: usize, handovers: &Handovers) -> bool {
     let key = writer.plan.key.clone();
-    if writer.is_empty() || !handovers.is_absent(&key).await {
+    let is_absent = async || handovers.is_absent(&key).await.unwrap_or(false);
+    if writer.is_empty() || !is_absent().await {
         return false;
     }
     match settle(writer, memory).await {
         // Whoever has stored the file meanwhile may have looked for the note before it was there.
-        Ok(true) => writer.note().is_none() || handovers.is_absent(&key).await,
+        Ok(true) => !writer.was_told() || is_absent().await,
         Ok(false) => false,
         Err(error) => {
             tracing::warn!(%key, %error, "an upload whose client was lost can't be kept");
@@ -424,11 +502,9 @@ async fn settle(writer: &mut ObjectWriter, memory: usize) -> Result<bool, Storag
     if !writer.park(memory).await? {
         return Ok(false);
     }
-    if writer.tell_all(false).await.is_err() {
-        writer.let_go();
-        return Err(StorageError::Conflict);
-    }
-    Ok(true)
+    let told = writer.tell_all(false).await;
+    told.map_err(|_| StorageError::Conflict)?;
+    Ok(!writer.is_displaced())
 }
 
 async fn discard(mut writer: ObjectWriter) {

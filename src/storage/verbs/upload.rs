@@ -11,6 +11,7 @@
 
 use std::net::IpAddr;
 use std::pin::pin;
+use std::time::SystemTime;
 
 use object_store::path::Path;
 use object_store::{GetOptions, GetResult, ObjectStore, ObjectStoreExt};
@@ -30,7 +31,7 @@ use crate::storage::verbs::attributes;
 use crate::storage::write::appending::OnlyAppend;
 use crate::storage::write::handover::Owner;
 use crate::storage::write::part::Read;
-use crate::storage::write::publish::without_bucket;
+use crate::storage::write::publish::{DISCARD_PATIENCE, without_bucket};
 use crate::storage::write::relief::Revoked;
 use crate::storage::write::telling::Telling;
 use crate::storage::write::writer::{Intake, ObjectWriter, Plan};
@@ -116,10 +117,16 @@ impl Storage {
     /// Publishes the file. What was kept of it before, wherever, is of no use any more.
     async fn publish(&self, writer: ObjectWriter) -> Result<Option<u64>, StorageError> {
         let is_new = writer.plan.can_be_resumed();
-        let key = writer.plan.key.clone();
+        let (key, running) = (writer.plan.key.clone(), writer.running.clone());
         let published = writer.publish().await?;
-        if let Some(unfinished) = self.unfinished.as_ref().filter(|_| is_new) {
-            unfinished.forget_everywhere(&key).await;
+        let now = SystemTime::now();
+        if let Some(unfinished) = self.unfinished.clone().filter(|_| is_new) {
+            let forgetting = tokio::spawn(async move {
+                unfinished.forget_everywhere(&key, now).await;
+                drop(running);
+            });
+            // The client does not wait for a store that is slow to forget, but the gateway's end does.
+            let _ = tokio::time::timeout(DISCARD_PATIENCE, forgetting).await;
         }
         Ok(published)
     }

@@ -57,7 +57,7 @@ impl ObjectWriter {
             e_tag: None,
             version: None,
         };
-        if self.was_told {
+        if self.is_shared {
             return self.compare_shared(nameless).await;
         }
         let stored = if self.store.comparison().is_certain() {

@@ -70,6 +70,10 @@ pub(crate) struct Progress {
 pub(crate) struct HandedOver {
     pub(crate) owner: Owner,
     pub(crate) key: String,
+    /// When it began, in milliseconds since 1970.
+    pub(crate) begun: u64,
+    /// The size of each part, where the store wants all to have the same.
+    pub(crate) part_size: Option<u64>,
     /// Until when it is kept, in seconds since 1970.
     pub(crate) until: u64,
     pub(crate) holder: Holder,
@@ -122,7 +126,7 @@ impl HandedOver {
         let has_parts = parts > 0;
         has_parts == self.upload.is_some()
             && has_parts == (sum.length() > 0)
-            && self.rest.length() < MIN_PART as u64
+            && self.rest.length() <= MIN_PART as u64
             && self.size() > 0
     }
 }
@@ -130,6 +134,14 @@ impl HandedOver {
 /// The second in which something ends that begins now.
 pub(crate) fn ends_after(window: Duration) -> u64 {
     seconds(SystemTime::now() + window)
+}
+
+/// A time as a note has it.
+pub(crate) fn milliseconds(at: SystemTime) -> u64 {
+    let since = at.duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
 }
 
 fn seconds(at: SystemTime) -> u64 {
@@ -149,6 +161,8 @@ mod tests {
         HandedOver {
             owner: Owner::new("ferry", "203.0.113.7".parse().unwrap()),
             key: "a".to_owned(),
+            begun: 5,
+            part_size: None,
             until: 10,
             holder: Holder::of(Mark::new()),
             is_running: false,
@@ -187,7 +201,7 @@ mod tests {
             |it| it.upload = None,
             |it| it.progress.parts = 0,
             |it| it.progress.sum = Crc64::empty(),
-            |it| it.rest = Crc64::told(0, 5 << 20),
+            |it| it.rest = Crc64::told(0, (5 << 20) + 1),
             |it| it.rest = Crc64::told(0, u64::MAX),
         ];
         for (number, change) in changes.into_iter().enumerate() {
@@ -198,6 +212,8 @@ mod tests {
         let mut nothing = example();
         (nothing.upload, nothing.progress.parts) = (None, 0);
         nothing.progress.sum = Crc64::empty();
+        assert!(read(&nothing).is_some());
+        nothing.rest = Crc64::told(0, 5 << 20);
         assert!(read(&nothing).is_some());
         nothing.rest = Crc64::empty();
         assert_eq!(read(&nothing), None);

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use futures::{FutureExt, StreamExt, TryStreamExt};
+use futures::{FutureExt, StreamExt};
 use object_store::path::Path;
 use object_store::{
     Attributes, Error, GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutPayload, Result,
@@ -35,12 +35,17 @@ const PAGE: usize = 1000;
 /// So often a change is made again on what was found when it was refused.
 const TRIES: usize = 3;
 
+/// What takes the place of a note that the store does not delete. It is no upload's.
+const OVER: &[u8] = b"over\n";
+
 /// The notes of one store; clones share it.
 #[derive(Debug, Clone)]
 pub(crate) struct Handovers {
     store: Arc<dyn Store>,
     conditions: Arc<Conditions>,
     place: Path,
+    /// The size of each part, if all have to have the same.
+    part_size: Option<u64>,
 }
 
 /// A note as it was written or read.
@@ -66,8 +71,19 @@ pub(crate) enum Refused {
     TakenOver,
     /// The upload's note was removed, or another upload's is there: nobody can go on with this one any more.
     Displaced,
+    /// An object is at the name, so nothing is told.
+    NotNew,
     /// The store has failed, and may have done it all the same.
     Failed(Error),
+}
+
+/// What has become of a note that was to be removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Removed {
+    /// We have removed it: nobody else has the upload.
+    Ours,
+    /// It was gone before, or another upload's is there. Another session may have gone on with the upload meanwhile.
+    Gone,
 }
 
 /// What is at the place of a note.
@@ -79,13 +95,24 @@ enum There {
 }
 
 impl Handovers {
-    pub(crate) fn new(store: Arc<dyn Store>, conditions: Arc<Conditions>, prefix: &Path) -> Self {
+    pub(crate) fn new(
+        store: Arc<dyn Store>,
+        conditions: Arc<Conditions>,
+        prefix: &Path,
+        part_size: Option<u64>,
+    ) -> Self {
         let place = prefix.clone().join(RESERVED).join(PLACE);
         Self {
             store,
             conditions,
             place,
+            part_size,
         }
+    }
+
+    /// The size of each part, if all have to have the same.
+    pub(crate) fn part_size(&self) -> Option<u64> {
+        self.part_size
     }
 
     /// Whether uploads outlive their process at all: in buckets they do.
@@ -95,9 +122,12 @@ impl Handovers {
     }
 
     /// Whether there is no such object.
-    pub(crate) async fn is_absent(&self, key: &Path) -> bool {
-        let found = self.store.objects().head(key).await;
-        matches!(found, Err(Error::NotFound { .. }))
+    pub(crate) async fn is_absent(&self, key: &Path) -> Result<bool> {
+        match self.store.objects().head(key).await {
+            Ok(_) => Ok(false),
+            Err(Error::NotFound { .. }) => Ok(true),
+            Err(error) => Err(error),
+        }
     }
 
     /// Writes the note of an upload in the place of its `former` one. Without that it is the first, and the note of
@@ -136,16 +166,16 @@ impl Handovers {
         Err(Refused::Displaced)
     }
 
-    /// Removes a note. It is no failure if it is gone.
+    /// Removes the note of an upload that is ours.
     pub(crate) async fn remove(
         &self,
         holder: &Holder,
         note: &Note,
-    ) -> std::result::Result<(), Refused> {
+    ) -> std::result::Result<Removed, Refused> {
         let mut note = note.clone();
         for _ in 0..TRIES {
-            let error = match self.delete(&note).await {
-                Ok(()) | Err(Error::NotFound { .. }) => return Ok(()),
+            let error = match self.end(&note).await {
+                Ok(()) => return Ok(Removed::Ours),
                 Err(error) => error,
             };
             note = match self.look_again(&note.place, error).await? {
@@ -153,10 +183,49 @@ impl Handovers {
                 There::Upload(found) if found.is_of_upload(holder) => {
                     return Err(Refused::TakenOver);
                 }
-                There::Upload(_) | There::Strange(_) | There::Nothing => return Ok(()),
+                There::Upload(_) | There::Strange(_) | There::Nothing => return Ok(Removed::Gone),
             };
         }
-        Err(Refused::TakenOver)
+        Err(Refused::Failed(changes()))
+    }
+
+    /// Keeps a note out that may be written yet, and was not found: the store refuses it where something is.
+    pub(crate) async fn keep_out(
+        &self,
+        holder: &Holder,
+        key: &Path,
+    ) -> std::result::Result<Removed, Refused> {
+        let body = Body::from(OVER.to_vec());
+        let error = match self.put(&self.place_of(key.as_ref()), &body, None).await {
+            Ok(_) => return Ok(Removed::Gone),
+            Err(error) if is_condition(&error) => error,
+            Err(error) => return Err(Refused::Failed(error)),
+        };
+        tracing::debug!(%key, %error, "a note was written late");
+        match self.find(holder, key).await? {
+            Some(note) => self.remove(holder, &note).await,
+            None => Ok(Removed::Gone),
+        }
+    }
+
+    /// Removes the note of an upload that we can't go on with, and which nobody has gone on with.
+    pub(crate) async fn drop_note(&self, note: &Note) {
+        if let Err(error) = self.end(note).await {
+            let place = &note.place;
+            tracing::warn!(%place, %error, "can't remove the note of an unfinished upload");
+        }
+    }
+
+    /// Deletes a note, or else puts something in its place that nobody goes on with.
+    async fn end(&self, note: &Note) -> Result<()> {
+        match self.delete(note).await {
+            Err(error) if !is_condition(&error) => {
+                tracing::debug!(place = %note.place, %error, "can't delete a note, replacing it");
+                let body = Body::from(OVER.to_vec());
+                self.put(&note.place, &body, Some(note)).await.map(drop)
+            }
+            deleted => deleted,
+        }
     }
 
     /// The note of an upload, of which it is not known whether it was written.
@@ -174,9 +243,12 @@ impl Handovers {
     }
 
     /// Whether a note is still there.
-    pub(crate) async fn is_there(&self, note: &Note) -> bool {
-        let found = self.store.objects().head(&note.place).await;
-        found.is_ok_and(|found| is_version(&note.version, &found))
+    pub(crate) async fn is_there(&self, note: &Note) -> Result<bool> {
+        match self.store.objects().head(&note.place).await {
+            Ok(found) => Ok(is_version(&note.version, &found)),
+            Err(Error::NotFound { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// What is kept of an upload to this key.
@@ -205,31 +277,41 @@ impl Handovers {
 
     /// Removes the notes of uploads whose time has been over for `grace`, with what the store has of them. An upload
     /// that may be running still is left alone for `age`. How many there were.
-    pub(crate) async fn sweep(
-        &self,
-        grace: Duration,
-        age: Duration,
-    ) -> std::result::Result<usize, StorageError> {
+    pub(crate) async fn sweep(&self, grace: Duration, age: Duration) -> Swept {
+        let (mut swept, now) = (Swept::default(), SystemTime::now());
         if !self.are_possible() {
-            return Ok(0);
+            return swept;
         }
-        let (mut swept, now) = (0, SystemTime::now());
         let is_over = |told: &HandedOver| {
             let longer = if told.is_running { age } else { grace };
             told.is_over(now - longer)
         };
         let mut pages = self.store.pages(&self.place, PAGE);
-        while let Some(page) = pages.try_next().await? {
+        while let Some(page) = pages.next().await {
+            let page = match page {
+                Ok(page) => page,
+                Err(error) => {
+                    swept.failed(error.into());
+                    break;
+                }
+            };
             // A note that was written lately is not over.
             let old = page
                 .objects
                 .iter()
                 .filter(|note| note.modified < now - grace);
             for note in old {
-                swept += usize::from(self.sweep_one(note, &is_over, now - age).await?);
+                match self.sweep_one(note, &is_over, now - age).await {
+                    Ok(is_swept) => swept.uploads += usize::from(is_swept),
+                    Err(error) => {
+                        let place = &note.key;
+                        tracing::warn!(place, %error, "can't sweep the note of an upload");
+                        swept.failed(error.into());
+                    }
+                }
             }
         }
-        Ok(swept)
+        swept
     }
 
     async fn sweep_one(
@@ -243,7 +325,9 @@ impl Handovers {
         };
         match self.at(&place).await? {
             There::Upload(found) if is_over(&found.handed_over) => {
-                Ok(self.discard(*found, true).await)
+                self.end(&found.note).await?;
+                self.forget(&found.handed_over).await;
+                Ok(true)
             }
             There::Strange(note) if object.modified < before => {
                 self.delete(&note).await?;
@@ -254,26 +338,32 @@ impl Handovers {
     }
 
     /// Discards what another session has kept. An upload that may be running still loses its note and nothing more.
-    pub(crate) async fn give_up(&self, found: Found) {
-        let is_kept = !found.handed_over.is_running;
-        self.discard(found, is_kept).await;
+    pub(crate) async fn give_up(&self, mut found: Found) {
+        let key = found.handed_over.key.clone();
+        for _ in 0..TRIES {
+            let error = match self.end(&found.note).await {
+                Ok(()) if found.handed_over.is_running => return,
+                Ok(()) => return self.forget(&found.handed_over).await,
+                Err(error) => error,
+            };
+            // Its client may be back, and the upload running.
+            found = match self.look_again(&found.note.place, error).await {
+                Ok(There::Upload(now)) if now.is_of(&found.handed_over.holder) => *now,
+                Ok(_) => return,
+                Err(error) => {
+                    tracing::warn!(key, ?error, "can't remove the note of an unfinished upload");
+                    return;
+                }
+            };
+        }
     }
 
-    /// Removes the note, and then has the store forget the upload. Whether it was ours to remove.
-    async fn discard(&self, found: Found, with_parts: bool) -> bool {
-        let key = &found.handed_over.key;
-        match self.remove(&found.handed_over.holder, &found.note).await {
-            Ok(()) => {}
-            Err(Refused::Failed(error)) => {
-                tracing::warn!(key, %error, "can't remove the note of an unfinished upload");
-                return false;
-            }
-            Err(Refused::TakenOver | Refused::Displaced) => return false,
-        }
-        if with_parts && let Err(error) = self.abort(&found.handed_over).await {
+    /// Has the store forget an upload whose note we have removed.
+    async fn forget(&self, told: &HandedOver) {
+        if let Err(error) = self.abort(told).await {
+            let key = &told.key;
             tracing::warn!(key, %error, "can't discard an unfinished upload");
         }
-        true
     }
 
     async fn abort(&self, told: &HandedOver) -> Result<()> {
@@ -319,10 +409,7 @@ impl Handovers {
 
     /// What is there, after a change was refused: by another's change, or by our own, whose answer was lost.
     async fn look_again(&self, place: &Path, error: Error) -> std::result::Result<There, Refused> {
-        if !matches!(
-            error,
-            Error::AlreadyExists { .. } | Error::Precondition { .. } | Error::NotFound { .. }
-        ) {
+        if !is_condition(&error) {
             return Err(Refused::Failed(error));
         }
         self.at(place).await.map_err(Refused::Failed)
@@ -363,6 +450,21 @@ impl Handovers {
     }
 }
 
+/// What a sweep has done.
+#[derive(Debug, Default)]
+pub struct Swept {
+    /// How many uploads it has removed.
+    pub uploads: usize,
+    /// The first thing that it could not do.
+    pub error: Option<StorageError>,
+}
+
+impl Swept {
+    pub(crate) fn failed(&mut self, error: StorageError) {
+        self.error.get_or_insert(error);
+    }
+}
+
 impl Found {
     fn is_of(&self, holder: &Holder) -> bool {
         self.handed_over.holder == *holder
@@ -388,6 +490,22 @@ async fn first_line(mut stream: BoxStream<'_, Result<Bytes>>) -> Result<Option<V
         }
     }
     Ok(None)
+}
+
+/// Whether something else was there than a change was made on.
+fn is_condition(error: &Error) -> bool {
+    use Error::{AlreadyExists, NotFound, Precondition};
+    matches!(
+        error,
+        AlreadyExists { .. } | Precondition { .. } | NotFound { .. }
+    )
+}
+
+fn changes() -> Error {
+    Error::Generic {
+        store: "the store",
+        source: "the note of an upload changes again and again".into(),
+    }
 }
 
 fn hex(byte: u8) -> [char; 2] {

@@ -50,6 +50,11 @@ impl PartSizes {
         }
     }
 
+    /// The size of each part, if all but the last have to have the same.
+    pub(crate) fn uniform(&self) -> Option<u64> {
+        self.uniform.then_some(self.first as u64)
+    }
+
     /// The size of the part at `index`; `None` if the store takes no more.
     pub(crate) fn size(&self, index: usize) -> Option<usize> {
         if self.max_parts.is_some_and(|max| index >= max) {

@@ -17,6 +17,7 @@ use crate::storage::store::stored::{Carried, Stored};
 use crate::storage::store::terms::Terms;
 use crate::storage::write::budget::Claim;
 use crate::storage::write::conditions::{Operation, may_be_refused};
+use crate::storage::write::handovers::Removed;
 use crate::storage::write::known::Expected;
 use crate::storage::write::multipart::Multipart;
 use crate::storage::write::part::FullPart;
@@ -27,7 +28,7 @@ use crate::storage::write::writer::ObjectWriter;
 const REPLACE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long the client's reply waits for discarding.
-const DISCARD_PATIENCE: Duration = Duration::from_secs(2);
+pub(crate) const DISCARD_PATIENCE: Duration = Duration::from_secs(2);
 
 /// So often something may be at a new name that is gone at the next look. A store that says so again and again is not
 /// believed: some take the mark of a deletion for an object.
@@ -83,11 +84,7 @@ impl ObjectWriter {
     }
 
     async fn commit(&mut self) -> Result<(), StorageError> {
-        let content = self.content().await?;
-        if self.tell_no_more().await.is_err() {
-            self.let_go();
-            return Err(StorageError::Conflict);
-        }
+        let content = self.last_of_ours().await?;
         let (mut expected, replaces) = (self.expected(&content).await?, self.replaces());
         let attempts = Arc::<Attempts>::default();
         let give_up = Instant::now() + REPLACE_PATIENCE;
@@ -163,6 +160,14 @@ impl ObjectWriter {
             Precondition::Unchanged(_) => Err(StorageError::Conflict),
             Precondition::None => self.conclude(error, attempts, false).await,
         }
+    }
+
+    /// The content of an upload that no other session has, and that none can go on with from here on.
+    async fn last_of_ours(&mut self) -> Result<Content, StorageError> {
+        self.is_held().await?;
+        let content = self.content().await?;
+        self.tell_no_more().await?;
+        Ok(content)
     }
 
     async fn content(&mut self) -> Result<Content, StorageError> {
@@ -311,15 +316,15 @@ impl ObjectWriter {
         self.parts_in_flight.shutdown().await;
         let multipart = std::mem::replace(&mut self.multipart, Multipart::None);
         let telling = self.telling.take();
-        let telling = telling.filter(|telling| !telling.has_no_note());
-        self.was_told |= telling.is_some();
+        let telling = telling.filter(|telling| !telling.is_ours_alone());
+        self.is_shared |= telling.is_some();
         if matches!(multipart, Multipart::None) && telling.is_none() {
             return true;
         }
         let (key, running) = (self.plan.key.clone(), self.running.clone());
         let forgetting = tokio::spawn(async move {
             let is_ours = match telling {
-                Some(mut telling) => telling.remove().await.is_ok(),
+                Some(mut telling) => matches!(telling.remove().await, Ok(Removed::Ours)),
                 None => true,
             };
             // Whoever has it now needs its parts.

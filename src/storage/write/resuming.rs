@@ -5,9 +5,9 @@ use futures::TryStreamExt;
 
 use crate::storage::error::StorageError;
 use crate::storage::store::body::{Body, Crc64, Summing};
-use crate::storage::write::handovers::{Found, Handovers, Note};
+use crate::storage::write::handovers::{Found, Handovers, Note, Refused};
 use crate::storage::write::multipart::Multipart;
-use crate::storage::write::telling::TakenOver;
+use crate::storage::write::telling::{TakenOver, Telling};
 use crate::storage::write::writer::ObjectWriter;
 
 impl ObjectWriter {
@@ -64,12 +64,44 @@ impl ObjectWriter {
     }
 
     /// Others can't go on with it from here on.
-    pub(crate) async fn tell_no_more(&mut self) -> Result<(), TakenOver> {
-        let Some(mut telling) = self.telling.take() else {
+    ///
+    /// # Errors
+    /// [`StorageError::Conflict`] if another session goes on with this upload, or the store's, which leaves the note to
+    /// others.
+    pub(crate) async fn tell_no_more(&mut self) -> Result<(), StorageError> {
+        let Some(telling) = &mut self.telling else {
             return Ok(());
         };
-        self.was_told |= telling.was_told();
-        telling.remove().await
+        let removed = telling.remove().await.map_err(refusal)?;
+        self.is_shared = telling.is_shared(removed);
+        Ok(())
+    }
+
+    /// Whether the upload is this session's still. It is asked before something goes up that another session may have
+    /// sent otherwise: a part that is not full has the same number there.
+    ///
+    /// # Errors
+    /// [`StorageError::Conflict`] if another session goes on with this upload.
+    pub(crate) async fn is_held(&mut self) -> Result<bool, StorageError> {
+        match &mut self.telling {
+            Some(telling) => telling.is_held().await.map_err(refusal),
+            None => Ok(true),
+        }
+    }
+
+    /// Whether another has removed its note, so that nobody knows who has it.
+    pub(crate) fn is_displaced(&self) -> bool {
+        self.telling.as_ref().is_some_and(Telling::is_displaced)
+    }
+
+    /// When it began, if others may be told of it.
+    pub(crate) fn begun(&self) -> Option<u64> {
+        self.telling.as_ref().map(Telling::begun)
+    }
+
+    /// Whether others may have been told of it.
+    pub(crate) fn was_told(&self) -> bool {
+        self.telling.as_ref().is_some_and(Telling::was_told)
     }
 
     /// Goes on with what another session has handed over. This upload was begun for the same key, and has taken
@@ -85,8 +117,7 @@ impl ObjectWriter {
         self.mark = Some(mark.clone());
         if let Some(upload) = &told.upload {
             let resumed = self.store.resume(self.start(None), upload).await?;
-            // Whatever else it says, it has as many parts as were told.
-            if resumed.hand_over(told.progress.parts).as_ref() != Some(upload) {
+            if resumed.hand_over(told.progress.parts).is_none() {
                 return Err(StorageError::Corrupt("an unfinished upload".to_owned()));
             }
             self.multipart = Multipart::Begun(resumed);
@@ -94,22 +125,31 @@ impl ObjectWriter {
         self.go_on_after(told.progress);
         self.take_rest(handovers, &found).await?;
         if let Some(telling) = &mut self.telling {
-            telling.takes_over(mark, found.note);
+            telling.takes_over(mark, found.note, found.handed_over.begun);
         }
         self.claim().await
     }
 
     /// Makes an upload ours that was kept: whoever else wants it finds that it has been taken.
+    ///
+    /// # Errors
+    /// [`StorageError::Conflict`] if another has it. After any other it may be claimed again.
     pub(crate) async fn claim(&mut self) -> Result<(), StorageError> {
         let has_note = |writer: &Self| {
             let telling = writer.telling.as_ref();
-            telling.is_some_and(|telling| !telling.has_no_note())
+            telling.is_some_and(|telling| !telling.is_ours_alone())
         };
         if !has_note(self) {
             return Ok(());
         }
         match self.tell_all(true).await {
             Ok(()) if self.note().is_some() => Ok(()),
+            Ok(()) if !self.is_displaced() => {
+                Err(StorageError::Store(object_store::Error::Generic {
+                    store: "the store",
+                    source: "it does not tell whose the upload is".into(),
+                }))
+            }
             Ok(()) | Err(TakenOver) => Err(StorageError::Conflict),
         }
     }
@@ -148,5 +188,13 @@ impl ObjectWriter {
         }
         self.is_known();
         Ok(())
+    }
+}
+
+/// What a note that is not as it was to be says of its upload.
+fn refusal(refused: Refused) -> StorageError {
+    match refused {
+        Refused::Failed(error) => StorageError::Store(error),
+        Refused::TakenOver | Refused::Displaced | Refused::NotNew => StorageError::Conflict,
     }
 }

@@ -4,7 +4,7 @@
 //! parts from the first on, and only once the client has sent more than that. A client that has sent all, and finds as
 //! much kept, would think that its file is there.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures::FutureExt;
@@ -15,11 +15,22 @@ use tokio::time::Instant;
 
 use crate::storage::store::body::Crc64;
 use crate::storage::store::mark::Mark;
-use crate::storage::write::handover::{HandedOver, Holder, Owner, Progress, ends_after};
-use crate::storage::write::handovers::{Handovers, Note, Refused};
+use crate::storage::write::handover::{
+    HandedOver, Holder, Owner, Progress, ends_after, milliseconds,
+};
+use crate::storage::write::handovers::{Handovers, Note, Refused, Removed};
 
 /// An upload writes a note no more often. A shorter one is sent again in as long.
 const INTERVAL: Duration = Duration::from_secs(2);
+
+/// For so long an upload that is to be published or discarded waits for its note to be written.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A note costs at most this share of the bytes that are sent before it: those of many parts are long.
+const SHARE_OF_NOTES: u64 = 100;
+
+/// What a note takes besides its parts.
+const NOTE_WITHOUT_PARTS: u64 = 512;
 
 /// What others have been told of one upload.
 #[derive(Debug)]
@@ -39,6 +50,14 @@ pub(crate) struct Telling {
     last: Instant,
     /// Whether others may have been told of it.
     was_told: bool,
+    /// A note that nobody waits for any more may be written yet.
+    is_late: bool,
+    /// When the upload began, in milliseconds since 1970.
+    begun: u64,
+    /// How far the upload has to be for the next note.
+    next_from: u64,
+    /// Another session had the upload before.
+    is_taken_over: bool,
     state: State,
 }
 
@@ -57,6 +76,8 @@ enum State {
     Open,
     /// Nobody else may go on with the upload, so nothing is told.
     Closed,
+    /// Its note was removed by another: whoever had gone on with it before that may be at it still.
+    Displaced,
     /// Another session goes on with the upload: it is not ours any more.
     TakenOver,
 }
@@ -87,13 +108,19 @@ impl Telling {
             next: None,
             last: Instant::now(),
             was_told: false,
+            is_late: false,
+            begun: milliseconds(SystemTime::now()),
+            next_from: 0,
+            is_taken_over: false,
             state: State::Open,
         }
     }
 
     /// Goes on with another session's upload, of which there is this note.
-    pub(crate) fn takes_over(&mut self, mark: Mark, note: Note) {
+    pub(crate) fn takes_over(&mut self, mark: Mark, note: Note, begun: u64) {
+        self.begun = begun;
         (self.holder, self.told) = (Holder::of(mark), Told::Note(note));
+        (self.was_told, self.is_taken_over) = (true, true);
     }
 
     /// A client has come back.
@@ -102,19 +129,36 @@ impl Telling {
         (self.is_new, self.last) = (true, Instant::now());
     }
 
+    /// When the upload began, in milliseconds since 1970.
+    pub(crate) fn begun(&self) -> u64 {
+        self.begun
+    }
+
     /// Whether others may have been told of it.
     pub(crate) fn was_told(&self) -> bool {
         self.was_told
     }
 
-    /// Whether there is no note for certain.
-    pub(crate) fn has_no_note(&self) -> bool {
-        self.writing.is_none() && matches!(self.told, Told::Nothing)
+    /// Whether nobody but this session can have the upload: there is no note, and no other has removed one.
+    pub(crate) fn is_ours_alone(&self) -> bool {
+        let has_lost_it = matches!(self.state, State::Displaced | State::TakenOver);
+        self.writing.is_none() && matches!(self.told, Told::Nothing) && !has_lost_it
+    }
+
+    /// Whether another has removed its note.
+    pub(crate) fn is_displaced(&self) -> bool {
+        self.state == State::Displaced
+    }
+
+    /// Whether an object with the mark of this upload may be another session's, after its note has been removed so.
+    pub(crate) fn is_shared(&self, removed: Removed) -> bool {
+        self.is_taken_over || self.was_told && removed == Removed::Gone
     }
 
     /// A part has gone up.
     pub(crate) fn sent(&mut self, progress: Progress) {
-        if self.state == State::Open && self.next.is_none() && self.last.elapsed() >= INTERVAL {
+        let is_time = self.last.elapsed() >= INTERVAL && progress.sum.length() >= self.next_from;
+        if self.state == State::Open && self.next.is_none() && is_time {
             self.next = Some(progress);
         }
     }
@@ -124,7 +168,7 @@ impl Telling {
         self.look();
         match self.state {
             State::TakenOver => Err(TakenOver),
-            State::Closed => Ok(None),
+            State::Closed | State::Displaced => Ok(None),
             State::Open if self.writing.is_some() => Ok(None),
             State::Open => Ok(self.next.filter(|next| next.sum.length() < taken)),
         }
@@ -132,16 +176,17 @@ impl Telling {
 
     /// Tells it while the upload goes on.
     pub(crate) fn tell(&mut self, progress: Progress, upload: String) {
+        let cost = NOTE_WITHOUT_PARTS + upload.len() as u64;
+        self.next_from = progress.sum.length() + cost * SHARE_OF_NOTES;
         let told = self.handed_over(progress, Some(upload), Crc64::empty(), true);
         let (former, may_write) = (self.former(), self.is_new);
         (self.next, self.last) = (None, Instant::now());
-        // What is found now may be there for a moment only.
-        self.is_new = true;
         let (handovers, key) = (self.handovers.clone(), self.key.clone());
-        (self.told, self.was_told) = (Told::Unsure(former.clone()), true);
+        self.told = Told::Unsure(former.clone());
+        self.was_told |= may_write;
         self.writing = Some(tokio::spawn(async move {
-            if !may_write && !handovers.is_absent(&key).await {
-                return Err(Refused::Displaced);
+            if !may_write && !handovers.is_absent(&key).await.map_err(Refused::Failed)? {
+                return Err(Refused::NotNew);
             }
             handovers.write(&told, &[], former).await
         }));
@@ -165,34 +210,67 @@ impl Telling {
         self.settle().await
     }
 
-    /// Removes the note.
-    pub(crate) async fn remove(&mut self) -> Result<(), TakenOver> {
-        self.settle().await?;
-        let removed = match std::mem::replace(&mut self.told, Told::Nothing) {
-            Told::Nothing => Ok(()),
-            Told::Note(note) => self.handovers.remove(&self.holder, &note).await,
-            Told::Unsure(_) => match self.handovers.find(&self.holder, &self.key).await {
-                Ok(Some(note)) => self.handovers.remove(&self.holder, &note).await,
-                Ok(None) => Ok(()),
-                Err(refused) => Err(refused),
-            },
-        };
-        match removed {
-            Ok(()) | Err(Refused::Displaced) => {
-                self.state = State::Closed;
-                Ok(())
+    /// Removes the note. Where that fails, others may go on with the upload still.
+    pub(crate) async fn remove(&mut self) -> Result<Removed, Refused> {
+        self.settle_soon().await?;
+        let removed = self.remove_told().await;
+        match &removed {
+            Ok(Removed::Ours) => (self.state, self.told) = (State::Closed, Told::Nothing),
+            Ok(Removed::Gone) | Err(Refused::Displaced | Refused::NotNew) => {
+                (self.state, self.told) = (State::Displaced, Told::Nothing);
             }
-            Err(Refused::TakenOver) => {
-                self.state = State::TakenOver;
-                Err(TakenOver)
-            }
+            Err(Refused::TakenOver) => self.state = State::TakenOver,
             Err(Refused::Failed(error)) => {
                 let key = &self.key;
                 tracing::warn!(%key, %error, "can't remove the note of an upload");
-                self.told = Told::Unsure(None);
-                Ok(())
             }
         }
+        removed
+    }
+
+    async fn remove_told(&self) -> Result<Removed, Refused> {
+        let note = match &self.told {
+            Told::Nothing if self.state == State::Displaced => None,
+            Told::Nothing => return Ok(Removed::Ours),
+            Told::Note(note) => Some(note.clone()),
+            Told::Unsure(_) => self.handovers.find(&self.holder, &self.key).await?,
+        };
+        match note {
+            Some(note) => self.handovers.remove(&self.holder, &note).await,
+            None if self.is_late => self.handovers.keep_out(&self.holder, &self.key).await,
+            None => Ok(Removed::Gone),
+        }
+    }
+
+    /// Whether the upload is this session's still: the store is asked for the note. Nobody has gone on with an upload
+    /// that was told to nobody.
+    pub(crate) async fn is_held(&mut self) -> Result<bool, Refused> {
+        self.settle_soon().await?;
+        let was_there = match &self.told {
+            Told::Nothing => return Ok(self.state != State::Displaced),
+            Told::Note(note) if self.is_there(note).await? => return Ok(true),
+            Told::Note(_) | Told::Unsure(Some(_)) => true,
+            Told::Unsure(None) => false,
+        };
+        match self.handovers.find(&self.holder, &self.key).await {
+            Ok(Some(note)) => self.told = Told::Note(note),
+            Ok(None) if was_there => {
+                (self.state, self.told) = (State::Displaced, Told::Nothing);
+                return Ok(false);
+            }
+            Ok(None) => {}
+            Err(refused) => {
+                if matches!(refused, Refused::TakenOver) {
+                    self.state = State::TakenOver;
+                }
+                return Err(refused);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn is_there(&self, note: &Note) -> Result<bool, Refused> {
+        self.handovers.is_there(note).await.map_err(Refused::Failed)
     }
 
     /// The note, if it is there for certain.
@@ -211,8 +289,23 @@ impl Telling {
         }
         match self.state {
             State::TakenOver => Err(TakenOver),
-            State::Open | State::Closed => Ok(()),
+            State::Open | State::Closed | State::Displaced => Ok(()),
         }
+    }
+
+    /// The same, of an upload whose client waits.
+    async fn settle_soon(&mut self) -> Result<(), Refused> {
+        if let Some(writing) = &mut self.writing
+            && let Ok(written) = tokio::time::timeout(PATIENCE, &mut *writing).await
+        {
+            self.writing = None;
+            self.ended(written);
+        }
+        if let Some(writing) = self.writing.take() {
+            writing.abort();
+            self.is_late = true;
+        }
+        self.settle().await.map_err(|_| Refused::TakenOver)
     }
 
     /// The same without waiting.
@@ -233,10 +326,18 @@ impl Telling {
 
     fn take(&mut self, written: Result<Note, Refused>) {
         match written {
-            Ok(note) => self.told = Told::Note(note),
+            // What is found from now on may be there for a moment only.
+            Ok(note) => (self.told, self.was_told, self.is_new) = (Told::Note(note), true, true),
             Err(Refused::TakenOver) => self.state = State::TakenOver,
-            Err(Refused::Displaced) => (self.state, self.told) = (State::Closed, Told::Nothing),
+            Err(Refused::Displaced) => (self.state, self.told) = (State::Displaced, Told::Nothing),
+            Err(Refused::NotNew) => {
+                self.state = State::Closed;
+                if !self.was_told {
+                    self.told = Told::Nothing;
+                }
+            }
             Err(Refused::Failed(error)) => {
+                self.was_told = true;
                 let (key, former) = (&self.key, self.former());
                 tracing::warn!(%key, %error, "can't let other gateways know of an upload");
                 if former.is_none() && matches!(error, Error::PermissionDenied { .. }) {
@@ -266,6 +367,8 @@ impl Telling {
         HandedOver {
             owner: self.owner.clone(),
             key: self.key.to_string(),
+            begun: self.begun,
+            part_size: self.handovers.part_size(),
             until: ends_after(self.window),
             holder: self.holder.clone(),
             is_running,

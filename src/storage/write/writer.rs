@@ -91,8 +91,8 @@ pub(crate) struct ObjectWriter {
     pub(crate) parts_in_flight: JoinSet<object_store::Result<()>>,
     /// What lets other gateways go on with it, if they may.
     pub(crate) telling: Option<Telling>,
-    /// Others were told of it: the object that carries its mark may be of one that went on with it.
-    pub(crate) was_told: bool,
+    /// The object that carries its mark may be of another session that had this upload.
+    pub(crate) is_shared: bool,
     /// Holds the gateway's end up.
     pub(crate) running: Option<TaskTrackerToken>,
 }
@@ -201,7 +201,7 @@ impl Writers {
             multipart: Multipart::None,
             parts_in_flight: JoinSet::new(),
             telling: None,
-            was_told: false,
+            is_shared: false,
             running,
         }
     }
@@ -252,7 +252,7 @@ impl ObjectWriter {
         if pays && self.spill.take(&mut self.part).await {
             return Ok(());
         }
-        if self.may_go_up_short() {
+        if self.may_go_up_short() && self.is_held().await? {
             return self.send_part().await;
         }
         self.part.stays();
@@ -421,6 +421,9 @@ impl ObjectWriter {
             }
         }
         self.close_chunk().await?;
+        if !self.is_held().await? {
+            return Ok(false);
+        }
         if self.part.length() >= MIN_PART && !self.sizes.are_uniform() {
             self.send_part().await?;
         }
