@@ -208,10 +208,12 @@ impl<'a> Copying<'a> {
             Found::Object {
                 attributes: a,
                 version: v,
+                ..
             },
             Found::Object {
                 attributes: b,
                 version: w,
+                ..
             },
         ) = (&source, &target)
         else {

@@ -112,6 +112,7 @@ impl From<Found> for Expected {
             Found::Object {
                 version,
                 attributes,
+                ..
             } => Self {
                 precondition: Precondition::Unchanged(version),
                 lineage: Lineage::after(&attributes),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use object_store::{Attributes, UpdateVersion};
 
 use crate::storage::error::StorageError;
@@ -26,6 +27,9 @@ use crate::storage::write::writer::ObjectWriter;
 
 /// For so long an upload is tried again that others keep getting ahead of.
 const REPLACE_PATIENCE: Duration = Duration::from_secs(30);
+
+/// By so much the store's clock and ours may differ. S3 and Azure refuse requests that are further off.
+const CLOCK_SKEW: chrono::Duration = chrono::Duration::minutes(15);
 
 /// How long the client's reply waits for discarding.
 pub(crate) const DISCARD_PATIENCE: Duration = Duration::from_secs(2);
@@ -87,7 +91,7 @@ impl ObjectWriter {
         let content = self.last_of_ours().await?;
         let (mut expected, replaces) = (self.expected(&content).await?, self.replaces());
         let attempts = Arc::<Attempts>::default();
-        let give_up = Instant::now() + REPLACE_PATIENCE;
+        let (began, give_up) = (Utc::now(), Instant::now() + REPLACE_PATIENCE);
         let mut vanished = 0;
         loop {
             let terms = Terms {
@@ -112,7 +116,7 @@ impl ObjectWriter {
             if !in_doubt && !is_overtaken {
                 return Err(content.failure(error));
             }
-            let again = self.look_again().await;
+            let (again, is_older) = self.look_again(began).await;
             let has_vanished = is_new && is_condition(&error) && again.is_nothing();
             vanished += u32::from(has_vanished);
             match again {
@@ -124,7 +128,9 @@ impl ObjectWriter {
                 {
                     return self.conclude(error, &attempts, is_new).await;
                 }
-                Again::On(now) if in_doubt && self.may_have_been_there(&now, &expected) => {
+                Again::On(now)
+                    if in_doubt && !is_older && self.may_have_been_there(&now, &expected) =>
+                {
                     return Err(StorageError::Unresolved(error));
                 }
                 Again::On(_) if !replaces => return self.overtaken(error, &attempts).await,
@@ -194,7 +200,7 @@ impl ObjectWriter {
         Ok(match content {
             Content::Whole { .. } if self.replaces() => self.known.at(&self.plan.key),
             // Next to the requests of the parts one more is little, and a completion that is refused is dear.
-            Content::Parts if self.replaces() => match self.look_again().await {
+            Content::Parts if self.replaces() => match self.look_again(Utc::now()).await.0 {
                 Again::On(expected) => expected,
                 Again::Published | Again::Unknown(_) => planned,
             },
@@ -255,10 +261,14 @@ impl ObjectWriter {
         }
     }
 
-    /// What is at the key, after something else was found there than expected.
-    async fn look_again(&mut self) -> Again {
+    /// What is at the key, after something else was found there than expected, and whether that has been there since
+    /// before a change of ours `began`: then no try of it was ever there.
+    async fn look_again(&mut self, began: DateTime<Utc>) -> (Again, bool) {
         let store = self.store.objects().as_ref();
-        match verdict::look(store, &self.plan.key).await {
+        let found = verdict::look(store, &self.plan.key).await;
+        let is_older =
+            matches!(&found, Ok(Found::Object { modified, .. }) if *modified < began - CLOCK_SKEW);
+        let again = match found {
             Ok(Found::Object { attributes, .. }) if self.is_ours(&attributes) => Again::Published,
             Ok(found) => Again::On(found.into()),
             // Credentials that may only write: it is replaced whatever it is.
@@ -267,7 +277,8 @@ impl ObjectWriter {
                 lineage: Lineage::default(),
             }),
             Err(error) => Again::Unknown(error),
-        }
+        };
+        (again, is_older)
     }
 
     fn is_ours(&self, attributes: &Attributes) -> bool {

@@ -8,6 +8,7 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use object_store::path::Path;
 use object_store::{Attributes, Error, GetOptions, ObjectStore, UpdateVersion};
 
@@ -35,6 +36,7 @@ pub(crate) enum Found {
     Object {
         version: UpdateVersion,
         attributes: Attributes,
+        modified: DateTime<Utc>,
     },
     /// Nothing.
     Nothing,
@@ -76,6 +78,7 @@ pub(crate) async fn look(store: &dyn ObjectStore, key: &Path) -> object_store::R
                 version: object.meta.version,
             },
             attributes: object.attributes,
+            modified: object.meta.last_modified,
         }),
         Ok(Err(Error::NotFound { .. })) => Ok(Found::Nothing),
         Ok(Err(error)) => Err(error),

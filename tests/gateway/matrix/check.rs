@@ -164,6 +164,8 @@ fn due(case: &Case) -> &'static [&'static str] {
         Trouble::None => &["complete"],
         Trouble::GatewayKilled => &[],
         Trouble::Client(cut) => due_to_client(cut, case.moment),
+        // A 500 may have been done, and what was new may have been taken away since.
+        Trouble::Store(Step::Put, Fault::Always(500)) if !case.exists() => &["unresolved"],
         Trouble::Store(step, fault) => due_to_store(step, fault),
     }
 }

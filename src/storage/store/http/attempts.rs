@@ -30,8 +30,10 @@ impl Attempts {
         match status {
             // A proxy has given up on a store that may be at it still.
             StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => self.unanswered(),
-            // The store or a proxy was too busy: nothing was done.
-            StatusCode::SERVICE_UNAVAILABLE => {}
+            // The store or a proxy was too busy, or has no room, or does not know how: nothing was done.
+            StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::INSUFFICIENT_STORAGE
+            | StatusCode::NOT_IMPLEMENTED => {}
             status if status.is_server_error() => {
                 self.may_have_acted.store(true, Ordering::Relaxed);
             }
@@ -70,7 +72,9 @@ mod tests {
             (attempts.may_have_acted(), attempts.may_act_later())
         };
         assert_eq!(after(429), (false, false));
-        assert_eq!(after(503), (false, false));
+        for status in [501, 503, 507] {
+            assert_eq!(after(status), (false, false), "{status}");
+        }
         assert_eq!(after(500), (true, false));
         assert_eq!(after(504), (true, true));
         let silent = Attempts::default();
