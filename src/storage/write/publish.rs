@@ -269,7 +269,16 @@ impl ObjectWriter {
         let is_older =
             matches!(&found, Ok(Found::Object { modified, .. }) if *modified < began - CLOCK_SKEW);
         let again = match found {
-            Ok(Found::Object { attributes, .. }) if self.is_ours(&attributes) => Again::Published,
+            Ok(Found::Object {
+                version,
+                attributes,
+                ..
+            }) if self.is_ours(&attributes) => {
+                // Who replaces it next need not be in doubt again.
+                let lineage = Lineage::after(&attributes);
+                self.known.note(&self.plan.key, &version, &lineage);
+                Again::Published
+            }
             Ok(found) => Again::On(found.into()),
             // Credentials that may only write: it is replaced whatever it is.
             Err(object_store::Error::PermissionDenied { .. }) => Again::On(Expected {
