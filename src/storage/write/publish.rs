@@ -315,7 +315,9 @@ impl ObjectWriter {
             }
             Verdict::NotPublished if in_parts => Err(failed_completion(error)),
             // Nothing was there before either: it may have come, and another may have taken it away.
-            Verdict::NotPublished if is_new && attempts.may_have_acted() => {
+            Verdict::NotPublished
+                if is_new && attempts.may_have_acted() && self.store.traits().late_requests =>
+            {
                 Err(StorageError::Unresolved(error))
             }
             Verdict::NotPublished => Err(error.into()),
