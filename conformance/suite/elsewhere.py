@@ -111,7 +111,9 @@ def go_on(kind: type[Client], store: Store, folder: Path, other: Gateway, path: 
     received = received_by(other)
     if received != SIZE - kept:
         raise cases.Failure(f"{received} bytes were sent where {SIZE - kept} were missing")
-    cases.expect_same("what is left", store.keys("/.bucketferry"), set())
+    # A gateway that is killed soon after its start may leave what it tried the store with.
+    left = {key for key in store.keys("/.bucketferry") if not key.startswith("probes/")}
+    cases.expect_same("what is left", left, set())
 
 
 def size_of(login: Login, path: str) -> int:
