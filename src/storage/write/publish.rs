@@ -304,8 +304,9 @@ impl ObjectWriter {
     ) -> Result<(), StorageError> {
         let in_parts = !matches!(self.multipart, Multipart::None);
         let mut verdict = self.verdict(attempts, false).await;
+        let mut discarded = false;
         if verdict != Verdict::Published && in_parts {
-            let discarded = self.discard().await;
+            discarded = self.discard().await;
             verdict = self.verdict(attempts, discarded).await;
         }
         match verdict {
@@ -313,13 +314,16 @@ impl ObjectWriter {
                 self.multipart = Multipart::None;
                 self.compare_unseen(is_new).await
             }
-            Verdict::NotPublished if in_parts => Err(failed_completion(error)),
             // Nothing was there before either: it may have come, and another may have taken it away.
             Verdict::NotPublished
-                if is_new && attempts.may_have_acted() && self.store.traits().late_requests =>
+                if is_new
+                    && !discarded
+                    && attempts.may_have_acted()
+                    && self.store.traits().late_requests =>
             {
                 Err(StorageError::Unresolved(error))
             }
+            Verdict::NotPublished if in_parts => Err(failed_completion(error)),
             Verdict::NotPublished => Err(error.into()),
             Verdict::Unknown => Err(StorageError::Unresolved(error)),
         }
