@@ -98,6 +98,7 @@ on_each_store! {
     an_upload_that_may_have_landed_and_been_deleted_is_unresolved
     a_deletion_that_finds_a_newer_file_after_a_lost_answer_is_unresolved
     an_upload_that_is_taken_away_before_the_look_is_unresolved
+    an_upload_that_is_taken_away_after_a_500_is_unresolved
     an_upload_replaces_what_is_gone_at_the_next_look
     a_rename_whose_source_is_deleted_after_a_lost_answer_says_so
     a_rename_whose_source_is_gone_after_a_lost_deletion_is_unresolved
@@ -429,6 +430,39 @@ async fn an_upload_that_is_taken_away_before_the_look_is_unresolved(two: Two) {
         let (upload, ()) = tokio::join!(upload, gone);
         assert_eq!(upload.report.outcome.0, "unresolved", "{:?}", upload.report);
         server.heal();
+    }
+}
+
+/// Found by the histories (Google, seed 202045; in parts, Azure, seed 303878): it was told that the store had failed.
+async fn an_upload_that_is_taken_away_after_a_500_is_unresolved(two: Two) {
+    let Some(server) = two.server() else { return };
+    let key = two.fixture.root.clone().join("a");
+    for (operation, size) in [("PutObject", 10), (two.publication(), PART + 1)] {
+        server.heal();
+        server.forget_requests();
+        let strike = |nth| Strike {
+            operation,
+            nth,
+            fault: if nth == 0 {
+                Fault::DoneBut(500)
+            } else {
+                Fault::Refuse(500)
+            },
+        };
+        server.strike((0..100).map(strike).collect());
+        let file = bytes(size, 1);
+        let upload = two.one.upload(StoreMode::Replace, "a", &file);
+        let gone = async {
+            server.wait_for(operation, 1).await;
+            server.wait_until_idle().await;
+            server.delete(key.as_ref());
+        };
+        let (upload, ()) = tokio::join!(upload, gone);
+        assert_eq!(
+            upload.report.outcome.0, "unresolved",
+            "{operation}: {:?}",
+            upload.report
+        );
     }
 }
 
