@@ -150,6 +150,7 @@ on_each_store! {
     a_directory_is_not_renamed_onto_another
     the_store_answers
     a_sweep_spares_what_is_young
+    what_the_store_was_tried_with_is_swept
 }
 
 async fn an_upload_is_there_whole(store: Store) {
@@ -807,4 +808,19 @@ async fn a_sweep_spares_what_is_young(store: Store) {
     let swept = store.storage.sweep(Duration::from_hours(1)).await.uploads;
     assert_eq!(swept, 0);
     assert!(client.read("a.bin").await.is_some());
+}
+
+/// A gateway that was killed at its start has left it.
+async fn what_the_store_was_tried_with_is_swept(store: Store) {
+    let Some(server) = &store.fixture.server else {
+        return;
+    };
+    let root = &store.fixture.root;
+    let [old, young] = ["old", "young"].map(|name| format!("{root}/.bucketferry/probes/{name}"));
+    server.put(&old, "tried");
+    server.age(Duration::from_hours(2));
+    server.put(&young, "tried");
+    let swept = store.storage.sweep(Duration::from_hours(1)).await;
+    assert_eq!(swept.uploads, 0);
+    assert_eq!(server.keys(), [young]);
 }

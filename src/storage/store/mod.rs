@@ -37,7 +37,7 @@ use object_store::path::Path;
 use object_store::{Attributes, Error, ObjectStore, PutOptions, Result, UpdateVersion};
 
 use body::{Algorithm, Body};
-use keys::{Marker, Object, Page, Query, if_any, marker};
+use keys::{MAX_PAGE, Marker, Object, Page, Query, if_any, marker};
 use metered::Metered;
 use names::SegmentRules;
 use precondition::Precondition;
@@ -295,6 +295,22 @@ pub(crate) async fn put_by_library(
     let put = objects.put_opts(key, body.payload, options).await;
     let put = put.inspect_err(|error| terms.attempts.unseen(error))?;
     Ok(Stored::uncompared(put.into()))
+}
+
+/// Deletes what lies right in a directory and is older than `before`. How much that was.
+pub(crate) async fn sweep_directory(
+    store: &dyn Store,
+    directory: &Path,
+    before: DateTime<Utc>,
+) -> Result<usize> {
+    let mut swept = 0;
+    let mut pages = store.pages(directory, MAX_PAGE);
+    while let Some(page) = pages.next().await {
+        let is_old = |object: &Object| DateTime::<Utc>::from(object.modified) < before;
+        let old: Vec<_> = page?.objects.into_iter().filter(is_old).collect();
+        swept += old.len() - store.delete_unchanged(&old).await?;
+    }
+    Ok(swept)
 }
 
 /// Asks for pages until one names no next. Azure may send some with nothing on them.

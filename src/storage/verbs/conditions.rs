@@ -76,10 +76,15 @@ struct Probe<'a> {
     other: Path,
 }
 
+/// Where they lie, under the store's prefix.
+pub(crate) fn probes(prefix: &Path) -> Path {
+    prefix.clone().join(RESERVED).join("probes")
+}
+
 impl<'a> Probe<'a> {
     fn new(store: &'a dyn Store, prefix: &Path) -> Self {
         let name: u128 = rand::random();
-        let place = prefix.clone().join(RESERVED).join("probes");
+        let place = probes(prefix);
         Self {
             store,
             one: place.clone().join(format!("{name:032x}")),

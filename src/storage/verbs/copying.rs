@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::FutureExt;
 use object_store::path::Path;
 use object_store::{Error, ObjectMeta};
 
@@ -16,7 +17,7 @@ use crate::storage::store::mark::Mark;
 use crate::storage::store::precondition::{self, Precondition};
 use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::Base;
-use crate::storage::write::conditions::{Operation, may_be_refused};
+use crate::storage::write::conditions::Operation;
 use crate::storage::write::known::Expected;
 use crate::storage::write::verdict::{self, Found};
 
@@ -162,19 +163,11 @@ impl<'a> Copying<'a> {
             precondition: precondition.clone(),
             attempts: Arc::clone(&self.attempts),
         };
-        let (objects, operation) = (store.objects(), Operation::Copy);
-        let ready = conditions
-            .ready(operation, objects, self.to, &terms)
-            .await?;
-        let copied = store.copy(&self.source, self.to, &ready.terms).await;
-        if !may_be_refused(&ready.terms, &copied) {
-            return copied;
-        }
-        drop(ready);
-        let _held = conditions.look(objects, self.to, &terms).await?;
-        let without = terms.without_precondition();
-        let copied = store.copy(&self.source, self.to, &without).await;
-        conditions.are_refused(operation, copied)
+        let copy =
+            |terms: Terms| async move { store.copy(&self.source, self.to, &terms).await }.boxed();
+        conditions
+            .make(Operation::Copy, store.objects(), self.to, &terms, copy)
+            .await
     }
 
     /// That the source is still what is copied.

@@ -3,7 +3,7 @@
 //! A rename is copies, then deletes, never a delete before its copy is done: whatever dies in
 //! between, nothing is lost. That of a directory in a bucket is in [`rename`](super::rename).
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStoreExt};
 
@@ -17,7 +17,7 @@ use crate::storage::store::precondition::Precondition;
 use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::Base;
 use crate::storage::verbs::note::{Note, is_foreign};
-use crate::storage::write::conditions::{Operation, may_be_refused};
+use crate::storage::write::conditions::Operation;
 use crate::storage::{Storage, permit};
 
 /// What is to be renamed.
@@ -343,20 +343,11 @@ impl Storage {
     }
 
     async fn delete_on(&self, key: &Path, terms: &Terms) -> object_store::Result<()> {
-        let (objects, operation) = (self.store.objects(), Operation::Delete);
-        let ready = self
-            .conditions
-            .ready(operation, objects, key, terms)
-            .await?;
-        let deleted = self.store.delete(key.as_ref(), &ready.terms).await;
-        if !may_be_refused(&ready.terms, &deleted) {
-            return deleted;
-        }
-        drop(ready);
-        let _held = self.conditions.look(objects, key, terms).await?;
-        let without = terms.without_precondition();
-        let deleted = self.store.delete(key.as_ref(), &without).await;
-        self.conditions.are_refused(operation, deleted)
+        let (store, operation) = (&self.store, Operation::Delete);
+        let delete = |terms: Terms| async move { store.delete(key.as_ref(), &terms).await }.boxed();
+        self.conditions
+            .make(operation, store.objects(), key, terms, delete)
+            .await
     }
 
     /// Deletes an object as it was found. One that another has written meanwhile stays.

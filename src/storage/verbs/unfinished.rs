@@ -440,7 +440,7 @@ impl State {
         None
     }
 
-    /// When the upload there began, if others may be told of it.
+    /// When the upload there began; `None` for one that no other gateway can go on with.
     fn begun(&self, key: &Path) -> Option<u64> {
         self.uploads.get(key)?.writer.as_ref()?.begun()
     }

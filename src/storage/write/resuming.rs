@@ -94,12 +94,12 @@ impl ObjectWriter {
         self.telling.as_ref().is_some_and(Telling::is_displaced)
     }
 
-    /// When it began, if others may be told of it.
+    /// When it began; `None` for one that no other gateway can go on with.
     pub(crate) fn begun(&self) -> Option<u64> {
         self.telling.as_ref().map(Telling::begun)
     }
 
-    /// Whether others may have been told of it.
+    /// Whether there may have been a note of it.
     pub(crate) fn was_told(&self) -> bool {
         self.telling.as_ref().is_some_and(Telling::was_told)
     }

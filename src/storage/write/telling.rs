@@ -32,7 +32,7 @@ const SHARE_OF_NOTES: u64 = 100;
 /// What a note takes besides its parts.
 const NOTE_WITHOUT_PARTS: u64 = 512;
 
-/// What others have been told of one upload.
+/// The note of one upload: what it says, and what is known of it.
 #[derive(Debug)]
 pub(crate) struct Telling {
     handovers: Handovers,
@@ -48,7 +48,7 @@ pub(crate) struct Telling {
     next: Option<Progress>,
     /// When something was told, or the upload began.
     last: Instant,
-    /// Whether others may have been told of it.
+    /// Whether there may have been a note of it.
     was_told: bool,
     /// A note that nobody waits for any more may be written yet.
     is_late: bool,
@@ -134,7 +134,7 @@ impl Telling {
         self.begun
     }
 
-    /// Whether others may have been told of it.
+    /// Whether there may have been a note of it.
     pub(crate) fn was_told(&self) -> bool {
         self.was_told
     }

@@ -18,9 +18,7 @@ use serde::Deserialize;
 
 use crate::storage::store::body::{Algorithm, Body};
 use crate::storage::store::http::requests::encoded;
-use crate::storage::store::keys::{
-    MAX_PAGE, Marker, Object, Page, Query, if_any, marker, one_by_one, with_note,
-};
+use crate::storage::store::keys::{Marker, Object, Page, Query, if_any, one_by_one, with_note};
 use crate::storage::store::metered::Metered;
 use crate::storage::store::names::SegmentRules;
 use crate::storage::store::precondition::Precondition;
@@ -28,7 +26,9 @@ use crate::storage::store::s3::sweep;
 use crate::storage::store::stored::{Comparison, Kept, Stored};
 use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::{Base, Start, Upload};
-use crate::storage::store::{Aborts, Deletes, Keeping, MIN_PART, MetadataNames, Store, Traits};
+use crate::storage::store::{
+    Aborts, Deletes, Keeping, MIN_PART, MetadataNames, Store, Traits, sweep_directory,
+};
 
 use upload::{GcsUpload, appends_prefix};
 use xml_api::{METADATA, XmlApi, conditional, told_apart};
@@ -188,26 +188,9 @@ impl Store for Gcs {
 
     /// What was to be composed, and was not, whether its last part has come or not.
     async fn sweep(&self, prefix: &Path, before: DateTime<Utc>) -> Result<usize> {
-        let appends = marker(&appends_prefix(prefix));
-        let mut swept = 0;
-        let mut token = None;
-        loop {
-            let query = Query {
-                prefix: &appends,
-                grouped: false,
-                token: token.as_deref(),
-                limit: MAX_PAGE,
-            };
-            let page = self.list(query).await?;
-            let is_old = |object: &Object| DateTime::<Utc>::from(object.modified) < before;
-            let old: Vec<_> = page.objects.into_iter().filter(is_old).collect();
-            swept += old.len() - self.delete_unchanged(&old).await?;
-            token = page.next;
-            if token.is_none() {
-                break;
-            }
-        }
-        let begun = sweep::sweep(self.api.as_ref(), &appends_prefix(prefix), before).await?;
+        let appends = appends_prefix(prefix);
+        let swept = sweep_directory(self, &appends, before).await?;
+        let begun = sweep::sweep(self.api.as_ref(), &appends, before).await?;
         Ok(swept + begun)
     }
 }
