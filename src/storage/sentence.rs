@@ -1,6 +1,8 @@
 //! What a 226 and a 250 mean, on each store: with two gateways, lost answers, late requests, and stores that know no
 //! conditions.
 
+mod lost_answers;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -92,17 +94,6 @@ on_each_store! {
     a_late_completion_does_not_undo_a_newer_upload
     a_late_deletion_does_not_delete_a_newer_file
     a_late_copy_does_not_undo_a_newer_upload
-    an_upload_that_landed_is_told_although_its_retry_is_refused
-    a_deletion_that_landed_is_told_although_its_retry_is_refused
-    a_rename_that_landed_is_told_although_its_retry_is_refused
-    an_upload_that_may_have_landed_and_been_deleted_is_unresolved
-    a_deletion_that_finds_a_newer_file_after_a_lost_answer_is_unresolved
-    an_upload_that_is_taken_away_before_the_look_is_unresolved
-    an_upload_that_is_taken_away_after_a_500_is_unresolved
-    an_upload_replaces_what_is_gone_at_the_next_look
-    a_rename_whose_source_is_deleted_after_a_lost_answer_says_so
-    a_rename_whose_source_is_gone_after_a_lost_deletion_is_unresolved
-    an_append_that_others_got_ahead_of_is_told_so_although_its_answer_was_lost
     a_rename_whose_source_is_replaced_meanwhile_is_told_so
     a_rename_whose_target_is_deleted_meanwhile_goes_on
     a_deletion_beside_an_append_is_not_told_as_done
@@ -118,7 +109,6 @@ on_each_store! {
     a_renamed_directory_costs_a_copy_for_each_file_and_few_requests_more
     a_small_file_costs_one_request_new_or_replaced_again
     a_small_file_costs_one_request_where_one_was_taken_away
-    a_rename_of_anothers_file_that_landed_is_told_although_its_retry_is_refused
     what_another_has_written_is_replaced
     what_is_damaged_on_its_way_is_sent_again
     what_is_damaged_again_and_again_is_not_stored
@@ -291,250 +281,6 @@ async fn a_late_copy_does_not_undo_a_newer_upload(two: Two) {
         assert_eq!(two.other.read("a").await.unwrap(), bytes(10, 1));
         two.one.delete("b").await.unwrap();
     }
-}
-
-/// Loses the answer of the next request for `operation`, and refuses the one after it.
-fn lose_and_refuse(server: &Server, operation: &str, status: u16) {
-    server.lose_next_answer(operation, 1);
-    server.fail_next(operation, 1, status);
-}
-
-async fn an_upload_that_landed_is_told_although_its_retry_is_refused(two: Two) {
-    let Some(server) = two.server() else { return };
-    for status in [403, 404, 412, 409, 400] {
-        for (operation, size) in [("PutObject", 10), (two.publication(), PART + 1)] {
-            let file = bytes(size, 1);
-            lose_and_refuse(server, operation, status);
-            let uploaded = two.one.upload(StoreMode::Replace, "a", &file).await;
-            let report = uploaded.report;
-            assert_eq!(
-                report.outcome,
-                Outcome::COMPLETE,
-                "{operation} {status}: {report:?}"
-            );
-            assert!(
-                two.one.read("a").await.unwrap() == file,
-                "{operation} {status}"
-            );
-            server.heal();
-            two.one.delete("a").await.unwrap();
-        }
-    }
-}
-
-async fn a_deletion_that_landed_is_told_although_its_retry_is_refused(two: Two) {
-    let Some(server) = two.server() else { return };
-    for status in [403, 404, 412] {
-        two.one.store("a", &bytes(10, 1)).await;
-        lose_and_refuse(server, "DeleteObject", status);
-        two.one.delete("a").await.unwrap();
-        server.heal();
-        assert_eq!(two.one.read("a").await, None, "{status}");
-    }
-}
-
-async fn a_rename_that_landed_is_told_although_its_retry_is_refused(two: Two) {
-    let Some(server) = two.server() else { return };
-    for status in [403, 404, 412] {
-        two.one.store("a", &bytes(10, 1)).await;
-        lose_and_refuse(server, "CopyObject", status);
-        two.one.rename("a", "b").await.unwrap();
-        server.heal();
-        assert_eq!(two.one.read("b").await.unwrap(), bytes(10, 1), "{status}");
-        assert_eq!(two.one.read("a").await, None, "{status}");
-        two.one.delete("b").await.unwrap();
-    }
-}
-
-/// The file of another program has no mark.
-async fn a_rename_of_anothers_file_that_landed_is_told_although_its_retry_is_refused(two: Two) {
-    let Some(server) = two.server() else { return };
-    let client = two.one.who_may_not_overwrite();
-    server.put(two.fixture.root.clone().join("a").as_ref(), bytes(10, 1));
-    lose_and_refuse(server, "CopyObject", 412);
-    let renamed = client.rename("a", "b").await;
-    server.heal();
-    // Azure's tags are not of content: there it can't be told.
-    let is_told = renamed.is_ok() || !two.fixture.is_s3();
-    assert!(is_told, "{renamed:?}");
-    assert_eq!(client.read("b").await.unwrap(), bytes(10, 1));
-}
-
-/// Found by the histories (S3, seed 164): it was there, and somebody has read it.
-async fn an_upload_that_may_have_landed_and_been_deleted_is_unresolved(two: Two) {
-    let Some(server) = two.server() else { return };
-    let (one, other) = (&two.one, &two.other);
-    for mode in [StoreMode::Append, StoreMode::Replace] {
-        server.forget_requests();
-        server.lose_next_answer("PutObject", 1);
-        let upload = async { one.upload(mode, "a", &bytes(10, 1)).await };
-        let newer = async {
-            server.wait_for("PutObject", 1).await;
-            server.wait_until_idle().await;
-            other.delete("a").await.unwrap();
-            other.store("a", &bytes(20, 2)).await;
-        };
-        let (upload, ()) = tokio::join!(upload, newer);
-        assert_eq!(upload.report.outcome.0, "unresolved", "{:?}", upload.report);
-        assert_eq!(other.read("a").await.unwrap(), bytes(20, 2));
-        other.delete("a").await.unwrap();
-    }
-}
-
-/// Found by the histories (Azure, seed 218): the first try had not deleted it, and the client was told 250.
-async fn a_deletion_that_finds_a_newer_file_after_a_lost_answer_is_unresolved(two: Two) {
-    let Some(server) = two.server() else { return };
-    let (one, other) = (&two.one, &two.other);
-    one.store("a", &bytes(5, 9)).await;
-    server.fail_next("DeleteObject", 1, 500);
-    let deletion = async { one.delete("a").await };
-    let newer = async {
-        server.wait_for("DeleteObject", 1).await;
-        server.wait_until_idle().await;
-        other.upload(StoreMode::Append, "a", &bytes(20, 2)).await
-    };
-    let (deletion, newer) = tokio::join!(deletion, newer);
-    assert!(is_complete(&newer), "{:?}", newer.report);
-    assert!(
-        matches!(deletion, Err(StorageError::Unresolved(_))),
-        "{deletion:?}"
-    );
-    assert_eq!(other.read("a").await.unwrap().len(), 25);
-}
-
-/// Slows the `nth` look at an object down, and has the object taken away meanwhile.
-fn gone_at_the_look(server: &Server, key: &Path, nth: usize) -> impl Future<Output = ()> {
-    server.forget_requests();
-    server.strike(vec![Strike {
-        operation: "HeadObject",
-        nth,
-        fault: Fault::Slow(Duration::from_secs(1)),
-    }]);
-    async move {
-        server.wait_for("HeadObject", nth + 1).await;
-        server.delete(key.as_ref());
-    }
-}
-
-/// Found by the histories (Google, seed 40162): it was told 553, and its file was renamed by another.
-async fn an_upload_that_is_taken_away_before_the_look_is_unresolved(two: Two) {
-    let Some(server) = two.server() else { return };
-    let key = two.fixture.root.clone().join("a");
-    let (deny, _) = two.who_may_not_overwrite();
-    // Under deny it looks before, too.
-    for (client, nth) in [(&deny, 1), (&two.one, 0)] {
-        let file = bytes(10, 1);
-        let gone = gone_at_the_look(server, &key, nth);
-        server.lose_next_answer("PutObject", 1);
-        let upload = client.upload(StoreMode::Replace, "a", &file);
-        let (upload, ()) = tokio::join!(upload, gone);
-        assert_eq!(upload.report.outcome.0, "unresolved", "{:?}", upload.report);
-        server.heal();
-    }
-}
-
-/// Found by the histories (Google, seed 202045; in parts, Azure, seed 303878): it was told that the store had failed.
-async fn an_upload_that_is_taken_away_after_a_500_is_unresolved(two: Two) {
-    let Some(server) = two.server() else { return };
-    let key = two.fixture.root.clone().join("a");
-    for (operation, size) in [("PutObject", 10), (two.publication(), PART + 1)] {
-        server.heal();
-        server.forget_requests();
-        let strike = |nth| Strike {
-            operation,
-            nth,
-            fault: if nth == 0 {
-                Fault::DoneBut(500)
-            } else {
-                Fault::Refuse(500)
-            },
-        };
-        server.strike((0..100).map(strike).collect());
-        let file = bytes(size, 1);
-        let upload = two.one.upload(StoreMode::Replace, "a", &file);
-        let gone = async {
-            server.wait_for(operation, 1).await;
-            server.wait_until_idle().await;
-            server.delete(key.as_ref());
-        };
-        let (upload, ()) = tokio::join!(upload, gone);
-        assert_eq!(
-            upload.report.outcome.0, "unresolved",
-            "{operation}: {:?}",
-            upload.report
-        );
-    }
-}
-
-/// Where files may be replaced, a condition that fails is never the client's failure.
-async fn an_upload_replaces_what_is_gone_at_the_next_look(two: Two) {
-    let Some(server) = two.server() else { return };
-    let key = two.fixture.root.clone().join("a");
-    server.put(key.as_ref(), bytes(5, 9));
-    let file = bytes(10, 1);
-    let gone = gone_at_the_look(server, &key, 0);
-    let upload = two.one.upload(StoreMode::Replace, "a", &file);
-    let (upload, ()) = tokio::join!(upload, gone);
-    assert!(is_complete(&upload), "{:?}", upload.report);
-    assert_eq!(two.one.read("a").await.unwrap(), file);
-}
-
-/// Found by the histories (Google, seed 40145): the copy is there, and the client was told that there was no such file.
-async fn a_rename_whose_source_is_deleted_after_a_lost_answer_says_so(two: Two) {
-    let Some(server) = two.server() else { return };
-    two.one.store("a", &bytes(10, 1)).await;
-    server.lose_next_answer("CopyObject", 1);
-    let key = two.fixture.root.clone().join("a");
-    let rename = two.one.rename("a", "b");
-    let deletion = async {
-        server.wait_for("CopyObject", 1).await;
-        server.wait_until_idle().await;
-        server.delete(key.as_ref());
-    };
-    let (renamed, ()) = tokio::join!(rename, deletion);
-    assert!(
-        matches!(renamed, Err(StorageError::TakenAway)),
-        "{renamed:?}"
-    );
-    assert_eq!(two.one.read("b").await.unwrap(), bytes(10, 1));
-}
-
-/// Programs claim a file by renaming it: two must not both be told that they have it.
-async fn a_rename_whose_source_is_gone_after_a_lost_deletion_is_unresolved(two: Two) {
-    let Some(server) = two.server() else { return };
-    two.one.store("a", &bytes(10, 1)).await;
-    server.fail_next("DeleteObject", 1, 500);
-    let key = two.fixture.root.clone().join("a");
-    let rename = two.one.rename("a", "b");
-    let deletion = async {
-        server.wait_for("DeleteObject", 1).await;
-        server.wait_until_idle().await;
-        server.delete(key.as_ref());
-    };
-    let (renamed, ()) = tokio::join!(rename, deletion);
-    assert!(
-        matches!(renamed, Err(StorageError::Unresolved(_))),
-        "{renamed:?}"
-    );
-    assert_eq!(two.one.read("b").await.unwrap(), bytes(10, 1));
-}
-
-/// The object that is there tells by the marks of those before it that this one never was.
-async fn an_append_that_others_got_ahead_of_is_told_so_although_its_answer_was_lost(two: Two) {
-    let Some(server) = two.server() else { return };
-    let (one, other) = (&two.one, &two.other);
-    one.store("a", &bytes(5, 9)).await;
-    server.forget_requests();
-    server.fail_next("PutObject", 1, 500);
-    let append = async { one.upload(StoreMode::Append, "a", &bytes(10, 1)).await };
-    let newer = async {
-        server.wait_for("PutObject", 1).await;
-        server.wait_until_idle().await;
-        other.upload(StoreMode::Append, "a", &bytes(20, 2)).await
-    };
-    let (append, newer) = tokio::join!(append, newer);
-    assert!(is_complete(&newer), "{:?}", newer.report);
-    assert_eq!(append.report.outcome.0, "conflict", "{:?}", append.report);
 }
 
 /// Found by the histories (Google, seed 131): the store says that there is no such version, which is not that there is
