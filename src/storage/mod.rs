@@ -50,7 +50,7 @@ use verbs::renaming::Renaming;
 use verbs::unfinished::Unfinished;
 use write::appending::Appending;
 use write::budget::Budget;
-use write::conditions::Conditions;
+use write::conditions::{Conditions, Known};
 use write::handovers::Handovers;
 use write::part_sizes::PartSizes;
 use write::writer::Writers;
@@ -125,7 +125,12 @@ impl Storage {
         let on_disk = metrics.upload_spilled.clone();
         let trusted = config.store.conditions == config::Conditions::Trust;
         let gauge = metrics.store_conditional_writes.clone();
-        let conditions = Arc::new(Conditions::new(traits.conditions || trusted, gauge));
+        let known = if traits.conditions {
+            Some(Known::Holds)
+        } else {
+            trusted.then_some(Known::Trusted)
+        };
+        let conditions = Arc::new(Conditions::new(known, gauge));
         let writers = Writers::new(
             Arc::clone(&store),
             &config.upload,

@@ -783,6 +783,27 @@ async fn a_change_that_is_looked_for_waits_for_those_under_way() {
     assert_eq!(one.read("b").await.unwrap(), file);
 }
 
+/// Found by the histories (Google, seed 401316): after one 501 changes were made without conditions, and nothing kept out
+/// one that arrived late.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_is_known_to_look_at_conditions_is_always_told_them() {
+    let two = Two::with(Fixture::s3(), "try");
+    let (one, server) = (&two.one, two.server().unwrap());
+    one.storage().try_store().await.unwrap();
+    let file = bytes(7, 1);
+    one.store("a", &file).await;
+    server.refuse_conditions();
+    let refused = one.upload(StoreMode::Replace, "a", &bytes(9, 2)).await;
+    let outcome = refused.report.outcome.0;
+    assert_eq!(outcome, "unsupported", "{:?}", refused.report);
+    one.rename("a", "b").await.unwrap_err();
+    one.delete("a").await.unwrap_err();
+    server.heal();
+    assert_eq!(one.read("a").await.unwrap(), file);
+    let known = one.storage().conditions().map(|tried| tried.holds);
+    assert_eq!(known, [Some(true); 4]);
+}
+
 /// Parts that somebody has removed are no missing bucket, and no missing file.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upload_that_the_store_has_forgotten_is_a_failure_of_the_store() {

@@ -176,23 +176,25 @@ fn fault_of_reads(dice: &mut StdRng, operation: &str) -> Fault {
     *faults.choose(dice).expect("one")
 }
 
-fn fault_of_changes(dice: &mut StdRng, kind: Kind, operation: &str, refuses: bool) -> Fault {
+fn fault_of_changes(
+    dice: &mut StdRng,
+    kind: Kind,
+    operation: &str,
+    refuses_conditions: bool,
+) -> Fault {
     let delay = delay(dice);
     let mut faults = vec![
         Fault::LoseAnswer,
         Fault::LoseAnswer,
         Fault::LoseAnswer,
         Fault::DoneBut(500),
-        Fault::Late(delay),
-        Fault::Late(delay),
-        Fault::Late(delay),
-        Fault::Slow(delay),
-        Fault::Slow(delay),
         Fault::Refuse(500),
+        Fault::Refuse(501),
         Fault::Refuse(503),
     ];
-    if refuses {
-        faults.push(Fault::Refuse(501));
+    if !refuses_conditions {
+        let (late, slow) = (Fault::Late(delay), Fault::Slow(delay));
+        faults.extend([late, late, late, slow, slow]);
     }
     if kind == Kind::S3 {
         faults.extend([Fault::Refuse(409), Fault::RefuseBusy]);

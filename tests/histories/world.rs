@@ -71,6 +71,7 @@ impl World {
             Kind::Azure => Store::azure(),
             Kind::Local => Store::folder(),
         };
+        heal(&store, kind, lane, settings);
         let gateways = if settings.alone { 1 } else { 2 };
         let scratch = tempfile::tempdir().expect("a folder");
         let mut failing = Vec::new();
@@ -153,7 +154,7 @@ impl World {
         let lag = tokio::spawn(Arc::clone(&run).watch_lag());
         self.fail(&plan.failing);
         if self.kind != Kind::Local {
-            self.store.server().heal();
+            heal(&self.store, self.kind, self.lane, self.settings);
             self.store.server().strike(plan.strikes.clone());
         }
         self.act(plan, &run).await;
@@ -261,7 +262,7 @@ impl World {
         }
         if self.kind != Kind::Local {
             self.store.server().wait_until_idle().await;
-            self.store.server().heal();
+            heal(&self.store, self.kind, self.lane, self.settings);
         }
     }
 
@@ -508,4 +509,15 @@ fn stages(store: &Store) -> Vec<PathBuf> {
     let stages = std::fs::read_dir(store.path().join(".bucketferry/stages"));
     let stages = stages.into_iter().flatten();
     stages.map(|stage| stage.expect("a stage").path()).collect()
+}
+
+/// Lets go wrong what always does, and nothing else.
+fn heal(store: &Store, kind: Kind, lane: Lane, settings: Settings) {
+    if kind == Kind::Local {
+        return;
+    }
+    store.server().heal();
+    if settings.refuses_conditions(kind, lane) {
+        store.server().refuse_conditions();
+    }
 }

@@ -80,6 +80,8 @@ pub(crate) enum Known {
     Ignored = 2,
     /// The store refuses the change, whether it holds or not.
     Refused = 3,
+    /// The operator says that it holds.
+    Trusted = 4,
 }
 
 /// A change that can be made now.
@@ -112,17 +114,17 @@ pub(crate) struct Conditions {
 }
 
 impl Conditions {
-    /// Nothing is known yet, unless conditions are certain to hold.
-    pub(crate) fn new(are_certain: bool, gauge: IntGaugeVec) -> Self {
+    /// With what is known before anything was tried, if there is something.
+    pub(crate) fn new(known: Option<Known>, gauge: IntGaugeVec) -> Self {
         let conditions = Self {
             known: Default::default(),
             gauge,
             locks: (0..LOCKS).map(|_| RwLock::default()).collect(),
             hasher: RandomState::new(),
         };
-        if are_certain {
+        if let Some(known) = known {
             for operation in Operation::ALL {
-                conditions.learn(operation, Known::Holds);
+                conditions.learn(operation, known);
             }
         }
         conditions
@@ -130,16 +132,20 @@ impl Conditions {
 
     /// Whether conditions hold, if it is known.
     pub(crate) fn known(&self, operation: Operation) -> Option<bool> {
-        match self.known[operation as usize].load(Ordering::Relaxed) {
+        match self.state(operation) {
             0 => None,
-            known => Some(known == Known::Holds as u8),
+            known => Some(holds(known)),
         }
+    }
+
+    fn state(&self, operation: Operation) -> u8 {
+        self.known[operation as usize].load(Ordering::Relaxed)
     }
 
     /// Notes what becomes of conditions.
     pub(crate) fn learn(&self, operation: Operation, known: Known) {
         let before = self.known[operation as usize].swap(known as u8, Ordering::Relaxed);
-        let (hold, held) = (known == Known::Holds, before == Known::Holds as u8);
+        let (hold, held) = (holds(known as u8), holds(before));
         self.gauge
             .with_label_values(&[operation.label()])
             .set(hold.into());
@@ -168,9 +174,9 @@ impl Conditions {
             });
         }
         let held = self.look(objects, key, terms).await?;
-        let known = self.known[operation as usize].load(Ordering::Relaxed);
+        let is_refused = self.state(operation) == Known::Refused as u8;
         Ok(Ready {
-            terms: if known == Known::Refused as u8 {
+            terms: if is_refused {
                 terms.without_precondition()
             } else {
                 terms.clone()
@@ -190,7 +196,7 @@ impl Conditions {
     ) -> Result<T> {
         let ready = self.ready(operation, objects, key, terms).await?;
         let changed = change(ready.terms.clone()).await;
-        if !may_be_refused(&ready.terms, &changed) {
+        if !self.may_be_refused(operation, &ready.terms, &changed) {
             return changed;
         }
         drop(ready);
@@ -211,6 +217,20 @@ impl Conditions {
         Ok(held)
     }
 
+    /// Whether the store may have refused a change because it knows no preconditions. Then it is made without, after a
+    /// [`look`](Self::look). A store that is known to look at them has refused something else, and the change has failed:
+    /// only a condition keeps it out if it arrives late.
+    pub(crate) fn may_be_refused<T>(
+        &self,
+        operation: Operation,
+        terms: &Terms,
+        changed: &Result<T>,
+    ) -> bool {
+        self.state(operation) != Known::Holds as u8
+            && terms.precondition != Precondition::None
+            && changed.as_ref().is_err_and(is_unsupported)
+    }
+
     /// Notes that a change went through without the condition that it was refused with.
     pub(crate) fn are_refused<T>(&self, operation: Operation, changed: Result<T>) -> Result<T> {
         if changed.is_ok() {
@@ -225,10 +245,9 @@ impl Conditions {
     }
 }
 
-/// Whether the store may have refused a change because it knows no preconditions. Then it is made without, after a
-/// [`look`](Conditions::look).
-pub(crate) fn may_be_refused<T>(terms: &Terms, changed: &Result<T>) -> bool {
-    terms.precondition != Precondition::None && changed.as_ref().is_err_and(is_unsupported)
+/// Whether it is a state in which the store is told its conditions, and believed.
+fn holds(state: u8) -> bool {
+    state == Known::Holds as u8 || state == Known::Trusted as u8
 }
 
 fn is_unsupported(error: &Error) -> bool {
@@ -243,16 +262,18 @@ mod tests {
     use super::*;
     use prometheus::Opts;
 
-    fn conditions(are_certain: bool) -> Conditions {
+    fn conditions(known: Option<Known>) -> Conditions {
         let gauge = IntGaugeVec::new(Opts::new("known", "known"), &["operation"]);
-        Conditions::new(are_certain, gauge.unwrap())
+        Conditions::new(known, gauge.unwrap())
     }
 
     #[test]
     fn what_is_certain_is_known() {
-        let all = Operation::ALL.map(|operation| conditions(true).known(operation));
-        assert_eq!(all, [Some(true); 4]);
-        let tried = conditions(false);
+        for known in [Known::Holds, Known::Trusted] {
+            let all = Operation::ALL.map(|operation| conditions(Some(known)).known(operation));
+            assert_eq!(all, [Some(true); 4]);
+        }
+        let tried = conditions(None);
         assert_eq!(tried.known(Operation::Put), None);
         tried.learn(Operation::Put, Known::Ignored);
         assert_eq!(tried.known(Operation::Put), Some(false));

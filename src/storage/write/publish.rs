@@ -17,7 +17,7 @@ use crate::storage::store::precondition::Precondition;
 use crate::storage::store::stored::{Carried, Stored};
 use crate::storage::store::terms::Terms;
 use crate::storage::write::budget::Claim;
-use crate::storage::write::conditions::{Operation, may_be_refused};
+use crate::storage::write::conditions::Operation;
 use crate::storage::write::handovers::Removed;
 use crate::storage::write::known::Expected;
 use crate::storage::write::multipart::Multipart;
@@ -221,7 +221,7 @@ impl ObjectWriter {
         let (key, operation) = (self.plan.key.clone(), content.operation());
         let ready = conditions.ready(operation, &objects, &key, terms).await?;
         let changed = self.change_on(content, expected, &ready.terms).await;
-        if !may_be_refused(&ready.terms, &changed) {
+        if !conditions.may_be_refused(operation, &ready.terms, &changed) {
             return changed;
         }
         drop(ready);
