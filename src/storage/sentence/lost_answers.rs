@@ -14,6 +14,9 @@ on_each_store! {
     an_upload_replaces_what_is_gone_at_the_next_look
     a_rename_whose_source_is_deleted_after_a_lost_answer_says_so
     a_rename_whose_source_is_gone_after_a_lost_deletion_is_unresolved
+    a_rename_that_landed_does_not_replace_what_came_after_it
+    a_rename_that_never_landed_replaces_what_came_before_it
+    a_rename_whose_copy_may_have_been_deleted_is_unresolved
     an_append_that_others_got_ahead_of_is_told_so_although_its_answer_was_lost
 }
 
@@ -241,6 +244,77 @@ async fn a_rename_whose_source_is_gone_after_a_lost_deletion_is_unresolved(two: 
         "{renamed:?}"
     );
     assert_eq!(two.one.read("b").await.unwrap(), bytes(10, 1));
+}
+
+/// What the other client does between a rename's copy and the try after it.
+async fn amid_a_rename<T>(two: &Two, amid: impl Future<Output = T>) -> Result<(), StorageError> {
+    let server = two.server().unwrap();
+    server.forget_requests();
+    let rename = two.one.rename("a", "b");
+    let amid = async {
+        server.wait_for("CopyObject", 1).await;
+        server.wait_until_idle().await;
+        amid.await
+    };
+    tokio::join!(rename, amid).0
+}
+
+/// Found by the histories (Google, seed 500638): the next try put the renamed file in place of a newer one.
+async fn a_rename_that_landed_does_not_replace_what_came_after_it(two: Two) {
+    let Some(server) = two.server() else { return };
+    let newer = bytes(20, 2);
+    for others in [None, Some(bytes(5, 9))] {
+        if let Some(others) = others {
+            two.one.store("b", &others).await;
+        }
+        two.one.store("a", &bytes(10, 1)).await;
+        server.lose_next_answer("CopyObject", 1);
+        amid_a_rename(&two, two.other.store("b", &newer))
+            .await
+            .unwrap();
+        assert_eq!(two.one.read("b").await.unwrap(), newer);
+        assert_eq!(two.one.read("a").await, None);
+        two.one.delete("b").await.unwrap();
+    }
+}
+
+async fn a_rename_that_never_landed_replaces_what_came_before_it(two: Two) {
+    let Some(server) = two.server() else { return };
+    two.one.store("b", &bytes(5, 9)).await;
+    two.one.store("a", &bytes(10, 1)).await;
+    server.fail_next("CopyObject", 1, 500);
+    amid_a_rename(&two, two.other.store("b", &bytes(20, 2)))
+        .await
+        .unwrap();
+    assert_eq!(two.one.read("b").await.unwrap(), bytes(10, 1));
+    assert_eq!(two.one.read("a").await, None);
+}
+
+/// Somebody may have read it.
+async fn a_rename_whose_copy_may_have_been_deleted_is_unresolved(two: Two) {
+    let Some(server) = two.server() else { return };
+    let newer = bytes(20, 2);
+    let (deny, _) = two.who_may_not_overwrite();
+    for client in [&two.one, &deny] {
+        client.store("a", &bytes(10, 1)).await;
+        server.lose_next_answer("CopyObject", 1);
+        server.forget_requests();
+        let amid = async {
+            server.wait_for("CopyObject", 1).await;
+            server.wait_until_idle().await;
+            two.other.delete("b").await.unwrap();
+            two.other.store("b", &newer).await;
+        };
+        let (renamed, ()) = tokio::join!(client.rename("a", "b"), amid);
+        assert!(
+            matches!(renamed, Err(StorageError::Unresolved(_))),
+            "{renamed:?}"
+        );
+        assert_eq!(two.one.read("b").await.unwrap(), newer);
+        for name in ["a", "b"] {
+            two.one.delete(name).await.unwrap();
+        }
+    }
 }
 
 /// The object that is there tells by the marks of those before it that this one never was.

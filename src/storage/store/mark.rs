@@ -82,6 +82,11 @@ impl Lineage {
         !newest.is_empty() && self.0.split(',').any(|mark| mark == newest)
     }
 
+    /// Whether it holds this mark.
+    pub(crate) fn has(&self, mark: &Mark) -> bool {
+        self.0.split(',').any(|one| one == mark.short())
+    }
+
     /// As it is written.
     pub(crate) fn as_str(&self) -> &str {
         &self.0

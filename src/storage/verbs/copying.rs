@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use futures::FutureExt;
 use object_store::path::Path;
 use object_store::{Error, ObjectMeta};
@@ -13,13 +14,13 @@ use crate::storage::Storage;
 use crate::storage::error::StorageError;
 use crate::storage::store::http::attempts::Attempts;
 use crate::storage::store::http::command;
-use crate::storage::store::mark::Mark;
+use crate::storage::store::mark::{Lineage, Mark};
 use crate::storage::store::precondition::{self, Precondition};
 use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::Base;
 use crate::storage::write::conditions::Operation;
 use crate::storage::write::known::Expected;
-use crate::storage::write::verdict::{self, Found};
+use crate::storage::write::verdict::{self, CLOCK_SKEW, Found};
 
 /// For so long a copy is tried again that others keep getting ahead of.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -30,6 +31,18 @@ struct Copying<'a> {
     source: Base,
     to: &'a Path,
     attempts: Arc<Attempts>,
+    began: DateTime<Utc>,
+}
+
+/// Whether a copy has been at its target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Was {
+    /// It is, or was and has been replaced since.
+    There,
+    /// It never was.
+    Never,
+    /// It may have been.
+    Unclear,
 }
 
 impl Storage {
@@ -86,23 +99,32 @@ impl<'a> Copying<'a> {
             source: Base::of(source),
             to,
             attempts: Arc::default(),
+            began: Utc::now(),
         }
     }
 
     /// Copies to a name on a precondition that stays as it is.
     async fn create(&self, precondition: &Precondition) -> Result<(), StorageError> {
+        let before = Expected {
+            precondition: precondition.clone(),
+            lineage: Lineage::default(),
+        };
         match self.copy(precondition).await {
             Ok(()) => Ok(()),
             Err(error @ Error::AlreadyExists { .. }) => {
                 // An earlier try, or the same rename before, has got through.
                 let (from, to) = (&self.source.key, self.to);
-                let is_ours = if self.attempts.may_have_acted() {
-                    self.is_there().await?
+                let was = if self.attempts.may_have_acted() {
+                    self.was_there(&before).await?
+                } else if self.storage.are_one_upload(from, to).await {
+                    Was::There
                 } else {
-                    self.storage.are_one_upload(from, to).await
+                    Was::Never
                 };
-                if is_ours {
-                    return Ok(());
+                match was {
+                    Was::There => return Ok(()),
+                    Was::Unclear => return Err(StorageError::Unresolved(error)),
+                    Was::Never => {}
                 }
                 self.check_source().await?;
                 Err(error.into())
@@ -111,7 +133,7 @@ impl<'a> Copying<'a> {
                 self.check_source().await?;
                 Err(StorageError::Store(error))
             }
-            Err(error) => self.judge(error).await,
+            Err(error) => self.judge(error, &before).await,
         }
     }
 
@@ -119,40 +141,45 @@ impl<'a> Copying<'a> {
     async fn replace(&self) -> Result<(), StorageError> {
         let give_up = Instant::now() + PATIENCE;
         loop {
-            let expected = self.target().await?;
-            let error = match self.copy(&expected).await {
+            let before = self.target().await?;
+            let error = match self.copy(&before.precondition).await {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
-            let in_time = Instant::now() < give_up && !command::is_given_up();
-            match error {
-                Error::AlreadyExists { .. } | Error::Precondition { .. } if in_time => {
-                    self.check_source().await?;
-                    if self.is_there().await? {
-                        return Ok(());
-                    }
-                }
+            // Google says so of a source that is another version by now, S3 of a target that is gone.
+            let is_missing = matches!(error, Error::NotFound { .. });
+            let is_condition = matches!(
+                error,
                 Error::AlreadyExists { .. } | Error::Precondition { .. }
-                    if command::is_given_up() =>
+            );
+            if is_condition && command::is_given_up() {
+                return Err(StorageError::GivenUp);
+            }
+            let may_try_again = Instant::now() < give_up && !command::is_given_up();
+            if !(is_condition || is_missing) || (is_condition && !may_try_again) {
+                return self.judge(error, &before).await;
+            }
+            self.check_source().await?;
+            match self.was_there(&before).await? {
+                Was::There => return Ok(()),
+                Was::Unclear => return Err(StorageError::Unresolved(error)),
+                Was::Never
+                    if is_missing && !(may_try_again && self.has_changed(&before).await?) =>
                 {
-                    return Err(StorageError::GivenUp);
+                    return self.judge(error, &before).await;
                 }
-                // Google says so of a source that is another version by now, S3 of a target that is gone.
-                error @ Error::NotFound { .. } => {
-                    self.check_source().await?;
-                    if !in_time || self.target().await? == expected {
-                        return self.judge(error).await;
-                    }
-                }
-                error => return self.judge(error).await,
+                Was::Never => {}
             }
         }
     }
 
-    /// What is at the target at this moment, as a precondition.
-    async fn target(&self) -> Result<Precondition, StorageError> {
-        let found = verdict::look(self.objects(), self.to).await?;
-        Ok(Expected::from(found).precondition)
+    /// What is at the target at this moment.
+    async fn target(&self) -> Result<Expected, StorageError> {
+        Ok(verdict::look(self.objects(), self.to).await?.into())
+    }
+
+    async fn has_changed(&self, before: &Expected) -> Result<bool, StorageError> {
+        Ok(self.target().await?.precondition != before.precondition)
     }
 
     async fn copy(&self, precondition: &Precondition) -> object_store::Result<()> {
@@ -182,40 +209,66 @@ impl<'a> Copying<'a> {
     }
 
     /// What a copy has done that looks like a failure.
-    async fn judge(&self, error: Error) -> Result<(), StorageError> {
+    async fn judge(&self, error: Error, before: &Expected) -> Result<(), StorageError> {
         if !self.attempts.may_have_acted() {
             return Err(error.into());
         }
-        match self.is_there().await {
-            Ok(true) => Ok(()),
-            Ok(false) if !self.attempts.may_act_later() => Err(error.into()),
-            Ok(false) | Err(_) => Err(StorageError::Unresolved(error)),
+        match self.was_there(before).await {
+            Ok(Was::There) => Ok(()),
+            Ok(Was::Never) if !self.attempts.may_act_later() => Err(error.into()),
+            Ok(Was::Never | Was::Unclear) | Err(_) => Err(StorageError::Unresolved(error)),
         }
+    }
+
+    /// Whether a try has got through: one more would undo what others have done at the target since. What is at the
+    /// target tells, and what was there before.
+    async fn was_there(&self, before: &Expected) -> Result<Was, StorageError> {
+        let (source, target) = self.both().await?;
+        if is_copy(&source, &target) {
+            return Ok(Was::There);
+        }
+        if !self.attempts.may_have_acted() {
+            return Ok(Was::Never);
+        }
+        let Found::Object {
+            attributes,
+            version,
+            modified,
+        } = target
+        else {
+            // It may have been there, and have been taken away.
+            return Ok(Was::Unclear);
+        };
+        let is_older = modified < self.began - CLOCK_SKEW;
+        if is_older || before.precondition == Precondition::Unchanged(version) {
+            return Ok(Was::Never);
+        }
+        let mark = match &source {
+            Found::Object { attributes, .. } => Mark::of(attributes),
+            Found::Nothing => None,
+        };
+        let Some(mark) = mark.filter(|mark| !before.lineage.has(mark)) else {
+            return Ok(Was::Unclear);
+        };
+        Ok(if mark.is_on_or_before(&attributes) {
+            Was::There
+        } else if Lineage::after(&attributes).goes_on_from(&before.lineage) {
+            Was::Never
+        } else {
+            Was::Unclear
+        })
     }
 
     /// Whether a copy of the source is at the target.
     async fn is_there(&self) -> Result<bool, StorageError> {
+        let (source, target) = self.both().await?;
+        Ok(is_copy(&source, &target))
+    }
+
+    /// What is at the source, and at the target.
+    async fn both(&self) -> Result<(Found, Found), StorageError> {
         let source = verdict::look(self.objects(), &self.source.key).await?;
-        let target = verdict::look(self.objects(), self.to).await?;
-        let (
-            Found::Object {
-                attributes: a,
-                version: v,
-                ..
-            },
-            Found::Object {
-                attributes: b,
-                version: w,
-                ..
-            },
-        ) = (&source, &target)
-        else {
-            return Ok(false);
-        };
-        Ok(match (Mark::of(a), Mark::of(b)) {
-            (None, None) => v.e_tag.is_some() && v.e_tag == w.e_tag,
-            (a, b) => a == b,
-        })
+        Ok((source, verdict::look(self.objects(), self.to).await?))
     }
 
     /// That something as large as the source is at the target.
@@ -240,5 +293,27 @@ impl<'a> Copying<'a> {
 
     fn objects(&self) -> &dyn object_store::ObjectStore {
         self.storage.store.objects().as_ref()
+    }
+}
+
+fn is_copy(source: &Found, target: &Found) -> bool {
+    let (
+        Found::Object {
+            attributes: a,
+            version: v,
+            ..
+        },
+        Found::Object {
+            attributes: b,
+            version: w,
+            ..
+        },
+    ) = (source, target)
+    else {
+        return false;
+    };
+    match (Mark::of(a), Mark::of(b)) {
+        (None, None) => v.e_tag.is_some() && v.e_tag == w.e_tag,
+        (a, b) => a == b,
     }
 }

@@ -22,14 +22,11 @@ use crate::storage::write::handovers::Removed;
 use crate::storage::write::known::Expected;
 use crate::storage::write::multipart::Multipart;
 use crate::storage::write::part::FullPart;
-use crate::storage::write::verdict::{self, Found, Verdict};
+use crate::storage::write::verdict::{self, CLOCK_SKEW, Found, Verdict};
 use crate::storage::write::writer::ObjectWriter;
 
 /// For so long an upload is tried again that others keep getting ahead of.
 const REPLACE_PATIENCE: Duration = Duration::from_secs(30);
-
-/// By so much the store's clock and ours may differ. S3 and Azure refuse requests that are further off.
-const CLOCK_SKEW: chrono::Duration = chrono::Duration::minutes(15);
 
 /// How long the client's reply waits for discarding.
 pub(crate) const DISCARD_PATIENCE: Duration = Duration::from_secs(2);

@@ -18,6 +18,9 @@ use crate::storage::store::mark::Mark;
 /// How long looking may take: the client waits for its reply.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// By so much the store's clock and ours may differ. S3 and Azure refuse requests that are further off.
+pub(crate) const CLOCK_SKEW: chrono::Duration = chrono::Duration::minutes(15);
+
 /// What has become of an upload whose publication seemed to fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
