@@ -259,8 +259,10 @@ settings! {
         /// Whether a data connection must resume the TLS session of its own control connection. Then
         /// nobody else's data connection is taken, wherever it comes from.
         ///
-        /// Change it when all your clients do so, as lftp, rclone and new versions of curl do. Python's
-        /// `ftplib` does not by itself; curl before 8 does so under TLS 1.3 for one upload of a session only.
+        /// Change it when all your clients do so, as lftp, rclone and new versions of curl do, above all where
+        /// hosts that you don't trust share an address with them. Python's `ftplib` does not by itself; curl
+        /// before 8 does so under TLS 1.3 for one upload of a session only. Who does not gets 522 after
+        /// `passive.accept_timeout`: until then another connection may be the client's.
         require_session_reuse: bool = false,
 
         /// Whether `AUTH SSL` is understood, as clients say it that are older than RFC 4217. It is the

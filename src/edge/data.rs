@@ -1,5 +1,6 @@
 //! The client's data connection: announced, awaited or dialled, checked.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -45,6 +46,8 @@ pub(super) enum Way {
 /// A port, and who has connected there. It outlives the wait for it, which may be broken off and begun again.
 pub(super) struct Waiting {
     port: PassivePort,
+    /// Before the transfer was asked for.
+    arrived: VecDeque<DataSocket>,
     arriving: FuturesUnordered<BoxFuture<'static, Proxied>>,
 }
 
@@ -71,6 +74,7 @@ impl Arranged {
     pub(super) fn passive(port: PassivePort, place: TransferPermit) -> Self {
         let waiting = Waiting {
             port,
+            arrived: VecDeque::new(),
             arriving: FuturesUnordered::new(),
         };
         Self {
@@ -93,6 +97,11 @@ impl Arranged {
         }
     }
 
+    /// Whether a port is open for the client.
+    pub(super) fn is_passive(&self) -> bool {
+        matches!(self.way, Way::Passive(_))
+    }
+
     /// Whether we connect to the client, not it to us.
     pub(super) fn is_active(&self) -> bool {
         matches!(self.way, Way::Active(_))
@@ -111,6 +120,15 @@ impl Arranged {
             }
         };
         tokio::time::timeout_at(expected.until, connection).await?
+    }
+
+    /// Turns strangers away, while the transfer is still to come: they must not fill the port's queue. It has no end, and is
+    /// safe to cancel.
+    pub(super) async fn turn_away(&mut self, expected: &Expected<'_>) {
+        if let Way::Passive(waiting) = &mut self.way {
+            waiting.gather(expected).await;
+        }
+        std::future::pending::<()>().await;
     }
 
     /// Ends the wait, and frees the port for another as soon as what this returns is dropped.
@@ -138,8 +156,37 @@ impl Way {
 }
 
 impl Waiting {
+    /// Takes from the queue what may be the client's, and a few at most.
+    async fn gather(&mut self, expected: &Expected<'_>) {
+        while self.arrived.len() + self.arriving.len() < MAX_ARRIVING {
+            let Ok((stream, peer)) = self.port.listener().accept().await else {
+                return;
+            };
+            self.arrived
+                .extend(self.admit(stream, unmapped(peer), expected));
+        }
+    }
+
+    /// One that may be the client's already, or that a proxy has yet to say whose it is.
+    fn admit(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        expected: &Expected<'_>,
+    ) -> Option<DataSocket> {
+        if expected.proxies.contains(peer.ip()) {
+            self.arriving.push(identify(stream, peer, expected.proxies));
+            return None;
+        }
+        expected.direct(stream, peer, self.port.number())
+    }
+
     /// The first connection of the client itself: any other may be somebody who wants its data.
     async fn client(&mut self, expected: &Expected<'_>) -> io::Result<DataSocket> {
+        if let Some(socket) = self.arrived.pop_front() {
+            prepare(socket.tcp())?;
+            return Ok(socket);
+        }
         loop {
             let arriving = &mut self.arriving;
             let may_accept = arriving.len() < MAX_ARRIVING;
@@ -147,13 +194,7 @@ impl Waiting {
                 Some(proxied) = arriving.next() => expected.behind_proxy(proxied, self.port.number()),
                 accepted = self.port.listener().accept(), if may_accept => {
                     let (stream, peer) = accepted?;
-                    let peer = unmapped(peer);
-                    if expected.proxies.contains(peer.ip()) {
-                        arriving.push(identify(stream, peer, expected.proxies));
-                        None
-                    } else {
-                        expected.direct(stream, peer, self.port.number())
-                    }
+                    self.admit(stream, unmapped(peer), expected)
                 }
             };
             if let Some(socket) = socket {
@@ -243,6 +284,7 @@ impl fmt::Debug for Waiting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Waiting")
             .field("port", &self.port)
+            .field("arrived", &self.arrived.len())
             .field("arriving", &self.arriving.len())
             .finish()
     }

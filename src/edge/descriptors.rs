@@ -103,6 +103,11 @@ impl Descriptors {
         permit.ok().map(Permit)
     }
 
+    /// One more, for as long as there is another connection than that of a transfer; `None` if all are in use.
+    pub(super) fn one(&self) -> Option<Permit> {
+        Arc::clone(&self.free).try_acquire_owned().ok().map(Permit)
+    }
+
     /// Those of a transfer, as soon as there are so many; `None` if that takes too long.
     pub(super) async fn transfer(&self) -> Option<TransferPermit> {
         let permit = Arc::clone(&self.free).acquire_many_owned(self.per_transfer);

@@ -10,8 +10,9 @@ use tokio::net::TcpListener;
 use crate::config::PortRange;
 use crate::telemetry::{InUse, Metrics};
 
-/// Strangers may connect before the client does; they are turned away one by one.
-const BACKLOG: i32 = 16;
+/// Strangers may connect before the client does; they are turned away one by one. Where the queue is full, a client's own
+/// connection takes a second more.
+const BACKLOG: i32 = 128;
 
 /// All passive ports.
 #[derive(Debug)]

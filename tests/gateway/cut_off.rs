@@ -163,7 +163,10 @@ async fn assert_lost(client: Client, data: TcpStream) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_data_connection_that_is_refused_under_tls_ends_with_a_reset() {
     let authority = Authority::new();
-    let settings = [("tls.require_session_reuse", "true")];
+    let settings = [
+        ("tls.require_session_reuse", "true"),
+        ("passive.accept_timeout", "300ms"),
+    ];
     let gateway = Gateway::encrypted(Store::folder(), &authority, &settings);
     gateway.store.put("a.bin", b"x");
     let connector = authority.connector(Hello::default());

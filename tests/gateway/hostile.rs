@@ -2,6 +2,8 @@
 //!
 //! A panic anywhere in a gateway fails its test (see [`crate::support::calm`]).
 
+mod stolen_data_connections;
+
 use std::net::SocketAddr;
 use std::process::Stdio;
 use std::time::{Duration, Instant};

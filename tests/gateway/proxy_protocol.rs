@@ -561,6 +561,7 @@ mod tls {
         let settings = [
             ("ftp.trusted_proxies", BALANCER),
             ("ftp.proxy_header", "late"),
+            ("passive.accept_timeout", "300ms"),
         ];
         let gateway = Gateway::encrypted(Store::folder(), &authority, &settings);
         gateway.store.put("a.txt", b"abc");

@@ -353,7 +353,10 @@ async fn who_has_become_stricter_since_user_is_refused_at_pass() {
 #[tokio::test]
 async fn where_reuse_is_required_only_the_own_session_is_taken() {
     let authority = Authority::new();
-    let settings = [("tls.require_session_reuse", "true")];
+    let settings = [
+        ("tls.require_session_reuse", "true"),
+        ("passive.accept_timeout", "300ms"),
+    ];
     let gateway = Gateway::encrypted(Store::s3(), &authority, &settings);
     for versions in [Hello::default().versions, TLS12.versions] {
         let hello = |resumes| Hello {
@@ -382,6 +385,41 @@ async fn where_reuse_is_required_only_the_own_session_is_taken() {
         }
         assert!(gateway.store.object("stolen").is_none());
         upload(&mut client, &own, "after", b"abc").await;
+    }
+}
+
+/// Whoever is first at a data port has a ticket by the time it is refused. That ticket opens no other.
+#[tokio::test]
+async fn the_ticket_of_a_stranger_that_was_refused_opens_nothing() {
+    let authority = Authority::new();
+    let settings = [
+        ("tls.require_session_reuse", "true"),
+        ("passive.accept_timeout", "300ms"),
+    ];
+    let gateway = Gateway::encrypted(Store::s3(), &authority, &settings);
+    for versions in [Hello::default().versions, TLS12.versions] {
+        for without_tickets in [false, true] {
+            let hello = || Hello {
+                versions,
+                without_tickets,
+                ..Hello::default()
+            };
+            let (own, stranger) = (authority.connector(hello()), authority.connector(hello()));
+            let mut client = private(&gateway, &own).await;
+            upload(&mut client, &own, "secret", b"abc").await;
+            for _ in 0..3 {
+                let data = client.open_data().await;
+                client.expect("RETR secret", 150).await;
+                let stolen = handshake(&stranger, data).await;
+                client.expect_reply(522).await;
+                if let Ok(mut stolen) = stolen {
+                    let mut read = Vec::new();
+                    let _ = stolen.read_to_end(&mut read).await;
+                    assert_eq!(read, b"");
+                }
+            }
+            assert_eq!(fetch(&mut client, &own, "RETR secret").await, b"abc");
+        }
     }
 }
 
@@ -484,7 +522,10 @@ async fn a_certificate_and_a_password_are_both_needed_where_both_are_set() {
 #[tokio::test]
 async fn a_data_connection_shows_the_certificate_of_its_control_connection() {
     let authority = Authority::new();
-    let settings = [("tls.client_auth", "request")];
+    let settings = [
+        ("tls.client_auth", "request"),
+        ("passive.accept_timeout", "300ms"),
+    ];
     let gateway = Gateway::encrypted(Store::s3(), &authority, &settings);
     let with = |certificate| {
         authority.connector(Hello {

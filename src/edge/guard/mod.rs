@@ -6,6 +6,8 @@
 //! is always written anew.
 
 mod active;
+mod candidates;
+mod data_connection;
 mod early;
 mod files;
 mod login;
@@ -34,6 +36,7 @@ use super::data::Arranged;
 use super::shared::Edge;
 use super::sockets::Beginning;
 
+use data_connection::{expected, turn_away};
 use protection::Protection;
 
 use early::Early;
@@ -222,6 +225,7 @@ impl Guard {
         } else {
             idle_until.min(self.login_until)
         };
+        let expected = expected(&self.edge, &self.session, false, self.data_until);
         loop {
             tokio::select! {
                 biased;
@@ -229,6 +233,7 @@ impl Guard {
                 () = self.edge.shutdown.draining().cancelled() => return Err(End::Said(shutting_down())),
                 line = self.connection.line() => return Ok(line?),
                 () = tokio::time::sleep_until(self.data_until), if self.data.is_some() => self.data = None,
+                () = turn_away(&mut self.data, &expected) => {}
                 () = tokio::time::sleep_until(until) => return Err(End::Said(too_late(logged_in))),
             }
         }

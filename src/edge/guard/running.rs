@@ -5,14 +5,14 @@ use std::io;
 use tokio::time::Instant;
 
 use crate::config::ControlLoss;
-use crate::session::{FtpPath, Report, Transfer, TransferKind};
+use crate::session::{Abort, FtpPath, Report, Transfer, TransferKind};
 
 use super::super::command::{Action, Command, EdgeVerb, SessionVerb};
 use super::super::connection::{Line, Lost};
 use super::super::data::Arranged;
 use super::super::ending::{CloseNotify, Ending};
 use super::super::proxy_protocol::DataSocket;
-use super::security::Handshake;
+use super::candidates::Candidates;
 use super::settle::Settling;
 
 /// A transfer that runs.
@@ -23,8 +23,8 @@ pub(super) struct Running {
     pub(super) data: Arranged,
     pub(super) connect_until: Instant,
     pub(super) state: State,
-    /// The TLS handshake of the data connection.
-    pub(super) handshake: Option<Handshake>,
+    /// Who has connected, where the data connection is being encrypted.
+    pub(super) candidates: Candidates,
     /// The end of an upload's data connection, once there is one.
     pub(super) ending: Option<Ending>,
     /// All data of an upload has come.
@@ -85,7 +85,7 @@ impl Running {
             data,
             connect_until: Instant::now(),
             state: State::Opening,
-            handshake: None,
+            candidates: Candidates::default(),
             ending: None,
             has_ended: false,
             settling: None,
@@ -97,6 +97,12 @@ impl Running {
             lost: None,
             report: None,
         }
+    }
+
+    /// There is no data connection, and will be none.
+    pub(super) fn fail(&mut self, abort: Abort) {
+        self.state = State::Moving;
+        self.transfer.abort(abort);
     }
 
     /// The path that is read or written: the one that was named, but for `STOU`.
@@ -120,15 +126,17 @@ impl Running {
         self.lost.is_some() && !self.has_left() && on_loss == ControlLoss::Discard
     }
 
-    /// The data connection, its end seen to: that of an upload is watched, and of a download only all has an
-    /// orderly one.
-    pub(super) fn with_its_end(&mut self, stream: DataSocket) -> io::Result<DataSocket> {
+    /// A data connection, its end seen to: that of an upload is watched, and of a download only all has an orderly
+    /// one.
+    pub(super) fn with_its_end(
+        &self,
+        stream: DataSocket,
+    ) -> io::Result<(DataSocket, Option<Ending>)> {
         if !matches!(self.transfer.kind(), TransferKind::Store(_)) {
-            return stream.reset_unless_shut_down();
+            return Ok((stream.reset_unless_shut_down()?, None));
         }
         let (ending, stream) = Ending::of(stream);
-        self.ending = Some(ending);
-        Ok(stream)
+        Ok((stream, Some(ending)))
     }
 
     /// Notes a `QUIT`.

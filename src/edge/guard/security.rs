@@ -1,32 +1,20 @@
 //! TLS as the client asks for it: `AUTH`, `PBSZ`, `PROT`, `CCC` (RFC 2228, RFC 4217), and what is refused
 //! without it.
 
-use std::pin::Pin;
+use tokio::time::Instant;
 
 use crate::config::RequireTls;
 use crate::ftp::Reply;
-use crate::session::{Abort, DataStream, TransferKind};
+use crate::session::{Abort, TransferKind};
 
 use super::super::connection::Lost;
-use super::super::ending::CloseNotify;
+use super::super::descriptors::Permit;
+use super::super::ending::Ending;
 use super::super::proxy_protocol::DataSocket;
-use super::super::tls::{HandshakeError, Purpose, Tls};
+use super::super::tls::{Accepted, HandshakeError, Purpose, Tls};
+use super::candidates::{Candidate, Handshaken};
 use super::protection::Protection;
 use super::{End, Guard, Next};
-
-/// How a data connection's handshake ended; `None` if it took too long.
-pub(super) type Handshaken = Option<Result<(DataStream, &'static str), HandshakeError>>;
-
-/// The handshake of a data connection while it goes on.
-pub(super) type Handshake = Pin<Box<dyn Future<Output = Handshaken> + Send>>;
-
-/// The end of the handshake, if one goes on. Safe to cancel.
-pub(super) async fn secured(handshake: &mut Option<Handshake>) -> Handshaken {
-    match handshake {
-        Some(handshake) => handshake.await,
-        None => std::future::pending().await,
-    }
-}
 
 impl Guard {
     /// `AUTH TLS`: whoever had logged in before has to do so again, because nobody knows who it was
@@ -196,28 +184,35 @@ impl Guard {
         &self,
         kind: TransferKind,
         stream: DataSocket,
-        close_notify: CloseNotify,
-    ) -> Option<Handshake> {
+        ending: Option<Ending>,
+        permit: Option<Permit>,
+    ) -> Option<Candidate> {
         let tls = self.protection.control.clone()?;
         let purpose = match kind {
             TransferKind::Store(_) => Purpose::Upload,
             TransferKind::Retrieve { .. } | TransferKind::List(_) => Purpose::Download,
         };
-        let handshake = tls.accept(stream, purpose, close_notify);
+        let close_notify = ending.as_ref().map(Ending::close_notify);
+        let handshake = tls.accept(stream, purpose, close_notify.cloned().unwrap_or_default());
         let within = tokio::time::timeout(self.edge.config.passive.accept_timeout, handshake);
-        Some(Box::pin(async move { within.await.ok() }))
+        Some(Candidate {
+            arrived: Instant::now(),
+            handshake: Box::pin(async move { within.await.ok() }),
+            ending,
+            permit,
+        })
     }
 
     /// Counts a data connection's handshake.
     ///
     /// # Errors
-    /// When it failed: what becomes of the transfer.
-    pub(super) fn note_handshake(&self, ended: Handshaken) -> Result<DataStream, Abort> {
+    /// When it failed: what becomes of the transfer, if no other connection comes.
+    pub(super) fn note_handshake(&self, ended: Handshaken) -> Result<Accepted, Abort> {
         let session = self.session.id();
         let (outcome, abort) = match ended {
-            Some(Ok((stream, kind))) => {
-                self.count_handshake("data", kind);
-                return Ok(stream);
+            Some(Ok(accepted)) => {
+                self.count_handshake("data", accepted.kind);
+                return Ok(accepted);
             }
             None => {
                 tracing::info!(%session, "TLS handshake of a data connection took too long");

@@ -17,12 +17,11 @@ use crate::telemetry::InUse;
 
 use super::super::command::TransferVerb;
 use super::super::connection::{Line, Lost};
-use super::super::data::Expected;
-use super::super::ending::Ending;
 use super::super::proxy_protocol::DataSocket;
+use super::candidates::Ended;
+use super::data_connection::{data_connection, expected};
 use super::record::last_reply;
 use super::running::{During, Running, State};
-use super::security::{Handshaken, secured};
 use super::settle::Settling;
 use super::{End, Guard, MAX_WAITING, Next};
 
@@ -45,10 +44,10 @@ struct Order {
 }
 
 /// What happened next.
-enum Happened {
+pub(super) enum Happened {
     Event(Option<Event>),
     Connected(std::io::Result<DataSocket>),
-    Secured(Handshaken),
+    Secured(Ended),
     Line(Result<Line, Lost>),
     Ended(Reply),
     Cancelled,
@@ -157,7 +156,7 @@ impl Guard {
                 Happened::Silent => break,
                 Happened::Event(event) => self.on_event(running, event).await,
                 Happened::Connected(stream) => self.on_connected(running, stream).await,
-                Happened::Secured(stream) => self.on_secured(running, stream),
+                Happened::Secured(ended) => self.on_secured(running, ended),
                 Happened::Line(line) => self.on_line(running, line).await,
                 Happened::Settled => self.settle(running).await,
                 Happened::Cancelled => running.transfer.abort(Abort::Shutdown),
@@ -194,15 +193,8 @@ impl Guard {
         let cancelled = session.cancelled();
         let state = running.state;
         let settled = running.settling.as_ref().map(Settling::until);
-        let handshake = &mut running.handshake;
-        let expected = Expected {
-            peer: session.peer().ip(),
-            trusted: &edge.config.passive.trusted_networks,
-            proxies: &edge.proxies,
-            client_speaks,
-            until: running.connect_until,
-            metrics: &edge.metrics,
-        };
+        let expected = expected(edge, session, client_speaks, running.connect_until);
+        let (data, candidates) = (&mut running.data, &mut running.candidates);
         Ok(tokio::select! {
             biased;
             event = running.transfer.event(), if state != State::Done => Happened::Event(event),
@@ -210,10 +202,7 @@ impl Guard {
             // Lines that keep coming can't put it off; those that have come are read before it counts.
             () = until(settled) => Happened::Settled,
             line = connection.line(), if may_listen => Happened::Line(line),
-            stream = running.data.establish(&expected), if state == State::Connecting => {
-                Happened::Connected(stream)
-            }
-            stream = secured(handshake), if state == State::Securing => Happened::Secured(stream),
+            happened = data_connection(state, data, candidates, &expected) => happened,
             reply = last_word(link, state) => reply?,
         })
     }
@@ -249,52 +238,8 @@ impl Guard {
         self.on_lost(running, Lost::TooFarAhead);
     }
 
-    async fn on_connected(&mut self, running: &mut Running, stream: std::io::Result<DataSocket>) {
-        let way = running.data.free();
-        let stream = match stream.and_then(|stream| running.with_its_end(stream)) {
-            Ok(stream) => stream,
-            Err(error) => {
-                way.log_failure(&self.session, &error);
-                running.state = State::Moving;
-                running.transfer.abort(Abort::NoDataConnection);
-                return;
-            }
-        };
-        // The port is free before the client hears of it.
-        drop(way);
-        let opening = Reply::new(150, running.opening());
-        let session = self.session.id();
-        tracing::debug!(%session, path = running.target().as_str(), "transfer begins");
-        if let Err(lost) = self.send(&opening).await {
-            self.on_lost(running, lost);
-        }
-        // Clients begin their handshake only after the 150.
-        if self.encrypts_data() {
-            running.state = State::Securing;
-            let ending = running.ending.as_ref();
-            let close_notify = ending
-                .map(Ending::close_notify)
-                .cloned()
-                .unwrap_or_default();
-            running.handshake = self.handshake(running.transfer.kind(), stream, close_notify);
-        } else {
-            self.hand_over(running, Box::new(stream));
-        }
-    }
-
-    fn on_secured(&mut self, running: &mut Running, secured: Handshaken) {
-        running.handshake = None;
-        match self.note_handshake(secured) {
-            Ok(stream) => self.hand_over(running, stream),
-            Err(abort) => {
-                running.state = State::Moving;
-                running.transfer.abort(abort);
-            }
-        }
-    }
-
     /// Gives the client's stream to the storage, no faster than it may move.
-    fn hand_over(&self, running: &mut Running, stream: DataStream) {
+    pub(super) fn hand_over(&self, running: &mut Running, stream: DataStream) {
         let kind = running.transfer.kind();
         let stream = self.edge.bandwidth.throttled(&self.rates, kind, stream);
         running.state = State::Moving;
@@ -343,7 +288,7 @@ impl Guard {
 
     /// The control connection is gone: so is the transfer, unless the client had left in an orderly way or
     /// the operator wants such uploads kept.
-    fn on_lost(&mut self, running: &mut Running, lost: Lost) {
+    pub(super) fn on_lost(&mut self, running: &mut Running, lost: Lost) {
         tracing::debug!(
             session = %self.session.id(),
             reason = lost.reason(),

@@ -16,7 +16,7 @@ use crate::session::DataStream;
 
 use super::super::ending::CloseNotify;
 use super::super::proxy_protocol::DataSocket;
-use super::binding::Binding;
+use super::binding::Family;
 use super::material::{Material, Purpose};
 use super::records::Records;
 
@@ -30,8 +30,17 @@ const DOWNLOAD_BUFFER: usize = 4 * 1024;
 #[derive(Debug, Clone)]
 pub(in super::super) struct DataTls {
     material: Arc<Material>,
-    binding: Binding,
+    family: Family,
     certificate: Option<CertificateDer<'static>>,
+}
+
+/// An encrypted data connection.
+pub(in super::super) struct Accepted {
+    pub(in super::super) stream: DataStream,
+    /// How the handshake went: `full` or `resumed`.
+    pub(in super::super) kind: &'static str,
+    /// Whether its peer has proven to be the one at the control connection.
+    pub(in super::super) is_proven: bool,
 }
 
 /// Why a data connection could not be encrypted.
@@ -51,17 +60,27 @@ pub(in super::super) enum HandshakeError {
 impl DataTls {
     pub(super) fn new(
         material: &Arc<Material>,
-        binding: Binding,
+        family: Family,
         certificate: Option<&CertificateDer<'_>>,
     ) -> Self {
         Self {
             material: Arc::clone(material),
-            binding,
+            family,
             certificate: certificate.map(|certificate| certificate.clone().into_owned()),
         }
     }
 
-    /// The handshake, and how it went: `full` or `resumed`.
+    /// Whether the client's data connections have given proof so far: then the next one probably will.
+    pub(in super::super) fn resumes(&self) -> bool {
+        self.family.resumes()
+    }
+
+    /// A data connection was taken for the client's.
+    pub(in super::super) fn note_taken(&self, is_proven: bool) {
+        self.family.note_taken(is_proven);
+    }
+
+    /// The handshake, as soon as the peer begins it.
     ///
     /// # Errors
     /// When it fails, or the peer is not the one at the control connection.
@@ -70,8 +89,11 @@ impl DataTls {
         stream: DataSocket,
         purpose: Purpose,
         close_notify: CloseNotify,
-    ) -> Result<(DataStream, &'static str), HandshakeError> {
-        let config = self.material.config(purpose, self.binding);
+    ) -> Result<Accepted, HandshakeError> {
+        // Whoever says nothing costs no memory.
+        stream.tcp().readable().await?;
+        let binding = self.family.data();
+        let config = self.material.config(purpose, &binding);
         let buffer = match purpose {
             Purpose::Upload => UPLOAD_BUFFER,
             Purpose::Control | Purpose::Download => DOWNLOAD_BUFFER,
@@ -79,20 +101,28 @@ impl DataTls {
         let stream = Records::of(BufReader::with_capacity(buffer, stream));
         let tls = TlsAcceptor::from(config).accept(stream).await?;
         let connection = tls.get_ref().1;
-        self.check(connection)?;
+        let is_proven = self.check(connection)?;
+        if is_proven {
+            binding.prove();
+        }
         let kind = super::kind(connection);
         let encrypted = Encrypted {
             tls,
             close_notify,
             allow_unclean_close: self.material.allow_unclean_close,
         };
-        Ok((Box::new(encrypted), kind))
+        Ok(Accepted {
+            stream: Box::new(encrypted),
+            kind,
+            is_proven,
+        })
     }
 
-    fn check(&self, connection: &ServerConnection) -> Result<(), HandshakeError> {
+    /// Whether the peer has proven to be the one at the control connection.
+    fn check(&self, connection: &ServerConnection) -> Result<bool, HandshakeError> {
         // It could not have resumed another's.
         if connection.handshake_kind() == Some(HandshakeKind::Resumed) {
-            return Ok(());
+            return Ok(true);
         }
         if self.material.require_session_reuse {
             return Err(HandshakeError::NotResumed);
@@ -103,7 +133,7 @@ impl DataTls {
         if self.certificate.is_some() && shown != self.certificate.as_ref() {
             return Err(HandshakeError::OtherCertificate);
         }
-        Ok(())
+        Ok(self.certificate.is_some())
     }
 }
 

@@ -236,11 +236,11 @@ impl Files {
 impl Material {
     /// What a connection is served with. The tickets of other control connections than its own are worth
     /// nothing on a data connection.
-    pub(super) fn config(&self, purpose: Purpose, binding: Binding) -> Arc<ServerConfig> {
+    pub(super) fn config(&self, purpose: Purpose, binding: &Binding) -> Arc<ServerConfig> {
         let mut config = self.config.clone();
         config.ticketer = Arc::new(Bound {
             inner: Arc::clone(&self.config.ticketer),
-            binding,
+            binding: binding.clone(),
             takes: match purpose {
                 Purpose::Control => Takes::Any,
                 Purpose::Upload | Purpose::Download => Takes::Own,
@@ -248,7 +248,7 @@ impl Material {
         });
         config.session_storage = Arc::new(Bound {
             inner: Arc::clone(&self.config.session_storage),
-            binding,
+            binding: binding.clone(),
             takes: match purpose {
                 // A ticket is written anew when it was used, what is remembered is not: it would keep the
                 // number of another control connection.

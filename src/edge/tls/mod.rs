@@ -9,7 +9,7 @@ mod data;
 mod material;
 mod records;
 
-pub(super) use data::{DataTls, HandshakeError};
+pub(super) use data::{Accepted, DataTls, HandshakeError};
 pub(super) use material::Purpose;
 pub use material::TlsError;
 
@@ -27,7 +27,7 @@ use crate::config::Config;
 use crate::session::Secured;
 use crate::telemetry::Metrics;
 
-use binding::Binding;
+use binding::Family;
 use material::{Files, Material};
 
 /// The certificate and the terms of TLS that are in force; clones share them.
@@ -136,10 +136,10 @@ impl Tls {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let material = self.current();
-        let binding: Binding = rand::random();
-        let config = material.config(Purpose::Control, binding);
+        let family = Family::new();
+        let config = material.config(Purpose::Control, &family.control());
         let stream = TlsAcceptor::from(config).accept(stream).await?;
-        let tls = ControlTls::new(stream.get_ref().1, &material, binding);
+        let tls = ControlTls::new(stream.get_ref().1, &material, family);
         Ok((stream, tls))
     }
 }
@@ -183,7 +183,7 @@ pub(super) struct ControlTls {
 }
 
 impl ControlTls {
-    fn new(connection: &ServerConnection, material: &Arc<Material>, binding: Binding) -> Self {
+    fn new(connection: &ServerConnection, material: &Arc<Material>, family: Family) -> Self {
         let certificate = connection
             .peer_certificates()
             .and_then(|chain| chain.first());
@@ -192,7 +192,7 @@ impl ControlTls {
                 protocol: protocol(connection),
                 certificate_names: certificate.map(certificate::names).unwrap_or_default(),
             },
-            data: DataTls::new(material, binding, certificate),
+            data: DataTls::new(material, family, certificate),
             kind: kind(connection),
         }
     }

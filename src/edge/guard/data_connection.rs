@@ -1,0 +1,195 @@
+//! How a transfer comes to its data connection: who connects, who is told 150, and under TLS, who is the client.
+
+use futures::FutureExt;
+use tokio::time::Instant;
+
+use crate::ftp::Reply;
+use crate::session::{Abort, Session};
+
+use super::super::data::{Arranged, Expected};
+use super::super::proxy_protocol::DataSocket;
+use super::super::shared::Edge;
+use super::super::tls::DataTls;
+use super::Guard;
+use super::candidates::{Candidates, Connection, Ended, Judged};
+use super::running::{Running, State};
+use super::transfer::Happened;
+
+/// Connections in a port's queue that are looked at before one without proof is taken.
+const MAX_QUEUED: usize = 16;
+
+/// Who may connect, and until when. `client_speaks` says that it sends something.
+pub(super) fn expected<'a>(
+    edge: &'a Edge,
+    session: &Session,
+    client_speaks: bool,
+    until: Instant,
+) -> Expected<'a> {
+    Expected {
+        peer: session.peer().ip(),
+        trusted: &edge.config.passive.trusted_networks,
+        proxies: &edge.proxies,
+        client_speaks,
+        until,
+        metrics: &edge.metrics,
+    }
+}
+
+/// Turns strangers away from the port of a transfer that is still to come. It has no end, and is safe to cancel.
+pub(super) async fn turn_away(data: &mut Option<Arranged>, expected: &Expected<'_>) {
+    match data {
+        Some(data) => data.turn_away(expected).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The data connection as it comes about.
+pub(super) async fn data_connection(
+    state: State,
+    data: &mut Arranged,
+    candidates: &mut Candidates,
+    expected: &Expected<'_>,
+) -> Happened {
+    match state {
+        State::Connecting => Happened::Connected(data.establish(expected).await),
+        State::Securing => {
+            let next_from = candidates.next_from();
+            let may_come = data.is_passive();
+            let another = async {
+                if let Some(next_from) = next_from {
+                    tokio::time::sleep_until(next_from).await;
+                }
+                data.establish(expected).await
+            };
+            tokio::select! {
+                ended = candidates.next() => Happened::Secured(ended),
+                another = another, if may_come => Happened::Connected(another),
+            }
+        }
+        State::Opening | State::Moving | State::Done => std::future::pending().await,
+    }
+}
+
+impl Guard {
+    pub(super) async fn on_connected(
+        &mut self,
+        running: &mut Running,
+        stream: std::io::Result<DataSocket>,
+    ) {
+        if running.state == State::Securing {
+            return self.on_another(running, stream);
+        }
+        let stays_open = self.encrypts_data() && !running.data.is_active();
+        let with_its_end = stream.and_then(|stream| running.with_its_end(stream));
+        let way = if stays_open && with_its_end.is_ok() {
+            None
+        } else {
+            Some(running.data.free())
+        };
+        let (stream, ending) = match with_its_end {
+            Ok(connected) => connected,
+            Err(error) => {
+                if let Some(way) = way {
+                    way.log_failure(&self.session, &error);
+                }
+                return running.fail(Abort::NoDataConnection);
+            }
+        };
+        // The port is free before the client hears of it.
+        drop(way);
+        let opening = Reply::new(150, running.opening());
+        let session = self.session.id();
+        tracing::debug!(%session, path = running.target().as_str(), "transfer begins");
+        if let Err(lost) = self.send(&opening).await {
+            self.on_lost(running, lost);
+        }
+        // Clients begin their handshake only after the 150.
+        if self.encrypts_data() {
+            running.state = State::Securing;
+            let first = self.handshake(running.transfer.kind(), stream, ending, None);
+            if let Some(first) = first {
+                running.candidates.add(first);
+            }
+            if !stays_open {
+                let judged = running.candidates.close();
+                self.on_judged(running, judged);
+            }
+        } else {
+            running.ending = ending;
+            self.hand_over(running, Box::new(stream));
+        }
+    }
+
+    /// One more has connected to the port of a transfer, or no other can.
+    fn on_another(&self, running: &mut Running, stream: std::io::Result<DataSocket>) {
+        let Ok(stream) = stream else {
+            drop(running.data.free());
+            let judged = running.candidates.close();
+            return self.on_judged(running, judged);
+        };
+        // Where the descriptors are used up, it is closed.
+        let Some(permit) = self.edge.descriptors.one() else {
+            return;
+        };
+        // One that is gone already is no loss.
+        if let Ok((stream, ending)) = running.with_its_end(stream) {
+            let kind = running.transfer.kind();
+            if let Some(candidate) = self.handshake(kind, stream, ending, Some(permit)) {
+                running.candidates.add(candidate);
+            }
+        }
+    }
+
+    pub(super) fn on_secured(&self, running: &mut Running, ended: Ended) {
+        let judged = match ended {
+            Ended::Uncontested(connection) => Judged::Taken(connection),
+            Ended::Handshake(ended) => {
+                let (handshaken, candidate) = *ended;
+                match self.note_handshake(handshaken) {
+                    Ok(accepted) => {
+                        self.accept_queued(running);
+                        let tls = self.protection.control.as_ref();
+                        let resumes = tls.is_some_and(DataTls::resumes);
+                        running.candidates.secured(accepted, candidate, resumes)
+                    }
+                    Err(abort) => running.candidates.refused(abort),
+                }
+            }
+        };
+        self.on_judged(running, judged);
+    }
+
+    /// Whoever has connected by now has a say in whose data connection it is.
+    fn accept_queued(&self, running: &mut Running) {
+        for _ in 0..MAX_QUEUED {
+            let until = running.connect_until;
+            let expected = expected(&self.edge, &self.session, true, until);
+            let Some(Ok(stream)) = running.data.establish(&expected).now_or_never() else {
+                return;
+            };
+            self.on_another(running, Ok(stream));
+        }
+    }
+
+    fn on_judged(&self, running: &mut Running, judged: Judged) {
+        match judged {
+            Judged::Waits => {}
+            Judged::Failed(abort) => {
+                drop(running.data.free());
+                running.fail(abort);
+            }
+            Judged::Taken(connection) => self.take(running, connection),
+        }
+    }
+
+    /// The client has its data connection; the others are closed.
+    fn take(&self, running: &mut Running, connection: Connection) {
+        drop(running.data.free());
+        running.candidates = Candidates::default();
+        if let Some(tls) = &self.protection.control {
+            tls.note_taken(connection.is_proven);
+        }
+        running.ending = connection.ending;
+        self.hand_over(running, connection.stream);
+    }
+}
