@@ -139,7 +139,7 @@ fn serve(settings: &Settings) -> Result<(), Failure> {
     let config = load(settings)?;
     logging::start(&config.log);
     let (users, hint) = users(settings, &config)?;
-    for fault in never_in(&config, &users) {
+    for fault in warnings(&config, &users) {
         tracing::warn!("{fault}");
     }
     runtime()?.block_on(async {
@@ -166,7 +166,7 @@ fn check(settings: &Settings, offline: bool, format: Format) -> Result<(), Failu
 fn find(settings: &Settings, config: &Config, offline: bool) -> Result<Found, Failure> {
     let mut found = Found::default();
     match users(settings, config) {
-        Ok((users, _)) => found.warnings = never_in(config, &users),
+        Ok((users, _)) => found.warnings = warnings(config, &users),
         Err(Failure::Config(report)) => found.faults.push(report),
         Err(other) => return Err(other),
     }
@@ -300,11 +300,15 @@ fn in_a_word(holds: Option<bool>) -> &'static str {
     }
 }
 
-/// The users who can't log in, whatever they send, because of `[tls]`.
-fn never_in(config: &Config, users: &Users) -> Vec<String> {
+/// The users who can't log in, whatever they send, because of `[tls]`; and those whose uploads are expected and not
+/// watched.
+fn warnings(config: &Config, users: &Users) -> Vec<String> {
     let encrypts = config.tls.certificate.is_some();
     let asks = config.tls.client_auth != ClientAuth::Off;
-    users.current().never_in(encrypts, asks)
+    let users = users.current();
+    let mut warnings = users.never_in(encrypts, asks);
+    warnings.extend(users.unwatched(config.admin.max_user_series));
+    warnings
 }
 
 fn print_hash() -> Result<(), Failure> {

@@ -267,11 +267,12 @@ async fn note_drain(shutdown: Shutdown, readiness: Arc<Readiness>) {
 }
 
 fn watch_users(users: Users, config: &Config, metrics: Arc<Metrics>, stop: CancellationToken) {
-    let count = |users: &Users| i64::try_from(users.current().len()).unwrap_or(i64::MAX);
-    metrics.users.set(count(&users));
+    show_users(&users, &metrics);
     let Some(path) = config.users.file.clone() else {
         return;
     };
+    let most = config.admin.max_user_series;
+    metrics.senders.follow(users.current().senders(), most);
     let reloaded = {
         let users = users.clone();
         move |outcome: ReloadOutcome| {
@@ -280,8 +281,18 @@ fn watch_users(users: Users, config: &Config, metrics: Arc<Metrics>, stop: Cance
                 ReloadOutcome::Failed => "failed",
             };
             metrics.users_reloads.with_label_values(&[label]).inc();
-            metrics.users.set(count(&users));
+            show_users(&users, &metrics);
+            let table = users.current();
+            metrics.senders.follow(table.senders(), most);
+            if let Some(warning) = table.unwatched(most) {
+                tracing::warn!("{warning}");
+            }
         }
     };
     tokio::spawn(users.watch(path, config.users.reload_interval, stop, reloaded));
+}
+
+fn show_users(users: &Users, metrics: &Metrics) {
+    let count = i64::try_from(users.current().len()).unwrap_or(i64::MAX);
+    metrics.users.set(count);
 }

@@ -1,4 +1,4 @@
-"""The Grafana dashboard: five rows, from what clients feel to what the process needs.
+"""The Grafana dashboard: six rows, from what clients feel to what the process needs.
 
 Names of metrics are those of src/telemetry/metrics.rs; a test asks a running gateway for each of them.
 """
@@ -45,6 +45,7 @@ def rows() -> list[tuple[str, list[dict]]]:
         ("Now", now()),
         ("Clients", clients()),
         ("Transfers", transfers()),
+        ("Senders", senders()),
         ("The store", store()),
         ("Resources", resources()),
     ]
@@ -176,6 +177,42 @@ def transfers() -> list[dict]:
             "bytes",
             "How many complete uploads had which size.",
             'sum by (le) (increase(bucketferry_transfer_size_bytes_bucket{%s, direction="upload"}[$__rate_interval]))',
+        ),
+    ]
+
+
+def senders() -> list[dict]:
+    """Who uploads, and who should have."""
+    return [
+        graph(
+            "Uploads by user",
+            "short",
+            "Complete ones in an hour: the ten users with the most.",
+            [('topk(10, sum by (user) (increase(bucketferry_user_uploads_total{%s, outcome=~"complete|quit_before_reply"}[1h])))', "{{user}}")],
+        ),
+        graph(
+            "Uploads that failed, by user",
+            "short",
+            "In an hour, for whichever reason: the ten users with the most.",
+            [('topk(10, sum by (user) (increase(bucketferry_user_uploads_total{%s, outcome!~"complete|quit_before_reply"}[1h])) > 0)', "{{user}}")],
+        ),
+        graph(
+            "Overdue senders",
+            "s",
+            "How long ago users with expect_every should have uploaded. 0 is in time.",
+            [("topk(10, min by (user) (bucketferry_user_upload_overdue_seconds{%s}) > 0)", "{{user}}")],
+        ),
+        graph(
+            "Since the last upload",
+            "s",
+            "The ten users who have been silent the longest, as far as the gateways know.",
+            [("topk(10, time() - max by (user) (bucketferry_user_last_upload_timestamp_seconds{%s}))", "{{user}}")],
+        ),
+        graph(
+            "Bytes by user",
+            "Bps",
+            "Bytes of uploads that ended in the interval: the ten users with the most.",
+            [("topk(10, sum by (user) (rate(bucketferry_user_uploaded_bytes_total{%s}[$__rate_interval])))", "{{user}}")],
         ),
     ]
 

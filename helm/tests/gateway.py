@@ -151,7 +151,7 @@ def furnish(folder: Path, name: str = "localhost") -> None:
     """What a gateway with TLS for this name and a users file needs."""
     certificate(folder, name)
     hashed = subprocess.run([gateway_binary(), "hash-password"], input=PASSWORD + "\n", text=True, capture_output=True, check=True).stdout.strip()
-    (folder / "users.toml").write_text(f'[[user]]\nname = "ferry"\npassword_hash = "{hashed}"\n')
+    (folder / "users.toml").write_text(f'[[user]]\nname = "ferry"\npassword_hash = "{hashed}"\nexpect_every = "26h"\n')
     (folder / "bucketferry.toml").write_text(CONFIGURATION.format(folder=folder))
 
 

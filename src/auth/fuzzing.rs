@@ -21,6 +21,8 @@ pub fn users(data: &[u8]) {
             let allowed = |rate: &ByteSize| ByteSize::RATES.contains(rate);
             assert!(rates.iter().flatten().all(allowed));
             assert_ne!(user.allowance.max_sessions, Some(0));
+            let expected = user.expect_every.map(|every| every.as_secs());
+            assert!(expected.is_none_or(|every| (60..=366 * 86_400).contains(&every)));
         }),
         Err(errors) => {
             assert!(!errors.faults().is_empty());

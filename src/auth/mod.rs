@@ -17,6 +17,7 @@
 
 mod allowance;
 mod authenticator;
+mod expectation;
 mod fault;
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzzing;

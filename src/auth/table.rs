@@ -8,6 +8,7 @@ use std::{
     hash::BuildHasher,
     hint,
     sync::Arc,
+    time::Duration,
 };
 
 use crate::config::RequireTls;
@@ -18,6 +19,8 @@ use super::{fault::UsersFileErrors, password::PasswordHash, user::User, users_fi
 #[derive(Debug, Default)]
 pub struct UserTable {
     accounts: HashMap<String, Account>,
+    /// As they stand in the file.
+    in_order: Vec<Arc<User>>,
 }
 
 /// A user and what their password is compared with.
@@ -92,6 +95,32 @@ impl UserTable {
         lines
     }
 
+    /// Everybody, with the longest time between two uploads that is expected: those of whom any is come first,
+    /// then the others, as they stand in the file.
+    pub fn senders(&self) -> Vec<(String, Option<Duration>)> {
+        let mut users: Vec<_> = self.in_order.iter().collect();
+        users.sort_by_key(|user| user.expect_every.is_none());
+        users
+            .into_iter()
+            .map(|user| (user.name.clone(), user.expect_every))
+            .collect()
+    }
+
+    /// A line for the operator if uploads are expected of more users than the first `most`, which have metrics.
+    pub fn unwatched(&self, most: usize) -> Option<String> {
+        let senders = self.senders();
+        let mut unwatched = senders
+            .iter()
+            .skip(most)
+            .filter(|(_, every)| every.is_some());
+        let (first, _) = unwatched.next()?;
+        let count = 1 + unwatched.count();
+        Some(format!(
+            "{count} users with `expect_every` are not watched, the first is {first:?}: \
+             admin.max_user_series is {most}"
+        ))
+    }
+
     /// How many users there are.
     pub fn len(&self) -> usize {
         self.accounts.len()
@@ -110,6 +139,10 @@ impl UserTable {
     pub(super) fn from_accounts(accounts: Vec<Account>) -> Self {
         let by_name = |account: Account| (account.user.name.clone(), account);
         Self {
+            in_order: accounts
+                .iter()
+                .map(|account| Arc::clone(&account.user))
+                .collect(),
             accounts: accounts.into_iter().map(by_name).collect(),
         }
     }
@@ -203,6 +236,32 @@ mod tests {
         assert!(
             (0..1000).filter(is_changed).count() < 150,
             "about one in 21 is expected"
+        );
+    }
+
+    #[test]
+    fn senders_of_whom_something_is_expected_come_first_then_the_file_decides() {
+        let hash = "$2b$04$sIBg3lTA25HUz2R.Crw2pehzVO9tDkyvIUcl0ybpRV5MCd.mClZ0m";
+        let user = |name: &str, more: &str| {
+            format!("[[user]]\nname = \"{name}\"\npassword_hash = \"{hash}\"\n{more}\n")
+        };
+        let every = "expect_every = \"26h\"";
+        let file = [
+            user("z", ""),
+            user("a", ""),
+            user("y", every),
+            user("b", every),
+        ]
+        .concat();
+        let table = UserTable::parse(&file).unwrap();
+        let names: Vec<_> = table.senders().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["y", "b", "z", "a"]);
+        assert_eq!(table.senders()[0].1, Some(Duration::from_hours(26)));
+        assert_eq!(table.unwatched(2), None);
+        let line = table.unwatched(1).unwrap();
+        assert!(
+            line.starts_with("1 users with `expect_every`") && line.contains("\"b\""),
+            "{line}"
         );
     }
 

@@ -3,7 +3,7 @@
 //! Promises: `name` and `home` were checked, so whoever reads them need not check again.
 //! Must not: carry anything secret. A `User` may be printed and logged as it is.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use super::allowance::Allowance;
 use super::permissions::Permissions;
@@ -31,6 +31,8 @@ pub struct User {
     pub certificate: Option<String>,
     /// How much the user may ask for.
     pub allowance: Allowance,
+    /// The longest time between two uploads that is expected of the user.
+    pub expect_every: Option<Duration>,
 }
 
 impl User {
@@ -45,6 +47,7 @@ impl User {
             require_tls: None,
             certificate: None,
             allowance: Allowance::default(),
+            expect_every: None,
         }
     }
 }

@@ -10,12 +10,13 @@
 //!
 //! Must not: read files, or change who may log in.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use toml::{Table, Value};
 
 use super::{
     allowance::{ALLOWED_RATES, ALLOWED_SESSIONS, Allowance, rate, sessions},
+    expectation::{ALLOWED_EXPECTATIONS, expect_every, unfit},
     fault::{Faults, UserFault, UsersFileErrors, kind, shown},
     password::{ALLOWED_HASHES, ALLOWED_PASSWORDS, PasswordHash},
     permissions::{self, Permission, Permissions},
@@ -25,7 +26,7 @@ use super::{
 use crate::config::{ByteSize, Overwrite, RequireTls};
 
 /// The keys of a `[[user]]` table.
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 12] = [
     "name",
     "password_hash",
     "home",
@@ -37,6 +38,7 @@ const KEYS: [&str; 11] = [
     "max_sessions",
     "upload_rate",
     "download_rate",
+    "expect_every",
 ];
 
 /// Reads the text of a users file.
@@ -199,20 +201,33 @@ impl Entry<'_> {
             upload_rate: self.optional("upload_rate", ALLOWED_RATES, rate),
             download_rate: self.optional("download_rate", ALLOWED_RATES, rate),
         };
+        let permissions = permissions.unwrap_or_else(Permissions::all);
+        let expect_every = self.expectation(permissions);
         let user = User {
             name: name?,
             home: home.unwrap_or_else(|| "/".to_owned()),
-            permissions: permissions.unwrap_or_else(Permissions::all),
+            permissions,
             overwrite,
             max_size,
             require_tls,
             certificate,
             allowance,
+            expect_every,
         };
         Some(Account {
             user: Arc::new(user),
             hash: hash?,
         })
+    }
+
+    fn expectation(&mut self, permissions: Permissions) -> Option<Duration> {
+        let every = self.optional("expect_every", ALLOWED_EXPECTATIONS, expect_every)?;
+        let name = self.table.get("name").and_then(Value::as_str);
+        if let Some((found, allowed)) = unfit(name.unwrap_or_default(), permissions) {
+            self.faults
+                .note(Some(&self.user), "expect_every", &found, allowed);
+        }
+        Some(every)
     }
 
     /// Who is known by a certificate may do without a password. The inner `None` is that.
@@ -364,7 +379,7 @@ mod tests {
         let text = user(
             "home = \"/scans/\"\npermissions = [\"list\", \"write\"]\noverwrite = \"deny\"\nmax_size = \"10 MiB\"\n\
              require_tls = \"all\"\ncertificate = \"scanner-3.example\"\n\
-             max_sessions = 3\nupload_rate = \"1 MiB\"\ndownload_rate = \"2 MiB\"",
+             max_sessions = 3\nupload_rate = \"1 MiB\"\ndownload_rate = \"2 MiB\"\nexpect_every = \"26h\"",
         );
         let expected = User {
             name: "anna".into(),
@@ -379,6 +394,7 @@ mod tests {
                 upload_rate: Some(ByteSize::mib(1)),
                 download_rate: Some(ByteSize::mib(2)),
             },
+            expect_every: Some(Duration::from_hours(26)),
         };
         assert_eq!(*only_user(&text), expected);
         assert_eq!(
@@ -441,6 +457,22 @@ mod tests {
             (
                 "download_rate = 5000",
                 "user \"anna\": `download_rate` is an integer; allowed: the bytes a second",
+            ),
+            (
+                "expect_every = \"59s\"",
+                "user \"anna\": `expect_every` is \"59s\"; allowed: a duration such as",
+            ),
+            (
+                "expect_every = \"367days\"",
+                "user \"anna\": `expect_every` is \"367days\"; allowed: a duration such as",
+            ),
+            (
+                "expect_every = 26",
+                "user \"anna\": `expect_every` is an integer; allowed: a duration such as",
+            ),
+            (
+                "permissions = [\"read\"]\nexpect_every = \"26h\"",
+                "user \"anna\": `expect_every` is set for a user who may not upload; allowed: `expect_every` for",
             ),
             (
                 "permission = []",

@@ -34,6 +34,9 @@ const SESSIONS: RangeInclusive<usize> = 1..=1_000_000;
 /// Connections a second that can be counted; 0 does not count them.
 const CONNECTIONS: RangeInclusive<u32> = 0..=1_000_000;
 
+/// Users with series of their own: each has dozens, and Prometheus keeps all that there ever were.
+const USER_SERIES: RangeInclusive<usize> = 0..=10_000;
+
 /// Failed logins that can be counted; 0 does not count them.
 const FAILURES: RangeInclusive<u32> = 0..=1_000_000;
 
@@ -603,6 +606,13 @@ settings! {
         ///
         /// Change it when another place can take over for the clients that are turned away.
         ready_needs_store: ReadyNeedsStore = ReadyNeedsStore::Start,
+
+        /// How many users of the users file have metrics of their own. Those with `expect_every` come first,
+        /// then the others, as they stand in the file. The uploads of all others count as the user `other`.
+        ///
+        /// Change it when you have more users and a Prometheus for them, or to `0` when their names must not be
+        /// in metrics.
+        max_user_series: usize where USER_SERIES = 500,
     }
 
     /// What the program tells about its work.

@@ -295,6 +295,7 @@ mod tests {
                 max_sessions,
                 ..Allowance::default()
             },
+            expect_every: None,
         };
         let (anna, bert) = (user("anna", None), user("bert", Some(1)));
         let first = registry.log_in(&anna).unwrap();

@@ -61,6 +61,7 @@ mod tests {
             require_tls: None,
             certificate: None,
             allowance: crate::auth::Allowance::default(),
+            expect_every: None,
         }
     }
 

@@ -11,6 +11,7 @@ use super::labels::{
     CLASS, CONNECTION, Counters, DIRECTION, HANDSHAKE, LOGIN, LOOKUP, Label, OPERATION,
     PROXY_HEADER, REFUSAL, RELOAD, REQUEST, TARGET, THROTTLED, TRANSFER, VERB,
 };
+use super::senders::Senders;
 
 /// A metric that could not be registered or written; a defect in this file.
 #[derive(Debug, Error)]
@@ -99,6 +100,8 @@ pub struct Metrics {
     pub users_reloads: Counters,
     /// Users at this moment.
     pub users: IntGauge,
+    /// Uploads by user.
+    pub senders: Senders,
 }
 
 /// One of what a gauge counts, for as long as this lives.
@@ -320,6 +323,7 @@ impl Metrics {
                 &[RELOAD],
             )?,
             users: new.gauge("users", "Users at this moment.")?,
+            senders: new.senders()?,
             registry: registry.clone(),
         };
         new.build_info()?;
@@ -331,6 +335,7 @@ impl Metrics {
     /// # Errors
     /// When a metric can't be written.
     pub fn render(&self) -> Result<String, MetricsError> {
+        self.senders.refresh();
         Ok(TextEncoder::new().encode_to_string(&self.registry.gather())?)
     }
 }
@@ -382,6 +387,31 @@ impl Factory<'_> {
     ) -> Result<HistogramVec, MetricsError> {
         let opts = HistogramOpts::from(opts(name, help)).buckets(buckets.to_vec());
         self.register(HistogramVec::new(opts, by)?)
+    }
+
+    fn senders(&self) -> Result<Senders, MetricsError> {
+        let uploads = opts(
+            "user_uploads_total",
+            "Uploads that ended, of users of the users file.",
+        );
+        let bytes = opts(
+            "user_uploaded_bytes_total",
+            "Bytes of uploads that ended, complete or not, of users of the users file.",
+        );
+        Ok(Senders::new(
+            self.register(IntCounterVec::new(uploads, &["user", "outcome"])?)?,
+            self.register(IntCounterVec::new(bytes, &["user"])?)?,
+            self.gauges(
+                "user_last_upload_timestamp_seconds",
+                "When the last upload that was stored ended, in seconds since 1970.",
+                &["user"],
+            )?,
+            self.gauges(
+                "user_upload_overdue_seconds",
+                "How long ago an upload should have come by expect_every of the users file; 0 if none is overdue.",
+                &["user"],
+            )?,
+        ))
     }
 
     fn build_info(&self) -> Result<(), MetricsError> {

@@ -6,8 +6,10 @@
 mod labels;
 pub mod logging;
 mod metrics;
+mod senders;
 mod xferlog;
 
 pub use labels::Counters;
 pub use metrics::{InUse, Metrics, MetricsError};
+pub use senders::{Senders, Uploaded};
 pub use xferlog::{Xferlog, XferlogEntry};

@@ -40,6 +40,7 @@ mod replies;
 mod resume;
 mod resume_contested;
 mod resume_elsewhere;
+mod senders;
 mod service;
 mod settle;
 mod slow_store;

@@ -6,7 +6,7 @@ use chrono::Local;
 
 use crate::ftp::Reply;
 use crate::session::{FtpPath, Outcome, Report, TransferKind};
-use crate::telemetry::XferlogEntry;
+use crate::telemetry::{Uploaded, XferlogEntry};
 
 use super::super::shared::Edge;
 use super::Guard;
@@ -28,6 +28,14 @@ impl Guard {
         let (user, home) = user
             .as_ref()
             .map_or(("", ""), |user| (&user.name, &user.home));
+        if matches!(running.transfer.kind(), TransferKind::Store(_)) {
+            self.edge.metrics.senders.uploaded(Uploaded {
+                user,
+                outcome,
+                bytes: report.bytes,
+                is_complete: report.failure.is_none(),
+            });
+        }
         let path = running.target();
         tracing::info!(
             session = %self.session.id(),
