@@ -1,7 +1,7 @@
 //! The command line: what was typed, and what the process ends with.
 //!
 //! Exit codes: 0 when all went well or a signal ended it, 78 (`EX_CONFIG` of sysexits.h) when the configuration is
-//! wrong, 1 for anything else.
+//! wrong, 1 for anything else: a gateway that has drained because a task of its own died, for one.
 
 use std::io::{self, BufRead, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -147,7 +147,7 @@ fn serve(settings: &Settings) -> Result<(), Failure> {
         on_signals(shutdown.clone()).context("can't handle signals")?;
         let gateway = Gateway::start(&config, users, shutdown).map_err(Failure::of_start)?;
         greet(&gateway, hint.as_ref())?;
-        gateway.finished().await;
+        gateway.finished().await?;
         Ok(())
     })
 }

@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +19,7 @@ use crate::ftp::Ftp;
 use crate::session::{Admission, Registry};
 use crate::shutdown::Shutdown;
 use crate::storage::{Storage, StorageError, idle_connections};
+use crate::supervise::{Supervisor, Task, essential};
 use crate::telemetry::{Metrics, Xferlog, logging};
 
 /// How soon a store that does not answer is asked again.
@@ -42,10 +45,11 @@ pub struct Gateway {
 /// Runs a gateway until `shutdown` ends it. Returns whether every transfer could finish.
 ///
 /// # Errors
-/// When it can't start: a store that can't be opened, an address that can't be listened on.
+/// When it can't start: a store that can't be opened, an address that can't be listened on; or as
+/// [`Gateway::finished`] says.
 pub async fn run(config: &Config, users: Users, shutdown: Shutdown) -> anyhow::Result<bool> {
     let gateway = Gateway::start(config, users, shutdown)?;
-    Ok(gateway.finished().await)
+    gateway.finished().await
 }
 
 impl Gateway {
@@ -91,27 +95,25 @@ impl Gateway {
 
         let addresses = edge.addresses();
         let background = CancellationToken::new();
-        tokio::spawn(
-            background
-                .clone()
-                .run_until_cancelled_owned(watching_address),
-        );
+        let supervisor = Supervisor::until(background.clone(), &metrics);
+        supervisor.keep(Task::Address, watching_address);
         if let Some(age) = config.upload.sweep_after {
-            let sweeping = sweep(Arc::clone(&storage), age, Arc::clone(&metrics));
-            tokio::spawn(background.clone().run_until_cancelled_owned(sweeping));
+            supervisor.keep(Task::Sweep, sweeping(&storage, age, &metrics));
         }
-        let probing = probe(
-            Arc::clone(&storage),
-            Arc::clone(&readiness),
-            Arc::clone(&metrics),
-            config.store.probe_interval,
-        );
-        tokio::spawn(background.clone().run_until_cancelled_owned(probing));
-        tokio::spawn(note_drain(shutdown.clone(), readiness));
-        watch_users(users, config, Arc::clone(&metrics), background.clone());
+        let asked = config.store.probe_interval;
+        supervisor.keep(Task::Probe, probing(&storage, &readiness, &metrics, asked));
+        let draining = shutdown.clone();
+        supervisor.keep(Task::Drain, move || {
+            note_drain(draining.clone(), Arc::clone(&readiness))
+        });
+        watch_users(users, config, &metrics, &supervisor);
         if let Some(tls) = tls {
-            let metrics = Arc::clone(&metrics);
-            tokio::spawn(tls.watch(config.tls.reload_interval, metrics, background.clone()));
+            let (interval, metrics) = (config.tls.reload_interval, Arc::clone(&metrics));
+            let stop = supervisor.stop().clone();
+            supervisor.keep(Task::Tls, move || {
+                tls.clone()
+                    .watch(interval, Arc::clone(&metrics), stop.clone())
+            });
         }
         tracing::info!(
             listen = ?addresses,
@@ -123,7 +125,10 @@ impl Gateway {
         Ok(Self {
             addresses,
             admin,
-            serving: tokio::spawn(edge.serve()),
+            serving: {
+                let failing = shutdown.clone();
+                essential(Task::Listener, edge.serve(), move |task| failing.fail(task))
+            },
             registry,
             shutdown,
             grace: config.shutdown.grace,
@@ -152,17 +157,24 @@ impl Gateway {
     }
 
     /// Waits for the shutdown, and then for running transfers. Returns whether all could finish.
-    pub async fn finished(self) -> bool {
-        if self.serving.await.is_err() {
-            tracing::error!("a listener panicked; shutting down");
-            self.shutdown.begin();
-        }
+    ///
+    /// # Errors
+    /// When the shutdown began because a task has died that nothing can take the place of; after the drain too.
+    pub async fn finished(self) -> anyhow::Result<bool> {
+        // How it ended is known to the shutdown.
+        let _ = self.serving.await;
         let in_peace = self.shutdown.drain(self.registry.tasks(), self.grace).await;
         self.background.cancel();
         self.storage.leave_unfinished().await;
         self.admin.stop();
         tracing::info!(in_peace, "ended");
-        in_peace
+        match self.shutdown.failed() {
+            Some(task) => bail!(
+                "the gateway ended because its task {:?} panicked, see the log",
+                task.name()
+            ),
+            None => Ok(in_peace),
+        }
     }
 }
 
@@ -192,6 +204,24 @@ fn open_xferlog(config: &Config) -> anyhow::Result<Option<Xferlog>> {
     let log = Xferlog::open(path)
         .with_context(|| format!("log.xferlog: can't open {}", path.display()))?;
     Ok(Some(log))
+}
+
+/// Makes a task that asks the store.
+fn probing(
+    storage: &Arc<Storage>,
+    readiness: &Arc<Readiness>,
+    metrics: &Arc<Metrics>,
+    interval: Duration,
+) -> impl Fn() -> BoxFuture<'static, ()> + Send + use<> {
+    let (storage, readiness, metrics) = (
+        Arc::clone(storage),
+        Arc::clone(readiness),
+        Arc::clone(metrics),
+    );
+    move || {
+        let (storage, readiness) = (Arc::clone(&storage), Arc::clone(&readiness));
+        probe(storage, readiness, Arc::clone(&metrics), interval).boxed()
+    }
 }
 
 /// Asks the store, in the background and for ever, whether it answers.
@@ -243,6 +273,16 @@ async fn try_store(storage: &Storage) -> bool {
     }
 }
 
+/// Makes a task that sweeps.
+fn sweeping(
+    storage: &Arc<Storage>,
+    age: Duration,
+    metrics: &Arc<Metrics>,
+) -> impl Fn() -> BoxFuture<'static, ()> + Send + use<> {
+    let (storage, metrics) = (Arc::clone(storage), Arc::clone(metrics));
+    move || sweep(Arc::clone(&storage), age, Arc::clone(&metrics)).boxed()
+}
+
 /// Removes what killed processes left behind, now and every hour.
 async fn sweep(storage: Arc<Storage>, age: Duration, metrics: Arc<Metrics>) {
     let mut is_told = false;
@@ -264,17 +304,20 @@ async fn sweep(storage: Arc<Storage>, age: Duration, metrics: Arc<Metrics>) {
 async fn note_drain(shutdown: Shutdown, readiness: Arc<Readiness>) {
     shutdown.draining().cancelled().await;
     readiness.draining();
+    if shutdown.failed().is_some() {
+        readiness.failed();
+    }
 }
 
-fn watch_users(users: Users, config: &Config, metrics: Arc<Metrics>, stop: CancellationToken) {
-    show_users(&users, &metrics);
+fn watch_users(users: Users, config: &Config, metrics: &Arc<Metrics>, supervisor: &Supervisor) {
+    show_users(&users, metrics);
     let Some(path) = config.users.file.clone() else {
         return;
     };
     let most = config.admin.max_user_series;
     metrics.senders.follow(users.current().senders(), most);
     let reloaded = {
-        let users = users.clone();
+        let (users, metrics) = (users.clone(), Arc::clone(metrics));
         move |outcome: ReloadOutcome| {
             let label = match outcome {
                 ReloadOutcome::Reloaded { .. } => "reloaded",
@@ -289,7 +332,12 @@ fn watch_users(users: Users, config: &Config, metrics: Arc<Metrics>, stop: Cance
             }
         }
     };
-    tokio::spawn(users.watch(path, config.users.reload_interval, stop, reloaded));
+    let interval = config.users.reload_interval;
+    let stop = supervisor.stop().clone();
+    supervisor.keep(Task::Users, move || {
+        let (users, path) = (users.clone(), path.clone());
+        users.watch(path, interval, stop.clone(), reloaded.clone())
+    });
 }
 
 fn show_users(users: &Users, metrics: &Metrics) {

@@ -18,7 +18,7 @@
 //!   client's data connection into it, and never through libunftp.
 //!
 //! [`session`] is where they meet. [`config`] and [`auth`] say what is allowed, [`telemetry`] and
-//! [`admin`] show what happens, [`shutdown`] ends it. `docs/architecture.md` tells the rest.
+//! [`admin`] show what happens, [`supervise`] keeps long-lived tasks running, [`shutdown`] ends it. `docs/architecture.md` tells the rest.
 
 pub mod address;
 pub mod admin;
@@ -35,4 +35,5 @@ mod rooms;
 pub mod session;
 pub mod shutdown;
 pub mod storage;
+pub mod supervise;
 pub mod telemetry;

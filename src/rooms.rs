@@ -20,15 +20,20 @@ const ROOMS: &[(&str, &[&str])] = &[
             "shutdown",
             "config",
             "telemetry",
+            "supervise",
         ],
     ),
     ("address", &["config", "telemetry"]),
     ("listening", &[]),
     ("ftp", &["auth", "storage", "session", "config"]),
-    ("storage", &["auth", "session", "config", "telemetry"]),
+    (
+        "storage",
+        &["auth", "session", "config", "telemetry", "supervise"],
+    ),
     ("telemetry", &["config"]),
-    ("admin", &["config", "telemetry", "listening"]),
-    ("shutdown", &[]),
+    ("admin", &["config", "telemetry", "listening", "supervise"]),
+    ("supervise", &["telemetry"]),
+    ("shutdown", &["supervise"]),
 ];
 
 /// Which may use everything: what wires the rooms, and what is about all of them.
@@ -49,6 +54,41 @@ const FLOORS: &[&[&str]] = &[
         "versioned",
         "faults",
     ],
+];
+
+/// Where tasks are spawned, how many, and why each of them is short-lived: it serves one client, one transfer or one
+/// request. `supervise` spawns the long-lived ones, so that none of them dies silently.
+const SPAWNS: &[(&str, usize, &str)] = &[
+    ("address/cluster.rs", 1, "one client of the API is made"),
+    ("address/dns.rs", 1, "one name is looked up"),
+    ("auth/hashing.rs", 1, "one password is hashed"),
+    (
+        "edge/listener.rs",
+        4,
+        "three of one connection; the fourth accepts, and is joined by what `essential` runs",
+    ),
+    ("ftp/mod.rs", 1, "one session"),
+    ("ftp/transfer.rs", 1, "the end of one transfer"),
+    ("storage/read/ahead.rs", 1, "one part of one download"),
+    ("storage/read/whole.rs", 1, "one question of one download"),
+    (
+        "storage/store/local/blocking.rs",
+        1,
+        "one call to the system",
+    ),
+    ("storage/store/s3/checksums.rs", 1, "one checksum"),
+    (
+        "storage/verbs/unfinished.rs",
+        2,
+        "one upload that is kept, for `upload.resume_window`",
+    ),
+    ("storage/verbs/upload.rs", 1, "the end of one upload"),
+    ("storage/write/multipart.rs", 1, "the end of one upload"),
+    ("storage/write/part.rs", 1, "one call to the system"),
+    ("storage/write/publish.rs", 1, "the end of one upload"),
+    ("storage/write/telling.rs", 1, "one note of one upload"),
+    ("storage/write/writer.rs", 2, "parts of one upload"),
+    ("supervise/mod.rs", 4, "the long-lived ones"),
 ];
 
 /// Files in one folder, at most.
@@ -195,6 +235,54 @@ fn rooms_use_what_they_may() {
         }
     }
     assert_eq!(wrong, Vec::<String>::new());
+}
+
+#[test]
+fn long_lived_tasks_are_supervised() {
+    let sources = sources();
+    let tests: Vec<_> = sources.iter().flat_map(modules_for_tests).collect();
+    let is_for_tests = |source: &Source| {
+        let own = module(&source.path);
+        let below = |test: &String| own == *test || own.starts_with(&format!("{test}::"));
+        tests.iter().any(below)
+    };
+    let spawns = sources.iter().filter(|source| !is_for_tests(source));
+    let spawns: BTreeMap<_, _> = spawns
+        .map(|source| (source.path.display().to_string(), spawns_in(source)))
+        .filter(|(_, count)| *count > 0)
+        .collect();
+    let known: BTreeMap<_, _> = SPAWNS
+        .iter()
+        .map(|(path, count, _)| ((*path).to_owned(), *count))
+        .collect();
+    assert_eq!(spawns, known, "a long-lived task belongs to a Supervisor");
+}
+
+/// The modules that exist in tests alone, of those that a file declares.
+fn modules_for_tests(source: &Source) -> Vec<String> {
+    let lines: Vec<_> = source.text.lines().map(str::trim).collect();
+    let declared = lines.windows(2).filter_map(|pair| {
+        let name = pair[1].strip_suffix(';')?.rsplit_once("mod ")?.1;
+        (pair[0] == "#[cfg(test)]").then_some(name)
+    });
+    let parent = match module(&source.path) {
+        root if root == "lib" => String::new(),
+        parent => format!("{parent}::"),
+    };
+    declared.map(|name| format!("{parent}{name}")).collect()
+}
+
+/// Calls of `spawn`, `spawn_blocking` and the like, but for those of the tests at the end of the file.
+fn spawns_in(source: &Source) -> usize {
+    let code = source.code();
+    let code = code.split("#[cfg(test)]\nmod tests {").next().unwrap();
+    let after = code.split("spawn").skip(1);
+    after
+        .filter(|rest| {
+            let rest = rest.trim_start_matches(|c: char| c.is_ascii_lowercase() || c == '_');
+            rest.starts_with(['(', ':'])
+        })
+        .count()
 }
 
 #[test]

@@ -2,15 +2,19 @@
 //!
 //! SIGTERM or SIGINT: the gateway drains: it takes no new session, ends idle ones, and lets running
 //! transfers finish, for [`grace`](crate::config::Shutdown::grace) at most; then it aborts what is
-//! left. A second signal ends the process at once. SIGHUP is ignored: admins send it to have files
+//! left. A second signal ends the process at once. A task that nothing can take the place of, and that panics, begins
+//! the drain too; then the process ends with a failure. SIGHUP is ignored: admins send it to have files
 //! read again, which the gateway does by itself.
 
 use std::io;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+use crate::supervise::{Task, essential, unless_told_to_panic};
 
 /// What aborted transfers may take to discard what they had sent.
 const ABORT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -23,6 +27,7 @@ const KILLED: i32 = 143;
 pub struct Shutdown {
     draining: CancellationToken,
     aborting: CancellationToken,
+    failed: Arc<OnceLock<Task>>,
 }
 
 impl Shutdown {
@@ -49,6 +54,19 @@ impl Shutdown {
         self.draining.cancel();
     }
 
+    /// Begins the drain because a task has died; the process then ends with a failure.
+    pub fn fail(&self, task: Task) {
+        // The first that has died is the cause.
+        let _ = self.failed.set(task);
+        self.begin();
+    }
+
+    /// The task whose death began the drain, if one did.
+    #[must_use]
+    pub fn failed(&self) -> Option<Task> {
+        self.failed.get().copied()
+    }
+
     /// Waits for `tasks` to end, within `grace`; aborts what is left then. Returns whether all
     /// ended by themselves.
     pub async fn drain(&self, tasks: &TaskTracker, grace: Duration) -> bool {
@@ -73,30 +91,38 @@ impl Shutdown {
 /// # Errors
 /// When the system does not let us handle signals.
 pub fn on_signals(shutdown: Shutdown) -> io::Result<()> {
-    let mut signals = (
+    let ending = (
         signal(SignalKind::terminate())?,
         signal(SignalKind::interrupt())?,
     );
-    let mut hangup = signal(SignalKind::hangup())?;
-    tokio::spawn(async move {
-        while hangup.recv().await.is_some() {
-            tracing::info!(
-                "SIGHUP: the users file is read again whenever it changes, nothing to do"
-            );
-        }
-    });
-    tokio::spawn(async move {
-        let first = next(&mut signals).await;
-        tracing::info!(
-            signal = first,
-            "draining; a second signal ends the process at once"
-        );
-        shutdown.begin();
-        let second = next(&mut signals).await;
-        tracing::warn!(signal = second, "second signal, ending at once");
-        std::process::exit(KILLED);
-    });
+    let hangup = signal(SignalKind::hangup())?;
+    let failing = shutdown.clone();
+    let obeying = unless_told_to_panic(Task::Signals, obey(ending, hangup, shutdown));
+    // Without it, nothing but SIGKILL would end the process.
+    essential(Task::Signals, obeying, move |task| failing.fail(task));
     Ok(())
+}
+
+async fn obey(mut ending: (Signal, Signal), mut hangup: Signal, shutdown: Shutdown) {
+    let mut is_second = false;
+    loop {
+        let signal = tokio::select! {
+            signal = next(&mut ending) => signal,
+            _ = hangup.recv() => {
+                tracing::info!(
+                    "SIGHUP: the users file is read again whenever it changes, nothing to do"
+                );
+                continue;
+            }
+        };
+        if is_second {
+            tracing::warn!(signal, "second signal, ending at once");
+            std::process::exit(KILLED);
+        }
+        tracing::info!(signal, "draining; a second signal ends the process at once");
+        shutdown.begin();
+        is_second = true;
+    }
 }
 
 async fn next((terminate, interrupt): &mut (Signal, Signal)) -> &'static str {

@@ -301,6 +301,12 @@ def resources() -> list[dict]:
             ],
         ),
         graph(
+            "Tasks that panicked",
+            "short",
+            "Long-lived tasks that began again after a panic: a defect of Bucketferry.",
+            [("sum by (pod, task) (increase(bucketferry_task_restarts_total{%s}[$__rate_interval]))", "{{pod}} {{task}}")],
+        ),
+        graph(
             "Users file",
             "short",
             "Users in force, and changes of the file that could not be read.",

@@ -22,7 +22,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::join_all;
+use futures::FutureExt;
+use futures::future::{BoxFuture, join_all};
 use ipnet::IpNet;
 use thiserror::Error;
 
@@ -87,15 +88,16 @@ impl AddressBook {
         }
     }
 
-    /// Keeps what is known up to date; without an end.
-    pub fn watch(&self) -> impl Future<Output = ()> + Send + use<> {
+    /// Makes tasks that keep what is known up to date; without an end.
+    pub fn watch(&self) -> impl Fn() -> BoxFuture<'static, ()> + Send + use<> {
         let mut watched: Vec<_> = self.sources().filter_map(Source::watched).collect();
         watched.sort_by_key(Arc::as_ptr);
         watched.dedup_by_key(|known| Arc::as_ptr(known));
         let interval = self.refresh_interval;
-        let each = watched.into_iter().map(move |known| keep(known, interval));
-        async move {
-            join_all(each).await;
+        move || {
+            let each = watched.clone().into_iter();
+            let each = each.map(move |known| keep(known, interval));
+            join_all(each).map(drop).boxed()
         }
     }
 

@@ -11,6 +11,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -21,7 +22,11 @@ use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
 use crate::listening::listen;
+use crate::supervise::{Supervisor, Task};
 use crate::telemetry::Metrics;
+
+/// The pause before it is tried again, if there are too few descriptors.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// Why there is no admin endpoint.
 #[derive(Debug, Error)]
@@ -66,20 +71,13 @@ impl Admin {
         let bind_error = |source| AdminError::Bind { address, source };
         let listener = listen(address, &[address]).map_err(bind_error)?;
         let address = listener.local_addr().map_err(bind_error)?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(AdminError::Thread)?;
         let stop = CancellationToken::new();
-        let stopped = stop.clone();
+        let supervisor = Supervisor::until(stop.clone(), &metrics);
         let router = router(Shared { metrics, readiness });
-        let thread = std::thread::Builder::new()
-            .name("admin".to_owned())
-            .spawn(move || {
-                if let Err(error) = runtime.block_on(serve(listener, router, stopped)) {
-                    tracing::error!(%error, "the admin endpoint ended");
-                }
-            })
+        let listener = Arc::new(listener);
+        let serve = move || serve(Arc::clone(&listener), router.clone());
+        let thread = supervisor
+            .keep_on_thread(Task::Admin, serve)
             .map_err(AdminError::Thread)?;
         Ok(Self {
             address,
@@ -97,19 +95,25 @@ impl Admin {
     /// Ends it.
     pub fn stop(self) {
         self.stop.cancel();
-        if self.thread.join().is_err() {
-            tracing::error!("the admin thread panicked");
-        }
+        // A panic there has been logged.
+        let _ = self.thread.join();
     }
 }
 
 /// Requests that are under way are dropped at the end: a probe that hangs must not hold it up.
-async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> io::Result<()> {
-    let listener = tokio::net::TcpListener::from_std(listener)?;
-    tokio::select! {
-        result = axum::serve(listener, router) => result,
-        () = stop.cancelled() => Ok(()),
+async fn serve(listener: Arc<TcpListener>, router: Router) {
+    loop {
+        if let Err(error) = try_to_serve(&listener, router.clone()).await {
+            tracing::error!(%error, "the admin endpoint ended, it begins again");
+        }
+        tokio::time::sleep(RETRY).await;
     }
+}
+
+/// The socket stays open when this ends: clients wait meanwhile.
+async fn try_to_serve(listener: &TcpListener, router: Router) -> io::Result<()> {
+    let listener = tokio::net::TcpListener::from_std(listener.try_clone()?)?;
+    axum::serve(listener, router).await
 }
 
 fn router(shared: Shared) -> Router {

@@ -11,6 +11,7 @@ pub struct Readiness {
     needs_store: ReadyNeedsStore,
     listening: AtomicBool,
     draining: AtomicBool,
+    failed: AtomicBool,
     store: Mutex<Store>,
 }
 
@@ -37,6 +38,7 @@ impl Readiness {
             needs_store,
             listening: AtomicBool::new(false),
             draining: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
             store: Mutex::new(Store {
                 asked: false,
                 has_answered: false,
@@ -54,6 +56,11 @@ impl Readiness {
     /// it to end, and what runs is to finish.
     pub fn draining(&self) {
         self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// The gateway ends by itself. Nobody has taken it off the balancer yet.
+    pub fn failed(&self) {
+        self.failed.store(true, Ordering::Relaxed);
     }
 
     /// The store was asked: `None` if it answered, else why not. Returns whether that is news.
@@ -77,7 +84,7 @@ impl Readiness {
             ReadyNeedsStore::Start => store.has_answered,
             ReadyNeedsStore::Always => store.trouble.is_none(),
         };
-        let ready = listening && store_ready;
+        let ready = listening && store_ready && !self.failed.load(Ordering::Relaxed);
         let text = format!(
             "{}\nlisteners: {}\nstore: {}\n",
             if ready { "ready" } else { "not ready" },
@@ -95,6 +102,16 @@ impl Readiness {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn while_it_drains_but_not_once_it_has_failed() {
+        let readiness = readiness(ReadyNeedsStore::Start);
+        readiness.store_answered(None);
+        readiness.draining();
+        assert!(readiness.report().ready);
+        readiness.failed();
+        assert!(!readiness.report().ready);
+    }
 
     fn readiness(needs_store: ReadyNeedsStore) -> Readiness {
         let readiness = Readiness::new(needs_store);

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use crate::ftp::Reply;
 use crate::listening::listen;
 use crate::session::{Admitted, Refusal, Session};
+use crate::supervise::{Task, unless_told_to_panic};
 use crate::telemetry::InUse;
 
 use super::active;
@@ -121,8 +122,10 @@ impl Listeners {
     pub(super) async fn serve(self, edge: Arc<Edge>) {
         let mut loops = JoinSet::new();
         for (listener, beginning) in self.0 {
-            loops.spawn(accept_loop(listener, beginning, Arc::clone(&edge)));
+            let accepting = accept_loop(listener, beginning, Arc::clone(&edge));
+            loops.spawn(unless_told_to_panic(Task::Listener, accepting));
         }
+        // A panic of one is a panic here.
         loops.join_all().await;
     }
 }

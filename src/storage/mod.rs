@@ -41,6 +41,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::auth::{Permission, User};
 use crate::config;
 use crate::session::{Entry, EntryKind, Facts, FtpPath, Job, Report};
+use crate::supervise::Supervisor;
 use crate::telemetry::Metrics;
 
 use key::KeySpace;
@@ -121,7 +122,7 @@ impl Storage {
             .upload_memory
             .set(i64::try_from(memory).unwrap_or(i64::MAX));
         let used = metrics.upload_memory_used.clone();
-        let budget = Budget::new(memory, used);
+        let budget = Budget::new(memory, used, Supervisor::new(&metrics));
         let on_disk = metrics.upload_spilled.clone();
         let trusted = config.store.conditions == config::Conditions::Trust;
         let gauge = metrics.store_conditional_writes.clone();

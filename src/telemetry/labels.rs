@@ -87,6 +87,22 @@ pub(super) const HANDSHAKE: Label = ("outcome", &["full", "resumed", "failed", "
 pub(super) const RELOAD: Label = ("outcome", &["reloaded", "failed"]);
 pub(super) const TARGET: Label = ("reason", &["address", "port"]);
 
+/// Tasks that begin again after a panic; [`Task`](crate::supervise::Task) has the others too.
+pub(super) const TASK: Label = (
+    "task",
+    &[
+        "address",
+        "admin",
+        "drain",
+        "probe",
+        "sweep",
+        "tls",
+        "upload_chunks",
+        "upload_memory",
+        "users",
+    ],
+);
+
 pub(super) const PROXY_HEADER: Label = (
     "reason",
     &["stranger", "missing", "timeout", "too_long", "invalid"],

@@ -3,7 +3,9 @@
 //! Promises: no raw control character reaches the log (paths and names can't hold any, other words
 //! of a client are escaped where they are logged), and no password does.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, IsTerminal};
+use std::panic::{self, PanicHookInfo};
 
 use slog::Drain;
 use tracing::level_filters::LevelFilter;
@@ -13,7 +15,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{Log, LogFormat, LogLevel};
 
-/// Starts logging to standard error. The first call in a process counts.
+/// Starts logging to standard error, panics included. The first call in a process counts.
 pub fn start(log: &Log) {
     let registry = tracing_subscriber::registry().with(filter(log.level));
     let started = if as_json(log.format) {
@@ -32,6 +34,17 @@ pub fn start(log: &Log) {
     if started.is_err() {
         tracing::debug!("logging was already set up");
     }
+    panic::set_hook(Box::new(log_panic));
+}
+
+/// A panic is a line of the log like others: a collector that reads JSON would not take Rust's own lines.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let location = panic.location().map(ToString::to_string);
+    let reason = panic.payload_as_str().unwrap_or("it did not say why");
+    let backtrace = Backtrace::capture();
+    let backtrace =
+        (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
+    tracing::error!(location, reason, backtrace, "a defect: something panicked");
 }
 
 fn as_json(format: LogFormat) -> bool {

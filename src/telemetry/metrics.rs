@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::labels::{
     CLASS, CONNECTION, Counters, DIRECTION, HANDSHAKE, LOGIN, LOOKUP, Label, OPERATION,
-    PROXY_HEADER, REFUSAL, RELOAD, REQUEST, TARGET, THROTTLED, TRANSFER, VERB,
+    PROXY_HEADER, REFUSAL, RELOAD, REQUEST, TARGET, TASK, THROTTLED, TRANSFER, VERB,
 };
 use super::senders::Senders;
 
@@ -100,6 +100,8 @@ pub struct Metrics {
     pub users_reloads: Counters,
     /// Users at this moment.
     pub users: IntGauge,
+    /// Long-lived tasks that began again after a panic, by `task`.
+    pub task_restarts: Counters,
     /// Uploads by user.
     pub senders: Senders,
 }
@@ -323,6 +325,11 @@ impl Metrics {
                 &[RELOAD],
             )?,
             users: new.gauge("users", "Users at this moment.")?,
+            task_restarts: new.counters(
+                "task_restarts_total",
+                "Long-lived tasks that began again after a panic.",
+                &[TASK],
+            )?,
             senders: new.senders()?,
             registry: registry.clone(),
         };

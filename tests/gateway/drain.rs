@@ -68,7 +68,7 @@ async fn after_the_grace_what_is_left_is_aborted_and_leaves_nothing() {
     let ended = tokio::spawn(inner.finished());
     client.expect_reply(426).await;
     client.expect_reply(421).await;
-    assert!(!ended.await.unwrap(), "not in peace");
+    assert!(!ended.await.unwrap().unwrap(), "not in peace");
     assert_eq!(store.object("a.bin").unwrap(), b"the old object");
     store.assert_no_leftovers();
 }
@@ -115,7 +115,7 @@ async fn a_running_rename_finishes() {
     client.expect_reply(250).await;
     client.expect_reply(421).await;
     let Gateway { inner, store, .. } = gateway;
-    assert!(inner.finished().await);
+    assert!(inner.finished().await.unwrap());
     assert_eq!(store.keys().len(), 20);
     assert!(store.keys().iter().all(|key| key.starts_with("new/")));
 }

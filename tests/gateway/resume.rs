@@ -236,7 +236,7 @@ async fn a_gateway_that_ends_discards_what_no_other_can_go_on_with() {
     cut_off(&gateway, "STOR a.bin", &noise(6 * MIB)).await;
     gateway.client().await.expect("SIZE a.bin", 213).await;
     gateway.shutdown.begin();
-    assert!(gateway.inner.finished().await);
+    assert!(gateway.inner.finished().await.unwrap());
     gateway.store.assert_no_leftovers();
 }
 

@@ -371,7 +371,7 @@ async fn a_gateway_that_ends_leaves_what_runs_to_others() {
     data.write_all(&whole[..12 * MIB]).await.unwrap();
     has_arrived(&mut client, 12 * MIB).await;
     one.shutdown.begin();
-    one.inner.finished().await;
+    one.inner.finished().await.unwrap();
     let other = Gateway::with(store.clone(), &PARTS);
     let mut client = other.client().await;
     let at = size(&mut client).await;

@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::session::Secured;
+use crate::supervise::blocking;
 use crate::telemetry::Metrics;
 
 use binding::Family;
@@ -64,9 +65,9 @@ impl Tls {
             .is_some()
         {
             let (files, current) = (Arc::clone(&self.files), self.current());
-            let look = tokio::task::spawn_blocking(move || files.look(&current)).await;
-            // Only a panic there would be an error, and the next look is soon.
-            let Ok(look) = look else { continue };
+            let Some(look) = blocking(move || files.look(&current)).await else {
+                return;
+            };
             trouble = self.adopt(look, trouble, &metrics);
         }
     }

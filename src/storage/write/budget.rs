@@ -24,6 +24,7 @@ use tokio::sync::oneshot;
 
 use crate::storage::write::chunk::Chunks;
 use crate::storage::write::relief::{Revoked, SlowParts, Slowness};
+use crate::supervise::{Supervisor, Task};
 
 /// The first read of a file takes this much memory; most files on old devices fit.
 pub(crate) const FIRST_CHUNK: usize = 16 * 1024;
@@ -48,6 +49,7 @@ struct Shared {
     state: Mutex<State>,
     chunks: Chunks,
     used: IntGauge,
+    supervisor: Supervisor,
 }
 
 #[derive(Debug)]
@@ -128,7 +130,7 @@ pub(crate) struct Claim {
 
 impl Budget {
     /// A budget of `total` bytes, for parts of at most a quarter of it. `used` shows what is held.
-    pub(crate) fn new(total: usize, used: IntGauge) -> Self {
+    pub(crate) fn new(total: usize, used: IntGauge, supervisor: Supervisor) -> Self {
         let kept = total / 4;
         let reserve = (total / RESERVE_SHARE).min(LARGEST_RESERVE);
         let state = State {
@@ -146,8 +148,9 @@ impl Budget {
         };
         Self(Arc::new(Shared {
             state: Mutex::new(state),
-            chunks: Chunks::new(total),
+            chunks: Chunks::new(total, supervisor.clone()),
             used,
+            supervisor,
         }))
     }
 
@@ -198,9 +201,12 @@ impl Budget {
         if state.tended {
             return;
         }
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        if tokio::runtime::Handle::try_current().is_ok() {
             state.tended = true;
-            runtime.spawn(tend(Arc::downgrade(&self.0)));
+            let budget = Arc::downgrade(&self.0);
+            self.0
+                .supervisor
+                .keep(Task::UploadMemory, move || tend(Weak::clone(&budget)));
         }
     }
 
@@ -518,13 +524,17 @@ mod tests {
     use futures::FutureExt;
     use futures::future::join_all;
 
+    use crate::telemetry::Metrics;
+
     use super::*;
 
     const MIB: usize = 1024 * 1024;
 
     /// 2.5 MiB for anyone, 32 first chunks, and one right to finish a part of 1 MiB.
     fn budget() -> Budget {
-        Budget::new(4 * MIB, IntGauge::new("used", "used").unwrap())
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let used = metrics.upload_memory_used.clone();
+        Budget::new(4 * MIB, used, Supervisor::new(&metrics))
     }
 
     fn grows(claim: &mut Claim, bytes: usize) -> bool {

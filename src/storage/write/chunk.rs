@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
+use crate::supervise::{Supervisor, Task};
+
 /// Reads take up to this much: large enough that system calls don't count. Only chunks of this size
 /// wait for another use; smaller ones are few.
 pub(crate) const LARGEST_CHUNK: usize = 256 * 1024;
@@ -27,6 +29,7 @@ pub(crate) struct Chunks(Arc<Shared>);
 struct Shared {
     /// Bytes that chunks may take, in use or not.
     total: usize,
+    supervisor: Supervisor,
     state: Mutex<State>,
 }
 
@@ -51,9 +54,10 @@ pub(crate) struct Chunk {
 
 impl Chunks {
     /// Chunks of at most `total` bytes together.
-    pub(crate) fn new(total: usize) -> Self {
+    pub(crate) fn new(total: usize, supervisor: Supervisor) -> Self {
         Self(Arc::new(Shared {
             total,
+            supervisor,
             state: Mutex::default(),
         }))
     }
@@ -78,11 +82,13 @@ impl Shared {
     fn take_back(self: &Arc<Self>, bytes: BytesMut, size: usize) {
         let begins = self.state().take_back(bytes, size, self.total);
         if begins {
-            match tokio::runtime::Handle::try_current() {
-                Ok(runtime) => drop(runtime.spawn(tend(Arc::downgrade(self)))),
+            if tokio::runtime::Handle::try_current().is_err() {
                 // Nobody would ever give it back.
-                Err(_) => self.state().forget(),
+                return self.state().forget();
             }
+            let chunks = Arc::downgrade(self);
+            self.supervisor
+                .keep(Task::UploadChunks, move || tend(Weak::clone(&chunks)));
         }
     }
 }
@@ -178,7 +184,15 @@ impl Drop for Chunk {
 
 #[cfg(test)]
 mod tests {
+    use crate::telemetry::Metrics;
+
     use super::*;
+
+    /// Room for so many chunks.
+    fn chunks(count: usize) -> Chunks {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        Chunks::new(count * LARGEST_CHUNK, Supervisor::new(&metrics))
+    }
 
     fn waiting(chunks: &Chunks) -> usize {
         chunks.0.state().waiting.len()
@@ -192,7 +206,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_large_chunk_is_used_again() {
-        let chunks = Chunks::new(4 * LARGEST_CHUNK);
+        let chunks = chunks(4);
         let bytes = filled(&chunks, LARGEST_CHUNK);
         let (address, copy) = (bytes.as_ptr(), bytes.clone());
         drop(bytes);
@@ -208,7 +222,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_in_use_and_what_waits_stay_within_the_limit() {
-        let chunks = Chunks::new(4 * LARGEST_CHUNK);
+        let chunks = chunks(4);
         let all: Vec<_> = (0..4).map(|_| chunks.take(LARGEST_CHUNK)).collect();
         drop(all);
         assert_eq!(waiting(&chunks), 4);
@@ -220,7 +234,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_not_needed_goes_back() {
-        let chunks = Chunks::new(8 * LARGEST_CHUNK);
+        let chunks = chunks(8);
         let all: Vec<_> = (0..4).map(|_| chunks.take(LARGEST_CHUNK)).collect();
         drop(all);
         // One goes on being used, the other three are not.
@@ -236,7 +250,7 @@ mod tests {
 
     #[test]
     fn without_anybody_to_tend_it_nothing_waits() {
-        let chunks = Chunks::new(4 * LARGEST_CHUNK);
+        let chunks = chunks(4);
         drop(filled(&chunks, LARGEST_CHUNK));
         assert_eq!(waiting(&chunks), 0);
     }

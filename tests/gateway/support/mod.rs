@@ -250,7 +250,7 @@ impl<S: Target> Gateway<S> {
     /// Ends it, as SIGTERM does.
     pub(crate) async fn stop(self) {
         self.shutdown.begin();
-        assert!(self.inner.finished().await, "it ends in order");
+        assert!(self.inner.finished().await.unwrap(), "it ends in order");
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
