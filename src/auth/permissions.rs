@@ -22,17 +22,21 @@ pub enum Permission {
     Rename,
     /// Create directories.
     Mkdir,
+    /// Rename what was delivered, where `overwrite` is `deny`: its name is free again. Nobody has it who is not given it
+    /// by name.
+    Release,
 }
 
 impl Permission {
     /// Every permission, in the order in which they are shown.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::List,
         Self::Read,
         Self::Write,
         Self::Delete,
         Self::Rename,
         Self::Mkdir,
+        Self::Release,
     ];
 
     /// The word that stands for it in the users file.
@@ -44,6 +48,7 @@ impl Permission {
             Self::Delete => "delete",
             Self::Rename => "rename",
             Self::Mkdir => "mkdir",
+            Self::Release => "release",
         }
     }
 
@@ -94,9 +99,10 @@ pub struct Permissions {
 }
 
 impl Permissions {
-    /// Everything is allowed.
-    pub fn all() -> Self {
-        Permission::ALL.into_iter().collect()
+    /// What a user without a list may do: everything but [`Permission::Release`].
+    pub fn by_default() -> Self {
+        let given = |permission: &Permission| *permission != Permission::Release;
+        Permission::ALL.into_iter().filter(given).collect()
     }
 
     /// Nothing is allowed.
@@ -139,7 +145,8 @@ mod tests {
             for asked in Permission::ALL {
                 assert_eq!(alone.allows(asked), asked == member);
             }
-            assert!(Permissions::all().allows(member));
+            let is_given = member != Permission::Release;
+            assert_eq!(Permissions::by_default().allows(member), is_given);
             assert!(!Permissions::none().allows(member));
         }
     }
@@ -156,7 +163,7 @@ mod tests {
         let error = "Write".parse::<Permission>().unwrap_err();
         assert_eq!(
             error.to_string(),
-            "\"Write\" is no permission; known are list, read, write, delete, rename, mkdir"
+            "\"Write\" is no permission; known are list, read, write, delete, rename, mkdir, release"
         );
     }
 }

@@ -36,12 +36,12 @@ pub struct User {
 }
 
 impl User {
-    /// A user who may do everything, everywhere, within the gateway's own settings.
+    /// A user who may do all that is allowed by default, everywhere, within the gateway's own settings.
     pub(crate) fn unrestricted(name: String) -> Self {
         Self {
             name,
             home: "/".to_owned(),
-            permissions: Permissions::all(),
+            permissions: Permissions::by_default(),
             overwrite: None,
             max_size: None,
             require_tls: None,

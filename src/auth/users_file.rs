@@ -201,7 +201,7 @@ impl Entry<'_> {
             upload_rate: self.optional("upload_rate", ALLOWED_RATES, rate),
             download_rate: self.optional("download_rate", ALLOWED_RATES, rate),
         };
-        let permissions = permissions.unwrap_or_else(Permissions::all);
+        let permissions = permissions.unwrap_or_else(Permissions::by_default);
         let expect_every = self.expectation(permissions);
         let user = User {
             name: name?,
@@ -428,7 +428,7 @@ mod tests {
             (
                 "permissions = [\"write\", \"fly\", 1]",
                 "user \"anna\": `permissions` is a list with \"fly\", an integer; \
-                 allowed: a list of any of list, read, write, delete, rename, mkdir",
+                 allowed: a list of any of list, read, write, delete, rename, mkdir, release",
             ),
             (
                 "permissions = \"all\"",

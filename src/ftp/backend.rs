@@ -165,6 +165,7 @@ impl<U: UserDetail> StorageBackend<U> for Backend {
             session: self.session.id(),
             peer: self.session.peer().ip(),
             told: self.session.take_unfinished(job.path()),
+            own: self.session.own_uploads(),
         };
         self.run(async |user| self.storage.upload(user, uploader, job, input).await)
             .await
@@ -184,7 +185,8 @@ impl<U: UserDetail> StorageBackend<U> for Backend {
 
     async fn rename<P: AsRef<Path> + Send + Debug>(&self, _: &U, from: P, to: P) -> Result<()> {
         let (from, to) = (self.path(from)?, self.path(to)?);
-        self.run(async |user| self.storage.rename(user, &from, &to).await)
+        let own = self.session.own_uploads();
+        self.run(async |user| self.storage.rename(user, own, &from, &to).await)
             .await
     }
 

@@ -9,6 +9,7 @@ mod client_stream;
 mod facts;
 mod frequency;
 mod id;
+mod own_uploads;
 mod path;
 mod registry;
 mod secured;
@@ -18,6 +19,7 @@ pub use answer::{Entry, EntryKind, Failure, LoginOutcome};
 pub use client_stream::ClientStream;
 pub use facts::{Fact, Facts};
 pub use id::SessionId;
+pub use own_uploads::{MAX_OWN_UPLOADS, OwnUploads};
 pub use path::{FtpPath, PathError};
 pub use registry::{Admission, Admitted, LoggedIn, Refusal, Registry};
 pub use secured::Secured;
@@ -49,6 +51,7 @@ pub struct Session {
     legacy_charset: &'static Encoding,
     speaks_legacy: AtomicBool,
     facts: AtomicU8,
+    own_uploads: OwnUploads,
     state: Mutex<State>,
 }
 
@@ -100,6 +103,7 @@ impl Session {
             legacy_charset,
             speaks_legacy: AtomicBool::new(false),
             facts: AtomicU8::new(Facts::all().bits()),
+            own_uploads: OwnUploads::default(),
             state: Mutex::default(),
         }
     }
@@ -189,6 +193,12 @@ impl Session {
         told.filter(|(told, _)| told == path).map(|(_, size)| size)
     }
 
+    /// What this session's user has stored in it.
+    #[must_use]
+    pub fn own_uploads(&self) -> &OwnUploads {
+        &self.own_uploads
+    }
+
     /// Forgets the user.
     pub fn log_out(&self) {
         self.state().user = None;
@@ -199,6 +209,7 @@ impl Session {
         let mut state = self.state();
         state.user = None;
         state.told_unfinished = None;
+        self.own_uploads.clear();
         self.speaks_legacy.store(false, Ordering::Relaxed);
         self.facts.store(Facts::all().bits(), Ordering::Relaxed);
     }

@@ -286,7 +286,7 @@ mod tests {
         let user = |name: &str, max_sessions| User {
             name: name.to_owned(),
             home: "/".to_owned(),
-            permissions: Permissions::all(),
+            permissions: Permissions::by_default(),
             overwrite: None,
             max_size: None,
             require_tls: None,

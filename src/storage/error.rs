@@ -62,6 +62,9 @@ pub enum StorageError {
     /// The user lacks a permission.
     #[error("user has no permission to {0}")]
     NotPermitted(Permission),
+    /// The user has no permission to replace a file, and a rename would.
+    #[error("user has no permission to write, and so none to replace a file by a rename")]
+    ReplacingNotPermitted,
     /// The store can't hold such a name.
     #[error("name not allowed: {0}")]
     Name(String),
@@ -205,6 +208,16 @@ impl StorageError {
                 "replaced",
                 426,
                 "File was replaced or deleted meanwhile, transfer aborted",
+            ),
+            Self::NotPermitted(Permission::Release) => row(
+                "not_permitted",
+                550,
+                "Permission denied: delivered files can only be renamed with the permission \"release\"",
+            ),
+            Self::ReplacingNotPermitted => row(
+                "not_permitted",
+                550,
+                "Permission denied: a file is there, and replacing it needs the permission \"write\"",
             ),
             Self::NotPermitted(permission) => Row(
                 "not_permitted",

@@ -9,11 +9,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::auth::User;
+use crate::auth::{Permission, User};
 use crate::config::{Config, Overwrite, Sources};
 use crate::session::{
-    Abort, Entry, Event, Facts, FtpPath, Job, ListFormat, Outcome, Report, SessionId, StoreMode,
-    Transfer, TransferKind,
+    Abort, Entry, Event, Facts, FtpPath, Job, ListFormat, Outcome, OwnUploads, Report, SessionId,
+    StoreMode, Transfer, TransferKind,
 };
 use crate::storage::Storage;
 use crate::storage::error::StorageError;
@@ -55,6 +55,8 @@ pub(super) fn storage_on(
 pub(crate) struct Client {
     storage: Arc<Storage>,
     user: User,
+    /// Clones share it: they are one session.
+    own: Arc<OwnUploads>,
 }
 
 /// How an upload ended, and the name that the gateway has found for a `STOU`.
@@ -77,7 +79,11 @@ impl Client {
     pub(crate) fn of(storage: &Arc<Storage>) -> Self {
         let user = User::unrestricted("ferry".to_owned());
         let storage = Arc::clone(storage);
-        Self { storage, user }
+        Self {
+            storage,
+            user,
+            own: Arc::default(),
+        }
     }
 
     pub(crate) fn storage(&self) -> &Storage {
@@ -88,6 +94,14 @@ impl Client {
     pub(crate) fn who_may_not_overwrite(&self) -> Self {
         let mut client = self.clone();
         client.user.overwrite = Some(Overwrite::Deny);
+        client
+    }
+
+    /// The same client with these permissions, in a session of its own.
+    pub(crate) fn who_may(&self, permissions: &[Permission]) -> Self {
+        let mut client = self.clone();
+        client.user.permissions = permissions.iter().copied().collect();
+        client.own = Arc::default();
         client
     }
 
@@ -162,7 +176,7 @@ impl Client {
 
     pub(crate) async fn rename(&self, from: &str, to: &str) -> Result<(), StorageError> {
         let (from, to) = (path(from), path(to));
-        self.storage.rename(&self.user, &from, &to).await
+        self.storage.rename(&self.user, &self.own, &from, &to).await
     }
 
     async fn send(&self, mode: StoreMode, name: &str, bytes: &Bytes, end: End) -> Uploaded {
@@ -237,6 +251,7 @@ impl Client {
             session: SessionId::random(),
             peer: Ipv4Addr::LOCALHOST.into(),
             told: None,
+            own: &self.own,
         };
         let stream = job.take_stream().unwrap();
         let _ = self.storage.upload(&self.user, uploader, job, stream).await;

@@ -55,7 +55,7 @@ mod tests {
         User {
             name: "u".to_owned(),
             home: home.to_owned(),
-            permissions: crate::auth::Permissions::all(),
+            permissions: crate::auth::Permissions::by_default(),
             overwrite: None,
             max_size: None,
             require_tls: None,

@@ -174,7 +174,7 @@ impl Storage {
     pub async fn upload(
         &self,
         user: &User,
-        uploader: Uploader,
+        uploader: Uploader<'_>,
         mut job: Job,
         input: impl AsyncRead + Send + Unpin,
     ) -> Result<u64, StorageError> {

@@ -21,6 +21,8 @@ use crate::storage::store::keys::marker;
 use crate::storage::store::precondition::Precondition;
 use crate::storage::verbs::note::Note;
 
+mod rights;
+
 /// The size of a part, and the least that every store takes.
 const PART: usize = 5 << 20;
 

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::ftp::{Client, Reply};
 use crate::support::process::{Process, get};
-use crate::support::{Gateway, MIB, Store, eventually_async, noise};
+use crate::support::{Gateway, MIB, Store, eventually_async, noise, user};
 
 /// What is said in the end to an upload that may be refused before it begins.
 async fn attempt(client: &mut Client, command: &str) -> Reply {
@@ -79,7 +79,8 @@ async fn of_two_uploads_of_a_new_name_one_is_stored_where_overwriting_is_denied(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_files_renamed_to_one_name_one_is_where_overwriting_is_denied() {
-    let gateway = Gateway::with(Store::folder(), &[("upload.overwrite", "deny")]);
+    let may = "permissions = [\"rename\", \"release\"]\noverwrite = \"deny\"";
+    let gateway = Gateway::for_users(Store::folder(), &user("ferry", may), &[]);
     for round in 0..50 {
         let target = format!("{round}.txt");
         let renames = ["a", "b"].map(|name| {

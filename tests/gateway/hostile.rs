@@ -2,6 +2,7 @@
 //!
 //! A panic anywhere in a gateway fails its test (see [`crate::support::calm`]).
 
+mod rights;
 mod stolen_data_connections;
 
 use std::net::SocketAddr;

@@ -2,15 +2,10 @@
 
 use std::time::Duration;
 
-use bucketferry::auth::{Users, hash_password};
+use bucketferry::auth::Users;
 
 use crate::support::ftp::Client;
-use crate::support::{Gateway, Store, eventually_async};
-
-fn user(name: &str, rest: &str) -> String {
-    let hash = hash_password("secret").unwrap();
-    format!("[[user]]\nname = {name:?}\npassword_hash = {hash:?}\n{rest}\n")
-}
+use crate::support::{Gateway, Store, eventually_async, user};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stranger_and_a_wrong_password_hear_the_same() {

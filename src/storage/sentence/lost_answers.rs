@@ -1,5 +1,7 @@
 //! What a lost answer may mean, when others act on the same name meanwhile.
 
+use crate::auth::Permission;
+
 use super::*;
 
 on_each_store! {
@@ -77,6 +79,7 @@ async fn a_rename_that_landed_is_told_although_its_retry_is_refused(two: Two) {
 async fn a_rename_of_anothers_file_that_landed_is_told_although_its_retry_is_refused(two: Two) {
     let Some(server) = two.server() else { return };
     let client = two.one.who_may_not_overwrite();
+    let client = client.who_may(&[Permission::Rename, Permission::Release, Permission::Read]);
     server.put(two.fixture.root.clone().join("a").as_ref(), bytes(10, 1));
     lose_and_refuse(server, "CopyObject", 412);
     let renamed = client.rename("a", "b").await;

@@ -268,8 +268,9 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
         None
     }
 
-    /// Renames a file or a directory at once, where [`Traits::directories`] is true.
-    async fn rename(&self, from: &Path, _to: &Path, _precondition: &Precondition) -> Result<()> {
+    /// Renames a file or a directory at once, where [`Traits::directories`] is true. The preconditions of a file are
+    /// looked at, that of its old name and that of its new one; a directory takes the place of nothing.
+    async fn rename(&self, from: &Path, _to: &Path, _names: [&Precondition; 2]) -> Result<()> {
         Err(Error::NotSupported {
             source: format!("{from}: this store does not rename").into(),
         })

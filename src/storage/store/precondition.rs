@@ -78,6 +78,11 @@ fn is_same(version: &UpdateVersion, found: &UpdateVersion) -> bool {
     }
 }
 
+/// What an object says of its version, as a text by which versions of one name differ.
+pub(crate) fn name_of(version: &UpdateVersion) -> Option<&str> {
+    version.e_tag.as_deref().or(version.version.as_deref())
+}
+
 fn version_of(meta: &ObjectMeta) -> UpdateVersion {
     UpdateVersion {
         e_tag: meta.e_tag.clone(),

@@ -198,7 +198,7 @@ mod tests {
 
     #[test]
     fn facts_are_those_of_rfc_3659() {
-        let all = facts(Facts::all(), Permissions::all());
+        let all = facts(Facts::all(), Permissions::by_default());
         let line = all.line(&file());
         let (before, unique) = line.split_once("unique=").unwrap();
         assert_eq!(
@@ -216,10 +216,13 @@ mod tests {
     fn only_the_facts_that_are_wanted() {
         let some = facts(
             [Fact::Size, Fact::Type].into_iter().collect(),
-            Permissions::all(),
+            Permissions::by_default(),
         );
         assert_eq!(some.line(&file()), "type=file;size=1234; ");
-        assert_eq!(facts(Facts::none(), Permissions::all()).line(&file()), " ");
+        assert_eq!(
+            facts(Facts::none(), Permissions::by_default()).line(&file()),
+            " "
+        );
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub(crate) mod pattern;
 pub(crate) mod probe;
 pub(crate) mod rename;
 pub(crate) mod renaming;
+pub(crate) mod rights;
 pub(crate) mod sweep;
 pub(crate) mod tree;
 pub(crate) mod unfinished;

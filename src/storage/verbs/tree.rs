@@ -8,8 +8,8 @@ use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStoreExt};
 
 use crate::auth::{Permission, User};
-use crate::config::{MissingDirectories, Overwrite};
-use crate::session::{Entry, FtpPath};
+use crate::config::MissingDirectories;
+use crate::session::{Entry, FtpPath, OwnUploads};
 
 use crate::storage::error::StorageError;
 use crate::storage::store::keys::Object;
@@ -164,14 +164,15 @@ impl Storage {
         Ok(())
     }
 
-    /// Renames a file or a directory.
+    /// Renames a file or a directory. `own` is what the session has stored itself.
     ///
     /// # Errors
-    /// When `from` is not there, `to` may not be replaced, or the store fails. After a failure of
+    /// When `from` is not there or may not be taken away, `to` may not be replaced, or the store fails. After a failure of
     /// the store both names may exist; nothing is lost.
     pub async fn rename(
         &self,
         user: &User,
+        own: &OwnUploads,
         from: &FtpPath,
         to: &FtpPath,
     ) -> Result<(), StorageError> {
@@ -186,12 +187,18 @@ impl Storage {
         self.check_directory_of(user, to).await?;
         match &source {
             Source::File(file) => {
-                let precondition = self.check_file_target(user, file, to).await?;
-                let to = self.file_key(user, to)?;
+                let key = self.file_key(user, to)?;
+                let taken = self.check_taking(user, own, file, &key).await?;
+                let given = self.check_file_target(user, file, to, &key).await?;
                 let _only = self.only_append(&file.location)?;
-                self.rename_file(file, &to, &precondition).await?;
+                let renamed = self.rename_file(file, &key, [&taken, &given]).await;
+                renamed.map_err(|error| match (error, self.refusal_to_replace(user)) {
+                    (StorageError::Exists, Some(refusal)) => refusal,
+                    (error, _) => error,
+                })?;
             }
             Source::Directory(key) => {
+                self.permit_taking_directory(user)?;
                 let target = self.keys.key(user, to)?;
                 let only = self.renaming.begin(key, &target);
                 let _only = only.ok_or(StorageError::Renaming)?;
@@ -252,28 +259,26 @@ impl Storage {
         Err(StorageError::MissingDirectory(directory.to_string()))
     }
 
-    /// A file takes the place of a file, where overwriting is allowed.
+    /// On what a file may take a name. It takes the place of a file, where the user may replace that.
     async fn check_file_target(
         &self,
         user: &User,
         source: &ObjectMeta,
         to: &FtpPath,
+        key: &Path,
     ) -> Result<Precondition, StorageError> {
-        let deny = self.overwrite(user) == Overwrite::Deny;
-        match self.look(user, to).await {
-            Err(StorageError::NotFound) if deny => Ok(Precondition::Absent),
-            Err(StorageError::NotFound) => Ok(Precondition::None),
-            Err(error) => Err(error),
-            Ok(target) if target.is_directory() => Err(StorageError::Exists),
-            Ok(_) if deny => {
+        let refusal = self.refusal_to_replace(user);
+        match (self.look(user, to).await, refusal) {
+            (Err(StorageError::NotFound), Some(_)) => Ok(Precondition::Absent),
+            (Err(StorageError::NotFound), None) => Ok(Precondition::None),
+            (Err(error), _) => Err(error),
+            (Ok(target), _) if target.is_directory() => Err(StorageError::Exists),
+            (Ok(_), Some(refusal)) => {
                 // The same rename has come so far before, and has not deleted its source.
-                let to = self.file_key(user, to)?;
-                let is_begun = self.are_one_upload(&source.location, &to).await;
-                is_begun
-                    .then_some(Precondition::Absent)
-                    .ok_or(StorageError::Exists)
+                let is_begun = self.are_one_upload(&source.location, key).await;
+                is_begun.then_some(Precondition::Absent).ok_or(refusal)
             }
-            Ok(_) => Ok(Precondition::None),
+            (Ok(_), None) => Ok(Precondition::None),
         }
     }
 
@@ -313,13 +318,14 @@ impl Storage {
         &self,
         source: &ObjectMeta,
         to: &Path,
-        precondition: &Precondition,
+        [taken, given]: [&Precondition; 2],
     ) -> Result<(), StorageError> {
         let (from, traits) = (&source.location, self.store.traits());
         if traits.directories {
-            return Ok(self.store.rename(from, to, precondition).await?);
+            return Ok(self.store.rename(from, to, [taken, given]).await?);
         }
-        self.copy_file(source, to, precondition).await?;
+        // A copy is always of the version that was looked at.
+        self.copy_file(source, to, given).await?;
         // What another has written meanwhile stays where it is.
         let hold = self.conditions.known(Operation::Delete) == Some(true);
         let removed = if hold || traits.deletes.are_certain(&source.into()) {
@@ -393,7 +399,8 @@ impl Storage {
         begun: Option<Note>,
     ) -> Result<(), StorageError> {
         if self.store.traits().directories {
-            return Ok(self.store.rename(from, to, &Precondition::None).await?);
+            let any = &Precondition::None;
+            return Ok(self.store.rename(from, to, [any, any]).await?);
         }
         self.move_directory(from, to, begun).await
     }

@@ -21,17 +21,17 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::auth::{Permission, User};
 use crate::config::Overwrite;
-use crate::session::{Abort, Ended, FtpPath, Job, SessionId, StoreMode, TransferKind};
+use crate::session::{Abort, Ended, FtpPath, Job, OwnUploads, SessionId, StoreMode, TransferKind};
 
 use crate::storage::error::StorageError;
 use crate::storage::store::mark::Lineage;
-use crate::storage::store::precondition::Precondition;
+use crate::storage::store::precondition::{self, Precondition};
 use crate::storage::store::upload::Base;
 use crate::storage::verbs::attributes;
 use crate::storage::write::appending::OnlyAppend;
 use crate::storage::write::handover::Owner;
 use crate::storage::write::part::Read;
-use crate::storage::write::publish::{DISCARD_PATIENCE, without_bucket};
+use crate::storage::write::publish::{DISCARD_PATIENCE, Published, without_bucket};
 use crate::storage::write::relief::Revoked;
 use crate::storage::write::telling::Telling;
 use crate::storage::write::writer::{Intake, ObjectWriter, Plan};
@@ -39,20 +39,22 @@ use crate::storage::{Storage, permit};
 
 /// Who sends a file.
 #[derive(Debug, Clone, Copy)]
-pub struct Uploader {
+pub struct Uploader<'a> {
     /// Its session.
     pub session: SessionId,
     /// Its address.
     pub peer: IpAddr,
     /// The size that `SIZE` last reported for this unfinished upload.
     pub told: Option<u64>,
+    /// What it has stored itself.
+    pub own: &'a OwnUploads,
 }
 
 impl Storage {
     pub(crate) async fn receive(
         &self,
         user: &User,
-        uploader: Uploader,
+        uploader: Uploader<'_>,
         job: &mut Job,
         input: impl AsyncRead + Send + Unpin,
     ) -> Result<Option<u64>, StorageError> {
@@ -71,11 +73,16 @@ impl Storage {
         job.goes_on_after(writer.size_before());
         match self.pump(job, unique, input, &mut writer).await {
             Ok(()) => {
+                let key = writer.plan.key.clone();
                 let published = Box::pin(self.publish(writer)).await;
-                published.map_err(|error| match error {
+                let published = published.map_err(|error| match error {
                     StorageError::GivenUp => job.reason().into(),
                     error => error,
-                })
+                })?;
+                if let Some(version) = published.version.as_ref().and_then(precondition::name_of) {
+                    uploader.own.note(key.as_ref(), version);
+                }
+                Ok(published.crc64nvme)
             }
             Err(error) => {
                 let error = blame(error, &writer.plan);
@@ -90,7 +97,7 @@ impl Storage {
     fn writer(
         &self,
         user: &User,
-        uploader: Uploader,
+        uploader: Uploader<'_>,
         plan: Plan,
         running: Option<TaskTrackerToken>,
     ) -> ObjectWriter {
@@ -115,7 +122,7 @@ impl Storage {
     }
 
     /// Publishes the file. What was kept of it before, wherever, is of no use any more.
-    async fn publish(&self, writer: ObjectWriter) -> Result<Option<u64>, StorageError> {
+    async fn publish(&self, writer: ObjectWriter) -> Result<Published, StorageError> {
         let is_new = writer.plan.can_be_resumed();
         let (key, running) = (writer.plan.key.clone(), writer.running.clone());
         let published = writer.publish().await?;
@@ -147,7 +154,7 @@ impl Storage {
     async fn prepare(
         &self,
         user: &User,
-        uploader: Uploader,
+        uploader: Uploader<'_>,
         job: &Job,
     ) -> Result<(Plan, Option<ObjectWriter>), StorageError> {
         permit(user, Permission::Write)?;
@@ -255,7 +262,7 @@ impl Storage {
     async fn resume_at(
         &self,
         user: &User,
-        uploader: Uploader,
+        uploader: Uploader<'_>,
         key: &Path,
         asked: u64,
     ) -> Result<Option<ObjectWriter>, StorageError> {
@@ -273,7 +280,7 @@ impl Storage {
     async fn resume_append(
         &self,
         user: &User,
-        uploader: Uploader,
+        uploader: Uploader<'_>,
         key: &Path,
     ) -> Result<Option<ObjectWriter>, StorageError> {
         let Some(told) = uploader.told else {
@@ -289,7 +296,7 @@ impl Storage {
     async fn take_unfinished(
         &self,
         user: &User,
-        uploader: Uploader,
+        uploader: Uploader<'_>,
         key: &Path,
         size: u64,
     ) -> Option<ObjectWriter> {

@@ -60,22 +60,34 @@ impl Content {
     }
 }
 
+/// An upload that was published.
+#[derive(Debug, Default)]
+pub(crate) struct Published {
+    /// Its checksum, if it is known.
+    pub(crate) crc64nvme: Option<u64>,
+    /// Which version it is, if the store has said so.
+    pub(crate) version: Option<UpdateVersion>,
+}
+
 impl ObjectWriter {
-    /// Makes the object visible, and tells its checksum, if it is known. On failure everything is discarded.
-    pub(crate) async fn publish(mut self) -> Result<Option<u64>, StorageError> {
+    /// Makes the object visible. On failure everything is discarded.
+    pub(crate) async fn publish(mut self) -> Result<Published, StorageError> {
         if self.adds_nothing() {
             // What is there is what it would become.
             self.discard().await;
-            return Ok(None);
+            return Ok(Published::default());
         }
         let result = self.commit().await;
         if result.is_err() {
             self.discard().await;
         }
         let appends = self.plan.only.is_some();
-        let whole = self.whole().map(Crc64::value);
+        let published = Published {
+            crc64nvme: self.whole().map(Crc64::value),
+            version: self.published.take(),
+        };
         result
-            .map(|()| whole)
+            .map(|()| published)
             .map_err(|error| match (error, &self.plan.precondition) {
                 // The next try of an append will add to what has come meanwhile.
                 (StorageError::Exists, Precondition::Absent) if appends => StorageError::Conflict,
@@ -252,6 +264,7 @@ impl ObjectWriter {
 
     fn remember(&mut self, version: &UpdateVersion, expected: &Expected) {
         self.multipart = Multipart::None;
+        self.published = Some(version.clone());
         if let Some(mark) = &self.mark {
             let lineage = expected.lineage.then(mark);
             self.known.note(&self.plan.key, version, &lineage);
@@ -271,6 +284,13 @@ impl ObjectWriter {
                 attributes,
                 ..
             }) if self.is_ours(&attributes) => {
+                if self
+                    .mark
+                    .as_ref()
+                    .is_some_and(|mark| mark.is_on(&attributes))
+                {
+                    self.published = Some(version.clone());
+                }
                 // Who replaces it next need not be in doubt again.
                 let lineage = Lineage::after(&attributes);
                 self.known.note(&self.plan.key, &version, &lineage);
@@ -309,6 +329,8 @@ impl ObjectWriter {
         match verdict {
             Verdict::Published => {
                 self.multipart = Multipart::None;
+                // For the version, which nothing else depends on.
+                let _ = self.look_again(Utc::now()).await;
                 self.compare_unseen(is_new).await
             }
             // Nothing was there before either: it may have come, and another may have taken it away.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::StreamExt;
 use object_store::path::Path;
-use object_store::{Attributes, GetOptions, ObjectStore};
+use object_store::{Attributes, GetOptions, ObjectStore, UpdateVersion};
 use prometheus::IntGauge;
 use tokio::io::AsyncRead;
 use tokio::task::JoinSet;
@@ -91,6 +91,8 @@ pub(crate) struct ObjectWriter {
     pub(crate) parts_in_flight: JoinSet<object_store::Result<()>>,
     /// What lets other gateways go on with it, if they may.
     pub(crate) telling: Option<Telling>,
+    /// The version that was published, once the store has said which.
+    pub(crate) published: Option<UpdateVersion>,
     /// The object that carries its mark may be of another session that had this upload.
     pub(crate) is_shared: bool,
     /// Holds the gateway's end up.
@@ -201,6 +203,7 @@ impl Writers {
             multipart: Multipart::None,
             parts_in_flight: JoinSet::new(),
             telling: None,
+            published: None,
             is_shared: false,
             running,
         }

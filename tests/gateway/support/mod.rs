@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bucketferry::auth::{UserTable, Users};
+use bucketferry::auth::{UserTable, Users, hash_password};
 use bucketferry::config::{Config, Flag, Sources};
 use bucketferry::gateway;
 use bucketferry::shutdown::Shutdown;
@@ -277,6 +277,12 @@ impl<S: Target> Gateway<S> {
         })
         .await;
     }
+}
+
+/// A user of a users file, password `secret`, and what else is said of it.
+pub(crate) fn user(name: &str, rest: &str) -> String {
+    let hash = hash_password("secret").expect("a hash");
+    format!("[[user]]\nname = {name:?}\npassword_hash = {hash:?}\n{rest}\n")
 }
 
 pub(crate) fn borrowed(settings: &[(String, String)]) -> Vec<(&str, &str)> {

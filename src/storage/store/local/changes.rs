@@ -9,6 +9,7 @@ use std::io;
 
 use cap_std::fs::{Dir, Metadata, MetadataExt};
 use md5::{Digest, Md5};
+use object_store::UpdateVersion;
 use object_store::path::Path;
 use rustix::fs::RenameFlags;
 use rustix::io::Errno;
@@ -25,16 +26,22 @@ use crate::storage::store::precondition::Precondition;
 /// So often a directory may be removed that something is to go to.
 const MAX_REMOVALS: usize = 8;
 
-/// Publishes a stage at a key, whose directories are made where they are missing.
+/// Publishes a stage at a key, whose directories are made where they are missing. Says which version it has become.
 pub(crate) fn publish(
     root: &Root,
     stage: &Stage,
     key: &Path,
     precondition: &Precondition,
-) -> io::Result<()> {
+) -> io::Result<UpdateVersion> {
     stage.sync()?;
     let dir = root.dir()?;
-    despite_removals(|| Target::make(&dir, key)?.publish(root, &dir, stage, precondition))
+    despite_removals(|| Target::make(&dir, key)?.publish(root, &dir, stage, precondition))?;
+    // It is published, whatever can be said of it.
+    let e_tag = stage.settled().ok().as_ref().map(e_tag);
+    Ok(UpdateVersion {
+        e_tag,
+        version: None,
+    })
 }
 
 /// Makes a change again whose directory was removed between its making and its use. A removed directory must not look
@@ -49,7 +56,7 @@ fn despite_removals(change: impl Fn() -> io::Result<()>) -> io::Result<()> {
     change()
 }
 
-/// Renames a file.
+/// Renames a file, on what has to hold of its old name and of its new one.
 ///
 /// # Errors
 /// [`io::ErrorKind::CrossesDevices`] if the target is on another file system.
@@ -57,20 +64,26 @@ pub(crate) fn rename(
     root: &Root,
     from: &Path,
     to: &Path,
-    precondition: &Precondition,
+    names: &[Precondition; 2],
 ) -> io::Result<()> {
-    despite_removals(|| rename_once(root, from, to, precondition))
+    despite_removals(|| rename_once(root, from, to, names))
 }
 
-fn rename_once(root: &Root, from: &Path, to: &Path, precondition: &Precondition) -> io::Result<()> {
+fn rename_once(
+    root: &Root,
+    from: &Path,
+    to: &Path,
+    [taken, given]: &[Precondition; 2],
+) -> io::Result<()> {
     let dir = root.dir()?;
     let source = Target::find(&dir, from)?;
     let target = Target::make(&dir, to)?;
     let _held = root
         .names
         .hold(&dir, vec![source.lock()?, target.lock()?])?;
-    target.check(precondition)?;
-    match precondition {
+    source.check(taken)?;
+    target.check(given)?;
+    match given {
         Precondition::Absent => source.rename_to_nothing(&target)?,
         // For the system that is nothing to do: both names stay.
         _ if source.is_same_file_as(&target)? => source.parent.remove_file(&source.name)?,

@@ -116,15 +116,15 @@ impl ObjectStore for Files {
             PutMode::Update(version) => Precondition::Unchanged(version),
         };
         let (root, key) = (Arc::clone(&self.0), key.clone());
-        change(&self.0, move || {
+        let version = change(&self.0, move || {
             let stage = Stage::for_key(&*root.dir()?, &key)?;
             stage.write(0, &payload)?;
             changes::publish(&root, &stage, &key, &precondition)
         })
         .await?;
         Ok(PutResult {
-            e_tag: None,
-            version: None,
+            e_tag: version.e_tag,
+            version: version.version,
             extensions: http::Extensions::default(),
         })
     }

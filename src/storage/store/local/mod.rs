@@ -25,14 +25,14 @@ use object_store::{Error, Result};
 use crate::storage::store::keys::{Marker, Object, Page, Query};
 use crate::storage::store::metered::Metered;
 use crate::storage::store::names::SegmentRules;
-use crate::storage::store::precondition::Precondition;
+use crate::storage::store::precondition::{Precondition, is_version};
 use crate::storage::store::stored::Comparison;
 use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::{Base, Start, Upload};
 use crate::storage::store::{Aborts, Deletes, Keeping, Store, Traits};
 use crate::telemetry::Metrics;
 
-use blocking::blocking;
+use blocking::{Changed, blocking};
 use files::{Files, Opened, change};
 use root::Root;
 use stage::Stage;
@@ -134,7 +134,7 @@ impl Store for Local {
         let (from, to, precondition) = (from.clone(), to.clone(), terms.precondition.clone());
         let copy = self.change(move |root| {
             let (stage, _) = upload::stage(root, &to, Some(&from))?;
-            changes::publish(root, &stage, &to, &precondition)
+            changes::publish(root, &stage, &to, &precondition).map(drop)
         });
         self.objects.measure("copy", copy).await
     }
@@ -188,15 +188,15 @@ impl Store for Local {
         Some(meta(&Path::default(), &found).last_modified.into())
     }
 
-    async fn rename(&self, from: &Path, to: &Path, precondition: &Precondition) -> Result<()> {
-        let (from, to, precondition) = (from.clone(), to.clone(), precondition.clone());
+    async fn rename(&self, from: &Path, to: &Path, names: [&Precondition; 2]) -> Result<()> {
+        let (from, to, names) = (from.clone(), to.clone(), names.map(Precondition::clone));
         let rename = self.change(move |root| {
             if root.dir()?.metadata(from.as_ref())?.is_dir() {
                 return changes::rename_directory(root, &from, &to);
             }
-            match changes::rename(root, &from, &to, &precondition) {
+            match changes::rename(root, &from, &to, &names) {
                 Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
-                    move_by_copy(root, &from, &to, &precondition)
+                    move_by_copy(root, &from, &to, &names)
                 }
                 renamed => renamed,
             }
@@ -216,11 +216,17 @@ fn move_by_copy(
     root: &Root,
     from: &Path,
     to: &Path,
-    precondition: &Precondition,
+    [taken, given]: &[Precondition; 2],
 ) -> io::Result<()> {
-    let source = Base::of(&Opened::at(&*root.dir()?, from)?.meta);
+    let opened = Opened::at(&*root.dir()?, from)?;
+    let source = Base::of(&opened.meta);
+    if let Precondition::Unchanged(version) = taken
+        && !is_version(version, &opened.meta)
+    {
+        return Err(io::Error::other(Changed));
+    }
     let (stage, _) = upload::stage(root, to, Some(&source))?;
-    changes::publish(root, &stage, to, precondition)?;
+    changes::publish(root, &stage, to, given)?;
     changes::delete(root, from, &Precondition::Unchanged(source.version))
 }
 

@@ -10,7 +10,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
-use cap_std::fs::{Dir, MetadataExt as _, OpenOptions};
+use cap_std::fs::{Dir, Metadata, MetadataExt as _, OpenOptions};
 use object_store::PutPayload;
 use object_store::path::Path;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
@@ -28,7 +28,7 @@ pub(crate) struct Stage {
     file: File,
     /// The directory and the name of one that has a name.
     named: Option<(Dir, String)>,
-    /// It has been renamed to where it was to go.
+    /// Its name is its own no more: it was renamed to where it was to go, or taken back.
     moved: AtomicBool,
 }
 
@@ -154,6 +154,18 @@ impl Stage {
         }
         self.moved.store(true, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// What the file says of itself, once it is published. A name of its own is taken back first: to lose it changes the
+    /// file's version.
+    pub(crate) fn settled(&self) -> io::Result<Metadata> {
+        if let Some((own, name)) = &self.named
+            && !self.moved.load(Ordering::Relaxed)
+        {
+            own.remove_file(name)?;
+            self.moved.store(true, Ordering::Relaxed);
+        }
+        Metadata::from_file(&self.file)
     }
 
     /// Whether this very file has the name.

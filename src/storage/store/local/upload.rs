@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use object_store::path::Path;
-use object_store::{Result, UpdateVersion, UploadPart};
+use object_store::{Result, UploadPart};
 
 use crate::storage::store::body::{Body, Crc64};
 use crate::storage::store::local::blocking::{Changed, blocking};
@@ -78,16 +78,12 @@ impl Upload for LocalUpload {
     async fn publish(&mut self, terms: &Terms, _: Option<Crc64>) -> Result<Stored> {
         let (root, key, stage) = (Arc::clone(&self.root), self.key.clone(), self.stage.clone());
         let precondition = terms.precondition.clone();
-        change(&self.root, move || {
+        let version = change(&self.root, move || {
             let stage = stage.ok_or_else(given_up)?;
             changes::publish(&root, &stage, &key, &precondition)
         })
         .await?;
-        // Nobody asks for it: requests to a folder are never late.
-        Ok(Stored::uncompared(UpdateVersion {
-            e_tag: None,
-            version: None,
-        }))
+        Ok(Stored::uncompared(version))
     }
 
     /// What has no name is gone with its last handle.

@@ -9,6 +9,9 @@ use object_store::UpdateVersion;
 use super::*;
 use crate::config::Create;
 
+/// Nothing has to hold of either name.
+const ANY: [Precondition; 2] = [Precondition::None, Precondition::None];
+
 fn root(folder: &FsPath) -> Dir {
     Dir::open_ambient_dir(folder, ambient_authority()).unwrap()
 }
@@ -105,14 +108,29 @@ fn a_rename_onto_a_link_of_the_same_file_leaves_one_name() {
     let store = store(folder.path());
     std::fs::write(folder.path().join("a"), "x").unwrap();
     std::fs::hard_link(folder.path().join("a"), folder.path().join("b")).unwrap();
-    rename(
-        &store,
-        &Path::from("a"),
-        &Path::from("b"),
-        &Precondition::None,
-    )
-    .unwrap();
+    rename(&store, &Path::from("a"), &Path::from("b"), &ANY).unwrap();
     assert!(!folder.path().join("a").exists() && folder.path().join("b").exists());
+}
+
+/// What was published is known again, with a name of its own and without, and renamed as long as it is that.
+#[test]
+fn a_file_is_renamed_only_as_long_as_it_is_the_version_that_was_meant() {
+    for named in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let (root, store) = (root(folder.path()), store(folder.path()));
+        let [from, to] = ["d/f", "d/g"].map(Path::from);
+        let put = |text| {
+            let stage = stage(&root, named, text);
+            publish(&store, &stage, &from, &Precondition::None).unwrap()
+        };
+        let names = |version| [Precondition::Unchanged(version), Precondition::None];
+        let old = put("old");
+        let new = put("new");
+        let changed = rename(&store, &from, &to, &names(old)).unwrap_err();
+        assert!(changed.get_ref().unwrap().is::<Changed>(), "{changed}");
+        rename(&store, &from, &to, &names(new)).unwrap();
+        assert_eq!(std::fs::read(folder.path().join("d/g")).unwrap(), b"new");
+    }
 }
 
 /// A directory that is empty may be removed at any time, by another gateway too.
@@ -141,8 +159,8 @@ fn a_rename_makes_its_directory_again_that_was_removed() {
             renamed
         };
         let renamed = (0..20).try_for_each(|_| {
-            amid_removals(&|| rename(&store, &here, &there, &Precondition::None))?;
-            rename(&store, &there, &here, &Precondition::None)?;
+            amid_removals(&|| rename(&store, &here, &there, &ANY))?;
+            rename(&store, &there, &here, &ANY)?;
             amid_removals(&|| rename_directory(&store, &d, &e))?;
             rename_directory(&store, &e, &d)
         });
