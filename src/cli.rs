@@ -19,6 +19,8 @@ use bucketferry::shutdown::{Shutdown, on_signals};
 use bucketferry::storage::{OpenError, Storage, Tried};
 use bucketferry::telemetry::{Metrics, logging};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use secrecy::zeroize::Zeroizing;
+use secrecy::{ExposeSecret, SecretString};
 
 /// `EX_CONFIG` of sysexits.h.
 const CONFIG_ERROR: u8 = 78;
@@ -312,7 +314,7 @@ fn warnings(config: &Config, users: &Users) -> Vec<String> {
 }
 
 fn print_hash() -> Result<(), Failure> {
-    let mut password = String::new();
+    let mut password = Zeroizing::new(String::new());
     io::stdin()
         .lock()
         .read_line(&mut password)
@@ -373,7 +375,7 @@ fn flags(settings: &Settings) -> Vec<Flag> {
 /// How to log in, for the greeting: a name, and the password where it may be shown.
 struct Hint {
     name: String,
-    password: Option<String>,
+    password: Option<SecretString>,
 }
 
 fn users(settings: &Settings, config: &Config) -> Result<(Users, Option<Hint>), Failure> {
@@ -399,7 +401,7 @@ fn given_users(given: &[String]) -> Result<(Users, Option<Hint>), Failure> {
             let found = user.escape_debug();
             Failure::Config(format!("--user: found {found}; allowed: NAME:PASSWORD"))
         })?;
-        Ok((name.to_owned(), password.to_owned()))
+        Ok((name.to_owned(), password.into()))
     };
     let users = given
         .iter()
@@ -422,7 +424,7 @@ fn generated_user() -> Result<(Users, Option<Hint>), Failure> {
     Ok((users, Some(hint)))
 }
 
-fn plain(users: Vec<(String, String)>) -> Result<Users, Failure> {
+fn plain(users: Vec<(String, SecretString)>) -> Result<Users, Failure> {
     let table = UserTable::from_plain(users)
         .map_err(|errors| Failure::Config(format!("--user: {errors}")))?;
     Ok(Users::from(table))
@@ -437,7 +439,9 @@ fn greet(gateway: &Gateway, hint: Option<&Hint>) -> io::Result<()> {
     let Hint { name, password } = hint;
     let name = url_encoded(name);
     let address = reachable(*address);
-    let shown = password.as_deref().unwrap_or("PASSWORD");
+    let shown = password
+        .as_ref()
+        .map_or("PASSWORD", |it| it.expose_secret());
     let mut out = io::stdout().lock();
     writeln!(
         out,

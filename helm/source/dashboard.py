@@ -105,8 +105,11 @@ def clients() -> list[dict]:
         graph(
             "Logins",
             "cps",
-            "Many wrong passwords or unknown users: somebody is guessing.",
-            [("sum by (outcome) (rate(bucketferry_logins_total{%s}[$__rate_interval]))", "{{outcome}}")],
+            "Many wrong passwords or unknown users: somebody is guessing. Ended: sessions whose user may not log in any more.",
+            [
+                ("sum by (outcome) (rate(bucketferry_logins_total{%s}[$__rate_interval]))", "{{outcome}}"),
+                ("sum by (reason) (rate(bucketferry_logins_lapsed_total{%s}[$__rate_interval]))", "ended: {{reason}}"),
+            ],
             stacked=True,
         ),
         graph(

@@ -10,26 +10,25 @@
 //!
 //! Must not: log; the caller knows the session and logs what came of the login.
 
-use std::{collections::hash_map::RandomState, fmt, net::IpAddr, sync::Arc};
+use std::{fmt, sync::Arc, time::SystemTime};
 
+use secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
 
 use super::{
+    access::{Client, Denied},
     hashing::{HashingFailed, HashingSlots},
     lockout::{Attempt, LockedOut, Lockout, LockoutPolicy},
     reload::Users,
+    standing::Standing,
     table::Candidate,
-    user::User,
 };
-use crate::config::RequireTls;
 
 /// Tells who may log in.
 pub struct Authenticator {
     users: Users,
     lockout: Arc<Lockout>,
     slots: HashingSlots,
-    /// The key by which unknown names choose whose hash they borrow; random at each start.
-    decoys: RandomState,
 }
 
 /// Why a login was refused. The text may be shown to the client.
@@ -46,25 +45,11 @@ pub enum LoginError {
     Unavailable(#[source] HashingFailed),
 }
 
-/// What was wrong. For logs and metrics; a client must not be able to tell the two apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Denied {
-    /// There is no user of that name.
-    UnknownUser,
-    /// There is, but the password is not theirs.
-    WrongPassword,
-    /// The password may be right, but the client's certificate is not theirs, or it has none.
-    WrongCertificate,
-}
-
 impl LoginError {
-    /// The outcome as a metric's label: `unknown_user`, `wrong_password`,
-    /// `wrong_certificate`, `locked_out` or `unavailable`.
+    /// The outcome as a metric's label: `locked_out`, `unavailable`, or that of a [`Denied`].
     pub fn outcome(&self) -> &'static str {
         match self {
-            Self::Denied(Denied::UnknownUser) => "unknown_user",
-            Self::Denied(Denied::WrongPassword) => "wrong_password",
-            Self::Denied(Denied::WrongCertificate) => "wrong_certificate",
+            Self::Denied(denied) => denied.label(),
             Self::LockedOut => "locked_out",
             Self::Unavailable(_) => "unavailable",
         }
@@ -90,12 +75,10 @@ impl Authenticator {
             users,
             lockout: Arc::new(Lockout::new(policy)),
             slots: HashingSlots::one_per_core(),
-            decoys: RandomState::new(),
         }
     }
 
-    /// Whether `name` with `password` may log in from `peer`, whose verified certificate has these
-    /// names. Waits for its turn when many log in
+    /// Whether `client` may log in as `name` with `password`. Waits for its turn when many log in
     /// at once, and then takes as long as the hash does: milliseconds to seconds.
     ///
     /// # Errors
@@ -103,32 +86,23 @@ impl Authenticator {
     pub async fn authenticate(
         &self,
         name: &str,
-        password: &str,
-        peer: IpAddr,
-        certificate_names: &[String],
-    ) -> Result<Arc<User>, LoginError> {
-        let attempt = self.lockout.begin(name, peer).await?;
+        password: SecretString,
+        client: Client,
+    ) -> Result<Standing, LoginError> {
+        let attempt = self.lockout.begin(name, client.peer).await?;
         let login = Login {
             users: self.users.clone(),
-            decoys: self.decoys.clone(),
             name: name.to_owned(),
-            password: password.to_owned(),
-            certificate_names: certificate_names.to_owned(),
+            password,
+            client,
             attempt,
         };
         self.slots.run(move || login.verify()).await?
     }
 
-    /// What the user of this name must encrypt.
-    pub fn required_tls(&self, name: &str) -> RequireTls {
-        let required = self.users.current().required_tls(name);
-        required.unwrap_or(RequireTls::None)
-    }
-
-    /// Whether a client needs no password to be this user, because its certificate has one of these
-    /// names.
-    pub fn knows_by_certificate(&self, name: &str, names: &[String]) -> bool {
-        self.users.current().is_known_by_certificate(name, names)
+    /// Whether a client needs no password to be this user, because of its certificate.
+    pub fn knows_by_certificate(&self, name: &str, client: &Client) -> bool {
+        self.users.current().is_known_by_certificate(name, client)
     }
 
     /// How many hashes have been verified, or begun to be, since the start.
@@ -146,53 +120,61 @@ impl fmt::Debug for Authenticator {
 /// One login on its way through the slow part. Dropped before it, it was never there.
 struct Login {
     users: Users,
-    decoys: RandomState,
     name: String,
-    password: String,
-    certificate_names: Vec<String>,
+    password: SecretString,
+    client: Client,
     attempt: Attempt,
 }
 
 impl Login {
-    fn verify(self) -> Result<Arc<User>, LoginError> {
+    fn verify(self) -> Result<Standing, LoginError> {
         let users = self.users.current();
-        match self.verdict(&users.candidate(&self.name, &self.decoys))? {
-            Ok(user) => {
+        let candidate = users.candidate(&self.name);
+        match (self.denied(&candidate)?, candidate.account) {
+            (None, Some(account)) => {
                 self.attempt.succeeded();
-                Ok(user)
+                Ok(Standing::new(account, self.client, self.users))
             }
-            Err(denied) => {
+            (denied, _) => {
                 self.attempt.failed();
-                Err(LoginError::Denied(denied))
+                Err(LoginError::Denied(denied.unwrap_or(Denied::UnknownUser)))
             }
         }
     }
 
-    fn verdict(&self, candidate: &Candidate) -> Result<Result<Arc<User>, Denied>, HashingFailed> {
-        let known = candidate.user.filter(|_| candidate.without_password);
-        if let Some(user) = known.filter(|user| user.takes(&self.certificate_names)) {
-            return Ok(Ok(Arc::clone(user)));
+    /// Why the client is not let in. The password is looked at first, whatever else speaks against it: the work is the
+    /// same.
+    fn denied(&self, candidate: &Candidate) -> Result<Option<Denied>, HashingFailed> {
+        let user = candidate.account.map(|account| &account.user);
+        let is_taken = user.is_some_and(|user| user.takes(&self.client.certificate));
+        let refusal = user.and_then(|user| user.refusal(&self.client, SystemTime::now()));
+        let by_certificate = candidate.without_password() && is_taken;
+        if by_certificate && refusal.is_none() {
+            return Ok(None);
         }
-        let is_right = candidate.hash.verify(&self.password)? && !candidate.without_password;
-        Ok(match candidate.user {
-            None => Err(Denied::UnknownUser),
-            Some(user) if !user.takes(&self.certificate_names) => Err(Denied::WrongCertificate),
-            Some(_) if !is_right => Err(Denied::WrongPassword),
-            Some(user) => Ok(Arc::clone(user)),
+        let is_verified = candidate.hash.verify(self.password.expose_secret())?;
+        let is_right = by_certificate || is_verified && !candidate.without_password();
+        Ok(match user {
+            None => Some(Denied::UnknownUser),
+            Some(_) if !is_taken => Some(Denied::WrongCertificate),
+            Some(_) if !is_right => Some(Denied::WrongPassword),
+            Some(_) => refusal,
         })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{future, time::Duration};
+    use std::{future, net::IpAddr, time::Duration};
 
     use tokio::{task::JoinSet, time};
 
     use super::*;
     use crate::auth::{
+        certificate_name::CertificateName,
         password::PasswordHash,
         table::{Account, UserTable},
+        user::User,
     };
 
     const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
@@ -214,10 +196,19 @@ mod tests {
         Arc::new(Authenticator::new(table.into(), policy))
     }
 
+    async fn log_in(
+        door: &Authenticator,
+        name: &str,
+        password: &str,
+    ) -> Result<Standing, LoginError> {
+        let client = Client::in_clear(PEER);
+        door.authenticate(name, password.into(), client).await
+    }
+
     async fn outcome(door: &Authenticator, name: &str, password: &str) -> &'static str {
-        match door.authenticate(name, password, PEER, &[]).await {
-            Ok(user) => {
-                assert_eq!(user.name, name);
+        match log_in(door, name, password).await {
+            Ok(login) => {
+                assert_eq!(login.user().name, name);
                 "ok"
             }
             Err(error) => error.outcome(),
@@ -289,14 +280,47 @@ mod tests {
         assert_eq!(empty.verifications(), 1);
     }
 
+    /// Whatever else speaks against a user, its password is looked at first, and a wrong one is what was wrong.
+    #[tokio::test]
+    async fn users_who_may_not_log_in_cost_as_much_as_those_who_are_unknown() {
+        const HASH: &str = "$2b$04$sIBg3lTA25HUz2R.Crw2pehzVO9tDkyvIUcl0ybpRV5MCd.mClZ0m";
+        let kinds = [
+            ("tls_required", "require_tls = \"control\""),
+            ("address_not_allowed", "allow = [\"198.51.100.0/24\"]"),
+            ("disabled", "disabled = true"),
+            ("not_yet_valid", "not_before = 2999-01-01T00:00:00Z"),
+            ("expired", "expires = 2001-01-01T00:00:00Z"),
+        ];
+        let user = |(name, line): &(&str, &str)| {
+            format!("[[user]]\nname = {name:?}\npassword_hash = {HASH:?}\n{line}\n")
+        };
+        let bank = "[[user]]\nname = \"bank\"\ncertificate = \"bank.example\"\ndisabled = true\n";
+        let text: String = kinds.iter().map(user).chain([bank.to_owned()]).collect();
+        let door = Authenticator::new(UserTable::parse(&text).unwrap().into(), NEVER);
+        let mut done = 0;
+        for (name, _) in kinds {
+            for (password, expected) in [("wrong", "wrong_password"), ("x", name)] {
+                done += 1;
+                assert_eq!(outcome(&door, name, password).await, expected);
+                assert_eq!(door.verifications(), done, "{name}");
+            }
+        }
+        let client = Client {
+            is_encrypted: true,
+            certificate: vec![CertificateName::Dns("bank.example".into())],
+            ..Client::in_clear(PEER)
+        };
+        assert!(!door.knows_by_certificate("bank", &client));
+        let refused = door.authenticate("bank", "x".into(), client).await;
+        assert_eq!(refused.unwrap_err().outcome(), "disabled");
+        assert_eq!(outcome(&door, "bank", "x").await, "wrong_certificate");
+    }
+
     #[tokio::test]
     async fn a_client_reads_the_same_for_an_unknown_user_and_a_wrong_password() {
         let door = authenticator(NEVER);
-        let unknown = door
-            .authenticate("nobody", "x", PEER, &[])
-            .await
-            .unwrap_err();
-        let wrong = door.authenticate("anna", "x", PEER, &[]).await.unwrap_err();
+        let unknown = log_in(&door, "nobody", "x").await.unwrap_err();
+        let wrong = log_in(&door, "anna", "x").await.unwrap_err();
         assert_ne!(unknown.outcome(), wrong.outcome());
         assert_eq!(unknown.to_string(), wrong.to_string());
     }
@@ -361,7 +385,7 @@ mod tests {
         let door = authenticator(policy(1, 0));
         tokio::select! {
             biased;
-            _ = door.authenticate("anna", "x", PEER, &[]) => {}
+            _ = log_in(&door, "anna", "x") => {}
             () = future::ready(()) => {} // the first poll has sent the hash on its way
         }
         assert_eq!(door.verifications(), 1);
@@ -371,10 +395,10 @@ mod tests {
     #[tokio::test]
     async fn who_is_logged_in_keeps_what_they_are() {
         let door = authenticator(NEVER);
-        let session = door.authenticate("anna", "right", PEER, &[]).await.unwrap();
-        let before = User::clone(&session);
+        let login = log_in(&door, "anna", "right").await.unwrap();
+        let before = User::clone(login.user());
         drop(door);
-        assert_eq!(*session, before);
+        assert_eq!(**login.user(), before);
     }
 
     #[tokio::test]
@@ -391,7 +415,7 @@ mod tests {
     #[test]
     fn logins_can_be_spawned() {
         fn is_send<T: Send>(_: T) {}
-        is_send(authenticator(NEVER).authenticate("anna", "right", PEER, &[]));
+        is_send(log_in(&authenticator(NEVER), "anna", "right"));
     }
 
     #[test]

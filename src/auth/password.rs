@@ -20,7 +20,9 @@ use argon2::{
     Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version,
     password_hash::{self, phc},
 };
+use aws_lc_rs::digest::{SHA256, digest};
 use rand::RngExt;
+use secrecy::SecretString;
 use thiserror::Error;
 
 /// The longest password that is ever compared, in bytes. Longer ones are wrong.
@@ -46,11 +48,13 @@ pub fn hash_password(password: &str) -> Result<String, HashError> {
 
 /// Makes up a password of 20 characters (115 bits) that can be read aloud and typed: no `0` and
 /// `O`, no `1`, `l`, `i` and `I`, no `o`.
-pub fn generate_password() -> String {
+pub fn generate_password() -> SecretString {
     const ALPHABET: &[u8] = b"abcdefghjkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789";
     let mut random = rand::rng();
     let mut letter = || char::from(ALPHABET[random.random_range(0..ALPHABET.len())]);
-    (0..20).map(|_| letter()).collect()
+    let mut password = String::with_capacity(20);
+    (0..20).for_each(|_| password.push(letter()));
+    password.into()
 }
 
 /// Why a password could not be hashed or compared.
@@ -176,6 +180,37 @@ impl PasswordHash {
     }
 }
 
+/// What tells one hash from another: a digest that says nothing of either, nor of the password.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Fingerprint([u8; 32]);
+
+impl Fingerprint {
+    /// Bits that nobody can know who does not know the hash.
+    pub(super) fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl PasswordHash {
+    /// What tells it from others.
+    pub(super) fn fingerprint(&self) -> Fingerprint {
+        let text = match self {
+            Self::Argon2(hash) => hash.to_string(),
+            Self::Bcrypt(hash) => hash.clone(),
+            Self::Never => String::new(),
+        };
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
+        Fingerprint(bytes)
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Fingerprint(..)")
+    }
+}
+
 impl fmt::Debug for PasswordHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("PasswordHash(..)")
@@ -223,6 +258,8 @@ fn parse_bcrypt(text: &str) -> Result<PasswordHash, UnfitHash> {
 
 #[cfg(test)]
 mod tests {
+    use secrecy::ExposeSecret;
+
     use super::*;
 
     fn parsed(text: &str) -> PasswordHash {
@@ -385,7 +422,8 @@ mod tests {
 
     #[test]
     fn made_up_passwords_are_typable_and_differ() {
-        let password = generate_password();
+        let made_up = generate_password();
+        let password = made_up.expose_secret();
         assert_eq!(password.chars().count(), 20);
         assert!(!password.contains(['0', 'O', '1', 'l', 'i', 'I', 'o']));
         assert!(
@@ -393,6 +431,6 @@ mod tests {
                 .chars()
                 .all(|letter| letter.is_ascii_alphanumeric())
         );
-        assert_ne!(password, generate_password());
+        assert_ne!(password, generate_password().expose_secret());
     }
 }

@@ -6,7 +6,7 @@
 //! - What counts is the content: Kubernetes swaps a symlink above the file, and its times tell
 //!   nothing.
 //!
-//! Must not: touch users that are logged in; they hold what they logged in as.
+//! Must not: touch users that are logged in; whether a login still holds, it looks itself ([`Standing`](super::Standing)).
 
 use std::{
     fs, io,
@@ -17,7 +17,7 @@ use std::{
 };
 
 use thiserror::Error;
-use tokio::time;
+use tokio::{sync::watch, time};
 use tokio_util::sync::CancellationToken;
 
 use super::{fault::UsersFileErrors, table::UserTable};
@@ -29,6 +29,8 @@ const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone)]
 pub struct Users {
     current: Arc<RwLock<Arc<UserTable>>>,
+    /// Tells those who wait that there are other users now.
+    changes: Arc<watch::Sender<()>>,
     /// The file's content that made the first table; `None` if no file did.
     first_content: Option<Arc<[u8]>>,
 }
@@ -95,6 +97,11 @@ impl Users {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Sees each change of the users from now on.
+    pub(super) fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+
     /// Looks at the file every `interval` (at least 100 ms) until `cancel`, and puts its users in
     /// force when it has changed. Each change is logged and told to `on_change`.
     pub async fn watch(
@@ -117,11 +124,17 @@ impl Users {
         }
     }
 
+    /// Has these users be the ones, and wakes those who wait for a change.
+    pub(super) fn put_in_force(&self, table: UserTable) {
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(table);
+        self.changes.send_replace(());
+    }
+
     fn adopt(&self, path: &Path, loaded: Result<UserTable, UsersLoadError>) -> ReloadOutcome {
         match loaded {
             Ok(table) => {
                 let users = table.len();
-                *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(table);
+                self.put_in_force(table);
                 tracing::info!(path = %path.display(), users, "users file reloaded");
                 ReloadOutcome::Reloaded { users }
             }
@@ -140,6 +153,7 @@ impl From<UserTable> for Users {
     fn from(table: UserTable) -> Self {
         Self {
             current: Arc::new(RwLock::new(Arc::new(table))),
+            changes: Arc::new(watch::Sender::new(())),
             first_content: None,
         }
     }
@@ -255,8 +269,7 @@ mod tests {
         }
 
         fn knows(&self, name: &str) -> bool {
-            let decoys = std::collections::hash_map::RandomState::new();
-            self.users.current().candidate(name, &decoys).user.is_some()
+            self.users.current().account(name).is_some()
         }
     }
 

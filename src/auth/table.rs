@@ -4,16 +4,24 @@
 //! Must not: hand out a hash to anything outside this room, or show one.
 
 use std::{
-    collections::{HashMap, hash_map::RandomState},
-    hash::BuildHasher,
+    collections::HashMap,
+    hash::{DefaultHasher, Hash, Hasher},
     hint,
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
+
+use secrecy::SecretString;
 
 use crate::config::RequireTls;
 
-use super::{fault::UsersFileErrors, password::PasswordHash, user::User, users_file};
+use super::{
+    access::Client,
+    fault::UsersFileErrors,
+    password::{Fingerprint, PasswordHash},
+    user::User,
+    users_file,
+};
 
 /// The users who may log in.
 #[derive(Debug, Default)]
@@ -21,6 +29,8 @@ pub struct UserTable {
     accounts: HashMap<String, Account>,
     /// As they stand in the file.
     in_order: Vec<Arc<User>>,
+    /// Those who have a hash, which unknown names borrow.
+    lenders: Vec<Lender>,
 }
 
 /// A user and what their password is compared with.
@@ -31,14 +41,44 @@ pub(super) struct Account {
     pub(super) hash: Option<PasswordHash>,
 }
 
+/// A user whose hash may be borrowed.
+#[derive(Debug)]
+struct Lender {
+    name: String,
+    fingerprint: Fingerprint,
+}
+
+impl Lender {
+    /// How much an unknown name wants to borrow from it. Only whoever knows the hash can tell, and it is the same at
+    /// each gateway and after each start.
+    fn weight(&self, borrower: &str) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.fingerprint.bytes().hash(&mut hasher);
+        borrower.hash(&mut hasher);
+        hasher.finish()
+    }
+}
+
 /// What a login is compared with.
 pub(super) struct Candidate<'table> {
     /// The user, if the name is known.
-    pub(super) user: Option<&'table Arc<User>>,
+    pub(super) account: Option<&'table Account>,
     /// The user's hash, or some other user's.
     pub(super) hash: &'table PasswordHash,
-    /// The user has no password: the certificate is enough.
-    pub(super) without_password: bool,
+}
+
+impl Candidate<'_> {
+    /// Whether the user has no password: the certificate is enough.
+    pub(super) fn without_password(&self) -> bool {
+        self.account.is_some_and(|account| account.hash.is_none())
+    }
+}
+
+impl Account {
+    /// What tells the password from one before it; `None` if there is none.
+    pub(super) fn fingerprint(&self) -> Option<Fingerprint> {
+        self.hash.as_ref().map(PasswordHash::fingerprint)
+    }
 }
 
 impl UserTable {
@@ -55,20 +95,25 @@ impl UserTable {
     ///
     /// # Errors
     /// [`UsersFileErrors`]: all names and passwords that can't be.
-    pub fn from_plain(users: Vec<(String, String)>) -> Result<Self, UsersFileErrors> {
-        users_file::read_plain(users).map(Self::from_accounts)
+    pub fn from_plain<P: Into<SecretString>>(
+        users: Vec<(String, P)>,
+    ) -> Result<Self, UsersFileErrors> {
+        let secret = |(name, password): (String, P)| (name, password.into());
+        users_file::read_plain(users.into_iter().map(secret)).map(Self::from_accounts)
     }
 
-    /// What the user of this name must encrypt, if there is one and it is more strict than others.
-    pub(crate) fn required_tls(&self, name: &str) -> Option<RequireTls> {
-        self.accounts.get(name)?.user.require_tls
+    /// Whether the user of this name needs no password, because of the client's certificate. Not if the client is
+    /// refused all the same: it is to hear of that as others do.
+    pub(super) fn is_known_by_certificate(&self, name: &str, client: &Client) -> bool {
+        self.accounts.get(name).is_some_and(|account| {
+            let is_known = account.hash.is_none() && account.user.takes(&client.certificate);
+            is_known && account.user.refusal(client, SystemTime::now()).is_none()
+        })
     }
 
-    /// Whether the user of this name needs no password, because the client's certificate has one of these
-    /// names.
-    pub(super) fn is_known_by_certificate(&self, name: &str, names: &[String]) -> bool {
-        let account = self.accounts.get(name);
-        account.is_some_and(|account| account.hash.is_none() && account.user.takes(names))
+    /// The user of this name, as the table has it.
+    pub(super) fn account(&self, name: &str) -> Option<&Account> {
+        self.accounts.get(name)
     }
 
     /// Who can never log in, and why: on a gateway that does TLS or not, and asks clients for certificates or
@@ -137,6 +182,12 @@ impl UserTable {
     }
 
     pub(super) fn from_accounts(accounts: Vec<Account>) -> Self {
+        let lender = |account: &Account| {
+            let fingerprint = account.fingerprint()?;
+            let name = account.user.name.clone();
+            Some(Lender { name, fingerprint })
+        };
+        let lenders = accounts.iter().filter_map(lender).collect();
         let by_name = |account: Account| (account.user.name.clone(), account);
         Self {
             in_order: accounts
@@ -144,36 +195,30 @@ impl UserTable {
                 .map(|account| Arc::clone(&account.user))
                 .collect(),
             accounts: accounts.into_iter().map(by_name).collect(),
+            lenders,
         }
     }
 
     /// What a login as `name` is compared with. Takes as long for an unknown name as for a known
     /// one, and so does the comparison, because an unknown name borrows the hash of a real user.
-    pub(super) fn candidate(&self, name: &str, decoys: &RandomState) -> Candidate<'_> {
+    pub(super) fn candidate(&self, name: &str) -> Candidate<'_> {
         // Looked for even if nobody needs it, and out of the optimizer's sight: it takes time.
-        let decoy = hint::black_box(self.decoy(name, decoys));
-        match self.accounts.get(name) {
-            Some(account) => Candidate {
-                user: Some(&account.user),
-                hash: account.hash.as_ref().unwrap_or(decoy),
-                without_password: account.hash.is_none(),
-            },
-            None => Candidate {
-                user: None,
-                hash: decoy,
-                without_password: false,
-            },
+        let decoy = hint::black_box(self.decoy(name));
+        let account = self.accounts.get(name);
+        let own = account.and_then(|account| account.hash.as_ref());
+        Candidate {
+            account,
+            hash: own.unwrap_or(decoy),
         }
     }
 
-    /// The hash that an unknown name borrows: the same one each time, or the cost of trying a name
-    /// would change from login to login, and nearly always the same one after a reload too
-    /// (rendezvous hashing). In a table of many kinds of hash all kinds get borrowed.
-    fn decoy(&self, name: &str, decoys: &RandomState) -> &PasswordHash {
-        let weight = |account: &&Account| decoys.hash_one((name, &account.user.name));
-        let lenders = self.accounts.values().filter(|it| it.hash.is_some());
-        let lender = lenders.max_by_key(weight);
-        let hash = lender.and_then(|account| account.hash.as_ref());
+    /// The hash that an unknown name borrows. In a table of hashes that cost differently, all of them get borrowed, as
+    /// often as they are there. It is the same one each time, at every gateway that has this file, and nearly always
+    /// after a change of the file too (rendezvous hashing): a name whose cost changed would be an unknown one.
+    fn decoy(&self, name: &str) -> &PasswordHash {
+        let lender = self.lenders.iter().max_by_key(|lender| lender.weight(name));
+        let account = lender.and_then(|lender| self.accounts.get(&lender.name));
+        let hash = account.and_then(|account| account.hash.as_ref());
         hash.unwrap_or(&PasswordHash::Never)
     }
 }
@@ -193,8 +238,8 @@ mod tests {
         UserTable::from_accounts(names.iter().map(account).collect())
     }
 
-    fn lender(table: &UserTable, name: &str, decoys: &RandomState) -> String {
-        match table.candidate(name, decoys).hash {
+    fn lender(table: &UserTable, name: &str) -> String {
+        match table.candidate(name).hash {
             PasswordHash::Bcrypt(lender) => lender.clone(),
             _ => "nobody".to_owned(),
         }
@@ -206,32 +251,34 @@ mod tests {
 
     #[test]
     fn a_known_name_gets_its_own_hash() {
-        let (table, decoys) = (table(&names(5)), RandomState::new());
+        let table = table(&names(5));
         for name in names(5) {
-            assert_eq!(table.candidate(&name, &decoys).user.unwrap().name, name);
-            assert_eq!(lender(&table, &name, &decoys), name);
+            assert_eq!(table.candidate(&name).account.unwrap().user.name, name);
+            assert_eq!(lender(&table, &name), name);
         }
     }
 
     #[test]
     fn unknown_names_borrow_from_everybody_and_each_from_the_same() {
-        let (table, decoys) = (table(&names(5)), RandomState::new());
-        let lenders = |_| -> Vec<String> {
+        let table = table(&names(5));
+        // Also at another gateway, and after another start.
+        let again = self::table(&names(5));
+        let lenders = |table: &UserTable| -> Vec<String> {
             (0..200)
-                .map(|number| lender(&table, &format!("unknown{number}"), &decoys))
+                .map(|number| lender(table, &format!("unknown{number}")))
                 .collect()
         };
-        assert_eq!(lenders(1), lenders(2));
-        assert_eq!(lenders(1).into_iter().collect::<HashSet<_>>().len(), 5);
-        assert!(table.candidate("unknown", &decoys).user.is_none());
+        assert_eq!(lenders(&table), lenders(&again));
+        assert_eq!(lenders(&table).into_iter().collect::<HashSet<_>>().len(), 5);
+        assert!(table.candidate("unknown").account.is_none());
     }
 
     #[test]
     fn one_user_more_changes_few_loans() {
-        let (before, after, decoys) = (table(&names(20)), table(&names(21)), RandomState::new());
+        let (before, after) = (table(&names(20)), table(&names(21)));
         let is_changed = |number: &u32| {
             let name = format!("unknown{number}");
-            lender(&before, &name, &decoys) != lender(&after, &name, &decoys)
+            lender(&before, &name) != lender(&after, &name)
         };
         assert!(
             (0..1000).filter(is_changed).count() < 150,
@@ -268,14 +315,14 @@ mod tests {
     #[test]
     fn an_empty_table_has_a_hash_of_its_own() {
         let table = UserTable::default();
-        let candidate = table.candidate("anna", &RandomState::new());
-        assert!(candidate.user.is_none());
+        let candidate = table.candidate("anna");
+        assert!(candidate.account.is_none());
         assert!(matches!(candidate.hash, PasswordHash::Never));
     }
 
     #[test]
     fn debug_shows_no_hash() {
-        let table = UserTable::from_plain(vec![("anna".into(), "secret".into())]).unwrap();
+        let table = UserTable::from_plain(vec![("anna".into(), "secret")]).unwrap();
         let shown = format!("{table:?}");
         assert!(
             shown.contains("anna") && !shown.contains('$') && !shown.contains("secret"),

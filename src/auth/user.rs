@@ -3,9 +3,12 @@
 //! Promises: `name` and `home` were checked, so whoever reads them need not check again.
 //! Must not: carry anything secret. A `User` may be printed and logged as it is.
 
-use std::{fmt, time::Duration};
+use std::fmt;
+use std::time::{Duration, SystemTime};
 
+use super::access::{Access, Client, Denied};
 use super::allowance::Allowance;
+use super::certificate_name::CertificateName;
 use super::permissions::Permissions;
 use crate::config::{ByteSize, Overwrite, RequireTls};
 
@@ -28,7 +31,9 @@ pub struct User {
     /// What must be encrypted, if more than the gateway's own setting says.
     pub require_tls: Option<RequireTls>,
     /// The name that the client's certificate must have; `None` takes any client.
-    pub certificate: Option<String>,
+    pub certificate: Option<CertificateName>,
+    /// From where and when it may be logged in.
+    pub access: Access,
     /// How much the user may ask for.
     pub allowance: Allowance,
     /// The longest time between two uploads that is expected of the user.
@@ -46,6 +51,7 @@ impl User {
             max_size: None,
             require_tls: None,
             certificate: None,
+            access: Access::default(),
             allowance: Allowance::default(),
             expect_every: None,
         }
@@ -53,13 +59,20 @@ impl User {
 }
 
 impl User {
-    /// Whether a client whose certificate has these names may be this user. As names of hosts and of mail are,
-    /// they are the same in small and in capital letters.
-    pub(super) fn takes(&self, names: &[String]) -> bool {
-        let Some(wanted) = &self.certificate else {
-            return true;
-        };
-        names.iter().any(|name| name.eq_ignore_ascii_case(wanted))
+    /// Whether a client whose certificate has these names may be this user.
+    pub(super) fn takes(&self, names: &[CertificateName]) -> bool {
+        self.certificate
+            .as_ref()
+            .is_none_or(|wanted| names.contains(wanted))
+    }
+
+    /// Why a client may not be this user now, whatever it knows; `None` if it may.
+    pub(super) fn refusal(&self, client: &Client, now: SystemTime) -> Option<Denied> {
+        let must_encrypt = self.require_tls.is_some_and(|it| it >= RequireTls::Control);
+        if must_encrypt && !client.is_encrypted {
+            return Some(Denied::TlsRequired);
+        }
+        self.access.refusal(client.peer, now)
     }
 }
 

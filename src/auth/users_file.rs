@@ -12,10 +12,13 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use secrecy::{ExposeSecret, SecretString};
 use toml::{Table, Value};
 
 use super::{
+    access::{ALLOWED_DISABLED, ALLOWED_NETWORKS, ALLOWED_TIMES, Access, disabled, networks, time},
     allowance::{ALLOWED_RATES, ALLOWED_SESSIONS, Allowance, rate, sessions},
+    certificate_name::{ALLOWED_CERTIFICATES, certificate_name},
     expectation::{ALLOWED_EXPECTATIONS, expect_every, unfit},
     fault::{Faults, UserFault, UsersFileErrors, kind, shown},
     password::{ALLOWED_HASHES, ALLOWED_PASSWORDS, PasswordHash},
@@ -26,7 +29,7 @@ use super::{
 use crate::config::{ByteSize, Overwrite, RequireTls};
 
 /// The keys of a `[[user]]` table.
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 16] = [
     "name",
     "password_hash",
     "home",
@@ -35,6 +38,10 @@ const KEYS: [&str; 12] = [
     "max_size",
     "require_tls",
     "certificate",
+    "allow",
+    "disabled",
+    "not_before",
+    "expires",
     "max_sessions",
     "upload_rate",
     "download_rate",
@@ -58,10 +65,12 @@ pub(super) fn read(text: &str) -> Result<Vec<Account>, UsersFileErrors> {
 ///
 /// # Errors
 /// [`UsersFileErrors`]: all names and passwords that can't be.
-pub(super) fn read_plain(users: Vec<(String, String)>) -> Result<Vec<Account>, UsersFileErrors> {
+pub(super) fn read_plain(
+    users: impl Iterator<Item = (String, SecretString)>,
+) -> Result<Vec<Account>, UsersFileErrors> {
     let mut reader = Reader::default();
     for (number, (name, password)) in (1..).zip(users) {
-        reader.plain_user(number, name, &password);
+        reader.plain_user(number, name, password.expose_secret());
     }
     reader.faults.into_result(reader.accounts)
 }
@@ -188,7 +197,7 @@ impl Entry<'_> {
     fn account(&mut self) -> Option<Account> {
         // All keys are read before the first `?`, so that all faults are found.
         let name = self.required("name", ALLOWED_NAMES, name);
-        let certificate = self.optional("certificate", ALLOWED_CERTIFICATES, certificate);
+        let certificate = self.optional("certificate", ALLOWED_CERTIFICATES, certificate_name);
         let hash = self.password_hash();
         let home = self.optional("home", ALLOWED_HOMES, home);
         let words = format!("a list of any of {}", permissions::known_words());
@@ -203,6 +212,7 @@ impl Entry<'_> {
         };
         let permissions = permissions.unwrap_or_else(Permissions::by_default);
         let expect_every = self.expectation(permissions);
+        let access = self.access();
         let user = User {
             name: name?,
             home: home.unwrap_or_else(|| "/".to_owned()),
@@ -211,6 +221,7 @@ impl Entry<'_> {
             max_size,
             require_tls,
             certificate,
+            access,
             allowance,
             expect_every,
         };
@@ -228,6 +239,27 @@ impl Entry<'_> {
                 .note(Some(&self.user), "expect_every", &found, allowed);
         }
         Some(every)
+    }
+
+    fn access(&mut self) -> Access {
+        let access = Access {
+            allow: self
+                .optional("allow", ALLOWED_NETWORKS, networks)
+                .unwrap_or_default(),
+            disabled: self
+                .optional("disabled", ALLOWED_DISABLED, disabled)
+                .unwrap_or_default(),
+            not_before: self.optional("not_before", ALLOWED_TIMES, time),
+            expires: self.optional("expires", ALLOWED_TIMES, time),
+        };
+        if let (Some(begin), Some(end)) = (access.not_before, access.expires)
+            && begin >= end
+        {
+            let found = "no later than `not_before`";
+            self.faults
+                .note(Some(&self.user), "expires", found, "a later time");
+        }
+        access
     }
 
     /// Who is known by a certificate may do without a password. The inner `None` is that.
@@ -273,16 +305,6 @@ fn name(value: &Value) -> Result<String, String> {
 
 fn password_hash(value: &Value) -> Result<PasswordHash, String> {
     PasswordHash::parse(text(value)?).map_err(|unfit| unfit.to_string())
-}
-
-/// What a certificate may be called, for error messages.
-const ALLOWED_CERTIFICATES: &str = "the common name or an alternative name of a client's certificate, such as \"scanner-3.example\"";
-
-fn certificate(value: &Value) -> Result<String, String> {
-    let name = text(value)?;
-    is_valid_name(name)
-        .then(|| name.to_owned())
-        .ok_or_else(|| shown(name))
 }
 
 const ALLOWED_REQUIRE_TLS: &str = "\"none\", \"control\" or \"all\"";
@@ -338,6 +360,7 @@ fn text(value: &Value) -> Result<&str, String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::certificate_name::CertificateName;
     use super::*;
 
     /// `x`, by bcrypt at its lowest cost.
@@ -379,6 +402,7 @@ mod tests {
         let text = user(
             "home = \"/scans/\"\npermissions = [\"list\", \"write\"]\noverwrite = \"deny\"\nmax_size = \"10 MiB\"\n\
              require_tls = \"all\"\ncertificate = \"scanner-3.example\"\n\
+             allow = [\"192.0.2.0/24\"]\ndisabled = true\nexpires = \"2030-01-31T18:00:00+01:00\"\n\
              max_sessions = 3\nupload_rate = \"1 MiB\"\ndownload_rate = \"2 MiB\"\nexpect_every = \"26h\"",
         );
         let expected = User {
@@ -388,7 +412,13 @@ mod tests {
             overwrite: Some(Overwrite::Deny),
             max_size: Some(ByteSize(10 << 20)),
             require_tls: Some(RequireTls::All),
-            certificate: Some("scanner-3.example".into()),
+            certificate: Some(CertificateName::Dns("scanner-3.example".into())),
+            access: Access {
+                allow: vec!["192.0.2.0/24".parse().unwrap()],
+                disabled: true,
+                not_before: None,
+                expires: Some(humantime::parse_rfc3339("2030-01-31T17:00:00Z").unwrap()),
+            },
             allowance: Allowance {
                 max_sessions: Some(3),
                 upload_rate: Some(ByteSize::mib(1)),
@@ -475,6 +505,27 @@ mod tests {
                 "user \"anna\": `expect_every` is set for a user who may not upload; allowed: `expect_every` for",
             ),
             (
+                "certificate = \"scanner 3\"",
+                "user \"anna\": `certificate` is \"scanner 3\"; allowed: a name of a client's certificate with \
+                 its kind: \"dns:",
+            ),
+            (
+                "allow = [\"192.0.2.0/33\"]",
+                "user \"anna\": `allow` is a list with \"192.0.2.0/33\"; allowed: a list of networks",
+            ),
+            (
+                "disabled = 1",
+                "user \"anna\": `disabled` is an integer; allowed: true or false",
+            ),
+            (
+                "expires = 2030-01-31",
+                "user \"anna\": `expires` is \"2030-01-31\"; allowed: a time with its offset",
+            ),
+            (
+                "not_before = 2030-01-31T00:00:00Z\nexpires = 2030-01-31T01:00:00+01:00",
+                "user \"anna\": `expires` is no later than `not_before`; allowed: a later time",
+            ),
+            (
                 "permission = []",
                 "user \"anna\": `permission` is no known key; allowed: name, password_hash,",
             ),
@@ -553,8 +604,8 @@ mod tests {
     #[test]
     fn plain_users_are_checked_too() {
         let plain = |users: &[(&str, &str)]| {
-            let owned = |&(name, password): &(&str, &str)| (name.to_owned(), password.to_owned());
-            read_plain(users.iter().map(owned).collect())
+            let owned = |&(name, password): &(&str, &str)| (name.to_owned(), password.into());
+            read_plain(users.iter().map(owned))
         };
         assert!(
             plain(&[("anna", "secret")]).unwrap()[0]

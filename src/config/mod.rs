@@ -53,7 +53,7 @@ pub use self::size::ByteSize;
 pub use self::store::{StoreOptions, StoreUrl};
 pub use self::words::{
     ClientAuth, Conditions, ControlLoss, Create, Driver, LogFormat, LogLevel, MissingDirectories,
-    Overwrite, ProxyHeader, ReadyNeedsStore, RequireTls, TlsVersion, Verify,
+    OnRemoval, Overwrite, ProxyHeader, ReadyNeedsStore, RequireTls, TlsVersion, Verify,
 };
 
 use self::error::Problem;

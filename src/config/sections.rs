@@ -19,7 +19,7 @@ use super::size::ByteSize;
 use super::store::{StoreOptions, StoreUrl};
 use super::words::{
     ClientAuth, Conditions, ControlLoss, Create, Driver, LogFormat, LogLevel, MissingDirectories,
-    Overwrite, ProxyHeader, ReadyNeedsStore, RequireTls, TlsVersion, Verify,
+    OnRemoval, Overwrite, ProxyHeader, ReadyNeedsStore, RequireTls, TlsVersion, Verify,
 };
 
 /// Most waits: never nothing, and never so long that a clock overflows.
@@ -503,11 +503,19 @@ settings! {
         file: Option<PathBuf> = None,
 
         /// The time between two looks at whether the users' file has changed. What was changed
-        /// holds for later logins.
+        /// holds for later logins. Sessions end whose user was removed or may not log in any more, or has
+        /// another password.
         ///
         /// Change it when changes should hold sooner, or when the file is on a disk that should be
         /// left alone.
         reload_interval: Duration where WAIT = Duration::from_secs(2),
+
+        /// What becomes of a transfer that runs when its user is removed, disabled or has expired, or has
+        /// another password: `finish`, it goes on to its end, and then the session ends; or `abort`, it
+        /// fails at once, and nothing of it is published.
+        ///
+        /// Change it when whoever is removed must not bring or take another byte.
+        on_removal: OnRemoval = OnRemoval::Finish,
     }
 
     /// How much one client, or all of them, may ask for.

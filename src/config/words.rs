@@ -72,6 +72,14 @@ words! {
         Trust = "trust",
     }
 
+    /// What becomes of the transfers of a user whose login holds no more.
+    OnRemoval {
+        /// They go on to their end, and then the session ends.
+        Finish = "finish",
+        /// They are aborted.
+        Abort = "abort",
+    }
+
     /// Whether an upload may replace an object that is there already.
     Overwrite {
         /// The new object takes the old one's place.

@@ -1,5 +1,7 @@
 //! The verbs: one table says what each is called, who answers it, and what it needs.
 
+use secrecy::zeroize::Zeroizing;
+
 use crate::ftp::PathVerb;
 use crate::session::ListFormat;
 
@@ -190,7 +192,7 @@ pub(super) struct Command {
     /// Which verb it is.
     pub(super) spec: &'static Spec,
     /// What follows the verb's one space, spaces and all; empty if nothing does.
-    pub(super) argument: Vec<u8>,
+    pub(super) argument: Zeroizing<Vec<u8>>,
 }
 
 /// Why a line is no command.
@@ -225,7 +227,7 @@ impl Command {
         if spec.argument == Required && argument.is_empty() {
             return Err(ParseError::ArgumentMissing(spec));
         }
-        let argument = argument.to_vec();
+        let argument = Zeroizing::new(argument.to_vec());
         Ok(Self { spec, argument })
     }
 }
@@ -244,7 +246,7 @@ mod tests {
 
     fn parse(line: &[u8]) -> (&'static str, Vec<u8>) {
         let command = Command::parse(line).unwrap();
-        (command.spec.name, command.argument)
+        (command.spec.name, command.argument.to_vec())
     }
 
     #[test]

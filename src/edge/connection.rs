@@ -7,12 +7,14 @@
 use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
+use std::ops::Deref;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use futures::FutureExt;
+use secrecy::zeroize::{Zeroize, Zeroizing};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -41,8 +43,8 @@ const IAC: u8 = 255;
 /// What the client sent.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Line {
-    /// A line, without its end and without Telnet commands.
-    Text(Vec<u8>),
+    /// A line, without its end and without Telnet commands. It may be a password.
+    Text(Zeroizing<Vec<u8>>),
     /// A line longer than [`MAX_LINE`]; it is gone.
     TooLong,
 }
@@ -139,8 +141,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let room = MAX_LINE - self.received.len();
         let mut arrived = ReadBuf::uninit(&mut stack[..room]);
         ready!(Pin::new(&mut self.stream).poll_read(context, &mut arrived))?;
+        // All of it at once: a buffer that grows leaves copies behind.
+        self.received.reserve(room);
         self.received.extend_from_slice(arrived.filled());
-        Poll::Ready(Ok(arrived.filled().len()))
+        let length = arrived.filled().len();
+        arrived.filled_mut().zeroize();
+        Poll::Ready(Ok(length))
     }
 
     /// Sends a reply.
@@ -179,7 +185,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if std::mem::take(&mut self.is_new) && looks_like_one(&self.received) {
             return Err(Lost::ProxyHeader);
         }
-        let line = self.received.split_to(end + 1);
+        let line = Wiped(self.received.split_to(end + 1));
         let too_long = std::mem::take(&mut self.skipped) > 0;
         if self.received.is_empty() {
             self.received = BytesMut::new();
@@ -191,7 +197,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 _ => Ok(Some(Line::TooLong)),
             };
         }
-        Ok(Some(Line::Text(without_telnet(trim_end(&line)))))
+        Ok(Some(Line::Text(Zeroizing::new(without_telnet(trim_end(
+            &line,
+        ))))))
     }
 
     /// No line end yet: a full buffer is thrown away, and the line with it.
@@ -204,6 +212,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             return Err(Lost::Flood);
         }
         Ok(None)
+    }
+}
+
+/// Received bytes that are wiped when they are done with. What is behind them in the buffer stays.
+struct Wiped(BytesMut);
+
+impl Deref for Wiped {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Wiped {
+    fn drop(&mut self) {
+        self.0.as_mut().zeroize();
     }
 }
 
@@ -262,7 +287,7 @@ mod tests {
     }
 
     fn text(line: &[u8]) -> Line {
-        Line::Text(line.to_vec())
+        Line::Text(line.to_vec().into())
     }
 
     #[tokio::test]

@@ -67,7 +67,7 @@ fn naive(bytes: &[u8]) -> Vec<Line> {
         };
         if line.len() <= MAX_LINE {
             let text = text.strip_suffix(b"\r").unwrap_or(text);
-            lines.push(Line::Text(without_telnet(text)));
+            lines.push(Line::Text(without_telnet(text).into()));
             continue;
         }
         too_long += 1;

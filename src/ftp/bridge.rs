@@ -8,22 +8,17 @@ use unftp_core::auth::{
     AuthenticationError, Credentials, Principal, UserDetail, UserDetailError, UserDetailProvider,
 };
 
-use crate::auth::Authenticator;
-use crate::session::{LoginOutcome, Session};
+use crate::session::Session;
 
-/// Logs one session's client in: it knows the real peer, which libunftp does not.
+/// Vouches for one session's client, which has logged in before libunftp comes into play.
 #[derive(Debug)]
 pub(super) struct LoginBridge {
-    authenticator: Arc<Authenticator>,
     session: Arc<Session>,
 }
 
 impl LoginBridge {
-    pub(super) fn new(authenticator: Arc<Authenticator>, session: Arc<Session>) -> Self {
-        Self {
-            authenticator,
-            session,
-        }
+    pub(super) fn new(session: Arc<Session>) -> Self {
+        Self { session }
     }
 }
 
@@ -31,32 +26,14 @@ impl LoginBridge {
 impl unftp_core::auth::Authenticator for LoginBridge {
     async fn authenticate(
         &self,
-        username: &str,
-        credentials: &Credentials,
+        _: &str,
+        _: &Credentials,
     ) -> Result<Principal, AuthenticationError> {
-        let password = credentials.password.as_deref().unwrap_or_default();
-        let peer = self.session.peer().ip();
-        let secured = self.session.secured();
-        let names = secured
-            .as_ref()
-            .map_or(&[][..], |secured| &secured.certificate_names);
-        match self
-            .authenticator
-            .authenticate(username, password, peer, names)
-            .await
-        {
-            Ok(user) => {
-                let username = user.name.clone();
-                self.session
-                    .record_login(LoginOutcome::ACCEPTED, Some(user));
-                Ok(Principal { username })
-            }
-            Err(error) => {
-                self.session
-                    .record_login(LoginOutcome(error.outcome()), None);
-                Err(AuthenticationError::BadPassword)
-            }
-        }
+        let user = self.session.user();
+        let user = user.ok_or(AuthenticationError::BadPassword)?;
+        Ok(Principal {
+            username: user.name.clone(),
+        })
     }
 }
 

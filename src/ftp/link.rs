@@ -41,7 +41,9 @@ pub struct Link {
 }
 
 impl Link {
-    pub(super) async fn greeted(
+    /// A line to a session that has greeted, and to which its client is known. No password goes over it: who the
+    /// client is, was found out before.
+    pub(super) async fn logged_in(
         stream: TcpStream,
         transfer_command: Command,
     ) -> Result<Self, LinkError> {
@@ -51,6 +53,10 @@ impl Link {
             transfer_command,
         };
         link.expect(220).await?;
+        link.send(Request::User).await?;
+        link.expect(331).await?;
+        link.send(Request::Pass).await?;
+        link.expect(230).await?;
         Ok(link)
     }
 

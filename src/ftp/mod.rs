@@ -22,10 +22,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use libunftp::{Server, ServerBuilder};
+use secrecy::SecretString;
 use tokio::sync::Semaphore;
 
-use crate::auth::Authenticator;
-use crate::config::RequireTls;
+use crate::auth::{Authenticator, Client, LoginError, Standing};
 use crate::session::Session;
 use crate::storage::Storage;
 
@@ -62,27 +62,34 @@ impl Ftp {
         }
     }
 
-    /// What the user of this name must encrypt.
-    #[must_use]
-    pub fn required_tls(&self, name: &str) -> RequireTls {
-        self.authenticator.required_tls(name)
-    }
-
     /// Whether this session's client needs no password to be the user of this name, because of its
     /// certificate.
     #[must_use]
     pub fn knows_by_certificate(&self, name: &str, session: &Session) -> bool {
-        let secured = session.secured();
-        secured.is_some_and(|secured| {
-            let names = &secured.certificate_names;
-            self.authenticator.knows_by_certificate(name, names)
-        })
+        let client = client_of(session);
+        !client.certificate.is_empty() && self.authenticator.knows_by_certificate(name, &client)
     }
 
-    /// Opens a libunftp session for this client.
+    /// Whether this session's client may log in so. The session is as it was: the caller decides.
     ///
     /// # Errors
-    /// When the system has no sockets left, or libunftp does not greet.
+    /// When it may not; the client must not learn why.
+    pub async fn authenticate(
+        &self,
+        session: &Session,
+        name: &str,
+        password: SecretString,
+    ) -> Result<Standing, LoginError> {
+        let client = client_of(session);
+        self.authenticator
+            .authenticate(name, password, client)
+            .await
+    }
+
+    /// Opens a libunftp session for this client, which has logged in.
+    ///
+    /// # Errors
+    /// When the system has no sockets left, or libunftp does not take the client for logged in.
     pub async fn open(&self, session: Arc<Session>) -> Result<Link, LinkError> {
         let address = random_loopback();
         let (ours, theirs) = {
@@ -93,14 +100,14 @@ impl Ftp {
         let server = self.server(session).map_err(io::Error::other)?;
         // The server ends when its end of the pair is closed, that is, with the link.
         tokio::spawn(server.service(theirs));
-        Link::greeted(ours, self.transfer_command.clone()).await
+        Link::logged_in(ours, self.transfer_command.clone()).await
     }
 
     fn server(
         &self,
         session: Arc<Session>,
     ) -> Result<Server<Backend, SessionUser>, libunftp::ServerError> {
-        let login = LoginBridge::new(Arc::clone(&self.authenticator), Arc::clone(&session));
+        let login = LoginBridge::new(Arc::clone(&session));
         let transfers = TransferHandler::new(Arc::clone(&session));
         let storage = Arc::clone(&self.storage);
         let backend = Box::new(move || Backend::new(Arc::clone(&storage), Arc::clone(&session)));
@@ -113,6 +120,19 @@ impl Ftp {
         .idle_session_timeout(NEVER.as_secs())
         .logger(self.logger.clone())
         .build()
+    }
+}
+
+/// The session's client, as far as a login depends on it.
+fn client_of(session: &Session) -> Client {
+    let client = Client::in_clear(session.peer().ip());
+    match session.secured() {
+        None => client,
+        Some(secured) => Client {
+            is_encrypted: true,
+            certificate: secured.certificate.clone(),
+            ..client
+        },
     }
 }
 

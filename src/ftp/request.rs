@@ -10,10 +10,10 @@ use crate::session::FtpPath;
 /// One command to libunftp.
 #[derive(Debug, Clone, Copy)]
 pub enum Request<'a> {
-    /// `USER name`; the name holds no control character.
-    User(&'a str),
-    /// `PASS password`; neither does the password.
-    Pass(&'a str),
+    /// `USER`, with a name that stands for whoever has logged in.
+    User,
+    /// `PASS`, with no password.
+    Pass,
     /// A verb with a path.
     Path(PathVerb, &'a FtpPath),
 }
@@ -37,8 +37,8 @@ pub enum PathVerb {
 impl fmt::Display for Request<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::User(name) => write!(f, "USER {name}\r\n"),
-            Self::Pass(password) => write!(f, "PASS {password}\r\n"),
+            Self::User => f.write_str("USER client\r\n"),
+            Self::Pass => f.write_str("PASS -\r\n"),
             Self::Path(verb, path) => write!(f, "{} {path}\r\n", verb.name()),
         }
     }

@@ -150,10 +150,9 @@ mod tests {
             let charset = encoding_rs::UTF_8;
             let session = Session::new(address, address, charset, CancellationToken::new());
             let session = Arc::new(session);
-            let mut link = ftp.open(Arc::clone(&session)).await.unwrap();
-            link.call(Request::User("ferry")).await.unwrap();
-            let reply = link.call(Request::Pass("secret")).await.unwrap();
-            assert_eq!(reply.code, 230);
+            let login = ftp.authenticate(&session, "ferry", "secret".into());
+            session.log_in(Arc::clone(login.await.unwrap().user()));
+            let link = ftp.open(Arc::clone(&session)).await.unwrap();
             Self {
                 session,
                 link,
@@ -241,6 +240,23 @@ mod tests {
         }
         let size = Request::Path(PathVerb::Size, &path());
         assert_eq!(guarded.link.call(size).await.unwrap().code, 213);
+    }
+
+    /// libunftp has no word in who may log in, and lets nobody in who has not.
+    #[tokio::test]
+    async fn a_client_that_has_not_logged_in_is_no_user_behind_either() {
+        let storage = Arc::new(harness::storage(&[("STORE__URL", "memory://")]));
+        let policy = LockoutPolicy {
+            failures: 0,
+            failures_per_address: 0,
+            lockout: PATIENCE,
+        };
+        let logger = slog::Logger::root(slog::Discard, slog::o!());
+        let authenticator = Authenticator::new(UserTable::default().into(), policy);
+        let ftp = Ftp::new(authenticator, storage, logger);
+        let (address, charset) = (([127, 0, 0, 1], 21).into(), encoding_rs::UTF_8);
+        let session = Session::new(address, address, charset, CancellationToken::new());
+        assert!(ftp.open(Arc::new(session)).await.is_err());
     }
 
     /// Nor is one that another command has left.

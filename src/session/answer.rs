@@ -1,4 +1,4 @@
-//! What the storage and the login have to tell the guard beyond what libunftp's replies can carry.
+//! What the storage has to tell the guard beyond what libunftp's replies can carry.
 
 use std::time::SystemTime;
 
@@ -59,13 +59,4 @@ impl Entry {
     pub fn is_directory(&self) -> bool {
         self.kind == EntryKind::Directory
     }
-}
-
-/// How a login ended; the label of a metric.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LoginOutcome(pub &'static str);
-
-impl LoginOutcome {
-    /// The client is in.
-    pub const ACCEPTED: Self = Self("accepted");
 }

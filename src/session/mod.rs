@@ -15,7 +15,7 @@ mod registry;
 mod secured;
 mod transfer;
 
-pub use answer::{Entry, EntryKind, Failure, LoginOutcome};
+pub use answer::{Entry, EntryKind, Failure};
 pub use client_stream::ClientStream;
 pub use facts::{Fact, Facts};
 pub use id::SessionId;
@@ -59,7 +59,6 @@ pub struct Session {
 struct State {
     secured: Option<Arc<Secured>>,
     user: Option<Arc<User>>,
-    login: Option<LoginOutcome>,
     /// A transfer that nobody has taken, and its number.
     job: Option<(u64, Job)>,
     jobs: u64,
@@ -169,16 +168,9 @@ impl Session {
         self.state().user.clone()
     }
 
-    /// Records how a login ended, and who the client is if it ended well.
-    pub fn record_login(&self, login: LoginOutcome, user: Option<Arc<User>>) {
-        let mut state = self.state();
-        state.login = Some(login);
-        state.user = user;
-    }
-
-    /// How the last login attempt ended; taken, so that it is counted once.
-    pub fn take_login(&self) -> Option<LoginOutcome> {
-        self.state().login.take()
+    /// Notes who the client is.
+    pub fn log_in(&self, user: Arc<User>) {
+        self.state().user = Some(user);
     }
 
     /// Notes that the client was told this size of a file that is kept unfinished.

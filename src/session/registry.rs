@@ -291,6 +291,7 @@ mod tests {
             max_size: None,
             require_tls: None,
             certificate: None,
+            access: crate::auth::Access::default(),
             allowance: Allowance {
                 max_sessions,
                 ..Allowance::default()

@@ -108,6 +108,8 @@ pub enum Abort {
     Stalled,
     /// The gateway shuts down and its grace is over.
     Shutdown,
+    /// The login holds no more, and transfers are not to be finished then.
+    LoginLapsed,
     /// The client announced this many bytes with `ALLO` and sent others.
     SizeMismatch {
         /// Bytes announced.
@@ -132,6 +134,7 @@ impl Abort {
             Self::NotResumed => "tls_not_resumed",
             Self::Stalled => "stalled",
             Self::Shutdown => "shutdown",
+            Self::LoginLapsed => "login_lapsed",
             Self::SizeMismatch { .. } => "size_mismatch",
             Self::Internal => "internal",
         })
@@ -154,6 +157,9 @@ impl Abort {
             ),
             Self::Stalled => Failure::new(426, "No data for too long, transfer aborted"),
             Self::Shutdown => Failure::new(426, "Gateway is shutting down, transfer aborted"),
+            Self::LoginLapsed => {
+                Failure::new(426, "Your login is not valid any more, transfer aborted")
+            }
             Self::SizeMismatch { declared, received } => Failure::new(
                 451,
                 format!("ALLO announced {declared} bytes but {received} came, nothing was stored"),

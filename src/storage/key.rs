@@ -60,6 +60,7 @@ mod tests {
             max_size: None,
             require_tls: None,
             certificate: None,
+            access: crate::auth::Access::default(),
             allowance: crate::auth::Allowance::default(),
             expect_every: None,
         }

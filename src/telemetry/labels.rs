@@ -37,10 +37,30 @@ pub(super) const LOGIN: Label = (
         "accepted",
         "wrong_password",
         "wrong_certificate",
+        "tls_required",
+        "address_not_allowed",
+        "disabled",
+        "not_yet_valid",
+        "expired",
         "unknown_user",
         "locked_out",
         "too_many_sessions",
         "unavailable",
+    ],
+);
+
+/// Why a login holds no more.
+pub(super) const LAPSE: Label = (
+    "reason",
+    &[
+        "removed",
+        "password_changed",
+        "wrong_certificate",
+        "tls_required",
+        "address_not_allowed",
+        "disabled",
+        "not_yet_valid",
+        "expired",
     ],
 );
 
@@ -58,6 +78,7 @@ pub(super) const TRANSFER: Label = (
         "stalled",
         "size_mismatch",
         "shutdown",
+        "login_lapsed",
         "not_found",
         "no_bucket",
         "name",

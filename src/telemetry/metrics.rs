@@ -8,7 +8,7 @@ use prometheus::{
 use thiserror::Error;
 
 use super::labels::{
-    CLASS, CONNECTION, Counters, DIRECTION, HANDSHAKE, LOGIN, LOOKUP, Label, OPERATION,
+    CLASS, CONNECTION, Counters, DIRECTION, HANDSHAKE, LAPSE, LOGIN, LOOKUP, Label, OPERATION,
     PROXY_HEADER, REFUSAL, RELOAD, REQUEST, TARGET, TASK, THROTTLED, TRANSFER, VERB,
 };
 use super::senders::Senders;
@@ -30,6 +30,8 @@ pub struct Metrics {
     pub sessions_refused: Counters,
     /// Login attempts, by `outcome`.
     pub logins: Counters,
+    /// Sessions that ended because their login held no more, by `reason`.
+    pub logins_lapsed: Counters,
     /// Commands answered, by `verb` and `class` of the reply (`2xx` ...).
     pub commands: Counters,
     /// Transfers that ended, by `direction` and `outcome`.
@@ -175,6 +177,11 @@ impl Metrics {
                 &[REFUSAL],
             )?,
             logins: new.counters("logins_total", "Login attempts.", &[LOGIN])?,
+            logins_lapsed: new.counters(
+                "logins_lapsed_total",
+                "Sessions that ended because their user may not log in any more.",
+                &[LAPSE],
+            )?,
             commands: new.counters(
                 "commands_total",
                 "Commands answered, by verb and class of the reply.",

@@ -2,7 +2,9 @@
 //!
 //! A panic anywhere in a gateway fails its test (see [`crate::support::calm`]).
 
+mod logins;
 mod rights;
+mod sessions;
 mod stolen_data_connections;
 
 use std::net::SocketAddr;

@@ -173,7 +173,7 @@ async fn a_changed_users_file_counts_and_a_broken_one_does_not() {
         ("users.reload_interval", "100ms"),
     ];
     let gateway = Gateway::start(Store::folder(), users, &settings);
-    let mut stays = gateway.client().await;
+    gateway.client().await;
 
     std::fs::write(&path, user("other", "")).unwrap();
     gateway
@@ -182,17 +182,17 @@ async fn a_changed_users_file_counts_and_a_broken_one_does_not() {
             1.0,
         )
         .await;
-    Client::connect_as(gateway.address(), "other", "secret").await;
+    let mut stays = Client::connect_as(gateway.address(), "other", "secret").await;
     let (mut gone, _) = Client::connect(gateway.address()).await;
     gone.expect("USER ferry", 331).await;
     gone.expect("PASS secret", 530).await;
-    stays.expect("PWD", 257).await;
 
     std::fs::write(&path, "[[user]]\nname = 1\n").unwrap();
     gateway
         .wait_for(r#"bucketferry_users_reloads_total{outcome="failed"}"#, 1.0)
         .await;
     Client::connect_as(gateway.address(), "other", "secret").await;
+    stays.expect("PWD", 257).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -228,7 +228,8 @@ async fn a_user_can_be_stricter_than_the_gateway() {
     );
     let gateway = Gateway::encrypted_for_users(Memory, &file, &authority, &[]);
     let (mut client, _) = Client::connect(gateway.address()).await;
-    client.expect("USER anna", 530).await;
+    client.expect("USER anna", 331).await;
+    client.expect("PASS x", 530).await;
     client.login("bert", "x").await;
     let connector = authority.connector(Hello::default());
     let (client, _) = Client::connect(gateway.address()).await;
@@ -445,7 +446,7 @@ async fn where_reuse_is_required_clients_without_tickets_have_more_than_one_sess
 async fn a_certificate_can_be_the_login() {
     let authority = Authority::new();
     let others = Authority::new();
-    let file = users("certificate = \"scanner-3\"");
+    let file = users("certificate = \"cn:scanner-3\"");
     let settings = [("tls.client_auth", "request")];
     let gateway = Gateway::encrypted_for_users(Store::s3(), &file, &authority, &settings);
     let with = |certificate| {
@@ -490,7 +491,7 @@ async fn a_certificate_can_be_the_login() {
 #[tokio::test]
 async fn a_certificate_and_a_password_are_both_needed_where_both_are_set() {
     let authority = Authority::new();
-    let file = with_password("certificate = \"scanner-3\"");
+    let file = with_password("certificate = \"cn:scanner-3\"");
     let settings = [("tls.client_auth", "require")];
     let gateway = Gateway::encrypted_for_users(Memory, &file, &authority, &settings);
     for (name, password, code) in [
@@ -755,7 +756,7 @@ async fn check_names_users_that_can_never_log_in() {
     let path = folder.path().join("users.toml");
     let file = format!(
         "{}{}",
-        users("certificate = \"scanner-3\""),
+        users("certificate = \"cn:scanner-3\""),
         with_password("require_tls = \"all\"").replace("anna", "bert")
     );
     std::fs::write(&path, file).unwrap();

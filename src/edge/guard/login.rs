@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use secrecy::SecretString;
+use secrecy::zeroize::Zeroizing;
 use tokio::time::Instant;
 
-use crate::ftp::{Reply, Request};
-use crate::session::{FtpPath, LoginOutcome, Refusal};
+use crate::auth::User;
+use crate::ftp::Reply;
+use crate::session::{FtpPath, Refusal};
 
 use super::super::bandwidth::SessionRates;
 use super::early::Early;
@@ -14,8 +17,12 @@ use super::{End, Guard, Next};
 /// Longest user name, in bytes.
 const MAX_USER: usize = 128;
 
+/// The outcome of a login that was let in, as a metric's label.
+const ACCEPTED: &str = "accepted";
+
 impl Guard {
-    /// `USER`: a second one starts over, as RFC 959 has it, with a fresh session behind.
+    /// `USER`: a second one starts over, as RFC 959 has it. Whatever the name, the reply is the same, unless the
+    /// client's certificate is that user's.
     pub(super) async fn user(&mut self, argument: &[u8]) -> Result<Next, End> {
         let name = match self.words(argument) {
             Ok(name) if name.len() <= MAX_USER => name,
@@ -27,29 +34,25 @@ impl Guard {
             Err(reply) => return self.reply("USER", reply).await,
         };
         self.start_over();
-        if let Some(refusal) = self.refuse_clear_login(&name) {
+        if let Some(refusal) = self.refuse_clear_login() {
             return self.reply("USER", refusal).await;
-        }
-        let mut link = self.edge.ftp.open(Arc::clone(&self.session)).await?;
-        let mut reply = link.call(Request::User(&name)).await?;
-        self.link = Some(link);
-        if reply.code == 331 {
-            reply = Reply::new(331, "Password, please");
         }
         if self.edge.ftp.knows_by_certificate(&name, &self.session) {
             return self.log_in_by_certificate(&name).await;
         }
         self.user_name = Some(name);
-        self.reply("USER", reply).await
+        self.reply("USER", Reply::new(331, "Password, please"))
+            .await
     }
 
     /// RFC 2228, section 3: 232, no password is needed.
     async fn log_in_by_certificate(&mut self, name: &str) -> Result<Next, End> {
         let welcome = Reply::new(232, "Welcome, your certificate is known");
-        self.log_in("USER", name, "", welcome).await
+        self.log_in("USER", name, SecretString::default(), welcome)
+            .await
     }
 
-    /// `PASS`: the answer to a wrong password and to an unknown user is the same.
+    /// `PASS`: the answer is the same to a wrong password, an unknown user, and a user who may not log in.
     pub(super) async fn pass(&mut self, argument: &[u8]) -> Result<Next, End> {
         if self.session.user().is_some() {
             return self
@@ -59,45 +62,57 @@ impl Guard {
         let Some(name) = self.user_name.take() else {
             return self.reply("PASS", Reply::new(503, "Send USER first")).await;
         };
-        let password = match self.words(argument) {
-            Ok(password) => password,
+        // What was decoded is wiped as well; that it takes exactly its length spares a copy.
+        let password = match self.words(argument).map(Zeroizing::new) {
+            Ok(password) => SecretString::from(Box::<str>::from(password.as_str())),
             Err(reply) => return self.reply("PASS", reply).await,
         };
         let welcome = Reply::new(230, "Welcome");
-        self.log_in("PASS", &name, &password, welcome).await
+        self.log_in("PASS", &name, password, welcome).await
     }
 
     async fn log_in(
         &mut self,
         verb: &'static str,
         name: &str,
-        password: &str,
+        password: SecretString,
         welcome: Reply,
     ) -> Result<Next, End> {
-        // Users may have become stricter since `USER`.
-        if let Some(refusal) = self.refuse_clear_login(name) {
+        // The connection may have been encrypted at `USER`.
+        if let Some(refusal) = self.refuse_clear_login() {
             return self.reply(verb, refusal).await;
         }
         let asked = Instant::now();
-        let reply = self.link()?.call(Request::Pass(password)).await?;
+        let login = self
+            .edge
+            .ftp
+            .authenticate(&self.session, name, password)
+            .await;
         // The wait for a hashing slot is ours, not the client's.
         self.login_until += asked.elapsed();
-        let place = self.take_permit();
-        self.record_login(name, place);
-        if let Err(refusal) = place {
+        let standing = match login {
+            Ok(standing) => standing,
+            Err(error) => {
+                self.record_login(name, error.outcome());
+                return self.refuse_login(verb).await;
+            }
+        };
+        if let Err(refusal) = self.take_place(standing.user()) {
+            self.record_login(name, "too_many_sessions");
             return Err(self.turn_away(refusal));
         }
-        if reply.is_success() && self.session.user().is_some() {
-            return self.reply(verb, welcome).await;
-        }
-        self.refuse_login(verb).await
+        self.session.log_in(Arc::clone(standing.user()));
+        self.standing = Some(Arc::new(standing));
+        self.record_login(name, ACCEPTED);
+        let link = self.edge.ftp.open(Arc::clone(&self.session)).await?;
+        self.link = Some(link);
+        self.reply(verb, welcome).await
     }
 
     async fn refuse_login(&mut self, verb: &'static str) -> Result<Next, End> {
-        self.session.log_out();
         self.failed_logins += 1;
         let limit = self.edge.config.limits.login_failures_per_connection;
-        let next = self.reply(verb, Reply::new(530, "Login incorrect")).await?;
+        let next = self.reply(verb, self.incorrect()).await?;
         if limit > 0 && self.failed_logins >= limit {
             return Err(End::Said(Reply::new(
                 421,
@@ -107,27 +122,33 @@ impl Guard {
         Ok(next)
     }
 
-    /// A place among the user's sessions, if the password was right.
-    fn take_permit(&mut self) -> Result<(), Refusal> {
-        let Some(user) = self.session.user() else {
-            return Ok(());
-        };
-        let place = self.edge.registry.log_in(&user);
-        self.place = Some(place.inspect_err(|_| self.session.log_out())?);
+    /// What everybody hears who is not let in. In clear it hints at TLS, whoever the user is: it may be one who has to
+    /// encrypt.
+    fn incorrect(&self) -> Reply {
+        let may_encrypt = self.edge.tls.is_some() && self.protection.control.is_none();
+        Reply::new(
+            530,
+            if may_encrypt {
+                "Login incorrect; if this user has to log in over TLS, send AUTH TLS first"
+            } else {
+                "Login incorrect"
+            },
+        )
+    }
+
+    /// A place among the user's sessions, once the password was right.
+    fn take_place(&mut self, user: &User) -> Result<(), Refusal> {
+        self.place = Some(self.edge.registry.log_in(user)?);
         self.early = Early::default();
-        self.rates = self.edge.bandwidth.rates_for(&user);
+        self.rates = self.edge.bandwidth.rates_for(user);
         Ok(())
     }
 
-    fn record_login(&self, name: &str, place: Result<(), Refusal>) {
-        let Some(LoginOutcome(outcome)) = self.session.take_login() else {
-            return;
-        };
-        let outcome = place.map_or("too_many_sessions", |()| outcome);
+    fn record_login(&self, name: &str, outcome: &'static str) {
         self.edge.metrics.logins.with_label_values(&[outcome]).inc();
         let (session, peer) = (self.session.id(), self.session.peer());
         let tls = self.session.secured().map(|secured| secured.protocol);
-        if outcome == LoginOutcome::ACCEPTED.0 {
+        if outcome == ACCEPTED {
             tracing::info!(%session, %peer, user = name, tls, outcome, "login");
         } else {
             tracing::warn!(%session, %peer, user = name, tls, outcome, "login");
@@ -141,6 +162,7 @@ impl Guard {
             self.login_until = Instant::now() + self.edge.config.ftp.login_timeout;
         }
         self.session.start_over();
+        self.standing = None;
         self.place = None;
         self.rates = SessionRates::default();
         self.link = None;

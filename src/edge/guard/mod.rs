@@ -10,6 +10,7 @@ mod candidates;
 mod data_connection;
 mod early;
 mod files;
+mod lapse;
 mod login;
 mod protection;
 mod record;
@@ -17,6 +18,7 @@ mod running;
 mod security;
 mod settings;
 mod settle;
+mod standing;
 mod transfer;
 
 use std::borrow::Cow;
@@ -26,6 +28,7 @@ use std::sync::Arc;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use crate::auth::Standing;
 use crate::ftp::{Link, LinkError, Reply};
 use crate::session::{EntryKind, FtpPath, LoggedIn, Session};
 
@@ -38,6 +41,7 @@ use super::sockets::Beginning;
 
 use data_connection::{expected, turn_away};
 use protection::Protection;
+use standing::lapsed;
 
 use early::Early;
 
@@ -49,7 +53,7 @@ pub(super) struct Guard {
     edge: Arc<Edge>,
     session: Arc<Session>,
     connection: Connection,
-    /// The FTP session behind; opened by the first `USER`, so that a client that never logs in costs only its socket.
+    /// The FTP session behind; opened once the client has logged in, so that one that never does costs only its socket.
     link: Option<Link>,
     /// Lines that came during a transfer and wait for its end.
     waiting: VecDeque<Line>,
@@ -74,6 +78,8 @@ pub(super) struct Guard {
     failed_logins: u32,
     login_until: Instant,
     early: Early,
+    /// The login, as long as it holds.
+    standing: Option<Arc<Standing>>,
     /// Among the sessions of the user that has logged in.
     place: Option<LoggedIn>,
     /// The client has had its greeting.
@@ -134,6 +140,7 @@ impl Guard {
             failed_logins: 0,
             login_until,
             early: Early::default(),
+            standing: None,
             place: None,
             greeted: false,
             rates: SessionRates::default(),
@@ -215,6 +222,7 @@ impl Guard {
 
     /// The next line, or the reason to wait no longer.
     async fn next_line(&mut self) -> Result<Line, End> {
+        self.check_standing()?;
         if let Some(line) = self.waiting.pop_front() {
             return Ok(line);
         }
@@ -226,11 +234,13 @@ impl Guard {
             idle_until.min(self.login_until)
         };
         let expected = expected(&self.edge, &self.session, false, self.data_until);
+        let standing = self.standing.clone();
         loop {
             tokio::select! {
                 biased;
                 () = self.session.cancelled().cancelled() => return Err(End::Said(shutting_down())),
                 () = self.edge.shutdown.draining().cancelled() => return Err(End::Said(shutting_down())),
+                lapse = lapsed(standing.as_deref()) => return Err(self.end_of_standing(lapse)),
                 line = self.connection.line() => return Ok(line?),
                 () = tokio::time::sleep_until(self.data_until), if self.data.is_some() => self.data = None,
                 () = turn_away(&mut self.data, &expected) => {}

@@ -149,10 +149,10 @@ impl Guard {
             >= part
     }
 
-    /// Why this user can't log in as things are: its password must not cross in clear.
-    pub(super) fn refuse_clear_login(&self, name: &str) -> Option<Reply> {
-        let user = self.edge.ftp.required_tls(name);
-        let required = self.edge.config.require_tls.max(user);
+    /// Why nobody can log in as things are: no password must cross in clear. That some users must not, `USER` does not
+    /// tell: it would tell who they are.
+    pub(super) fn refuse_clear_login(&self) -> Option<Reply> {
+        let required = self.edge.config.require_tls;
         let refused = required >= RequireTls::Control && self.protection.control.is_none();
         refused.then(|| {
             let advice = match &self.edge.tls {

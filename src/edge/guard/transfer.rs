@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::config::OnRemoval;
 use crate::ftp::{Link, Reply};
 use crate::session::{
     Abort, DataStream, Event, FtpPath, ListFormat, Outcome, Report, StoreMode, Transfer,
@@ -23,6 +24,7 @@ use super::data_connection::{data_connection, expected};
 use super::record::last_reply;
 use super::running::{During, Running, State};
 use super::settle::Settling;
+use super::standing::lapsed;
 use super::{End, Guard, MAX_WAITING, Next};
 
 /// `ABOR`s that a client may send to end one transfer; each is answered.
@@ -51,6 +53,7 @@ pub(super) enum Happened {
     Line(Result<Line, Lost>),
     Ended(Reply),
     Cancelled,
+    Lapsed,
     Settled,
     Silent,
 }
@@ -160,6 +163,7 @@ impl Guard {
                 Happened::Line(line) => self.on_line(running, line).await,
                 Happened::Settled => self.settle(running).await,
                 Happened::Cancelled => running.transfer.abort(Abort::Shutdown),
+                Happened::Lapsed => running.transfer.abort(Abort::LoginLapsed),
             }
             // Lines that are only noted cost no budget of the runtime's: others have to get their turn, the
             // storage of this transfer among them.
@@ -184,6 +188,7 @@ impl Guard {
             session,
             connection,
             link,
+            standing,
             ..
         } = self;
         let link = link
@@ -191,6 +196,7 @@ impl Guard {
             .ok_or_else(|| End::Said(Reply::new(421, "No session")))?;
         let may_listen = running.lost.is_none();
         let cancelled = session.cancelled();
+        let ends_at_once = edge.config.on_removal == OnRemoval::Abort;
         let state = running.state;
         let settled = running.settling.as_ref().map(Settling::until);
         let expected = expected(edge, session, client_speaks, running.connect_until);
@@ -199,6 +205,9 @@ impl Guard {
             biased;
             event = running.transfer.event(), if state != State::Done => Happened::Event(event),
             () = cancelled.cancelled(), if !running.transfer.is_aborted() => Happened::Cancelled,
+            _ = lapsed(standing.as_deref()), if ends_at_once && !running.transfer.is_aborted() => {
+                Happened::Lapsed
+            }
             // Lines that keep coming can't put it off; those that have come are read before it counts.
             () = until(settled) => Happened::Settled,
             line = connection.line(), if may_listen => Happened::Line(line),

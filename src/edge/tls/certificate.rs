@@ -2,9 +2,12 @@
 
 use std::time::{Duration, SystemTime};
 
+use aws_lc_rs::digest::{SHA256, digest};
 use rustls::pki_types::CertificateDer;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::auth::CertificateName;
 
 /// Until when a certificate is valid; `None` if it can't be read.
 pub(super) fn expiry(certificate: &CertificateDer<'_>) -> Option<SystemTime> {
@@ -13,35 +16,35 @@ pub(super) fn expiry(certificate: &CertificateDer<'_>) -> Option<SystemTime> {
     SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
 }
 
-/// The names by which a client's certificate may be meant: the common names of its subject, and its
-/// alternative names of DNS, mail and URI. The handshake has verified it.
-pub(super) fn names(certificate: &CertificateDer<'_>) -> Vec<String> {
-    let Ok((_, certificate)) = X509Certificate::from_der(certificate) else {
+/// All that a client's certificate may be called by, each name of its kind: its fingerprint, the common names of its
+/// subject, and its alternative names of DNS, mail and URI. The handshake has verified it.
+pub(super) fn names(certificate: &CertificateDer<'_>) -> Vec<CertificateName> {
+    let Ok((_, parsed)) = X509Certificate::from_der(certificate) else {
         return Vec::new();
     };
-    let common = certificate.subject().iter_common_name();
-    let mut names: Vec<String> = common
-        .filter_map(|name| name.as_str().ok())
-        .map(str::to_owned)
-        .collect();
+    let mut names = vec![fingerprint(certificate)];
+    let common = parsed.subject().iter_common_name();
+    let common = common.filter_map(|name| name.as_str().ok());
+    names.extend(common.map(|name| CertificateName::CommonName(name.to_owned())));
     // A certificate with the extension twice is none that anybody should trust.
-    if let Ok(Some(alternative)) = certificate.subject_alternative_name() {
-        names.extend(
-            alternative
-                .value
-                .general_names
-                .iter()
-                .filter_map(alternative_name),
-        );
+    if let Ok(Some(alternative)) = parsed.subject_alternative_name() {
+        let alternative = alternative.value.general_names.iter();
+        names.extend(alternative.filter_map(alternative_name));
     }
     names
 }
 
-fn alternative_name(name: &GeneralName<'_>) -> Option<String> {
+fn fingerprint(certificate: &CertificateDer<'_>) -> CertificateName {
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(digest(&SHA256, certificate).as_ref());
+    CertificateName::Sha256(bytes)
+}
+
+fn alternative_name(name: &GeneralName<'_>) -> Option<CertificateName> {
     match name {
-        GeneralName::DNSName(name) | GeneralName::RFC822Name(name) | GeneralName::URI(name) => {
-            Some((*name).to_owned())
-        }
+        GeneralName::DNSName(name) => Some(CertificateName::Dns((*name).to_owned())),
+        GeneralName::RFC822Name(name) => Some(CertificateName::Email((*name).to_owned())),
+        GeneralName::URI(name) => Some(CertificateName::Uri((*name).to_owned())),
         _ => None,
     }
 }
@@ -60,13 +63,28 @@ mod tests {
             .push(DnType::CommonName, "scanner 3");
         let uri = "spiffe://plant/scanner".try_into().unwrap();
         params.subject_alt_names.push(SanType::URI(uri));
+        let mail = "scanner@example.org".try_into().unwrap();
+        params.subject_alt_names.push(SanType::Rfc822Name(mail));
         params.not_after = rcgen::date_time_ymd(2030, 1, 2);
         let key = KeyPair::generate().unwrap();
         let certificate = params.self_signed(&key).unwrap();
-        assert_eq!(
-            names(certificate.der()),
-            ["scanner 3", "scanner.example", "spiffe://plant/scanner"]
-        );
+        let digest: String = digest(&SHA256, certificate.der())
+            .as_ref()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        let found: Vec<String> = names(certificate.der())
+            .iter()
+            .map(CertificateName::to_string)
+            .collect();
+        let wanted = [
+            &format!("sha256:{digest}"),
+            "cn:scanner 3",
+            "dns:scanner.example",
+            "uri:spiffe://plant/scanner",
+            "email:scanner@example.org",
+        ];
+        assert_eq!(found, wanted);
         let expires = humantime::parse_rfc3339("2030-01-02T00:00:00Z").unwrap();
         assert_eq!(expiry(certificate.der()), Some(expires));
     }

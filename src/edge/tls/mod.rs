@@ -191,7 +191,7 @@ impl ControlTls {
         Self {
             secured: Secured {
                 protocol: protocol(connection),
-                certificate_names: certificate.map(certificate::names).unwrap_or_default(),
+                certificate: certificate.map(certificate::names).unwrap_or_default(),
             },
             data: DataTls::new(material, family, certificate),
             kind: kind(connection),

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair,
 };
 use rustls::client::{Resumption, Tls12Resumption};
 use rustls::crypto::aws_lc_rs;
@@ -89,11 +89,18 @@ impl Authority {
 
     /// A client's certificate and key.
     pub(crate) fn client(&self, common_name: &str) -> (String, String) {
+        self.client_with(|params| {
+            let name = &mut params.distinguished_name;
+            name.push(DnType::CommonName, common_name);
+        })
+    }
+
+    /// The same, with whatever is asked for in it.
+    pub(crate) fn client_with(&self, ask: impl FnOnce(&mut CertificateParams)) -> (String, String) {
         let mut params = CertificateParams::default();
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        params
-            .distinguished_name
-            .push(DnType::CommonName, common_name);
+        params.distinguished_name = DistinguishedName::new();
+        ask(&mut params);
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
         (certificate.pem(), key.serialize_pem())
