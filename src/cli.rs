@@ -19,6 +19,8 @@ use bucketferry::shutdown::{Shutdown, on_signals};
 use bucketferry::storage::{OpenError, Storage, Tried};
 use bucketferry::telemetry::{Metrics, logging};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use rustix::fs::Mode;
+use rustix::process::umask;
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
 
@@ -139,6 +141,7 @@ pub(crate) fn main() -> ExitCode {
 
 fn serve(settings: &Settings) -> Result<(), Failure> {
     let config = load(settings)?;
+    keep_from_others();
     logging::start(&config.log);
     let (users, hint) = users(settings, &config)?;
     for fault in warnings(&config, &users) {
@@ -152,6 +155,12 @@ fn serve(settings: &Settings) -> Result<(), Failure> {
         gateway.finished().await?;
         Ok(())
     })
+}
+
+/// Whatever this process writes is not for everybody on the host.
+fn keep_from_others() {
+    let before = umask(Mode::RWXO | Mode::WGRP);
+    umask(before | Mode::RWXO | Mode::WGRP);
 }
 
 /// Finds everything that is wrong in one go: the settings, the users, the store's options, and then

@@ -9,6 +9,7 @@ use toml::Value;
 
 use super::certificate_name::CertificateName;
 use super::fault::{kind, shown};
+use crate::config::RequireTls;
 
 /// A client, as far as a login depends on it.
 #[derive(Debug, Clone)]
@@ -128,6 +129,19 @@ fn network(value: &Value) -> Result<IpNet, String> {
     let network = text.parse().ok();
     let network = network.or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
     network.ok_or_else(|| shown(text))
+}
+
+/// What a user may have to encrypt, for error messages.
+pub(super) const ALLOWED_REQUIRE_TLS: &str = "\"none\", \"control\" or \"all\"";
+
+/// Reads what a user must encrypt, or says what was found instead.
+pub(super) fn require_tls(value: &Value) -> Result<RequireTls, String> {
+    match value.as_str().ok_or_else(|| kind(value).to_owned())? {
+        "none" => Ok(RequireTls::None),
+        "control" => Ok(RequireTls::Control),
+        "all" => Ok(RequireTls::All),
+        other => Err(shown(other)),
+    }
 }
 
 /// What `disabled` may be, for error messages.

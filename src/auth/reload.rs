@@ -9,7 +9,7 @@
 //! Must not: touch users that are logged in; whether a login still holds, it looks itself ([`Standing`](super::Standing)).
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
     str,
     sync::{Arc, PoisonError, RwLock},
@@ -17,10 +17,11 @@ use std::{
 };
 
 use thiserror::Error;
-use tokio::{sync::watch, time};
+use tokio::{sync::watch, task, time};
 use tokio_util::sync::CancellationToken;
 
 use super::{fault::UsersFileErrors, table::UserTable};
+use crate::config::read_guarded;
 
 /// The shortest time between two looks at the users file.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
@@ -80,7 +81,7 @@ impl Users {
     /// # Errors
     /// [`UsersLoadError`], which names the file and all that is wrong with it.
     pub fn from_file(path: &Path) -> Result<Self, UsersLoadError> {
-        let content = fs::read(path);
+        let content = read_guarded(path);
         let first_content = content
             .as_ref()
             .ok()
@@ -175,7 +176,10 @@ impl WatchedFile {
 
     /// What the file says, if that is something else than last time.
     async fn changed(&mut self) -> Option<Result<UserTable, UsersLoadError>> {
-        let content = tokio::fs::read(&self.path).await;
+        let path = self.path.clone();
+        let content = task::spawn_blocking(move || read_guarded(&path)).await;
+        // Only a panic there would be one more error, and the next look is soon.
+        let content = content.ok()?;
         if self.has_seen(&content) {
             return None;
         }
@@ -207,7 +211,7 @@ fn table_of(path: &Path, content: io::Result<Vec<u8>>) -> Result<UserTable, User
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use std::{fs, sync::Mutex};
 
     use tokio::{sync::mpsc::UnboundedReceiver, task::JoinHandle};
     use tracing_subscriber::fmt::MakeWriter;

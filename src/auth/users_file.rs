@@ -16,7 +16,10 @@ use secrecy::{ExposeSecret, SecretString};
 use toml::{Table, Value};
 
 use super::{
-    access::{ALLOWED_DISABLED, ALLOWED_NETWORKS, ALLOWED_TIMES, Access, disabled, networks, time},
+    access::{
+        ALLOWED_DISABLED, ALLOWED_NETWORKS, ALLOWED_REQUIRE_TLS, ALLOWED_TIMES, Access, disabled,
+        networks, require_tls, time,
+    },
     allowance::{ALLOWED_RATES, ALLOWED_SESSIONS, Allowance, rate, sessions},
     certificate_name::{ALLOWED_CERTIFICATES, certificate_name},
     expectation::{ALLOWED_EXPECTATIONS, expect_every, unfit},
@@ -26,7 +29,7 @@ use super::{
     table::Account,
     user::{ALLOWED_HOMES, ALLOWED_NAMES, User, is_valid_name, normalised_home},
 };
-use crate::config::{ByteSize, Overwrite, RequireTls};
+use crate::config::{ByteSize, Overwrite};
 
 /// The keys of a `[[user]]` table.
 const KEYS: [&str; 16] = [
@@ -307,17 +310,6 @@ fn password_hash(value: &Value) -> Result<PasswordHash, String> {
     PasswordHash::parse(text(value)?).map_err(|unfit| unfit.to_string())
 }
 
-const ALLOWED_REQUIRE_TLS: &str = "\"none\", \"control\" or \"all\"";
-
-fn require_tls(value: &Value) -> Result<RequireTls, String> {
-    match text(value)? {
-        "none" => Ok(RequireTls::None),
-        "control" => Ok(RequireTls::Control),
-        "all" => Ok(RequireTls::All),
-        other => Err(shown(other)),
-    }
-}
-
 fn home(value: &Value) -> Result<String, String> {
     let path = text(value)?;
     normalised_home(path).ok_or_else(|| shown(path))
@@ -362,6 +354,7 @@ fn text(value: &Value) -> Result<&str, String> {
 mod tests {
     use super::super::certificate_name::CertificateName;
     use super::*;
+    use crate::config::RequireTls;
 
     /// `x`, by bcrypt at its lowest cost.
     const HASH: &str = "$2b$04$sIBg3lTA25HUz2R.Crw2pehzVO9tDkyvIUcl0ybpRV5MCd.mClZ0m";

@@ -45,6 +45,7 @@ pub use self::advertised::{AddressOverrides, PassiveAddress};
 pub use self::error::{ConfigError, ConfigErrors, Origin};
 pub use self::ports::PortRange;
 pub use self::reference::reference;
+pub use self::secret::read_guarded;
 pub use self::sections::{
     Active, Admin, Config, Download, Ftp, Limits, Log, Passive, Shutdown, Store, Tls, Upload, Users,
 };

@@ -2,6 +2,7 @@
 //!
 //! A panic anywhere in a gateway fails its test (see [`crate::support::calm`]).
 
+mod files;
 mod logins;
 mod rights;
 mod sessions;

@@ -1,6 +1,5 @@
 //! From the files that `[tls]` names to what rustls serves with.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,7 +13,7 @@ use rustls::server::{NoClientAuth, ServerSessionMemoryCache, WebPkiClientVerifie
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 use thiserror::Error;
 
-use crate::config::{ClientAuth, Config, RequireTls, TlsVersion};
+use crate::config::{ClientAuth, Config, RequireTls, TlsVersion, read_guarded};
 
 use super::binding::{Binding, Bound, Takes};
 use super::certificate;
@@ -273,7 +272,7 @@ fn tickets(purpose: Purpose) -> usize {
 }
 
 fn read(setting: &'static str, path: &Path) -> Result<Vec<u8>, TlsError> {
-    fs::read(path).map_err(|reason| TlsError::Read {
+    read_guarded(path).map_err(|reason| TlsError::Read {
         setting,
         path: path.to_owned(),
         reason,

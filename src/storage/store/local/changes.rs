@@ -17,6 +17,7 @@ use rustix::io::Errno;
 use crate::storage::store::RESERVED;
 use crate::storage::store::causes::Unsure;
 use crate::storage::store::local::blocking::{Changed, leads_out};
+use crate::storage::store::local::modes::make_directory;
 use crate::storage::store::local::names::LOCKS;
 use crate::storage::store::local::root::{Root, handle, make_durable};
 use crate::storage::store::local::stage::{Stage, random_name, stages};
@@ -365,7 +366,7 @@ fn directories(root: &Dir, directory: &str) -> io::Result<Dir> {
 
 fn make(root: &Dir, above: &Dir, path: &str) -> io::Result<()> {
     let above = handle(above)?;
-    match root.create_dir(path) {
+    match make_directory(root, path) {
         Ok(()) => make_durable(&above).map_err(|error| match root.remove_dir(path) {
             Ok(()) => error,
             Err(_) => unsure(error),

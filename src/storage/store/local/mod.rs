@@ -3,6 +3,7 @@
 pub(crate) mod blocking;
 pub(crate) mod changes;
 pub(crate) mod files;
+pub(crate) mod modes;
 pub(crate) mod names;
 pub(crate) mod open;
 pub(crate) mod pages;

@@ -6,11 +6,12 @@ use std::io;
 use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
-use cap_std::fs::{Dir, OpenOptions};
+use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
 use crate::storage::store::RESERVED;
+use crate::storage::store::local::modes::{FILE_MODE, make_directories};
 
 /// Files that stand for the names. Two names may share one, which costs a short wait.
 pub(crate) const LOCKS: u8 = 64;
@@ -112,7 +113,7 @@ fn locks(root: &Dir) -> io::Result<Dir> {
     let path = format!("{RESERVED}/locks");
     match root.open_dir(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            root.create_dir_all(&path)?;
+            make_directories(root, &path)?;
             root.open_dir(&path)
         }
         own => own,
@@ -122,7 +123,7 @@ fn locks(root: &Dir) -> io::Result<Dir> {
 fn open(own: &Dir, number: u8) -> io::Result<File> {
     // NFS locks only what is open for writing.
     let mut options = OpenOptions::new();
-    let options = options.write(true).create(true);
+    let options = options.write(true).create(true).mode(FILE_MODE);
     let file = own.open_with(number.to_string(), options);
     let named = |error: io::Error| {
         io::Error::new(

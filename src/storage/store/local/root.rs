@@ -9,11 +9,12 @@ use std::path::{Path as FsPath, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cap_std::ambient_authority;
-use cap_std::fs::{Dir, MetadataExt, OpenOptions};
+use cap_std::fs::{Dir, MetadataExt, OpenOptions, OpenOptionsExt};
 use tokio::sync::Semaphore;
 
 use crate::config::Create;
 use crate::storage::store::RESERVED;
+use crate::storage::store::local::modes::{FILE_MODE, make_directory, make_root};
 use crate::storage::store::local::names::{self, NameLocks};
 
 /// What says which store this is.
@@ -41,7 +42,7 @@ impl Root {
     /// Opens a folder, and makes it where that is wanted.
     pub(crate) fn open(path: PathBuf, create: Create) -> io::Result<Self> {
         if create == Create::Missing {
-            std::fs::create_dir_all(&path)?;
+            make_root(&path)?;
         }
         let dir = match Dir::open_ambient_dir(&path, ambient_authority()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -155,7 +156,7 @@ fn make_identity(dir: &Dir) -> io::Result<Option<String>> {
 }
 
 fn write_identity(dir: &Dir) -> io::Result<()> {
-    match dir.create_dir(RESERVED) {
+    match make_directory(dir, RESERVED) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         Ok(()) | Err(_) => {}
     }
@@ -164,7 +165,7 @@ fn write_identity(dir: &Dir) -> io::Result<()> {
     // Written under another name first: a reader finds the whole of it, or none.
     let draft = format!("{IDENTITY}-{id:032x}");
     let mut options = OpenOptions::new();
-    let mut file = own.open_with(&draft, options.write(true).create_new(true))?;
+    let mut file = own.open_with(&draft, options.write(true).create_new(true).mode(FILE_MODE))?;
     writeln!(file, "{id:032x}")?;
     file.sync_all()?;
     match own.hard_link(&draft, &own, IDENTITY) {

@@ -10,7 +10,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
-use cap_std::fs::{Dir, Metadata, MetadataExt as _, OpenOptions};
+use cap_std::fs::{Dir, Metadata, MetadataExt as _, OpenOptions, OpenOptionsExt};
 use object_store::PutPayload;
 use object_store::path::Path;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
@@ -18,6 +18,7 @@ use rustix::io::Errno;
 
 use crate::storage::store::RESERVED;
 use crate::storage::store::local::blocking::Changed;
+use crate::storage::store::local::modes::{FILE_MODE, make_directories};
 
 /// Where named stages lie, below the gateway's own directory.
 const STAGES: &str = "stages";
@@ -53,7 +54,7 @@ impl Stage {
 
     fn beside(root: &Dir, near: &Dir) -> io::Result<Self> {
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        match rustix::fs::openat(near, ".", flags, Mode::from_raw_mode(0o666)) {
+        match rustix::fs::openat(near, ".", flags, Mode::from_raw_mode(FILE_MODE)) {
             Ok(file) => Ok(Self {
                 file: file.into(),
                 named: None,
@@ -73,7 +74,11 @@ impl Stage {
         let own = stages(root)?;
         let name = random_name();
         let mut options = OpenOptions::new();
-        let options = options.read(true).write(true).create_new(true);
+        let options = options
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(FILE_MODE);
         let file = own.open_with(&name, options)?.into_std();
         Ok(Self {
             file,
@@ -207,7 +212,7 @@ pub(crate) fn sweep(root: &Dir, before: SystemTime) -> io::Result<usize> {
 /// The directory of named stages.
 pub(crate) fn stages(root: &Dir) -> io::Result<Dir> {
     let path = format!("{RESERVED}/{STAGES}");
-    root.create_dir_all(&path)?;
+    make_directories(root, &path)?;
     root.open_dir(path)
 }
 
