@@ -24,6 +24,8 @@ use crate::support::{Gateway, PATIENCE, Store, borrowed, eventually};
 const USERS: &str = r#"
 [[user]]
 name = "ferry"
+# Renames are to happen where overwriting is denied as well.
+permissions = ["list", "read", "write", "delete", "rename", "mkdir", "release"]
 password_hash = "$2b$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW"
 "#;
 

@@ -71,8 +71,7 @@ mod tests {
         let digest: String = digest(&SHA256, certificate.der())
             .as_ref()
             .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+            .fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
         let found: Vec<String> = names(certificate.der())
             .iter()
             .map(CertificateName::to_string)

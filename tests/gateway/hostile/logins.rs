@@ -159,8 +159,7 @@ async fn a_fingerprint_is_of_one_certificate() {
     let digest: String = digest
         .as_ref()
         .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+        .fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
     let users = format!("[[user]]\nname = \"bank\"\ncertificate = \"sha256:{digest}\"\n");
     let settings = [("tls.client_auth", "request")];
     let gateway = Gateway::encrypted_for_users(Memory, &users, &authority, &settings);
