@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -23,6 +24,9 @@ use super::sockets::{contains, prepare, unmapped};
 
 /// So many connections to one port may be asked at once for whom they are. Each is a descriptor.
 const MAX_ARRIVING: usize = 4;
+
+/// So many are taken from the port's queue before the transfer is asked for: the transfer has a descriptor for one.
+const MAX_AHEAD: usize = 1;
 
 /// A data connection that the client has arranged for its next transfer.
 #[derive(Debug)]
@@ -46,7 +50,7 @@ pub(super) enum Way {
 /// A port, and who has connected there. It outlives the wait for it, which may be broken off and begun again.
 pub(super) struct Waiting {
     port: PassivePort,
-    /// Before the transfer was asked for.
+    /// Before the transfer was asked for. What is given up of them is reset.
     arrived: VecDeque<DataSocket>,
     arriving: FuturesUnordered<BoxFuture<'static, Proxied>>,
 }
@@ -158,12 +162,15 @@ impl Way {
 impl Waiting {
     /// Takes from the queue what may be the client's, and a few at most.
     async fn gather(&mut self, expected: &Expected<'_>) {
-        while self.arrived.len() + self.arriving.len() < MAX_ARRIVING {
+        while self.arrived.len() + self.arriving.len() < MAX_AHEAD {
             let Ok((stream, peer)) = self.port.listener().accept().await else {
                 return;
             };
-            self.arrived
-                .extend(self.admit(stream, unmapped(peer), expected));
+            if let Some(socket) = self.admit(stream, unmapped(peer), expected)
+                && socket.linger(Some(Duration::ZERO)).is_ok()
+            {
+                self.arrived.push_back(socket);
+            }
         }
     }
 
@@ -184,6 +191,7 @@ impl Waiting {
     /// The first connection of the client itself: any other may be somebody who wants its data.
     async fn client(&mut self, expected: &Expected<'_>) -> io::Result<DataSocket> {
         if let Some(socket) = self.arrived.pop_front() {
+            socket.linger(None)?;
             prepare(socket.tcp())?;
             return Ok(socket);
         }

@@ -21,6 +21,9 @@ const RESERVE: usize = 64;
 /// One in so many is kept from sessions, so that those there are can also transfer.
 const FOR_TRANSFERS: usize = 5;
 
+/// Where fewer than one in so many are free, they are kept for sessions and transfers.
+const SHORT: usize = 4;
+
 /// How long a transfer waits for others to end.
 const PERMIT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -37,6 +40,7 @@ const MIN_RECEIVE_BUFFER: usize = 64 * 1024;
 #[derive(Debug)]
 pub struct Descriptors {
     free: Arc<Semaphore>,
+    all: usize,
     per_transfer: u32,
     max_sessions: usize,
     transfers: Arc<()>,
@@ -84,6 +88,7 @@ impl Descriptors {
         }
         Self {
             free: Arc::new(Semaphore::new(free)),
+            all: free,
             per_transfer: u32::try_from(per_transfer).unwrap_or(u32::MAX),
             max_sessions: fit.clamp(1, wanted),
             transfers: Arc::default(),
@@ -103,8 +108,11 @@ impl Descriptors {
         permit.ok().map(Permit)
     }
 
-    /// One more, for as long as there is another connection than that of a transfer; `None` if all are in use.
+    /// One for a connection that may turn out to be a transfer's; `None` if they are short.
     pub(super) fn one(&self) -> Option<Permit> {
+        if self.free.available_permits() < self.all / SHORT {
+            return None;
+        }
         Arc::clone(&self.free).try_acquire_owned().ok().map(Permit)
     }
 

@@ -1,7 +1,7 @@
 //! What a session has stored itself: it may rename these files away where others may not.
 //!
-//! Promises: a name counts only together with the version that the session stored there; memory is bounded.
-//! Must not: know what a version is. To the session it is a text that two equal versions share.
+//! Promises: a name counts only together with the upload that the session stored there; memory is bounded.
+//! Must not: know what tells one upload from another. To the session it is a text.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// So many uploads of a session are remembered, in 2 KiB.
 pub const MAX_OWN_UPLOADS: usize = 256;
 
-/// The uploads that a session has made last, as keyed hashes of name and version. The key is random for each session, so
+/// The uploads that a session has made last, as keyed hashes of name and upload. The key is random for each session, so
 /// a client can't look for two that are equal.
 #[derive(Debug, Default)]
 pub struct OwnUploads {
@@ -20,8 +20,8 @@ pub struct OwnUploads {
 
 impl OwnUploads {
     /// Notes what was stored. The oldest is forgotten beyond [`MAX_OWN_UPLOADS`].
-    pub fn note(&self, key: &str, version: &str) {
-        let hash = self.hasher.hash_one((key, version));
+    pub fn note(&self, key: &str, upload: &str) {
+        let hash = self.hasher.hash_one((key, upload));
         let mut last = self.last();
         if last.len() >= MAX_OWN_UPLOADS {
             last.pop_front();
@@ -29,9 +29,9 @@ impl OwnUploads {
         last.push_back(hash);
     }
 
-    /// Whether this version was stored at this key by the session.
-    pub fn contain(&self, key: &str, version: &str) -> bool {
-        let hash = self.hasher.hash_one((key, version));
+    /// Whether this upload was stored at this key by the session.
+    pub fn contain(&self, key: &str, upload: &str) -> bool {
+        let hash = self.hasher.hash_one((key, upload));
         self.last().contains(&hash)
     }
 
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_counts_with_its_version_only() {
+    fn a_name_counts_with_its_upload_only() {
         let own = OwnUploads::default();
         own.note("in/a", "1");
         assert!(own.contain("in/a", "1"));

@@ -678,6 +678,41 @@ async fn it_is_found_out_which_conditions_a_store_knows() {
     }
 }
 
+/// One answer may be a moment's: histories found two gateways that no condition kept apart any more (S3, seed 601217).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_refuses_once_knows_conditions_all_the_same() {
+    for operation in [
+        "PutObject",
+        "CompleteMultipartUpload",
+        "CopyObject",
+        "DeleteObject",
+    ] {
+        for nth in 0..6 {
+            let two = Two::with(Fixture::s3(), "try");
+            let fault = Fault::Refuse(501);
+            let strike = Strike {
+                operation,
+                nth,
+                fault,
+            };
+            two.server().unwrap().strike(vec![strike]);
+            let storage = two.one.storage();
+            let tried = storage.try_store().await;
+            let known = storage.conditions().map(|tried| tried.holds);
+            assert!(
+                !known.contains(&Some(false)),
+                "{operation} {nth}: {tried:?} {known:?}"
+            );
+            two.one.upload(StoreMode::Replace, "a", &bytes(10, 1)).await;
+            let known = storage.conditions().map(|tried| tried.holds);
+            assert!(
+                !known.contains(&Some(false)),
+                "{operation} {nth}: {known:?}"
+            );
+        }
+    }
+}
+
 /// What could not be tried is looked at before each change, as on a store that knows nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_can_not_be_tried_is_looked_at() {

@@ -95,7 +95,9 @@ impl Served {
         failing: Option<&Shared>,
     ) -> Self {
         if !lane.has_processes() {
-            return Self::here(gateway(store, settings));
+            let served = Self::here(gateway(store, settings));
+            served.has_tried_its_store().await;
+            return served;
         }
         let recipe = Recipe {
             store: store.clone(),
@@ -193,6 +195,16 @@ impl Served {
         let give_up = Instant::now() + PATIENCE;
         while self.gauge(series).await.is_none_or(|shown| shown > most()) {
             assert!(Instant::now() < give_up, "{series} stays above {}", most());
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Waits until it is known which conditions the store looks at: what goes wrong then is no part of a history.
+    async fn has_tried_its_store(&self) {
+        let known = r#"bucketferry_store_conditional_writes{operation="delete"}"#;
+        let give_up = Instant::now() + PATIENCE;
+        while self.gauge(known).await.is_none() {
+            assert!(Instant::now() < give_up, "the store was not tried");
             sleep(Duration::from_millis(5)).await;
         }
     }

@@ -1,5 +1,7 @@
 //! How a transfer comes to its data connection: who connects, who is told 150, and under TLS, who is the client.
 
+use std::time::Duration;
+
 use futures::FutureExt;
 use tokio::time::Instant;
 
@@ -11,12 +13,12 @@ use super::super::proxy_protocol::DataSocket;
 use super::super::shared::Edge;
 use super::super::tls::DataTls;
 use super::Guard;
-use super::candidates::{Candidates, Connection, Ended, Judged};
+use super::candidates::{Candidate, Candidates, Connection, Ended, Judged};
 use super::running::{Running, State};
 use super::transfer::Happened;
 
-/// Connections in a port's queue that are looked at before one without proof is taken.
-const MAX_QUEUED: usize = 16;
+/// So long the handshake of one that came last may go on after the port is closed.
+const LATECOMERS: Duration = Duration::from_secs(2);
 
 /// Who may connect, and until when. `client_speaks` says that it sends something.
 pub(super) fn expected<'a>(
@@ -61,8 +63,14 @@ pub(super) async fn data_connection(
                 }
                 data.establish(expected).await
             };
+            let until = candidates.until(expected.until);
             tokio::select! {
+                biased;
                 ended = candidates.next() => Happened::Secured(ended),
+                // Others that keep coming can't put it off.
+                () = tokio::time::sleep_until(until), if may_come => {
+                    Happened::Connected(Err(std::io::ErrorKind::TimedOut.into()))
+                }
                 another = another, if may_come => Happened::Connected(another),
             }
         }
@@ -106,8 +114,9 @@ impl Guard {
         // Clients begin their handshake only after the 150.
         if self.encrypts_data() {
             running.state = State::Securing;
-            let first = self.handshake(running.transfer.kind(), stream, ending, None);
-            if let Some(first) = first {
+            let until = Instant::now() + self.edge.config.passive.accept_timeout;
+            let kind = running.transfer.kind();
+            if let Some(first) = self.handshake(kind, stream, ending, until) {
                 running.candidates.add(first);
             }
             if !stays_open {
@@ -127,15 +136,18 @@ impl Guard {
             let judged = running.candidates.close();
             return self.on_judged(running, judged);
         };
-        // Where the descriptors are used up, it is closed.
+        // Where descriptors are short, it is closed.
         let Some(permit) = self.edge.descriptors.one() else {
             return;
         };
         // One that is gone already is no loss.
         if let Ok((stream, ending)) = running.with_its_end(stream) {
-            let kind = running.transfer.kind();
-            if let Some(candidate) = self.handshake(kind, stream, ending, Some(permit)) {
-                running.candidates.add(candidate);
+            let (kind, until) = (running.transfer.kind(), running.connect_until + LATECOMERS);
+            if let Some(candidate) = self.handshake(kind, stream, ending, until) {
+                running.candidates.add(Candidate {
+                    permit: Some(permit),
+                    ..candidate
+                });
             }
         }
     }
@@ -161,7 +173,7 @@ impl Guard {
 
     /// Whoever has connected by now has a say in whose data connection it is.
     fn accept_queued(&self, running: &mut Running) {
-        for _ in 0..MAX_QUEUED {
+        while running.candidates.has_room() {
             let until = running.connect_until;
             let expected = expected(&self.edge, &self.session, true, until);
             let Some(Ok(stream)) = running.data.establish(&expected).now_or_never() else {
@@ -190,6 +202,9 @@ impl Guard {
             tls.note_taken(connection.is_proven);
         }
         running.ending = connection.ending;
+        if connection.ended_before_quit {
+            running.on_quit();
+        }
         self.hand_over(running, connection.stream);
     }
 }

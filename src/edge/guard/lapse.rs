@@ -4,6 +4,7 @@
 //! it is not done any more.
 
 use crate::auth::Lapse;
+use crate::config::OnRemoval;
 use crate::ftp::Reply;
 
 use super::{End, Guard};
@@ -19,6 +20,13 @@ impl Guard {
             Some(lapse) => Err(self.end_of_standing(lapse)),
             None => Ok(()),
         }
+    }
+
+    /// Whether the login holds no more, and its transfers end as well.
+    pub(super) fn ends_transfers(&self) -> bool {
+        let standing = self.standing.as_ref();
+        self.edge.config.on_removal == OnRemoval::Abort
+            && standing.is_some_and(|standing| standing.lapse().is_some())
     }
 
     /// Counts a session that has to end, and says so to its client, but not why.

@@ -141,6 +141,7 @@ impl Running {
 
     /// Notes a `QUIT`.
     pub(super) fn on_quit(&mut self) {
+        self.candidates.on_quit();
         let ended = self.ending.as_ref().is_some_and(Ending::has_come);
         let quit = if ended {
             Quit::AfterTheEnd

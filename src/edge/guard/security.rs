@@ -8,7 +8,6 @@ use crate::ftp::Reply;
 use crate::session::{Abort, TransferKind};
 
 use super::super::connection::Lost;
-use super::super::descriptors::Permit;
 use super::super::ending::Ending;
 use super::super::proxy_protocol::DataSocket;
 use super::super::tls::{Accepted, HandshakeError, Purpose, Tls};
@@ -179,13 +178,13 @@ impl Guard {
         self.protection.private && self.protection.control.is_some()
     }
 
-    /// Begins a data connection's handshake.
+    /// Begins a data connection's handshake, which has to be done by `until`.
     pub(super) fn handshake(
         &self,
         kind: TransferKind,
         stream: DataSocket,
         ending: Option<Ending>,
-        permit: Option<Permit>,
+        until: Instant,
     ) -> Option<Candidate> {
         let tls = self.protection.control.clone()?;
         let purpose = match kind {
@@ -194,12 +193,13 @@ impl Guard {
         };
         let close_notify = ending.as_ref().map(Ending::close_notify);
         let handshake = tls.accept(stream, purpose, close_notify.cloned().unwrap_or_default());
-        let within = tokio::time::timeout(self.edge.config.passive.accept_timeout, handshake);
+        let within = tokio::time::timeout_at(until, handshake);
         Some(Candidate {
             arrived: Instant::now(),
             handshake: Box::pin(async move { within.await.ok() }),
             ending,
-            permit,
+            ended_before_quit: false,
+            permit: None,
         })
     }
 

@@ -113,7 +113,9 @@ impl Guard {
             return;
         };
         self.drain_control(running).await;
-        if running.may_commit(self.edge.config.on_control_loss) {
+        if self.ends_transfers() {
+            running.transfer.abort(Abort::LoginLapsed);
+        } else if running.may_commit(self.edge.config.on_control_loss) {
             settling.grant.grant();
         } else {
             running.transfer.abort(Abort::ControlLost);

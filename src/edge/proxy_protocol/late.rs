@@ -84,7 +84,11 @@ impl DataSocket {
         Ok(self)
     }
 
-    fn linger(&self, time: Option<Duration>) -> io::Result<()> {
+    /// What its end does with what has not arrived yet.
+    ///
+    /// # Errors
+    /// When the connection is gone.
+    pub(in crate::edge) fn linger(&self, time: Option<Duration>) -> io::Result<()> {
         SockRef::from(self.tcp()).set_linger(time)
     }
 

@@ -9,13 +9,17 @@
 //! one has proven to be the client's.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustls::server::{ProducesTickets, StoresServerSessions};
 
-/// So many connections of a client are remembered as its own. Clients resume with what the last few gave them, or with what
-/// the control connection gave.
+/// So many connections of a client are remembered as its own, of those that gave tickets: the last that were made or
+/// resumed. Clients resume with what the last few gave them, or the same again and again.
 const MAX_PROVEN: usize = 64;
+
+/// A client that has given proof before may have none for so many data connections: some keep few tickets.
+const MAX_DOUBTS: u32 = 3;
 
 /// What is written into a ticket: the number of its control connection, and its own serial.
 const TIE: usize = size_of::<u128>() + size_of::<u64>();
@@ -32,8 +36,27 @@ struct Serials {
     next: u64,
     /// Those of data connections that have proven to be the client's, the latest last.
     proven: VecDeque<u64>,
-    /// The last data connection that was taken for the client's had proven to be.
-    resumes: bool,
+    /// So many more data connections without proof, one after the other, and the client is one that gives none.
+    doubts_left: u32,
+}
+
+impl Serials {
+    /// Whether a connection has proven to be the client's. One whose ticket is in use stays.
+    fn knows(&mut self, serial: u64) -> bool {
+        let is_proven = self.proven.contains(&serial);
+        if is_proven {
+            self.remember(serial);
+        }
+        is_proven
+    }
+
+    fn remember(&mut self, serial: u64) {
+        self.proven.retain(|proven| *proven != serial);
+        if self.proven.len() == MAX_PROVEN {
+            self.proven.pop_front();
+        }
+        self.proven.push_back(serial);
+    }
 }
 
 /// The control connection's. Whoever has its ticket is the client.
@@ -60,20 +83,26 @@ impl Family {
         self.with(serials.next)
     }
 
-    /// Whether the last data connection that was taken for the client's had proven to be.
+    /// Whether the client is one whose data connections prove to be its own.
     pub(super) fn resumes(&self) -> bool {
-        self.serials().resumes
+        self.serials().doubts_left > 0
     }
 
     /// A data connection was taken for the client's.
     pub(super) fn note_taken(&self, is_proven: bool) {
-        self.serials().resumes = is_proven;
+        let doubts_left = &mut self.serials().doubts_left;
+        *doubts_left = if is_proven {
+            MAX_DOUBTS
+        } else {
+            doubts_left.saturating_sub(1)
+        };
     }
 
     fn with(&self, serial: u64) -> Binding {
         Binding {
             family: self.clone(),
             serial,
+            has_issued: Arc::default(),
         }
     }
 
@@ -87,19 +116,20 @@ impl Family {
 pub(super) struct Binding {
     family: Family,
     serial: u64,
+    /// A ticket was written for it.
+    has_issued: Arc<AtomicBool>,
 }
 
 impl Binding {
     /// The connection is the client's: from now on its tickets count.
     pub(super) fn prove(&self) {
-        let proven = &mut self.family.serials().proven;
-        if proven.len() == MAX_PROVEN {
-            proven.pop_front();
+        if self.has_issued.load(Ordering::Relaxed) {
+            self.family.serials().remember(self.serial);
         }
-        proven.push_back(self.serial);
     }
 
     fn written(&self) -> [u8; TIE] {
+        self.has_issued.store(true, Ordering::Relaxed);
         let mut tie = [0; TIE];
         let (number, serial) = tie.split_at_mut(size_of::<u128>());
         number.copy_from_slice(&self.family.number.to_be_bytes());
@@ -117,7 +147,7 @@ impl Binding {
         };
         let serial = u64::from_be_bytes(*serial);
         u128::from_be_bytes(*number) == self.family.number
-            && (serial == CONTROL || self.family.serials().proven.contains(&serial))
+            && (serial == CONTROL || self.family.serials().knows(serial))
     }
 }
 
@@ -243,10 +273,40 @@ mod tests {
         let next = bound(&inner, family.data(), Takes::Own);
         assert_eq!(next.get(b"id"), None);
         first.prove();
-        assert_eq!(next.get(b"id").unwrap(), b"session");
-        for _ in 0..MAX_PROVEN {
+        let other = |takes| bound(&inner, family.data(), takes);
+        for _ in 0..2 * MAX_PROVEN {
+            // Its ticket is used again and again.
+            assert_eq!(next.get(b"id").unwrap(), b"session");
+            let given = other(Takes::Own);
+            assert!(given.put(b"other".to_vec(), b"session".to_vec()));
+            given.binding.prove();
+        }
+        for _ in 0..2 * MAX_PROVEN {
+            // Those without a ticket push none out.
             family.data().prove();
         }
+        assert_eq!(next.get(b"id").unwrap(), b"session");
+        for _ in 0..MAX_PROVEN {
+            let given = other(Takes::Own);
+            assert!(given.put(b"other".to_vec(), b"session".to_vec()));
+            given.binding.prove();
+        }
         assert_eq!(next.get(b"id"), None);
+        assert_eq!(next.get(b"other").unwrap(), b"session");
+    }
+
+    #[test]
+    fn a_client_that_resumes_may_fail_to_now_and_then() {
+        let family = Family::new();
+        assert!(!family.resumes());
+        family.note_taken(false);
+        assert!(!family.resumes());
+        family.note_taken(true);
+        for _ in 1..MAX_DOUBTS {
+            family.note_taken(false);
+            assert!(family.resumes());
+        }
+        family.note_taken(false);
+        assert!(!family.resumes());
     }
 }

@@ -30,6 +30,11 @@ impl Mark {
         Self(format!("{random:032x}"))
     }
 
+    /// As it is written.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// Has the object carry it.
     pub(crate) fn put_on(&self, attributes: &mut Attributes) {
         attributes.insert(metadata(MARK), self.0.clone().into());

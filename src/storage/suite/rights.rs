@@ -96,7 +96,7 @@ async fn a_file_that_another_has_put_there_is_not_the_sessions_own(store: Store)
     let client = store.client().who_may_not_overwrite();
     client.store("a", &bytes(10, 1)).await;
     let another = store.client();
-    another.store("a", &bytes(10, 2)).await;
+    another.store("a", &bytes(10, 1)).await;
     assert_refused(&client, "a", "b", "\"release\"").await;
     another.rename("a", "elsewhere").await.unwrap();
     let gone = client.rename("a", "b").await.unwrap_err();

@@ -116,19 +116,29 @@ impl<'a> Probe<'a> {
     /// By conditions that can't hold: there is an object, and it has no such version.
     async fn try_one(&self, operation: Operation) -> Result<Known> {
         for precondition in [Precondition::Absent, never()] {
-            let refused = match operation {
-                Operation::Put => self.put(&self.one, precondition).await,
-                Operation::Complete => self.complete(precondition).await,
-                Operation::Copy => self.copy(precondition).await,
-                Operation::Delete if precondition == Precondition::Absent => continue,
-                Operation::Delete => self.delete(precondition).await,
-            };
-            match told_apart(refused)? {
-                Known::Holds => {}
-                known => return Ok(known),
+            if operation == Operation::Delete && precondition == Precondition::Absent {
+                continue;
+            }
+            let mut known = self.try_on(operation, &precondition).await?;
+            if known == Known::Refused {
+                // A store that knows no conditions says so again.
+                known = self.try_on(operation, &precondition).await?;
+            }
+            if known != Known::Holds {
+                return Ok(known);
             }
         }
         Ok(Known::Holds)
+    }
+
+    async fn try_on(&self, operation: Operation, precondition: &Precondition) -> Result<Known> {
+        let precondition = precondition.clone();
+        told_apart(match operation {
+            Operation::Put => self.put(&self.one, precondition).await,
+            Operation::Complete => self.complete(precondition).await,
+            Operation::Copy => self.copy(precondition).await,
+            Operation::Delete => self.delete(precondition).await,
+        })
     }
 
     /// Whether a deleted name is new. Where versions are kept, some stores take the mark of the deletion for an object.

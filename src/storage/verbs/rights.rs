@@ -12,8 +12,10 @@ use crate::config::Overwrite;
 use crate::session::OwnUploads;
 
 use crate::storage::error::StorageError;
+use crate::storage::store::mark::Mark;
 use crate::storage::store::precondition::{Precondition, name_of};
 use crate::storage::store::upload::Base;
+use crate::storage::write::verdict::{self, Found};
 use crate::storage::{Storage, permit};
 
 impl Storage {
@@ -39,13 +41,27 @@ impl Storage {
             return Ok(Precondition::None);
         }
         let version = Base::of(file).version;
-        let is_own =
-            name_of(&version).is_some_and(|version| own.contain(file.location.as_ref(), version));
         // Or else the same rename has come so far before, and has not deleted its source.
-        if is_own || self.are_one_upload(&file.location, to).await {
+        if self.is_own(own, file).await || self.are_one_upload(&file.location, to).await {
             return Ok(Precondition::Unchanged(version));
         }
         Err(StorageError::NotPermitted(Permission::Release))
+    }
+
+    /// Whether the session has stored this file. A version will not do where there are marks: on S3 it is one of the
+    /// content, and another may have stored the same there since.
+    async fn is_own(&self, own: &OwnUploads, file: &ObjectMeta) -> bool {
+        let key = file.location.as_ref();
+        if self.store.traits().metadata.is_none() {
+            let version = Base::of(file).version;
+            return name_of(&version).is_some_and(|version| own.contain(key, version));
+        }
+        match verdict::look(self.store.objects().as_ref(), &file.location).await {
+            Ok(Found::Object { attributes, .. }) => {
+                Mark::of(&attributes).is_some_and(|mark| own.contain(key, mark.as_str()))
+            }
+            Ok(Found::Nothing) | Err(_) => false,
+        }
     }
 
     /// The same of a directory: all in it was delivered.

@@ -399,8 +399,9 @@ impl Storage {
         begun: Option<Note>,
     ) -> Result<(), StorageError> {
         if self.store.traits().directories {
-            let any = &Precondition::None;
-            return Ok(self.store.rename(from, to, [any, any]).await?);
+            // What was a directory may be a file by now, and replaces none.
+            let names = [&Precondition::None, &Precondition::Absent];
+            return Ok(self.store.rename(from, to, names).await?);
         }
         self.move_directory(from, to, begun).await
     }

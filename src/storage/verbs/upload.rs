@@ -24,7 +24,7 @@ use crate::config::Overwrite;
 use crate::session::{Abort, Ended, FtpPath, Job, OwnUploads, SessionId, StoreMode, TransferKind};
 
 use crate::storage::error::StorageError;
-use crate::storage::store::mark::Lineage;
+use crate::storage::store::mark::{Lineage, Mark};
 use crate::storage::store::precondition::{self, Precondition};
 use crate::storage::store::upload::Base;
 use crate::storage::verbs::attributes;
@@ -79,8 +79,10 @@ impl Storage {
                     StorageError::GivenUp => job.reason().into(),
                     error => error,
                 })?;
-                if let Some(version) = published.version.as_ref().and_then(precondition::name_of) {
-                    uploader.own.note(key.as_ref(), version);
+                let mark = published.mark.as_ref().map(Mark::as_str);
+                let version = published.version.as_ref().and_then(precondition::name_of);
+                if let Some(upload) = mark.or(version) {
+                    uploader.own.note(key.as_ref(), upload);
                 }
                 Ok(published.crc64nvme)
             }

@@ -195,7 +195,11 @@ impl Conditions {
         change: impl Fn(Terms) -> BoxFuture<'c, Result<T>> + Send,
     ) -> Result<T> {
         let ready = self.ready(operation, objects, key, terms).await?;
-        let changed = change(ready.terms.clone()).await;
+        let mut changed = change(ready.terms.clone()).await;
+        if self.may_be_refused(operation, &ready.terms, &changed) {
+            // A store that knows no conditions says so again.
+            changed = change(ready.terms.clone()).await;
+        }
         if !self.may_be_refused(operation, &ready.terms, &changed) {
             return changed;
         }

@@ -12,7 +12,7 @@ use crate::storage::store::body::{Body, Crc64};
 use crate::storage::store::causes::{Unsure, find};
 use crate::storage::store::http::attempts::Attempts;
 use crate::storage::store::http::command;
-use crate::storage::store::mark::Lineage;
+use crate::storage::store::mark::{Lineage, Mark};
 use crate::storage::store::precondition::Precondition;
 use crate::storage::store::stored::{Carried, Stored};
 use crate::storage::store::terms::Terms;
@@ -65,6 +65,8 @@ impl Content {
 pub(crate) struct Published {
     /// Its checksum, if it is known.
     pub(crate) crc64nvme: Option<u64>,
+    /// What its object carries, where the store keeps metadata.
+    pub(crate) mark: Option<Mark>,
     /// Which version it is, if the store has said so.
     pub(crate) version: Option<UpdateVersion>,
 }
@@ -84,6 +86,7 @@ impl ObjectWriter {
         let appends = self.plan.only.is_some();
         let published = Published {
             crc64nvme: self.whole().map(Crc64::value),
+            mark: self.mark.clone(),
             version: self.published.take(),
         };
         result
@@ -229,7 +232,11 @@ impl ObjectWriter {
         );
         let (key, operation) = (self.plan.key.clone(), content.operation());
         let ready = conditions.ready(operation, &objects, &key, terms).await?;
-        let changed = self.change_on(content, expected, &ready.terms).await;
+        let mut changed = self.change_on(content, expected, &ready.terms).await;
+        if conditions.may_be_refused(operation, &ready.terms, &changed) {
+            // A store that knows no conditions says so again.
+            changed = self.change_on(content, expected, &ready.terms).await;
+        }
         if !conditions.may_be_refused(operation, &ready.terms, &changed) {
             return changed;
         }

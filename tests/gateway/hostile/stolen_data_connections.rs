@@ -149,6 +149,90 @@ async fn stolen_data_connection_of_a_client_that_does_not_resume() {
     client.expect_reply(522).await;
 }
 
+/// The client is slow, and one of many strangers is not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stolen_data_connection_among_many() {
+    let authority = Authority::new();
+    let gateway = Gateway::encrypted(Store::s3(), &authority, &[]);
+    let (own, other) = (
+        authority.connector(Hello::default()),
+        authority.connector(Hello::default()),
+    );
+    let mut client = private(&gateway, &own).await;
+    let data = client.begin_encrypted(&own, "STOR mine").await;
+    store(&mut client, data, b"mine").await;
+    for thieves in [1, 3] {
+        let data = client.open_data().await;
+        let port = data.peer_addr().unwrap();
+        let mut strangers = Vec::new();
+        for _ in 0..30 {
+            strangers.push(TcpStream::connect(port).await.unwrap());
+        }
+        client.expect("RETR mine", 150).await;
+        let mut stolen = Vec::new();
+        for stranger in strangers.drain(..thieves) {
+            stolen.push(handshake(&other, stranger).await);
+        }
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        assert_eq!(read(handshake(&own, data).await).await, b"mine");
+        client.expect_reply(226).await;
+        for stolen in stolen {
+            assert_eq!(read(stolen).await, b"");
+        }
+    }
+}
+
+/// A transfer whose client never comes ends when it should, whoever else does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stolen_data_connection_that_is_tried_for_ever() {
+    let authority = Authority::new();
+    let settings = [("passive.accept_timeout", "2s")];
+    let gateway = Gateway::encrypted(Store::s3(), &authority, &settings);
+    let own = authority.connector(Hello::default());
+    let mut client = private(&gateway, &own).await;
+    let port = client.epsv().await;
+    let flood = tokio::spawn(async move {
+        let mut silent = Vec::new();
+        while let Ok(stranger) = TcpStream::connect(port).await {
+            silent.push(stranger);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    client.expect("STOR mine", 150).await;
+    let began = Instant::now();
+    client.expect_reply(426).await;
+    assert!(
+        began.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        began.elapsed()
+    );
+    flood.await.unwrap();
+    gateway
+        .wait_for("bucketferry_passive_ports_in_use", 0.0)
+        .await;
+}
+
+/// A client that fails by itself, and whom nobody is in the way of, hears of it soon.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stolen_data_connection_is_not_suspected_where_a_handshake_fails() {
+    let authority = Authority::new();
+    let gateway = Gateway::encrypted(Store::s3(), &authority, &[]);
+    let own = authority.connector(Hello::default());
+    let mut client = private(&gateway, &own).await;
+    let mut data = client.open_data().await;
+    client.expect("STOR mine", 150).await;
+    data.write_all(b"in clear, after all").await.unwrap();
+    let began = Instant::now();
+    client.expect_reply(426).await;
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        began.elapsed()
+    );
+    let data = client.begin_encrypted(&own, "STOR mine").await;
+    store(&mut client, data, b"mine").await;
+}
+
 /// The ports of the race: few, so that each is raced for all the time.
 const FIRST_PORT: u16 = 28_400;
 const PORTS: u16 = 8;

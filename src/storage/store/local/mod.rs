@@ -193,6 +193,9 @@ impl Store for Local {
         let (from, to, names) = (from.clone(), to.clone(), names.map(Precondition::clone));
         let rename = self.change(move |root| {
             if root.dir()?.metadata(from.as_ref())?.is_dir() {
+                if matches!(names[0], Precondition::Unchanged(_)) {
+                    return Err(io::Error::other(Changed));
+                }
                 return changes::rename_directory(root, &from, &to);
             }
             match changes::rename(root, &from, &to, &names) {
