@@ -1,9 +1,11 @@
 //! The operator's endpoint: `/livez`, `/readyz`, `/metrics`.
 //!
 //! It has a thread and a runtime of its own, so that probes are answered while the data plane is
-//! busy, and asks nothing of the store itself: what it says was found out in the background.
+//! busy, and asks nothing of the store itself: what it says was found out in the background. What its
+//! clients can take of it is bounded in `server.rs`.
 
 mod readiness;
+mod server;
 
 pub use readiness::Readiness;
 
@@ -103,17 +105,11 @@ impl Admin {
 /// Requests that are under way are dropped at the end: a probe that hangs must not hold it up.
 async fn serve(listener: Arc<TcpListener>, router: Router) {
     loop {
-        if let Err(error) = try_to_serve(&listener, router.clone()).await {
+        if let Err(error) = server::serve(&listener, router.clone()).await {
             tracing::error!(%error, "the admin endpoint ended, it begins again");
         }
         tokio::time::sleep(RETRY).await;
     }
-}
-
-/// The socket stays open when this ends: clients wait meanwhile.
-async fn try_to_serve(listener: &TcpListener, router: Router) -> io::Result<()> {
-    let listener = tokio::net::TcpListener::from_std(listener.try_clone()?)?;
-    axum::serve(listener, router).await
 }
 
 fn router(shared: Shared) -> Router {

@@ -15,8 +15,9 @@ const PER_SESSION: usize = 3;
 /// What a transfer takes besides, the store not counted: the passive port and the data connection.
 const PER_TRANSFER: usize = 2;
 
-/// Listeners, logs, name lookups, scrapers, connections that are being refused, the runtime's own.
-const RESERVE: usize = 64;
+/// Listeners, logs, name lookups, connections that are being refused, the runtime's own; and 64 connections of the
+/// admin endpoint.
+const RESERVE: usize = 128;
 
 /// One in so many is kept from sessions, so that those there are can also transfer.
 const FOR_TRANSFERS: usize = 5;
@@ -181,7 +182,7 @@ mod tests {
     fn sessions_are_held_against_the_limit() {
         let fit = |limit, wanted| Descriptors::new(limit, wanted, STORE).max_sessions();
         assert_eq!(fit(20_000, 5000), 5000);
-        assert_eq!(fit(1024, 2000), 188);
+        assert_eq!(fit(1024, 2000), 170);
         assert_eq!(fit(10, 2000), 2);
         assert_eq!(fit(usize::MAX, 2000), 2000);
     }

@@ -3,6 +3,7 @@
 //! A panic anywhere in a gateway fails its test (see [`crate::support::calm`]).
 
 mod files;
+mod half_admin_requests;
 mod logins;
 mod rights;
 mod sessions;

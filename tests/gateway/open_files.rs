@@ -36,12 +36,12 @@ async fn upload(mut client: Client, name: String, bytes: &[u8]) -> usize {
     }
 }
 
-/// 160 open files are 20 sessions, and one transfer at a time.
+/// 233 open files are 20 sessions, and one transfer at a time.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transfer_that_begins_has_all_the_files_it_needs() {
     let store = Store::s3();
     let settings = [("upload.part_size", "5 MiB"), ("limits.max_sessions", "20")];
-    let process = Process::serve_with_open_files(&store, &settings, 160).await;
+    let process = Process::serve_with_open_files(&store, &settings, 233).await;
     let mut clients = Vec::new();
     for _ in 0..CLIENTS {
         clients.push(Client::connect_as(process.address, "ferry", "secret").await);
@@ -68,7 +68,7 @@ async fn a_transfer_that_begins_has_all_the_files_it_needs() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transfer_that_can_t_have_them_is_refused() {
     let store = Store::folder();
-    let process = Process::serve_with_open_files(&store, &[], 128).await;
+    let process = Process::serve_with_open_files(&store, &[], 201).await;
     let mut holding = Vec::new();
     let mut refused = loop {
         let mut client = Client::connect_as(process.address, "ferry", "secret").await;

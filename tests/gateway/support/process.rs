@@ -6,11 +6,12 @@ use std::path::Path;
 use std::process::{ExitStatus, Output, Stdio};
 use std::time::Duration;
 
+use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
-use super::{PATIENCE, Target, variable};
+use super::{PATIENCE, Target, eventually_async, variable};
 
 /// A running `bucketferry serve`. It is killed with the test.
 pub(crate) struct Process {
@@ -19,6 +20,8 @@ pub(crate) struct Process {
     pub(crate) admin: SocketAddr,
     /// What it printed while starting.
     pub(crate) greeting: String,
+    /// What it reads while it runs.
+    _folder: Option<TempDir>,
 }
 
 /// The command, with nothing of the surrounding environment that could be taken for settings.
@@ -98,6 +101,41 @@ impl Process {
         Self::serve_by(command, store, settings).await
     }
 
+    /// Starts a gateway for the users of a users file, on ports that are free now: without `--user` it says nothing.
+    pub(crate) async fn serve_users(
+        store: &impl Target,
+        users: &str,
+        settings: &[(&str, &str)],
+    ) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("users.toml");
+        std::fs::write(&file, users).expect("a users file");
+        let [address, admin] = free_addresses();
+        let (listen, admin_listen) = (address.to_string(), admin.to_string());
+        let mut command = bucketferry();
+        command.args(["serve", "--passive-ports", "0"]);
+        command.args(["--listen", &listen, "--admin-listen", &admin_listen]);
+        let users_file = ("users.file".to_owned(), file.display().to_string());
+        let given = settings
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        let all = store.settings().into_iter().chain(given);
+        command.envs(all.chain([users_file]).map(variable));
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().expect("a process");
+        eventually_async("it is alive", async || {
+            try_get(admin, "/readyz").await.is_ok_and(|it| it.0 == 200)
+        })
+        .await;
+        Self {
+            child,
+            address,
+            admin,
+            greeting: String::new(),
+            _folder: Some(folder),
+        }
+    }
+
     pub(crate) async fn serve_by(
         command: Command,
         store: &impl Target,
@@ -147,6 +185,7 @@ impl Process {
             address,
             admin,
             greeting,
+            _folder: None,
         })
     }
 
@@ -190,6 +229,16 @@ impl Process {
             .expect("a number")
             * 1024
     }
+}
+
+/// Two that nobody listens on.
+fn free_addresses() -> [SocketAddr; 2] {
+    let listeners = [(); 2].map(|()| std::net::TcpListener::bind("127.0.0.1:0"));
+    let address = |listener: &io::Result<std::net::TcpListener>| {
+        let listener = listener.as_ref().expect("a free port");
+        listener.local_addr().expect("its address")
+    };
+    [address(&listeners[0]), address(&listeners[1])]
 }
 
 /// Sends a signal to a process.
