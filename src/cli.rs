@@ -395,6 +395,7 @@ fn users(settings: &Settings, config: &Config) -> Result<(Users, Option<Hint>), 
         }
         (Some(path), true) => {
             let users = Users::from_file(path)
+                .and_then(|users| users.within(config.limits.hashing_memory, path))
                 .map_err(|error| Failure::Config(format!("users.file: {error}")))?;
             Ok((users, None))
         }

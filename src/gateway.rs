@@ -71,7 +71,8 @@ impl Gateway {
             connections_per_second_per_ip: config.limits.connections_per_second_per_ip,
         });
         let tls = Tls::load(config)?;
-        let authenticator = Authenticator::new(users.clone(), lockout(config));
+        let authenticator =
+            Authenticator::new(users.clone(), lockout(config), config.limits.hashing_memory);
         let ftp = Ftp::new(authenticator, Arc::clone(&storage), logging::slog_bridge());
         let address = AddressBook::new(&config.passive, &metrics);
         let watching_address = address.watch();

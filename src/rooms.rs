@@ -62,6 +62,7 @@ const SPAWNS: &[(&str, usize, &str)] = &[
     ("address/cluster.rs", 1, "one client of the API is made"),
     ("address/dns.rs", 1, "one name is looked up"),
     ("auth/hashing.rs", 1, "one password is hashed"),
+    ("auth/reload.rs", 1, "one reading of the users file"),
     (
         "edge/listener.rs",
         4,

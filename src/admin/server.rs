@@ -175,7 +175,6 @@ impl Places {
 }
 
 /// The place of one connection. Dropping it frees the place.
-
 struct Place {
     places: Rc<Places>,
     number: u64,

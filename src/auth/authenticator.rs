@@ -19,10 +19,12 @@ use super::{
     access::{Client, Denied},
     hashing::{HashingFailed, HashingSlots},
     lockout::{Attempt, LockedOut, Lockout, LockoutPolicy},
+    password::HashMemory,
     reload::Users,
     standing::Standing,
     table::Candidate,
 };
+use crate::config::ByteSize;
 
 /// Tells who may log in.
 pub struct Authenticator {
@@ -69,12 +71,12 @@ impl From<HashingFailed> for LoginError {
 }
 
 impl Authenticator {
-    /// Lets `users` in, and locks out by `policy`.
-    pub fn new(users: Users, policy: LockoutPolicy) -> Self {
+    /// Lets `users` in, and locks out by `policy`. Hashes have `hashing_memory` to work in.
+    pub fn new(users: Users, policy: LockoutPolicy, hashing_memory: ByteSize) -> Self {
         Self {
             users,
             lockout: Arc::new(Lockout::new(policy)),
-            slots: HashingSlots::one_per_core(),
+            slots: HashingSlots::within(hashing_memory),
         }
     }
 
@@ -97,7 +99,10 @@ impl Authenticator {
             client,
             attempt,
         };
-        self.slots.run(move || login.verify()).await?
+        let largest = self.users.current().hashing_kib();
+        self.slots
+            .run(largest, move |memory| login.verify(memory))
+            .await?
     }
 
     /// Whether a client needs no password to be this user, because of its certificate.
@@ -127,10 +132,10 @@ struct Login {
 }
 
 impl Login {
-    fn verify(self) -> Result<Standing, LoginError> {
+    fn verify(self, memory: &mut HashMemory) -> Result<Standing, LoginError> {
         let users = self.users.current();
         let candidate = users.candidate(&self.name);
-        match (self.denied(&candidate)?, candidate.account) {
+        match (self.denied(&candidate, memory)?, candidate.account) {
             (None, Some(account)) => {
                 self.attempt.succeeded();
                 Ok(Standing::new(account, self.client, self.users))
@@ -144,7 +149,11 @@ impl Login {
 
     /// Why the client is not let in. The password is looked at first, whatever else speaks against it: the work is the
     /// same.
-    fn denied(&self, candidate: &Candidate) -> Result<Option<Denied>, HashingFailed> {
+    fn denied(
+        &self,
+        candidate: &Candidate,
+        memory: &mut HashMemory,
+    ) -> Result<Option<Denied>, HashingFailed> {
         let user = candidate.account.map(|account| &account.user);
         let is_taken = user.is_some_and(|user| user.takes(&self.client.certificate));
         let refusal = user.and_then(|user| user.refusal(&self.client, SystemTime::now()));
@@ -152,7 +161,9 @@ impl Login {
         if by_certificate && refusal.is_none() {
             return Ok(None);
         }
-        let is_verified = candidate.hash.verify(self.password.expose_secret())?;
+        let is_verified = candidate
+            .hash
+            .verify(self.password.expose_secret(), memory)?;
         let is_right = by_certificate || is_verified && !candidate.without_password();
         Ok(match user {
             None => Some(Denied::UnknownUser),
@@ -177,6 +188,7 @@ mod tests {
         user::User,
     };
 
+    const MEMORY: ByteSize = ByteSize::mib(64);
     const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
     const NEVER: LockoutPolicy = policy(0, 0);
 
@@ -193,7 +205,7 @@ mod tests {
         let users = [("anna", "right"), ("bert", "other")];
         let users = users.map(|(name, password)| (name.to_owned(), password.to_owned()));
         let table = UserTable::from_plain(users.into()).unwrap();
-        Arc::new(Authenticator::new(table.into(), policy))
+        Arc::new(Authenticator::new(table.into(), policy, MEMORY))
     }
 
     async fn log_in(
@@ -275,7 +287,7 @@ mod tests {
             outcome(&door, name, password).await;
             assert_eq!(door.verifications(), done, "{name:?}");
         }
-        let empty = Authenticator::new(UserTable::default().into(), NEVER);
+        let empty = Authenticator::new(UserTable::default().into(), NEVER, MEMORY);
         assert_eq!(outcome(&empty, "anna", "right").await, "unknown_user");
         assert_eq!(empty.verifications(), 1);
     }
@@ -296,7 +308,11 @@ mod tests {
         };
         let bank = "[[user]]\nname = \"bank\"\ncertificate = \"bank.example\"\ndisabled = true\n";
         let text: String = kinds.iter().map(user).chain([bank.to_owned()]).collect();
-        let door = Authenticator::new(UserTable::parse(&text).unwrap().into(), NEVER);
+        let door = Authenticator::new(
+            UserTable::parse(&text).unwrap().into(),
+            NEVER,
+            crate::config::ByteSize(64 << 20),
+        );
         let mut done = 0;
         for (name, _) in kinds {
             for (password, expected) in [("wrong", "wrong_password"), ("x", name)] {
@@ -406,7 +422,7 @@ mod tests {
         let user = User::unrestricted("anna".into()).into();
         let hash = Some(PasswordHash::Bcrypt("not a hash".into()));
         let table = UserTable::from_accounts(vec![Account { user, hash }]);
-        let door = Authenticator::new(table.into(), policy(1, 1));
+        let door = Authenticator::new(table.into(), policy(1, 1), MEMORY);
         for _ in 0..3 {
             assert_eq!(outcome(&door, "anna", "right").await, "unavailable");
         }

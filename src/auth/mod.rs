@@ -8,7 +8,8 @@
 //! - An unknown user, a wrong password and a user who may not log in are the same to a client: the same text, the
 //!   same work.
 //! - No more guesses than [`LockoutPolicy`] allows are ever checked, however many run in parallel.
-//! - Hashing never blocks the runtime, and never runs on more than one thread per core.
+//! - Hashing never blocks the runtime, never runs on more than one thread per core, and never takes more memory than
+//!   `limits.hashing_memory`.
 //! - A users file that is broken changes nothing: those who could log in still can.
 //! - A session that is logged in keeps the [`User`] it logged in as, as long as it could log in again: [`Standing`]
 //!   tells when that is over.

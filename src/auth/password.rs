@@ -17,7 +17,7 @@
 use std::fmt;
 
 use argon2::{
-    Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version,
+    Algorithm, Argon2, Block, Params, PasswordHasher, Version,
     password_hash::{self, phc},
 };
 use aws_lc_rs::digest::{SHA256, digest};
@@ -72,9 +72,56 @@ pub enum HashError {
     /// argon2 failed, for want of memory for example.
     #[error("argon2 failed: {0}")]
     Argon2(#[from] password_hash::Error),
+    /// argon2 can't work with these parameters.
+    #[error("argon2 failed: {0}")]
+    Argon2Parameters(#[from] argon2::Error),
     /// bcrypt failed.
     #[error("bcrypt failed: {0}")]
     Bcrypt(#[from] bcrypt::BcryptError),
+    /// The system has no memory left.
+    #[error("there is no memory for a hash of {kib} KiB")]
+    NoMemory {
+        /// What the hash needs, in KiB.
+        kib: usize,
+    },
+}
+
+/// The memory that argon2 works in, to be used again: freed blocks of this size would stay with the allocator.
+pub(super) struct HashMemory(Vec<Block>);
+
+impl HashMemory {
+    /// None yet.
+    pub(super) const fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    /// Its size in KiB.
+    pub(super) fn kib(&self) -> usize {
+        self.0.len() * Block::SIZE / 1024
+    }
+
+    /// Makes it at least this large, in KiB.
+    ///
+    /// # Errors
+    /// [`HashError::NoMemory`].
+    pub(super) fn reserve(&mut self, kib: usize) -> Result<(), HashError> {
+        let blocks = kib * 1024 / Block::SIZE;
+        if self.0.len() < blocks {
+            // The old ones first, so that there are never both.
+            self.0 = Vec::new();
+            let reserved = self.0.try_reserve_exact(blocks);
+            reserved.map_err(|_| HashError::NoMemory { kib })?;
+            self.0.resize(blocks, Block::default());
+        }
+        Ok(())
+    }
+
+    /// Blocks for one hash with these parameters.
+    fn blocks(&mut self, params: &Params) -> Result<&mut [Block], HashError> {
+        let count = params.block_count();
+        self.reserve(count * Block::SIZE / 1024)?;
+        Ok(&mut self.0[..count])
+    }
 }
 
 fn check_usable(password: &str) -> Result<(), HashError> {
@@ -151,29 +198,45 @@ impl PasswordHash {
         )))
     }
 
+    /// How much memory it takes to verify, in KiB.
+    pub(super) fn kib(&self) -> u32 {
+        match self {
+            Self::Argon2(hash) => Params::try_from(hash.as_ref()).map_or(0, |it| it.m_cost()),
+            // 4 KiB, on the stack or freed at once.
+            Self::Bcrypt(_) => 0,
+            Self::Never => Params::DEFAULT.m_cost(),
+        }
+    }
+
     /// Whether `password` is right. Slow on purpose; must not run on the runtime's threads.
     ///
     /// # Errors
     /// [`HashError`] if the comparison itself failed, so that nothing is known of the password.
-    pub(super) fn verify(&self, password: &str) -> Result<bool, HashError> {
+    pub(super) fn verify(
+        &self,
+        password: &str,
+        memory: &mut HashMemory,
+    ) -> Result<bool, HashError> {
         let acceptable = password.len() <= LONGEST_PASSWORD && !password.contains('\0');
         let compared = if acceptable { password } else { "" };
-        Ok(self.matches(compared)? && acceptable)
+        Ok(self.matches(compared, memory)? && acceptable)
     }
 
-    fn matches(&self, password: &str) -> Result<bool, HashError> {
+    fn matches(&self, password: &str, memory: &mut HashMemory) -> Result<bool, HashError> {
         match self {
-            Self::Argon2(hash) => {
-                match Argon2::default().verify_password(password.as_bytes(), hash.as_ref()) {
-                    Ok(()) => Ok(true),
-                    Err(password_hash::Error::PasswordInvalid) => Ok(false),
-                    Err(error) => Err(error.into()),
-                }
-            }
+            Self::Argon2(hash) => matches_argon2(hash, password, memory),
             Self::Bcrypt(hash) => Ok(bcrypt::verify(password, hash)?),
             Self::Never => {
                 let salt = [0; phc::Salt::RECOMMENDED_LENGTH];
-                argon2id(Params::DEFAULT).hash_password_with_salt(password.as_bytes(), &salt)?;
+                let hasher = argon2id(Params::DEFAULT);
+                let mut output = [0; Params::DEFAULT_OUTPUT_LEN];
+                let blocks = memory.blocks(hasher.params())?;
+                hasher.hash_password_into_with_memory(
+                    password.as_bytes(),
+                    &salt,
+                    &mut output,
+                    blocks,
+                )?;
                 Ok(false)
             }
         }
@@ -209,6 +272,28 @@ impl fmt::Debug for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Fingerprint(..)")
     }
+}
+
+/// What argon2's own `verify_password` does, in memory of ours.
+fn matches_argon2(
+    hash: &phc::PasswordHash,
+    password: &str,
+    memory: &mut HashMemory,
+) -> Result<bool, HashError> {
+    let (Some(salt), Some(expected)) = (&hash.salt, &hash.hash) else {
+        return Err(password_hash::Error::PasswordInvalid.into());
+    };
+    let algorithm = Algorithm::try_from(hash.algorithm.as_str())?;
+    let version = hash
+        .version
+        .map_or(Ok(Version::default()), Version::try_from)?;
+    let hasher = Argon2::new(algorithm, version, Params::try_from(hash)?);
+    let mut output = [0; phc::Output::MAX_LENGTH];
+    let output = &mut output[..expected.len()];
+    let blocks = memory.blocks(hasher.params())?;
+    hasher.hash_password_into_with_memory(password.as_bytes(), salt, output, blocks)?;
+    // Compared in constant time.
+    Ok(phc::Output::new(output).map_err(password_hash::Error::from)? == *expected)
 }
 
 impl fmt::Debug for PasswordHash {
@@ -277,8 +362,16 @@ mod tests {
             text.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"),
             "{text}"
         );
-        assert!(parsed(&text).verify("correct horse").unwrap());
-        assert!(!parsed(&text).verify("correct hors").unwrap());
+        assert!(
+            parsed(&text)
+                .verify("correct horse", &mut HashMemory::new())
+                .unwrap()
+        );
+        assert!(
+            !parsed(&text)
+                .verify("correct hors", &mut HashMemory::new())
+                .unwrap()
+        );
         assert_ne!(
             text,
             hash_password("correct horse").unwrap(),
@@ -307,48 +400,103 @@ mod tests {
     fn hashes_of_other_programs_verify() {
         let argon2i =
             "$argon2i$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$wWKIMhR9lyDFvRz9YTZweHKfbftvj+qf+YFY4NeBbtA";
-        assert!(parsed(argon2i).verify("password").unwrap());
+        assert!(
+            parsed(argon2i)
+                .verify("password", &mut HashMemory::new())
+                .unwrap()
+        );
         let bcrypt = "$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW";
         for prefix in ["$2a$", "$2b$", "$2y$"] {
             let hash = parsed(&bcrypt.replace("$2a$", prefix));
-            assert!(hash.verify("U*U").unwrap(), "{prefix}");
-            assert!(!hash.verify("U*V").unwrap(), "{prefix}");
+            assert!(
+                hash.verify("U*U", &mut HashMemory::new()).unwrap(),
+                "{prefix}"
+            );
+            assert!(
+                !hash.verify("U*V", &mut HashMemory::new()).unwrap(),
+                "{prefix}"
+            );
         }
+    }
+
+    #[test]
+    fn memory_is_used_again_and_what_was_in_it_does_not_matter() {
+        let hash = parsed(&hash_password("right").unwrap());
+        let small = PasswordHash::in_memory("right").unwrap();
+        let mut memory = HashMemory::new();
+        for _ in 0..2 {
+            for hash in [&hash, &small] {
+                assert!(hash.verify("right", &mut memory).unwrap());
+                assert!(!hash.verify("wrong", &mut memory).unwrap());
+            }
+            assert!(!PasswordHash::Never.verify("right", &mut memory).unwrap());
+            assert_eq!(memory.kib(), 19456);
+        }
+        assert_eq!((hash.kib(), small.kib()), (19456, 1024));
     }
 
     #[test]
     fn bcrypt_compares_72_bytes() {
         let hash = parsed(&bcrypt::hash("x".repeat(80), 4).unwrap());
-        assert!(hash.verify(&"x".repeat(80)).unwrap());
-        assert!(hash.verify(&"x".repeat(72)).unwrap());
-        assert!(!hash.verify(&"x".repeat(71)).unwrap());
+        assert!(
+            hash.verify(&"x".repeat(80), &mut HashMemory::new())
+                .unwrap()
+        );
+        assert!(
+            hash.verify(&"x".repeat(72), &mut HashMemory::new())
+                .unwrap()
+        );
+        assert!(
+            !hash
+                .verify(&"x".repeat(71), &mut HashMemory::new())
+                .unwrap()
+        );
     }
 
     #[test]
     fn a_password_with_nul_is_always_wrong() {
         let bcrypt = parsed(&bcrypt::hash("a", 4).unwrap());
         assert!(
-            bcrypt.matches("a\0a").unwrap(),
+            bcrypt.matches("a\0a", &mut HashMemory::new()).unwrap(),
             "the confusion that verify must prevent"
         );
-        assert!(!bcrypt.verify("a\0a").unwrap());
+        assert!(!bcrypt.verify("a\0a", &mut HashMemory::new()).unwrap());
         let of_nothing = parsed(&bcrypt::hash("", 4).unwrap());
-        assert!(!of_nothing.verify("\0").unwrap());
+        assert!(!of_nothing.verify("\0", &mut HashMemory::new()).unwrap());
     }
 
     #[test]
     fn a_password_that_is_too_long_is_always_wrong() {
         let hash = parsed(&bcrypt::hash("x".repeat(72), 4).unwrap());
-        assert!(hash.verify(&"x".repeat(1024)).unwrap());
-        assert!(!hash.verify(&"x".repeat(1025)).unwrap());
+        assert!(
+            hash.verify(&"x".repeat(1024), &mut HashMemory::new())
+                .unwrap()
+        );
+        assert!(
+            !hash
+                .verify(&"x".repeat(1025), &mut HashMemory::new())
+                .unwrap()
+        );
         let of_nothing = parsed(&bcrypt::hash("", 4).unwrap());
-        assert!(!of_nothing.verify(&"x".repeat(1025)).unwrap());
+        assert!(
+            !of_nothing
+                .verify(&"x".repeat(1025), &mut HashMemory::new())
+                .unwrap()
+        );
     }
 
     #[test]
     fn never_is_never_right() {
-        assert!(!PasswordHash::Never.verify("").unwrap());
-        assert!(!PasswordHash::Never.verify("password").unwrap());
+        assert!(
+            !PasswordHash::Never
+                .verify("", &mut HashMemory::new())
+                .unwrap()
+        );
+        assert!(
+            !PasswordHash::Never
+                .verify("password", &mut HashMemory::new())
+                .unwrap()
+        );
     }
 
     #[test]

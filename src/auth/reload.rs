@@ -21,7 +21,7 @@ use tokio::{sync::watch, task, time};
 use tokio_util::sync::CancellationToken;
 
 use super::{fault::UsersFileErrors, table::UserTable};
-use crate::config::read_guarded;
+use crate::config::{ByteSize, read_guarded};
 
 /// The shortest time between two looks at the users file.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
@@ -34,6 +34,8 @@ pub struct Users {
     changes: Arc<watch::Sender<()>>,
     /// The file's content that made the first table; `None` if no file did.
     first_content: Option<Arc<[u8]>>,
+    /// No hash may need more to be verified.
+    hashing_memory: Option<ByteSize>,
 }
 
 /// What came of a change of the users file.
@@ -93,6 +95,34 @@ impl Users {
         })
     }
 
+    /// The same users, if each hash in `path` can be verified in `limits.hashing_memory`. From now on, a file with
+    /// one that can't is not put in force.
+    ///
+    /// # Errors
+    /// [`UsersLoadError::Content`], which names the file and the user.
+    pub fn within(self, hashing_memory: ByteSize, path: &Path) -> Result<Self, UsersLoadError> {
+        let hashing_memory = Some(hashing_memory);
+        let users = Self {
+            hashing_memory,
+            ..self
+        };
+        users.check(&users.current(), path)?;
+        Ok(users)
+    }
+
+    fn check(&self, table: &UserTable, path: &Path) -> Result<(), UsersLoadError> {
+        let Some(memory) = self.hashing_memory else {
+            return Ok(());
+        };
+        let path = || path.to_owned();
+        table
+            .fits(memory)
+            .map_err(|errors| UsersLoadError::Content {
+                path: path(),
+                errors,
+            })
+    }
+
     /// The users in force now.
     pub fn current(&self) -> Arc<UserTable> {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
@@ -132,7 +162,8 @@ impl Users {
     }
 
     fn adopt(&self, path: &Path, loaded: Result<UserTable, UsersLoadError>) -> ReloadOutcome {
-        match loaded {
+        let checked = loaded.and_then(|table| self.check(&table, path).map(|()| table));
+        match checked {
             Ok(table) => {
                 let users = table.len();
                 self.put_in_force(table);
@@ -156,6 +187,7 @@ impl From<UserTable> for Users {
             current: Arc::new(RwLock::new(Arc::new(table))),
             changes: Arc::new(watch::Sender::new(())),
             first_content: None,
+            hashing_memory: None,
         }
     }
 }
@@ -242,6 +274,7 @@ mod tests {
             let path = directory.path().join("users.toml");
             fs::write(&path, file_of(names)).unwrap();
             let users = Users::from_file(&path).unwrap();
+            let users = users.within(ByteSize::mib(64), &path).unwrap();
             let cancel = CancellationToken::new();
             let (sender, outcomes) = tokio::sync::mpsc::unbounded_channel();
             let tell = move |outcome| sender.send(outcome).unwrap();
@@ -275,6 +308,22 @@ mod tests {
         fn knows(&self, name: &str) -> bool {
             self.users.current().account(name).is_some()
         }
+    }
+
+    #[tokio::test]
+    async fn a_hash_that_needs_more_memory_than_there_is_changes_nothing() {
+        let mut watch = Watch::start(&["anna"]);
+        let hash = |kib: u32| {
+            let params = format!("$argon2id$v=19$m={kib},t=1,p=1");
+            let dear = format!("{params}$c29tZXNhbHQ$wWKIMhR9lyDFvRz9YTZweHKfbftvj+qf");
+            format!("[[user]]\nname = \"bert\"\npassword_hash = \"{dear}\"\n")
+        };
+        watch.replace(hash(64 * 1024 + 1));
+        assert_eq!(watch.outcome().await, ReloadOutcome::Failed);
+        assert!(watch.knows("anna") && !watch.knows("bert"));
+        watch.replace(hash(64 * 1024));
+        assert_eq!(watch.outcome().await, ReloadOutcome::Reloaded { users: 1 });
+        assert!(watch.knows("bert"));
     }
 
     #[tokio::test]

@@ -137,7 +137,7 @@ mod tests {
             failures_per_address: 0,
             lockout: Duration::ZERO,
         };
-        let door = Authenticator::new(users.clone(), policy);
+        let door = Authenticator::new(users.clone(), policy, crate::config::ByteSize::mib(64));
         let client = Client::in_clear("192.0.2.1".parse().unwrap());
         let login = door.authenticate("anna", "x".into(), client).await;
         (login.unwrap(), users)

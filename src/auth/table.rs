@@ -13,11 +13,11 @@ use std::{
 
 use secrecy::SecretString;
 
-use crate::config::RequireTls;
+use crate::config::{ByteSize, RequireTls};
 
 use super::{
     access::Client,
-    fault::UsersFileErrors,
+    fault::{UserFault, UsersFileErrors},
     password::{Fingerprint, PasswordHash},
     user::User,
     users_file,
@@ -164,6 +164,36 @@ impl UserTable {
             "{count} users with `expect_every` are not watched, the first is {first:?}: \
              admin.max_user_series is {most}"
         ))
+    }
+
+    /// The memory that the dearest hash needs, in KiB.
+    pub(super) fn hashing_kib(&self) -> u32 {
+        let hashes = self.accounts.values().filter_map(|it| it.hash.as_ref());
+        let largest = hashes.map(PasswordHash::kib).max();
+        largest.unwrap_or(PasswordHash::Never.kib())
+    }
+
+    /// Whether every hash can be verified in `limits.hashing_memory`.
+    ///
+    /// # Errors
+    /// [`UsersFileErrors`]: a user whose hash needs more.
+    pub(super) fn fits(&self, hashing_memory: ByteSize) -> Result<(), UsersFileErrors> {
+        let kib = |account: &&Account| account.hash.as_ref().map_or(0, PasswordHash::kib);
+        let dearest = self.accounts.values().max_by_key(kib);
+        match dearest.filter(|account| u64::from(kib(account)) * 1024 > hashing_memory.0) {
+            None => Ok(()),
+            Some(account) => Err(UserFault {
+                user: Some(format!("{:?}", account.user.name)),
+                key: Some("password_hash".to_owned()),
+                found: format!(
+                    "an argon2 hash with m={}, which takes {} to verify",
+                    kib(&account),
+                    ByteSize(u64::from(kib(&account)) * 1024)
+                ),
+                allowed: format!("up to limits.hashing_memory, which is {hashing_memory}"),
+            }
+            .into()),
+        }
     }
 
     /// How many users there are.

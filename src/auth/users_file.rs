@@ -605,7 +605,7 @@ mod tests {
                 .hash
                 .as_ref()
                 .unwrap()
-                .verify("secret")
+                .verify("secret", &mut crate::auth::password::HashMemory::new())
                 .unwrap()
         );
         let errors = plain(&[("", "x"), ("anna", ""), ("bert", "x"), ("bert", "y")]).unwrap_err();

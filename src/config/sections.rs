@@ -52,6 +52,9 @@ const PART_SIZE: RangeInclusive<ByteSize> = ByteSize::mib(5)..=ByteSize::gib(5);
 /// Memory for uploads: room for four parts of the least size, at least.
 const MEMORY: RangeInclusive<ByteSize> = ByteSize::mib(20)..=ByteSize::gib(1024);
 
+/// Memory for password hashes: room for one of `hash-password`, at least.
+const HASHING_MEMORY: RangeInclusive<ByteSize> = ByteSize::mib(19)..=ByteSize::gib(64);
+
 /// The sizes of a part of a download.
 const READ_SIZE: RangeInclusive<ByteSize> = ByteSize::mib(1)..=ByteSize::gib(1);
 
@@ -598,6 +601,14 @@ settings! {
         ///
         /// Change it when clients try several passwords of their own accord.
         login_failures_per_connection: u32 where (1..=1000) = 3,
+
+        /// The memory in which passwords are compared with their hashes. As many logins are looked at together as
+        /// there are cores, and as have room here: a hash of `hash-password` needs 19 MiB. The users file must not
+        /// have one that needs more than all of it.
+        ///
+        /// Change it when your hashes need more, or when there are more cores than three and logins wait for each
+        /// other.
+        hashing_memory: ByteSize where HASHING_MEMORY = ByteSize::mib(64),
     }
 
     /// The HTTP endpoint for probes and metrics.

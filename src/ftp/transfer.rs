@@ -122,6 +122,7 @@ mod tests {
     use super::super::{Ftp, Link, PathVerb, Request};
     use super::*;
     use crate::auth::{Authenticator, LockoutPolicy, UserTable};
+    use crate::config::ByteSize;
     use crate::session::{Event, FtpPath, Transfer};
     use crate::storage::harness;
 
@@ -145,7 +146,11 @@ mod tests {
                 lockout: PATIENCE,
             };
             let logger = slog::Logger::root(slog::Discard, slog::o!());
-            let ftp = Ftp::new(Authenticator::new(users.into(), policy), storage, logger);
+            let ftp = Ftp::new(
+                Authenticator::new(users.into(), policy, ByteSize::mib(64)),
+                storage,
+                logger,
+            );
             let address = ([127, 0, 0, 1], 21).into();
             let charset = encoding_rs::UTF_8;
             let session = Session::new(address, address, charset, CancellationToken::new());
@@ -252,7 +257,8 @@ mod tests {
             lockout: PATIENCE,
         };
         let logger = slog::Logger::root(slog::Discard, slog::o!());
-        let authenticator = Authenticator::new(UserTable::default().into(), policy);
+        let authenticator =
+            Authenticator::new(UserTable::default().into(), policy, ByteSize::mib(64));
         let ftp = Ftp::new(authenticator, storage, logger);
         let (address, charset) = (([127, 0, 0, 1], 21).into(), encoding_rs::UTF_8);
         let session = Session::new(address, address, charset, CancellationToken::new());

@@ -288,6 +288,40 @@ async fn check_says_all_that_is_wrong_at_once() {
     assert_eq!(run(&mut command, "").await.status.code(), Some(78));
 }
 
+/// A hash that needs more memory than hashing has is told of at the start, by both commands.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hash_that_needs_more_than_the_hashing_memory_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("users.toml");
+    let hash = "$argon2id$v=19$m=131072,t=1,p=1$c29tZXNhbHQ$wWKIMhR9lyDFvRz9YTZweHKfbftvj+qf";
+    let users = format!("[[user]]\nname = \"anna\"\npassword_hash = \"{hash}\"\n");
+    std::fs::write(&file, users).unwrap();
+    let with = async |arguments: &[&str], memory| {
+        let mut command = bucketferry();
+        command.args(arguments).args(["--store", "memory://"]);
+        command.env("BUCKETFERRY_USERS__FILE", &file);
+        command.env("BUCKETFERRY_LIMITS__HASHING_MEMORY", memory);
+        run(&mut command, "").await
+    };
+    for arguments in [&["serve"][..], &["check", "--offline"]] {
+        let output = with(arguments, "127 MiB").await;
+        let told = [output.stdout, output.stderr].concat();
+        let told = String::from_utf8(told).unwrap();
+        assert_eq!(output.status.code(), Some(78), "{told}");
+        for part in [
+            "users.toml",
+            "user \"anna\"",
+            "m=131072",
+            "128 MiB",
+            "up to limits.hashing_memory, which is 127 MiB",
+        ] {
+            assert!(told.contains(part), "{part} is not in\n{told}");
+        }
+    }
+    let output = with(&["check", "--offline"], "128 MiB").await;
+    assert!(output.status.success(), "{output:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn check_tells_which_conditions_and_checksums_the_store_knows() {
     for (known, word, by) in [(true, "yes", "crc64nvme"), (false, "no", "size")] {

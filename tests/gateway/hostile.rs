@@ -5,6 +5,7 @@
 mod files;
 mod half_admin_requests;
 mod logins;
+mod password_guesses;
 mod rights;
 mod sessions;
 mod stolen_data_connections;

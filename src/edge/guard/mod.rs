@@ -6,12 +6,14 @@
 //! is always written anew.
 
 mod active;
+mod arriving;
 mod candidates;
 mod data_connection;
 mod early;
 mod files;
 mod lapse;
 mod login;
+mod progress;
 mod protection;
 mod record;
 mod running;
@@ -39,7 +41,7 @@ use super::data::Arranged;
 use super::shared::Edge;
 use super::sockets::Beginning;
 
-use data_connection::{expected, turn_away};
+use arriving::{expected, turn_away};
 use protection::Protection;
 use standing::lapsed;
 

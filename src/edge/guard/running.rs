@@ -13,6 +13,7 @@ use super::super::data::Arranged;
 use super::super::ending::{CloseNotify, Ending};
 use super::super::proxy_protocol::DataSocket;
 use super::candidates::Candidates;
+use super::progress::State;
 use super::settle::Settling;
 
 /// A transfer that runs.
@@ -53,21 +54,6 @@ enum Quit {
     BeforeTheEnd,
     /// After its data.
     AfterTheEnd,
-}
-
-/// How far a transfer has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum State {
-    /// The storage opens the object.
-    Opening,
-    /// The client's data connection is awaited.
-    Connecting,
-    /// The client has been told 150, and its data connection is being encrypted.
-    Securing,
-    /// The storage has the client's stream.
-    Moving,
-    /// The storage is done; libunftp has the last word.
-    Done,
 }
 
 impl Running {

@@ -18,11 +18,10 @@ use crate::telemetry::InUse;
 
 use super::super::command::TransferVerb;
 use super::super::connection::{Line, Lost};
-use super::super::proxy_protocol::DataSocket;
-use super::candidates::Ended;
-use super::data_connection::{data_connection, expected};
+use super::arriving::{data_connection, expected};
+use super::progress::{Happened, State};
 use super::record::last_reply;
-use super::running::{During, Running, State};
+use super::running::{During, Running};
 use super::settle::Settling;
 use super::standing::lapsed;
 use super::{End, Guard, MAX_WAITING, Next};
@@ -43,19 +42,6 @@ struct Order {
     path: FtpPath,
     /// The path in the client's own words.
     named: String,
-}
-
-/// What happened next.
-pub(super) enum Happened {
-    Event(Option<Event>),
-    Connected(std::io::Result<DataSocket>),
-    Secured(Ended),
-    Line(Result<Line, Lost>),
-    Ended(Reply),
-    Cancelled,
-    Lapsed,
-    Settled,
-    Silent,
 }
 
 impl Guard {

@@ -161,8 +161,7 @@ async fn unread_metrics() {
     let began = Instant::now();
     while try_get(process.admin, "/metrics")
         .await
-        .map(|it| it.0)
-        .unwrap_or(0)
+        .map_or(0, |it| it.0)
         != 200
     {
         assert!(began.elapsed() < Duration::from_secs(30), "they never end");
