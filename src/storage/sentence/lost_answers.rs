@@ -337,3 +337,55 @@ async fn an_append_that_others_got_ahead_of_is_told_so_although_its_answer_was_l
     assert!(is_complete(&newer), "{:?}", newer.report);
     assert_eq!(append.report.outcome.0, "conflict", "{:?}", append.report);
 }
+
+/// Found by the histories (S3, seed 708155): the deletion was asked for again, and took a newer file.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_renamed_directorys_deletions_take_no_newer_file_on_a_store_without_conditions() {
+    let two = Two::with(Fixture::s3(), "try");
+    let server = two.server().unwrap();
+    server.refuse_conditions();
+    two.one.storage().try_store().await.unwrap();
+    two.one.store("d/a", &bytes(10, 1)).await;
+    server.forget_requests();
+    server.heal();
+    server.refuse_conditions();
+    let strike = Strike {
+        operation: "DeleteObject",
+        nth: 0,
+        fault: Fault::DoneBut(500),
+    };
+    server.strike(vec![strike]);
+    let newer = async {
+        server.wait_for("DeleteObject", 1).await;
+        server.wait_until_idle().await;
+        two.one
+            .upload(StoreMode::Append, "d/a", &bytes(20, 2))
+            .await
+    };
+    let (renamed, newer) = tokio::join!(two.one.rename("d", "e"), newer);
+    renamed.unwrap();
+    assert!(is_complete(&newer), "{:?}", newer.report);
+    assert_eq!(two.one.read("e/a").await.unwrap(), bytes(10, 1));
+    assert_eq!(two.one.read("d/a").await.unwrap(), bytes(20, 2));
+}
+
+/// Found by the histories (S3, seed 709006): a deletion that was refused by a 409 left the file, and the client was told 250.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rename_whose_deletion_is_refused_by_a_409_has_failed() {
+    for refuses in [false, true] {
+        let two = Two::with(Fixture::s3(), "try");
+        let server = two.server().unwrap();
+        if refuses {
+            server.refuse_conditions();
+        }
+        two.one.storage().try_store().await.unwrap();
+        for name in ["a", "d/a"] {
+            two.one.store(name, &bytes(10, 1)).await;
+        }
+        server.fail_next("DeleteObject", usize::MAX, 409);
+        for (from, to) in [("a", "b"), ("d", "e")] {
+            let renamed = two.one.rename(from, to).await;
+            assert!(renamed.is_err(), "{from}, refuses: {refuses}");
+        }
+    }
+}

@@ -26,6 +26,7 @@ use crate::storage::store::keys::{MAX_PAGE, Marker, Object, PARALLEL, Page, Quer
 use crate::storage::store::mark::Mark;
 use crate::storage::store::precondition::Precondition;
 use crate::storage::verbs::note::{Note, is_foreign};
+use crate::storage::verbs::tree::Removed;
 use crate::storage::write::conditions::Operation;
 
 /// Why a directory can't be renamed.
@@ -267,7 +268,7 @@ impl Rename<'_> {
             let copied = self.copy_page(page.objects).await?;
             copies = self.verify_page(&copied, copies).await?;
             self.check_unrivalled(note).await?;
-            let left = self.delete_page(&copied, token.as_deref()).await?;
+            let left = self.delete_page(&copied).await?;
             self.count(copied.len(), left);
             if self.told.elapsed() > PROGRESS {
                 self.tell("renaming a directory");
@@ -465,11 +466,7 @@ impl Rename<'_> {
     }
 
     /// Deletes what has been copied, unless it has changed since it was listed. How many have.
-    async fn delete_page(
-        &self,
-        copied: &[Object],
-        token: Option<&str>,
-    ) -> Result<usize, StorageError> {
+    async fn delete_page(&self, copied: &[Object]) -> Result<usize, StorageError> {
         if copied.is_empty() {
             return Ok(0);
         }
@@ -484,14 +481,23 @@ impl Rename<'_> {
         if hold || copied.iter().all(|object| deletes.are_certain(object)) {
             return Ok(self.store.delete_unchanged(copied).await?);
         }
-        let token = token.map(str::to_owned);
-        let keys = copied.iter().map(|object| object.key.clone()).collect();
-        let now = self.listed(&self.from, &keys, token).await?.objects;
-        let (same, changed): (Vec<_>, Vec<_>) = copied.iter().cloned().partition(|object| {
-            now.get(&object.key)
-                .is_none_or(|now| now.e_tag == object.e_tag)
-        });
-        Ok(changed.len() + self.store.delete_unchanged(&same).await?)
+        // Each is looked at, and nobody else of this gateway's may write there before it is gone, however often the
+        // store has to be asked.
+        let is_file = |object: &Object| !object.key.ends_with('/');
+        let (files, markers): (Vec<_>, Vec<_>) = copied.iter().cloned().partition(is_file);
+        let left = self.store.delete_unchanged(&markers).await?;
+        let removed = stream::iter(files).map(async |file| self.remove_copied(&file).await);
+        let removed: Vec<_> = removed.buffer_unordered(PARALLEL).try_collect().await?;
+        Ok(left + removed.into_iter().filter(|removed| !removed).count())
+    }
+
+    /// Deletes a file that has been copied. False if another is there by now.
+    async fn remove_copied(&self, file: &Object) -> Result<bool, StorageError> {
+        Ok(match self.storage.remove(&meta(file)?).await? {
+            Removed::Deleted | Removed::Absent => true,
+            Removed::Changed => false,
+            Removed::Unclear { is_replaced, .. } => !is_replaced,
+        })
     }
 
     /// Which of these keys are there at this moment, by the pages from `token` on. Only they are kept: before them, there

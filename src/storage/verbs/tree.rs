@@ -27,7 +27,7 @@ enum Source {
 }
 
 /// What a deletion has found.
-enum Removed {
+pub(crate) enum Removed {
     /// What was to be deleted.
     Deleted,
     /// Nothing: another has taken it away.
@@ -357,7 +357,7 @@ impl Storage {
     }
 
     /// Deletes an object as it was found. One that another has written meanwhile stays.
-    async fn remove(&self, found: &ObjectMeta) -> Result<Removed, StorageError> {
+    pub(crate) async fn remove(&self, found: &ObjectMeta) -> Result<Removed, StorageError> {
         let (key, version) = (&found.location, Base::of(found).version);
         self.writers.forget(key);
         let terms = if self.store.traits().late_requests {
@@ -372,7 +372,15 @@ impl Storage {
         if !terms.attempts.may_have_acted() {
             return match (error.into(), &terms.precondition) {
                 (StorageError::NotFound, _) => Ok(Removed::Absent),
-                (StorageError::Conflict, Precondition::Unchanged(_)) => Ok(Removed::Changed),
+                (StorageError::Conflict, Precondition::Unchanged(_)) => {
+                    // A 409 may also be of a moment, and then it is there as it was.
+                    let now = self.meta(key).await?;
+                    let is_same = now.is_some_and(|now| Base::of(&now).version == version);
+                    if is_same {
+                        return Err(StorageError::Conflict);
+                    }
+                    Ok(Removed::Changed)
+                }
                 (error, _) => Err(error),
             };
         }

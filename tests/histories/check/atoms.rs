@@ -111,7 +111,7 @@ pub(crate) enum Sight {
 }
 
 /// The store has carried a late request out by then, in microseconds after it told of it.
-const MOMENT: Time = 50_000;
+pub(crate) const MOMENT: Time = 50_000;
 
 /// Whether late tries may arrive that no condition keeps out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Listings: each shows every name that was settled before it began, and none that was gone by then.
 
-use crate::check::atoms::{moved, names};
+use crate::check::atoms::{MOMENT, moved, names};
 use crate::history::{History, NEVER, Outcome, Record, Seen, Time};
 use crate::plan::Verb;
 
@@ -73,9 +73,14 @@ fn is_gone(history: &History, name: &str, listing: &Record) -> bool {
         .filter(is_settled)
         .max_by_key(|removal| removal.call);
     let since = last.map_or(0, |removal| removal.call);
-    written
-        .into_iter()
-        .all(|write| write.end < since || write.call > listing.reply)
+    // One that no condition keeps out: whether it may is looked at with the other operations.
+    let mut doubts = history.doubts.iter();
+    let comes_late = doubts.any(|doubt| {
+        let is_since = doubt.at + MOMENT >= since && doubt.at <= listing.reply;
+        doubt.is_late && doubt.name.as_deref() == Some(name) && is_since
+    });
+    let mut written = written.into_iter();
+    !comes_late && written.all(|write| write.end < since || write.call > listing.reply)
 }
 
 /// When something may have happened to a name.

@@ -394,6 +394,16 @@ fn a_listing_shows_what_is_there() {
     assert_good(&[deleted[0], deleted[1], "4-5 LIST d: names"]);
     assert_bad(&[deleted[0], deleted[1], "4-5 LIST d: names d/a"]);
     assert_good(&[stored, "2-9 DELE d/a: done", "4-5 LIST d: names d/a"]);
+    for (at, is_good) in [(3, true), (6, false)] {
+        let mut late = history(&[deleted[0], deleted[1], "4-5 LIST d: names d/a"]);
+        late.doubts.push(Doubt {
+            name: Some("d/a".to_owned()),
+            at,
+            is_late: true,
+            words: String::new(),
+        });
+        assert_eq!(check(&late, false).wrong.is_empty(), is_good, "{at}");
+    }
     assert_good(&[stored, "2-3 DELE d/a: unresolved", "4-5 LIST d: names"]);
 }
 
