@@ -13,7 +13,7 @@ use crate::session::{Entry, FtpPath, OwnUploads};
 
 use crate::storage::error::StorageError;
 use crate::storage::store::keys::Object;
-use crate::storage::store::precondition::Precondition;
+use crate::storage::store::precondition::{Precondition, is_version};
 use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::Base;
 use crate::storage::verbs::note::{Note, is_foreign};
@@ -375,8 +375,7 @@ impl Storage {
                 (StorageError::Conflict, Precondition::Unchanged(_)) => {
                     // A 409 may also be of a moment, and then it is there as it was.
                     let now = self.meta(key).await?;
-                    let is_same = now.is_some_and(|now| Base::of(&now).version == version);
-                    if is_same {
+                    if now.is_some_and(|now| is_version(&version, &now)) {
                         return Err(StorageError::Conflict);
                     }
                     Ok(Removed::Changed)
@@ -385,11 +384,7 @@ impl Storage {
             };
         }
         match self.meta(key).await {
-            Ok(now)
-                if now
-                    .as_ref()
-                    .is_none_or(|now| Base::of(now).version != version) =>
-            {
+            Ok(now) if now.as_ref().is_none_or(|now| !is_version(&version, now)) => {
                 Ok(Removed::Unclear {
                     is_replaced: now.is_some(),
                     error,
