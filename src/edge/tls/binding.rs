@@ -14,8 +14,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustls::server::{ProducesTickets, StoresServerSessions};
 
-/// So many connections of a client are remembered as its own, of those that gave tickets: the last that were made or
-/// resumed. Clients resume with what the last few gave them, or the same again and again.
+/// The last connections of a client that have proven to be its own, and on which it was given tickets. A connection counts
+/// as new again when its ticket is used.
 const MAX_PROVEN: usize = 64;
 
 /// A client that has given proof before may have none for so many data connections: some keep few tickets.

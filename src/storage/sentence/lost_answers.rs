@@ -369,23 +369,39 @@ async fn a_renamed_directorys_deletions_take_no_newer_file_on_a_store_without_co
     assert_eq!(two.one.read("d/a").await.unwrap(), bytes(20, 2));
 }
 
-/// Found by the histories (S3, seed 709006): a deletion that was refused by a 409 left the file, and the client was told 250.
+/// Whatever the store refuses, a rename that has left its source is no success.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rename_whose_deletion_is_refused_by_a_409_has_failed() {
-    for refuses in [false, true] {
-        let two = Two::with(Fixture::s3(), "try");
-        let server = two.server().unwrap();
-        if refuses {
-            server.refuse_conditions();
-        }
-        two.one.storage().try_store().await.unwrap();
-        for name in ["a", "d/a"] {
-            two.one.store(name, &bytes(10, 1)).await;
-        }
-        server.fail_next("DeleteObject", usize::MAX, 409);
+async fn a_rename_whose_deletion_is_refused_has_failed() {
+    let faults = [(409, 409), (500, 409), (500, 403), (403, 403)];
+    for ((first, then), refuses) in faults.into_iter().flat_map(|it| [(it, false), (it, true)]) {
         for (from, to) in [("a", "b"), ("d", "e")] {
+            let two = Two::with(Fixture::s3(), "try");
+            let server = two.server().unwrap();
+            if refuses {
+                server.refuse_conditions();
+            }
+            two.one.storage().try_store().await.unwrap();
+            let source = if from == "d" { "d/a" } else { "a" };
+            two.one.store(source, &bytes(10, 1)).await;
+            server.heal();
+            if refuses {
+                server.refuse_conditions();
+            }
+            let strike = |(nth, status)| Strike {
+                operation: "DeleteObject",
+                nth,
+                fault: Fault::Refuse(status),
+            };
+            let strikes = [(0, first), (1, then), (2, then), (3, then)];
+            server.strike(strikes.map(strike).to_vec());
             let renamed = two.one.rename(from, to).await;
-            assert!(renamed.is_err(), "{from}, refuses: {refuses}");
+            server.heal();
+            let is_left = two.one.read(source).await.is_some();
+            assert_eq!(
+                renamed.is_err(),
+                is_left,
+                "{from} {first} {then} {refuses}: {renamed:?}"
+            );
         }
     }
 }

@@ -372,14 +372,7 @@ impl Storage {
         if !terms.attempts.may_have_acted() {
             return match (error.into(), &terms.precondition) {
                 (StorageError::NotFound, _) => Ok(Removed::Absent),
-                (StorageError::Conflict, Precondition::Unchanged(_)) => {
-                    // A 409 may also be of a moment, and then it is there as it was.
-                    let now = self.meta(key).await?;
-                    if now.is_some_and(|now| is_version(&version, &now)) {
-                        return Err(StorageError::Conflict);
-                    }
-                    Ok(Removed::Changed)
-                }
+                (StorageError::Conflict, Precondition::Unchanged(_)) => Ok(Removed::Changed),
                 (error, _) => Err(error),
             };
         }
