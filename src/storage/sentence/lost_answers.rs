@@ -405,3 +405,40 @@ async fn a_rename_whose_deletion_is_refused_has_failed() {
         }
     }
 }
+
+/// A 409 may be of a lease, a policy or a proxy. It says of no file that it is another by now.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_409_that_speaks_of_no_change_tells_of_none() {
+    for fixture in [Fixture::s3, Fixture::google, Fixture::azure] {
+        let two = Two::with(fixture(), "try");
+        two.one.storage().try_store().await.unwrap();
+        let server = two.server().unwrap();
+        for name in ["a", "d/a"] {
+            two.one.store(name, &bytes(10, 1)).await;
+        }
+        server.fail_next("DeleteObject", usize::MAX, 409);
+        // S3's double gives the 409 another code then.
+        server.refuse_conditions();
+        for (from, to) in [("a", "b"), ("d", "e")] {
+            let renamed = two.one.rename(from, to).await;
+            assert!(renamed.is_err(), "{from}");
+        }
+        for name in ["a", "d/a"] {
+            assert!(two.one.delete(name).await.is_err(), "{name}");
+            assert!(two.one.read(name).await.is_some(), "{name}");
+        }
+    }
+}
+
+/// A trial that heard of no condition has learnt nothing of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_409_that_speaks_of_no_change_is_no_kept_condition() {
+    let two = Two::with(Fixture::s3(), "try");
+    let server = two.server().unwrap();
+    server.refuse_conditions();
+    server.fail_next("DeleteObject", usize::MAX, 409);
+    assert!(two.one.storage().try_store().await.is_err());
+    let known = two.one.storage().conditions();
+    let delete = known.iter().find(|tried| tried.operation == "delete");
+    assert_ne!(delete.unwrap().holds, Some(true));
+}

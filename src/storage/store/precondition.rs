@@ -66,6 +66,21 @@ pub(crate) fn check(
     }
 }
 
+/// What an error means for a change on a precondition. Stores say 412 of each that does not hold, and some say 409 of an
+/// object that must not be there. Of any other change a 409 tells nothing: another may be changing the key, or a lease
+/// or a policy may keep it.
+pub(crate) fn told_apart(store: &'static str, error: Error, precondition: &Precondition) -> Error {
+    match (error, precondition) {
+        (Error::Precondition { path, source }, Precondition::Absent) => {
+            Error::AlreadyExists { path, source }
+        }
+        (Error::AlreadyExists { source, .. }, Precondition::None | Precondition::Unchanged(_)) => {
+            Error::Generic { store, source }
+        }
+        (error, _) => error,
+    }
+}
+
 /// Whether an object is of a version. One that says of itself neither tag nor version can't be told.
 pub(crate) fn is_version(version: &UpdateVersion, meta: &ObjectMeta) -> bool {
     is_same(version, &version_of(meta))

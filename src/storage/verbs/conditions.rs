@@ -133,7 +133,7 @@ impl<'a> Probe<'a> {
 
     async fn try_on(&self, operation: Operation, precondition: &Precondition) -> Result<Known> {
         let precondition = precondition.clone();
-        told_apart(match operation {
+        known_by(match operation {
             Operation::Put => self.put(&self.one, precondition).await,
             Operation::Complete => self.complete(precondition).await,
             Operation::Copy => self.copy(precondition).await,
@@ -214,8 +214,8 @@ fn never() -> Precondition {
     })
 }
 
-/// What has become of the condition of a change.
-fn told_apart(changed: Result<()>) -> Result<Known> {
+/// What has become of the condition of a change. An answer that speaks of no condition says nothing.
+fn known_by(changed: Result<()>) -> Result<Known> {
     match changed {
         Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => Ok(Known::Holds),
         Ok(()) => Ok(Known::Ignored),

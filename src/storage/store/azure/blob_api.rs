@@ -25,11 +25,14 @@ use crate::storage::store::body::{Body, Crc64};
 use crate::storage::store::http::requests::{Ask, Sender, Sign, url_of, with_query};
 use crate::storage::store::keys::{Marker, Page, Query, only_if};
 use crate::storage::store::metered::measure;
-use crate::storage::store::precondition::Precondition;
+use crate::storage::store::precondition::{Precondition, told_apart};
 use crate::storage::store::stored::{Compared, Comparison, Stored};
 use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::Base;
 use crate::telemetry::Metrics;
+
+/// What errors call the store, as `object_store` does.
+pub(crate) const STORE: &str = "MicrosoftAzure";
 
 /// The checksum of a body.
 const CRC64: &str = "x-ms-content-crc64";
@@ -78,7 +81,7 @@ impl BlobApi {
             unsigned: container.unsigned,
             customer_key: container.customer_key,
             compares: AtomicBool::new(true),
-            sender: Sender::new(options, retry_timeout, "MicrosoftAzure")?,
+            sender: Sender::new(options, retry_timeout, STORE)?,
             metrics,
         })
     }
@@ -110,7 +113,7 @@ impl BlobApi {
                 Ok(false) => tokio::time::sleep(COPY_WAIT).await,
                 Err(why) => {
                     return Err(Error::Generic {
-                        store: "MicrosoftAzure",
+                        store: STORE,
                         source: format!("the copy to {key} {why}").into(),
                     });
                 }
@@ -174,7 +177,7 @@ impl BlobApi {
                 Err(Error::NotSupported { .. }) => {
                     self.compares.store(false, Ordering::Relaxed);
                 }
-                answer => return compared(&sent, answer?.headers()).check("MicrosoftAzure"),
+                answer => return compared(&sent, answer?.headers()).check(STORE),
             }
         }
         self.sender.send(&ask, self).await.map(drop)
@@ -223,14 +226,14 @@ impl BlobApi {
         }
         let ask = conditional(ask, terms)?;
         let answer = self.send("copy", ask).await;
-        let answer = answer.map_err(|error| told_apart(error, &terms.precondition))?;
+        let answer = answer.map_err(|error| told_apart(STORE, error, &terms.precondition))?;
         if answer.headers().contains_key("x-ms-copy-status") {
             return Ok(());
         }
         // An empty answer: it may have copied, and it may not.
         terms.attempts.unanswered();
         Err(Error::Generic {
-            store: "MicrosoftAzure",
+            store: STORE,
             source: format!("no word of the copy to {to}").into(),
         })
     }
@@ -245,7 +248,7 @@ impl BlobApi {
         ask.headers.extend(self.customer_key.clone());
         let ask = conditional(ask, terms)?;
         let answer = self.sender.send(&ask, self).await;
-        answer.map_err(|error| told_apart(error, &terms.precondition))
+        answer.map_err(|error| told_apart(STORE, error, &terms.precondition))
     }
 
     /// Whether blobs are encrypted by a key of the customer's own.
@@ -269,23 +272,6 @@ impl BlobApi {
     /// The answer, counted and timed.
     pub(crate) async fn send(&self, operation: &str, ask: Ask) -> Result<Response<Bytes>> {
         measure(&self.metrics, operation, self.sender.send(&ask, self)).await
-    }
-}
-
-/// What an error means for a change on a precondition. Azure says 409 of a blob that must not be there, and of one
-/// that another copies to.
-fn told_apart(error: Error, precondition: &Precondition) -> Error {
-    match (error, precondition) {
-        (Error::Precondition { path, source }, Precondition::Absent) => {
-            Error::AlreadyExists { path, source }
-        }
-        (Error::AlreadyExists { source, .. }, Precondition::None | Precondition::Unchanged(_)) => {
-            Error::Generic {
-                store: "MicrosoftAzure",
-                source,
-            }
-        }
-        (error, _) => error,
     }
 }
 

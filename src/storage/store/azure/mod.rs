@@ -22,13 +22,13 @@ use crate::storage::store::body::Body;
 use crate::storage::store::keys::{Marker, Object, Page, Query, if_any, one_by_one, with_note};
 use crate::storage::store::metered::Metered;
 use crate::storage::store::names::SegmentRules;
-use crate::storage::store::precondition::{Precondition, look};
+use crate::storage::store::precondition::{Precondition, look, told_apart};
 use crate::storage::store::stored::{Comparison, Stored};
 use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::{Base, Start, Upload};
 use crate::storage::store::{Aborts, Deletes, Keeping, MIN_PART, MetadataNames, Store, Traits};
 
-use blob_api::{BlobApi, conditional};
+use blob_api::{BlobApi, STORE, conditional};
 use upload::{AzureUpload, MAX_PARTS};
 
 /// One container.
@@ -115,7 +115,7 @@ impl Store for Azure {
             // What was not found is the copy: its source was there to be copied.
             // Its answer is not passed on: it says 404, which would be read as a source that is gone.
             Err(Error::NotFound { .. }) => Err(Error::Generic {
-                store: "MicrosoftAzure",
+                store: STORE,
                 source: format!("the copy to {to} is not there").into(),
             }),
             copied => copied,
@@ -124,7 +124,10 @@ impl Store for Azure {
 
     async fn delete(&self, key: &str, terms: &Terms) -> Result<()> {
         let ask = conditional(self.api.about(Method::DELETE, key), terms)?;
-        self.api.send("delete", ask).await.map(drop)
+        let answer = self.api.send("delete", ask).await;
+        answer
+            .map(drop)
+            .map_err(|error| told_apart(STORE, error, &terms.precondition))
     }
 
     async fn delete_unchanged(&self, objects: &[Object]) -> Result<usize> {

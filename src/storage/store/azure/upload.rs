@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use object_store::path::Path;
 use object_store::{Attributes, Error, Result, UploadPart};
 
-use crate::storage::store::azure::blob_api::{BlobApi, Committed};
+use crate::storage::store::azure::blob_api::{BlobApi, Committed, STORE};
 use crate::storage::store::body::{Body, Crc64};
 use crate::storage::store::stored::{Carried, Stored};
 use crate::storage::store::terms::Terms;
@@ -93,7 +93,7 @@ impl AzureUpload {
         let parts = lock(&self.parts);
         if parts.len() != self.next {
             return Err(Error::Generic {
-                store: "MicrosoftAzure",
+                store: STORE,
                 source: format!("{} of {} blocks are there", parts.len(), self.next).into(),
             });
         }

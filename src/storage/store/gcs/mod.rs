@@ -21,7 +21,7 @@ use crate::storage::store::http::requests::encoded;
 use crate::storage::store::keys::{Marker, Object, Page, Query, if_any, one_by_one, with_note};
 use crate::storage::store::metered::Metered;
 use crate::storage::store::names::SegmentRules;
-use crate::storage::store::precondition::Precondition;
+use crate::storage::store::precondition::{Precondition, told_apart};
 use crate::storage::store::s3::sweep;
 use crate::storage::store::stored::{Comparison, Kept, Stored};
 use crate::storage::store::terms::Terms;
@@ -31,7 +31,7 @@ use crate::storage::store::{
 };
 
 use upload::{GcsUpload, appends_prefix};
-use xml_api::{METADATA, XmlApi, conditional, told_apart};
+use xml_api::{METADATA, STORE, XmlApi, conditional};
 
 /// Parts that an upload may have.
 const MAX_PARTS: usize = 10_000;
@@ -146,7 +146,7 @@ impl Store for Gcs {
         }
         let ask = conditional(ask, terms)?;
         let answer = self.api.send("copy", ask).await;
-        let answer = answer.map_err(|error| told_apart(error, &terms.precondition))?;
+        let answer = answer.map_err(|error| told_apart(STORE, error, &terms.precondition))?;
         let _: CopyObjectResult = quick_xml::de::from_reader(answer.as_ref()).map_err(|error| {
             // An empty answer: it may have copied, and it may not.
             terms.attempts.unanswered();
@@ -157,7 +157,10 @@ impl Store for Gcs {
 
     async fn delete(&self, key: &str, terms: &Terms) -> Result<()> {
         let ask = conditional(self.api.about(Method::DELETE, key), terms)?;
-        self.api.send("delete", ask).await.map(drop)
+        let answer = self.api.send("delete", ask).await;
+        answer
+            .map(drop)
+            .map_err(|error| told_apart(STORE, error, &terms.precondition))
     }
 
     async fn delete_unchanged(&self, objects: &[Object]) -> Result<usize> {

@@ -18,7 +18,7 @@ use crate::storage::store::RESERVED;
 use crate::storage::store::body::{Algorithm, Body, Crc64, combined};
 use crate::storage::store::gcs::compose::Composition;
 use crate::storage::store::gcs::hash;
-use crate::storage::store::gcs::xml_api::{Part, XmlApi, version};
+use crate::storage::store::gcs::xml_api::{Part, STORE, XmlApi, version};
 use crate::storage::store::stored::{Carried, Stored};
 use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::{Start, Upload, first, understood};
@@ -122,7 +122,7 @@ impl GcsUpload {
         let parts = lock(&self.parts).clone();
         if parts.len() != self.next {
             return Err(Error::Generic {
-                store: "GCS",
+                store: STORE,
                 source: format!("{} of {} parts are there", parts.len(), self.next).into(),
             });
         }

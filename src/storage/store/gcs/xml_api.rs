@@ -22,7 +22,7 @@ use crate::storage::store::gcs::hash;
 use crate::storage::store::http::requests::{Ask, Sender, Sign, url_of, with_query};
 use crate::storage::store::keys::{Page, Query, only_if};
 use crate::storage::store::metered::measure;
-use crate::storage::store::precondition::Precondition;
+use crate::storage::store::precondition::{Precondition, told_apart};
 use crate::storage::store::s3::listing;
 use crate::storage::store::s3::sweep::Uploads;
 use crate::storage::store::stored::Kept;
@@ -31,6 +31,9 @@ use crate::telemetry::Metrics;
 
 /// The condition on the version that is there; 0 is none.
 const GENERATION: &str = "x-goog-if-generation-match";
+
+/// What errors call the store, as `object_store` does.
+pub(crate) const STORE: &str = "GCS";
 
 /// What headers of metadata begin with.
 pub(crate) const METADATA: &str = "x-goog-meta-";
@@ -71,7 +74,7 @@ impl XmlApi {
             gcs,
             bucket,
             unsigned,
-            sender: Sender::new(options, retry_timeout, "GCS")?,
+            sender: Sender::new(options, retry_timeout, STORE)?,
             metrics,
         })
     }
@@ -138,10 +141,10 @@ impl XmlApi {
         ask.url = with_query(ask.url, &[("partNumber", &number), ("uploadId", id)]);
         let ask = ask.with_body(body.payload);
         let answer = self.sender.send(&ask, self).await?;
-        hash::compared(Some(sum), answer.headers()).check("GCS")?;
+        hash::compared(Some(sum), answer.headers()).check(STORE)?;
         let e_tag = version(answer.headers()).e_tag;
         let missing = || Error::Generic {
-            store: "GCS",
+            store: STORE,
             source: format!("part {number} of {key} has no tag").into(),
         };
         Ok(Part {
@@ -162,7 +165,7 @@ impl XmlApi {
         let ask = ask.describing(attributes, CONTENT_TYPE.as_str(), METADATA);
         let ask = conditional(ask, terms)?;
         let answer = self.send_for_head(operation, ask).await;
-        answer.map_err(|error| told_apart(error, &terms.precondition))
+        answer.map_err(|error| told_apart(STORE, error, &terms.precondition))
     }
 
     /// A request about any key.
@@ -191,16 +194,6 @@ impl XmlApi {
         error: impl std::error::Error + Send + Sync + 'static,
     ) -> Error {
         self.sender.generic(error)
-    }
-}
-
-/// What an error means for a change on a precondition.
-pub(crate) fn told_apart(error: Error, precondition: &Precondition) -> Error {
-    match (error, precondition) {
-        (Error::Precondition { path, source }, Precondition::Absent) => {
-            Error::AlreadyExists { path, source }
-        }
-        (error, _) => error,
     }
 }
 

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use crate::storage::store::body::Body;
 use crate::storage::store::http::requests::{Ask, encoded};
 use crate::storage::store::keys::only_if;
-use crate::storage::store::precondition::Precondition;
+use crate::storage::store::precondition::{self, Precondition};
 use crate::storage::store::s3::signed::{METADATA, SignedS3};
 use crate::storage::store::stored::Stored;
 use crate::storage::store::terms::Terms;
@@ -84,22 +84,15 @@ pub(crate) fn header(precondition: &Precondition) -> Option<(&'static str, &str)
     }
 }
 
-/// What an error means for a change on a precondition.
+/// What an error means for a change on a precondition. S3 says 404 of an object that had to be there.
 pub(crate) fn told_apart(error: Error, precondition: &Precondition) -> Error {
     match (error, precondition) {
-        (Error::Precondition { path, source }, Precondition::Absent) => {
-            Error::AlreadyExists { path, source }
-        }
-        // 409: another has written at the same time.
-        (Error::AlreadyExists { path, source }, Precondition::Unchanged(_)) => {
-            Error::Precondition { path, source }
-        }
         (Error::NotFound { path, source }, Precondition::Unchanged(_))
             if is_missing_key(source.as_ref()) =>
         {
             Error::Precondition { path, source }
         }
-        (error, _) => error,
+        (error, _) => precondition::told_apart("S3", error, precondition),
     }
 }
 
