@@ -52,6 +52,9 @@ const PART_SIZE: RangeInclusive<ByteSize> = ByteSize::mib(5)..=ByteSize::gib(5);
 /// Memory for uploads: room for four parts of the least size, at least.
 const MEMORY: RangeInclusive<ByteSize> = ByteSize::mib(20)..=ByteSize::gib(1024);
 
+/// Memory for listings: room for two of the largest pages, at least.
+const LISTING_MEMORY: RangeInclusive<ByteSize> = ByteSize::mib(8)..=ByteSize::gib(64);
+
 /// Memory for password hashes: room for one of `hash-password`, at least.
 const HASHING_MEMORY: RangeInclusive<ByteSize> = ByteSize::mib(19)..=ByteSize::gib(64);
 
@@ -601,6 +604,12 @@ settings! {
         ///
         /// Change it when clients try several passwords of their own accord.
         login_failures_per_connection: u32 where (1..=1000) = 3,
+
+        /// The memory that all listings share, those of `STAT` too, for what their clients have not read yet. Each
+        /// holds one page of 1000 lines at most. When it is used up, others wait for 10 s and then fail with 451.
+        ///
+        /// Change it when many clients list large directories at once, or when the machine has less to give.
+        listing_memory: ByteSize where LISTING_MEMORY = ByteSize::mib(64),
 
         /// The memory in which passwords are compared with their hashes. As many logins are looked at together as
         /// there are cores, and as have room here: a hash of `hash-password` needs 19 MiB. The users file must not

@@ -125,13 +125,16 @@ impl<U: UserDetail> StorageBackend<U> for Backend {
         Err(Error::from(ErrorKind::CommandNotImplemented))
     }
 
-    /// `STAT` with a path: libunftp would answer 200, so the lines go through the session.
+    /// `STAT` with a path: libunftp would collect the lines and answer 200, so they go through the session.
     async fn list_vec<P: AsRef<Path> + Send + Debug>(&self, _: &U, path: P) -> Result<Vec<String>> {
         let path = self.path(path)?;
-        let lines = self
-            .run(async |user| self.storage.long_lines(user, &path).await)
+        let Some(pages) = self.session.take_status() else {
+            return Err(self.fail(Abort::Internal.into()));
+        };
+        let last_line = self
+            .run(async |user| self.storage.send_status(user, &path, pages).await)
             .await?;
-        self.session.listed(lines);
+        self.session.end_status(last_line);
         Ok(Vec::new())
     }
 

@@ -51,23 +51,30 @@ impl Reply {
         }
     }
 
+    /// How a reply of several lines begins on the wire, where it is sent piece by piece: lines
+    /// [amid it](Self::amid_many) follow, and a [`new`](Self::new) one with the same code ends it.
+    #[must_use]
+    pub fn first_of_many(code: u16, text: &str) -> String {
+        format!("{code}-{}\r\n", shown(text))
+    }
+
+    /// A line between the first and the last, as it goes over the wire.
+    #[must_use]
+    pub fn amid_many(text: &str) -> String {
+        format!(" {}\r\n", shown(text))
+    }
+
     /// The reply as it goes over the wire, line ends included. Control characters, which could only
     /// come from a foreign key in the bucket, become question marks: no text can end its line.
     #[must_use]
     pub fn to_wire(&self) -> String {
-        let shown = |line: &String| line.replace(|c: char| c.is_control() && c != '\t', "?");
-        let lines: Vec<_> = self.lines.iter().map(shown).collect();
-        match lines.as_slice() {
+        match self.lines.as_slice() {
             [] => format!("{} \r\n", self.code),
-            [only] => format!("{} {only}\r\n", self.code),
+            [only] => format!("{} {}\r\n", self.code, shown(only)),
             [first, between @ .., last] => {
-                let mut wire = format!("{}-{first}\r\n", self.code);
-                for line in between {
-                    wire.push(' ');
-                    wire.push_str(line);
-                    wire.push_str("\r\n");
-                }
-                wire + &format!("{} {last}\r\n", self.code)
+                let mut wire = Self::first_of_many(self.code, first);
+                wire.extend(between.iter().map(|line| Self::amid_many(line)));
+                wire + &format!("{} {}\r\n", self.code, shown(last))
             }
         }
     }
@@ -103,6 +110,11 @@ impl Reply {
             }
         }
     }
+}
+
+/// Without control characters.
+fn shown(text: &str) -> String {
+    text.replace(|c: char| c.is_control() && c != '\t', "?")
 }
 
 /// Bytes that are no reply.

@@ -1,5 +1,6 @@
 //! What the storage has to tell the guard beyond what libunftp's replies can carry.
 
+use std::fmt::Debug;
 use std::time::SystemTime;
 
 /// A reply to give instead of libunftp's own: its code and text.
@@ -59,4 +60,13 @@ impl Entry {
     pub fn is_directory(&self) -> bool {
         self.kind == EntryKind::Directory
     }
+}
+
+/// Some of the lines that answer a `STAT` with a path. The next come when this is dropped.
+#[derive(Debug)]
+pub struct StatusPage {
+    /// The lines, without code and line end.
+    pub lines: Vec<String>,
+    /// What the lines take of the memory of all listings. It is dropped when the client has them, or the kernel for it.
+    pub held: Box<dyn Debug + Send>,
 }

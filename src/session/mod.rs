@@ -15,7 +15,7 @@ mod registry;
 mod secured;
 mod transfer;
 
-pub use answer::{Entry, EntryKind, Failure};
+pub use answer::{Entry, EntryKind, Failure, StatusPage};
 pub use client_stream::ClientStream;
 pub use facts::{Fact, Facts};
 pub use id::SessionId;
@@ -34,6 +34,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use encoding_rs::Encoding;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
@@ -64,7 +65,9 @@ struct State {
     jobs: u64,
     failure: Option<Failure>,
     found: Option<(Entry, String)>,
-    lines: Option<Vec<String>>,
+    /// Where the pages of a `STAT` are awaited.
+    status: Option<mpsc::Sender<StatusPage>>,
+    last_line: Option<String>,
     told_unfinished: Option<(FtpPath, u64)>,
 }
 
@@ -268,14 +271,26 @@ impl Session {
         self.facts.store(facts.bits(), Ordering::Relaxed);
     }
 
-    /// Leaves the lines that answer a `STAT` with a path, to the reply's last.
-    pub fn listed(&self, lines: Vec<String>) {
-        self.state().lines = Some(lines);
+    /// Awaits the lines that answer a `STAT` with a path, page by page.
+    pub fn await_status(&self) -> mpsc::Receiver<StatusPage> {
+        let (sender, pages) = mpsc::channel(1);
+        self.state().status = Some(sender);
+        pages
     }
 
-    /// The lines left for a `STAT` with a path.
-    pub fn take_lines(&self) -> Option<Vec<String>> {
-        self.state().lines.take()
+    /// Where the pages of a `STAT` are awaited; `None` if they are not.
+    pub fn take_status(&self) -> Option<mpsc::Sender<StatusPage>> {
+        self.state().status.take()
+    }
+
+    /// Leaves the last line that answers a `STAT` with a path.
+    pub fn end_status(&self, last_line: String) {
+        self.state().last_line = Some(last_line);
+    }
+
+    /// The last line of a `STAT`, if all its pages have been sent.
+    pub fn take_last_line(&self) -> Option<String> {
+        self.state().last_line.take()
     }
 
     /// Forgets everything that an earlier command left behind.
@@ -283,7 +298,8 @@ impl Session {
         let mut state = self.state();
         state.failure = None;
         state.found = None;
-        state.lines = None;
+        state.status = None;
+        state.last_line = None;
         state.job = None;
     }
 

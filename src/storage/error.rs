@@ -119,6 +119,9 @@ pub enum StorageError {
     /// The command was given up before the store had done it.
     #[error("given up before the store had done it")]
     GivenUp,
+    /// Other listings hold the memory of listings.
+    #[error("other listings hold limits.listing_memory")]
+    ListingMemoryShort,
     /// Others waited for the memory that a slow upload held.
     #[error("others need the memory that so slow an upload holds")]
     MemoryShort,
@@ -291,6 +294,11 @@ impl StorageError {
                 "corrupt",
                 451,
                 "The file is not what was stored, it was damaged since",
+            ),
+            Self::ListingMemoryShort => row(
+                "listing_memory_short",
+                451,
+                "Too many listings at the moment, try again",
             ),
             Self::MemoryShort => row("memory_short", 452, MEMORY_SHORT),
             Self::Unresolved(_) => row(

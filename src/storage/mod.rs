@@ -47,6 +47,7 @@ use crate::telemetry::Metrics;
 use key::KeySpace;
 use read::ahead::ReadAhead;
 use verbs::format::FactsOf;
+use verbs::listing_memory::ListingMemory;
 use verbs::renaming::Renaming;
 use verbs::unfinished::Unfinished;
 use write::appending::Appending;
@@ -76,6 +77,7 @@ pub struct Storage {
     /// Whether the gateway may try what the store knows.
     tries: bool,
     read_ahead: ReadAhead,
+    listing_memory: ListingMemory,
     upload: config::Upload,
     download: config::Download,
     metrics: Arc<Metrics>,
@@ -164,6 +166,7 @@ impl Storage {
             conditions,
             tries: !trusted,
             read_ahead,
+            listing_memory: ListingMemory::new(config.limits.listing_memory),
             upload: config.upload.clone(),
             download: config.download.clone(),
             metrics,

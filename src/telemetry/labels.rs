@@ -96,6 +96,7 @@ pub(super) const TRANSFER: Label = (
         "store_full",
         "store_error",
         "memory_short",
+        "listing_memory_short",
         "unresolved",
         "corrupt",
         "internal",

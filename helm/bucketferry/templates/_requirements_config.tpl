@@ -37,11 +37,13 @@ config.active.source_port is {{ $source }}, and only root with the capability NE
 {{- $limit := dig "limits" "memory" "" (.Values.resources | default dict) }}
 {{- $upload := include "bucketferry.mebibytes" (dig "upload" "memory" "256 MiB" $config) }}
 {{- $download := include "bucketferry.mebibytes" (dig "download" "memory" "64 MiB" $config) }}
+{{- $listings := include "bucketferry.mebibytes" (dig "limits" "listing_memory" "64 MiB" $config) }}
+{{- $hashing := include "bucketferry.mebibytes" (dig "limits" "hashing_memory" "64 MiB" $config) }}
 {{- $given := include "bucketferry.mebibytes" ($limit | default "none") }}
-{{- if and $upload $download $given }}
-{{- $needed := add $upload $download 150 }}
+{{- if and $upload $download $listings $hashing $given }}
+{{- $needed := add $upload $download $listings $hashing 100 }}
 {{- if lt (int64 $given) $needed }}
-resources.limits.memory is {{ $limit }}, but uploads may take {{ $upload }} MiB, downloads {{ $download }} MiB, and everything else 150 MiB. Raise it to {{ $needed }}Mi, or lower config.upload.memory
+resources.limits.memory is {{ $limit }}, but uploads may take {{ $upload }} MiB, downloads {{ $download }} MiB, listings {{ $listings }} MiB, password hashes {{ $hashing }} MiB, and everything else 100 MiB. Raise it to {{ $needed }}Mi, or lower config.upload.memory
 {{- end }}
 {{- end }}
 {{- end }}

@@ -7,7 +7,6 @@ use crate::session::{EntryKind, FtpPath};
 
 use super::super::command::SessionVerb;
 use super::settings::times_are_the_buckets;
-use super::transfer::without_options;
 use super::{End, Guard, MAX_WAITING, Next, no_session};
 
 /// What a client has named.
@@ -26,10 +25,7 @@ impl Guard {
     ) -> Result<Next, End> {
         let reply = match session {
             SessionVerb::Stat if argument.is_empty() => self.status(None),
-            SessionVerb::Stat => {
-                let argument = without_options(argument);
-                self.with_path(PathVerb::Stat, argument).await?
-            }
+            SessionVerb::Stat => return self.status_of(verb, argument).await,
             SessionVerb::Mdtm => self.mdtm(argument).await?,
             SessionVerb::Path(path_verb) => self.with_path(path_verb, argument).await?,
             // `execute` has taken these two.
@@ -108,7 +104,6 @@ impl Guard {
             PathVerb::Dele | PathVerb::Rmd if reply.is_success() => Reply::new(250, "Deleted"),
             PathVerb::Rnto if reply.is_success() => Reply::new(250, "Renamed"),
             PathVerb::Mlst => self.facts(&path, as_directory, reply),
-            PathVerb::Stat => self.stat_lines(&path, reply),
             PathVerb::Size | PathVerb::Mdtm => self.of_a_file(reply),
             _ => reply,
         }
@@ -136,15 +131,6 @@ impl Guard {
         }
         let line = format!("{facts}{path}");
         Reply::multi(250, vec!["Listing".to_owned(), line, "End".to_owned()])
-    }
-
-    fn stat_lines(&self, path: &FtpPath, reply: Reply) -> Reply {
-        let Some(entries) = self.session.take_lines() else {
-            return reply;
-        };
-        let mut lines = vec![format!("Status of {path}:")];
-        lines.extend(entries);
-        Reply::multi(213, lines)
     }
 
     /// `SIZE` and `MDTM` are of files; a directory has neither here.

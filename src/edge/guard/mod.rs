@@ -21,6 +21,7 @@ mod security;
 mod settings;
 mod settle;
 mod standing;
+mod status;
 mod transfer;
 
 use std::borrow::Cow;

@@ -341,8 +341,8 @@ fn listed<S: Store + ?Sized>(
                     token,
                     limit,
                 };
-                let mut page = store.list(query).await?;
-                next = page.next.take().map_or(Next::None, Next::At);
+                let page = store.list(query).await?;
+                next = page.next.clone().map_or(Next::None, Next::At);
                 if matches!(next, Next::None) || !page.is_empty() {
                     return Ok(Some((page, next)));
                 }

@@ -1,7 +1,7 @@
 //! Listings: from a directory's pages to the client, a page at a time.
 //!
-//! The first page is there before the client is told that a listing will come; while one page is
-//! written, the next is asked for.
+//! The first page is there before the client is told that a listing will come. The next is asked for when the one before
+//! is written: a client that does not read costs one page, of the memory that all listings share.
 
 use std::pin::pin;
 use std::time::SystemTime;
@@ -9,12 +9,16 @@ use std::time::SystemTime;
 use futures::StreamExt;
 use object_store::ObjectStoreExt;
 use tokio::io::AsyncWrite;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::auth::{Permission, User};
-use crate::session::{Abort, Entry, EntryKind, Facts, FtpPath, Job, ListFormat, TransferKind};
+use crate::session::{
+    Abort, Entry, EntryKind, Facts, FtpPath, Job, ListFormat, StatusPage, TransferKind,
+};
 
 use crate::storage::error::StorageError;
 use crate::storage::verbs::format::{FactsOf, Lines, long_line};
+use crate::storage::verbs::listing_memory::{ListingMemory, PageMemory};
 use crate::storage::verbs::pages::{Page, Pages};
 use crate::storage::verbs::pattern::Pattern;
 use crate::storage::{Storage, permit};
@@ -24,7 +28,12 @@ const MAX_STAT: usize = 5000;
 
 /// What a client asked to be listed, opened.
 struct Listing<'a> {
-    first: Vec<Entry>,
+    /// Of the page that is next to be sent.
+    entries: Vec<Entry>,
+    /// What that page takes.
+    memory: Option<PageMemory>,
+    /// The store may have more.
+    more: bool,
     rest: Pages<'a>,
     pattern: Option<Pattern>,
     /// It lists what is in the directory that was named, not what was named.
@@ -64,29 +73,35 @@ impl Storage {
         job.unless_aborted(sending).await
     }
 
-    /// The lines that answer a `STAT` with a path. They go over the control connection, so they are
-    /// collected, and there are at most [`MAX_STAT`]. The last line says whether that is all.
-    pub async fn long_lines(
+    /// Sends the lines that answer a `STAT` with a path, at most [`MAX_STAT`], to the guard, which sends them over the
+    /// control connection. Returns the last line, which says whether that is all.
+    ///
+    /// # Errors
+    /// As those of a listing; before the first page or after any.
+    pub async fn send_status(
         &self,
         user: &User,
         path: &FtpPath,
-    ) -> Result<Vec<String>, StorageError> {
+        guard: mpsc::Sender<StatusPage>,
+    ) -> Result<String, StorageError> {
         let mut listing = self.open_listing(user, path, ListFormat::Long).await?;
-        let now = SystemTime::now();
-        let mut lines = Vec::new();
-        let mut entries = listing.first;
+        let (now, mut left) = (SystemTime::now(), MAX_STAT);
         loop {
-            lines.extend(entries.iter().map(|entry| long_line(entry, now)));
-            if lines.len() > MAX_STAT {
-                lines.truncate(MAX_STAT);
-                lines.push(format!("These are the first {MAX_STAT}, LIST has all"));
-                return Ok(lines);
+            let (entries, mut memory) = listing.take();
+            let is_cut = entries.len() > left;
+            let lines = entries.iter().take(left).map(|it| long_line(it, now));
+            let lines: Vec<_> = lines.collect();
+            drop(entries);
+            left -= lines.len();
+            // The guard makes one text of them, which takes less.
+            shrink(&mut memory, lines.iter().map(bytes_of).sum());
+            give(&guard, lines, memory).await?;
+            if is_cut {
+                return Ok(format!("These are the first {MAX_STAT}, LIST has all"));
             }
-            let Some(page) = listing.rest.next().await.transpose()? else {
-                lines.push("End".to_owned());
-                return Ok(lines);
-            };
-            entries = chosen(page, listing.pattern.as_ref());
+            if !listing.next(&self.listing_memory).await? {
+                return Ok("End".to_owned());
+            }
         }
     }
 
@@ -98,17 +113,17 @@ impl Storage {
         render: impl Fn(&[Entry]) -> Vec<u8>,
     ) -> Result<(), StorageError> {
         let mut out = self.out(job, output);
-        let mut entries = listing.first;
         loop {
+            let (entries, mut memory) = listing.take();
             let text = render(&entries);
-            let (written, next) = tokio::join!(out.write(&text), listing.rest.next());
-            written?;
-            match next.transpose()? {
-                Some(page) => entries = chosen(page, listing.pattern.as_ref()),
-                None => break,
+            drop(entries);
+            shrink(&mut memory, text.capacity());
+            out.write(&text).await?;
+            drop((text, memory));
+            if !listing.next(&self.listing_memory).await? {
+                return Ok(out.finish().await?);
             }
         }
-        Ok(out.finish().await?)
     }
 
     /// A directory lists what is in it, a file itself, and a pattern what it matches. RFC 3659 has
@@ -140,30 +155,26 @@ impl Storage {
         path: &FtpPath,
     ) -> Result<Option<Listing<'_>>, StorageError> {
         let key = self.keys.key(user, path)?;
+        let memory = self.listing_memory.page().await?;
         let mut rest = self.pages(&key);
         let first = rest.next().await.transpose()?.unwrap_or_default();
         let exists = path.is_root()
             || !first.is_empty()
             || self.store.directory_changed(&key).await.is_some();
-        Ok(exists.then(|| Listing {
-            first: first.entries,
-            rest,
-            pattern: None,
-            inside: true,
-        }))
+        Ok(exists.then(|| Listing::of_page(first, rest, memory)))
     }
 
     async fn open_pattern(&self, user: &User, path: &FtpPath) -> Result<Listing<'_>, StorageError> {
         let pattern = Pattern::of(path).ok_or(StorageError::NotFound)?;
+        let memory = self.listing_memory.page().await?;
         let mut rest = self.pages(&self.keys.key(user, &pattern.directory)?);
-        while let Some(page) = rest.next().await.transpose()? {
-            let first = chosen(page, Some(&pattern));
-            if !first.is_empty() {
+        while let Some(mut page) = rest.next().await.transpose()? {
+            page.entries.retain(|entry| pattern.matches(&entry.name));
+            if !page.entries.is_empty() {
                 return Ok(Listing {
-                    first,
-                    rest,
                     pattern: Some(pattern),
                     inside: false,
+                    ..Listing::of_page(page, rest, memory)
                 });
             }
         }
@@ -187,14 +198,57 @@ impl Storage {
     }
 }
 
-impl Listing<'_> {
+impl<'a> Listing<'a> {
     fn of_file(entry: Entry) -> Self {
         Self {
-            first: vec![entry],
+            entries: vec![entry],
+            memory: None,
+            more: false,
             rest: futures::stream::empty().boxed(),
             pattern: None,
             inside: false,
         }
+    }
+
+    /// What is in a directory, whose first page this is.
+    fn of_page(page: Page, rest: Pages<'a>, memory: PageMemory) -> Self {
+        let mut listing = Self {
+            entries: Vec::new(),
+            memory: None,
+            more: true,
+            rest,
+            pattern: None,
+            inside: true,
+        };
+        listing.put(page, memory);
+        listing
+    }
+
+    fn put(&mut self, page: Page, mut memory: PageMemory) {
+        self.more = page.more;
+        self.entries = chosen(page, self.pattern.as_ref());
+        memory.shrink_to(self.entries.iter().map(|it| bytes_of(&it.name)).sum());
+        self.memory = Some(memory);
+    }
+
+    /// The page that is next to be sent.
+    fn take(&mut self) -> (Vec<Entry>, Option<PageMemory>) {
+        (std::mem::take(&mut self.entries), self.memory.take())
+    }
+
+    /// Asks for the page after the one that was taken, and sent. Whether there is one.
+    async fn next(&mut self, memory: &ListingMemory) -> Result<bool, StorageError> {
+        if !self.more {
+            return Ok(false);
+        }
+        let memory = memory.page().await?;
+        let page = self.rest.next().await.transpose()?;
+        let is_there = page.is_some();
+        self.more = is_there;
+        if let Some(page) = page {
+            self.put(page, memory);
+        }
+        Ok(is_there)
     }
 
     /// The directory that the entries are in.
@@ -216,6 +270,32 @@ impl Listing<'_> {
             None => String::new(),
         }
     }
+}
+
+/// Waits until the client has the lines, or the kernel for it.
+async fn give(
+    guard: &mpsc::Sender<StatusPage>,
+    lines: Vec<String>,
+    memory: Option<PageMemory>,
+) -> Result<(), StorageError> {
+    let (sent, is_sent) = oneshot::channel::<()>();
+    let held = Box::new((memory, sent));
+    let given = guard.send(StatusPage { lines, held }).await;
+    given.map_err(|_| StorageError::GivenUp)?;
+    // It is dropped when they are sent.
+    let _ = is_sent.await;
+    Ok(())
+}
+
+fn shrink(memory: &mut Option<PageMemory>, bytes: usize) {
+    if let Some(memory) = memory {
+        memory.shrink_to(bytes);
+    }
+}
+
+/// What a name, or a line, takes in a list of them.
+fn bytes_of(text: &String) -> usize {
+    size_of::<Entry>() + text.capacity()
 }
 
 /// The entries of a page that the client asked for.

@@ -6,6 +6,7 @@ pub(crate) mod copying;
 pub(crate) mod download;
 pub(crate) mod format;
 pub(crate) mod listing;
+pub(crate) mod listing_memory;
 pub(crate) mod note;
 pub(crate) mod pages;
 pub(crate) mod pattern;

@@ -21,6 +21,8 @@ pub(crate) struct Page {
     pub(crate) entries: Vec<Entry>,
     /// Keys that no FTP path can name.
     pub(crate) hidden: usize,
+    /// Another page may come.
+    pub(crate) more: bool,
 }
 
 /// What a name is.
@@ -129,6 +131,7 @@ impl Storage {
 fn page_of(found: &keys::Page, prefix: &str) -> Page {
     let mut page = Page {
         hidden: found.unnamable,
+        more: found.next.is_some(),
         ..Page::default()
     };
     for object in &found.objects {

@@ -95,6 +95,18 @@ impl Storage {
         }
     }
 
+    /// The marker of a directory with nothing else in it, if there is one.
+    async fn marker_of_empty(&self, key: &Path) -> Result<Option<Object>, StorageError> {
+        let _memory = self.listing_memory.page().await?;
+        let first = self.pages(key).next().await.transpose()?;
+        let first = first.unwrap_or_default();
+        if first.is_childless() {
+            Ok(first.marker)
+        } else {
+            Err(StorageError::NotEmpty)
+        }
+    }
+
     /// Removes an empty directory.
     ///
     /// # Errors
@@ -105,12 +117,7 @@ impl Storage {
             return Err(StorageError::NotEmpty);
         }
         let key = self.keys.key(user, path)?;
-        let first = self.pages(&key).next().await.transpose()?;
-        let first = first.unwrap_or_default();
-        if !first.is_childless() {
-            return Err(StorageError::NotEmpty);
-        }
-        if let Some(marker) = first.marker {
+        if let Some(marker) = self.marker_of_empty(&key).await? {
             self.remove_marker(path, marker).await?;
         } else if self.store.directory_changed(&key).await.is_some() {
             self.store.remove_directory(&key).await?;

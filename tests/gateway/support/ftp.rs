@@ -120,8 +120,12 @@ impl Client {
     }
 
     async fn open(local: Option<IpAddr>, peer: SocketAddr) -> io::Result<Self> {
-        let stream = dial(local, peer).await?;
-        let local = stream.local_addr()?;
+        Self::over(dial(local, peer).await?)
+    }
+
+    /// A client on a connection of the test's own, of which nothing has been read.
+    pub(crate) fn over(stream: TcpStream) -> io::Result<Self> {
+        let (local, peer) = (stream.local_addr()?, stream.peer_addr()?);
         Ok(Self {
             stream: BufReader::new(stream),
             local,

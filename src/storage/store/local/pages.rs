@@ -46,12 +46,14 @@ impl Reading {
             },
         };
         let mut page = Page::default();
-        let mut some = false;
+        let mut read = 0;
         for entry in entries.by_ref().take(limit) {
-            some = true;
+            read += 1;
             add(&mut page, prefix, &directory, entry?.file_name().to_str())?;
         }
-        Ok(some.then_some((page, Self::Open(directory, entries))))
+        // The place is in `entries`.
+        page.next = (read == limit).then(String::new);
+        Ok((read > 0).then_some((page, Self::Open(directory, entries))))
     }
 }
 
