@@ -23,6 +23,11 @@ async fn probe(admin: SocketAddr, path: &str) -> u16 {
     answer.unwrap_or_else(|_| panic!("{path} in time")).0
 }
 
+async fn is_scraped(admin: SocketAddr) -> bool {
+    let answer = try_get(admin, "/metrics").await;
+    answer.is_ok_and(|(status, _)| status == 200)
+}
+
 /// A connection on which part of a request has been sent.
 async fn half(admin: SocketAddr) -> TcpStream {
     let mut stream = TcpStream::connect(admin).await.unwrap();
@@ -159,11 +164,7 @@ async fn unread_metrics() {
     assert_eq!(status, 503, "of {} bytes", text.len());
     assert!(body.contains("try again later"), "{body}");
     let began = Instant::now();
-    while try_get(process.admin, "/metrics")
-        .await
-        .map_or(0, |it| it.0)
-        != 200
-    {
+    while !is_scraped(process.admin).await {
         assert!(began.elapsed() < Duration::from_secs(30), "they never end");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
