@@ -1,5 +1,7 @@
 //! Listings: what they tell, how much they may be, and what they leave out.
 
+use doubles::{Fault, Strike};
+
 use crate::support::{Gateway, Store};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -141,6 +143,45 @@ async fn many_pages_are_one_listing() {
                 "three pages, three requests"
             );
         }
+    }
+}
+
+/// The reply has begun with 213, and must not end with it: a client would take what it has for the whole. One that waits
+/// for a last line with 213 sees the connection close, one that takes any code sees a 421.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_status_that_breaks_off_ends_with_421() {
+    let settings = [
+        ("store.probe_interval", "1h"),
+        ("limits.listing_memory", "8 MiB"),
+    ];
+    let gateway = Gateway::with(Store::s3(), &settings);
+    for index in 0..2500 {
+        gateway.store.put(&format!("d/{index:04}"), b"");
+    }
+    let mut client = gateway.client().await;
+    assert_eq!(client.expect("STAT d", 213).await.lines.len(), 2502);
+    let server = gateway.store.server();
+    for status in [403, 500] {
+        // The first page is there, the second is not.
+        let strikes = (1..100).map(|nth| Strike {
+            operation: "ListObjectsV2",
+            nth,
+            fault: Fault::Refuse(status),
+        });
+        server.heal();
+        server.strike(strikes.collect());
+        client.send("STAT d").await;
+        let said = client.rest().await;
+        let lines: Vec<_> = said.lines().collect();
+        assert!(lines[0].starts_with("213-"), "{}", lines[0]);
+        assert_eq!(lines.len(), 1002);
+        let last = lines[1001];
+        assert!(last.starts_with("421 The listing broke off"), "{last}");
+        assert!(!lines.iter().any(|line| line.starts_with("213 ")));
+        // Others find the memory of the page free.
+        server.heal();
+        client = gateway.client().await;
+        assert_eq!(client.expect("STAT d", 213).await.lines.len(), 2502);
     }
 }
 

@@ -269,19 +269,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
 
     /// Holds that the server closes the connection, whatever it says before.
     pub(crate) async fn expect_close_soon(&mut self) {
-        while self.try_reply_or_rest().await.is_some() {}
+        self.rest().await;
     }
 
-    async fn try_reply_or_rest(&mut self) -> Option<()> {
-        let read = timeout(
-            self.deadline,
-            self.stream.read_until(b'\n', &mut self.partial),
-        )
-        .await;
-        let read = read.unwrap_or_else(|_| self.fail("the connection stays open"));
-        let line = std::mem::take(&mut self.partial);
-        self.note('<', &shown(&line));
-        (read.is_ok_and(|read| read > 0)).then_some(())
+    /// All that the server says until it closes the connection, cleanly or with a reset.
+    pub(crate) async fn rest(&mut self) -> String {
+        let mut rest = Vec::new();
+        let read = timeout(self.deadline, self.stream.read_to_end(&mut rest)).await;
+        let _ = self.check("see the connection close", read);
+        String::from_utf8_lossy(&rest).into_owned()
     }
 
     /// Sends bytes as they are, as long as somebody takes them. Whether all were taken.
