@@ -9,6 +9,7 @@ mod password_guesses;
 mod rights;
 mod sessions;
 mod stolen_data_connections;
+mod storm;
 mod unread_listings;
 
 use std::net::SocketAddr;

@@ -1,5 +1,6 @@
 //! The binary as an operator runs it, for what only a process has: signals, exit codes, memory.
 
+use std::ffi::OsString;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -24,12 +25,18 @@ pub(crate) struct Process {
     _folder: Option<TempDir>,
 }
 
-/// The command, with nothing of the surrounding environment that could be taken for settings.
-pub(crate) fn bucketferry() -> Command {
-    undisturbed(Command::new(env!("CARGO_BIN_EXE_bucketferry")))
+/// The program, or another build of it that `BUCKETFERRY_BIN` names.
+pub(crate) fn program() -> OsString {
+    std::env::var_os("BUCKETFERRY_BIN").unwrap_or(env!("CARGO_BIN_EXE_bucketferry").into())
 }
 
-fn undisturbed(mut command: Command) -> Command {
+/// The command, with nothing of the surrounding environment that could be taken for settings.
+pub(crate) fn bucketferry() -> Command {
+    undisturbed(Command::new(program()))
+}
+
+/// The same of any other program that runs it.
+pub(crate) fn undisturbed(mut command: Command) -> Command {
     for (name, _) in std::env::vars() {
         if name.starts_with("BUCKETFERRY_") || name.starts_with("AWS_") || name.starts_with("KUBE")
         {
@@ -83,7 +90,7 @@ impl Process {
     ) -> Self {
         let mut command = undisturbed(Command::new("sh"));
         let script = format!(r#"ulimit -n {open_files} && exec "$0" "$@""#);
-        command.args(["-c", &script, env!("CARGO_BIN_EXE_bucketferry")]);
+        command.args(["-c", &script]).arg(program());
         Self::serve_by(command, store, settings).await
     }
 
@@ -97,12 +104,22 @@ impl Process {
         let script = r#"mount --bind "$HOSTS" /etc/hosts && exec "$0" "$@""#;
         command.env("HOSTS", hosts);
         command.args(["--mount", "sh", "-c", script]);
-        command.arg(env!("CARGO_BIN_EXE_bucketferry"));
+        command.arg(program());
         Self::serve_by(command, store, settings).await
     }
 
-    /// Starts a gateway for the users of a users file, on ports that are free now: without `--user` it says nothing.
+    /// Starts a gateway for the users of a users file.
     pub(crate) async fn serve_users(
+        store: &impl Target,
+        users: &str,
+        settings: &[(&str, &str)],
+    ) -> Self {
+        Self::serve_users_by(bucketferry(), store, users, settings).await
+    }
+
+    /// The same by any command, on ports that are free now: without `--user` it says nothing.
+    pub(crate) async fn serve_users_by(
+        mut command: Command,
         store: &impl Target,
         users: &str,
         settings: &[(&str, &str)],
@@ -112,7 +129,6 @@ impl Process {
         std::fs::write(&file, users).expect("a users file");
         let [address, admin] = free_addresses();
         let (listen, admin_listen) = (address.to_string(), admin.to_string());
-        let mut command = bucketferry();
         command.args(["serve", "--passive-ports", "0"]);
         command.args(["--listen", &listen, "--admin-listen", &admin_listen]);
         let users_file = ("users.file".to_owned(), file.display().to_string());
@@ -213,21 +229,25 @@ impl Process {
         ended.expect("an end in time")
     }
 
-    /// Bytes of memory that no file backs (`RssAnon`).
+    /// Bytes of memory that no file backs.
     pub(crate) fn anonymous_memory(&self) -> usize {
+        self.memory("RssAnon:")
+    }
+
+    /// Bytes of memory that are in the machine's.
+    pub(crate) fn resident_memory(&self) -> usize {
+        self.memory("VmRSS:")
+    }
+
+    fn memory(&self, kind: &str) -> usize {
         let status = Path::new("/proc")
             .join(self.pid().to_string())
             .join("status");
         let status = std::fs::read_to_string(status).expect("its status");
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("RssAnon:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(kind));
         let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
-        kibibytes
-            .expect("RssAnon")
-            .parse::<usize>()
-            .expect("a number")
-            * 1024
+        let kibibytes = kibibytes.expect(kind).parse::<usize>();
+        kibibytes.expect("a number") * 1024
     }
 }
 
