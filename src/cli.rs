@@ -311,8 +311,8 @@ fn in_a_word(holds: Option<bool>) -> &'static str {
     }
 }
 
-/// The users who can't log in, whatever they send, because of `[tls]`; and those whose uploads are expected and not
-/// watched.
+/// The users who can't log in, whatever they send, because of `[tls]` or because they have expired; and those whose
+/// uploads are expected and not watched.
 fn warnings(config: &Config, users: &Users) -> Vec<String> {
     let encrypts = config.tls.certificate.is_some();
     let asks = config.tls.client_auth != ClientAuth::Off;

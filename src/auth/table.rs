@@ -119,12 +119,15 @@ impl UserTable {
     /// Who can never log in, and why: on a gateway that does TLS or not, and asks clients for certificates or
     /// not. Each is a line for the operator.
     pub fn never_in(&self, encrypts: bool, asks: bool) -> Vec<String> {
+        let now = SystemTime::now();
         let reason = |user: &User| {
             let wants_tls = user.require_tls.is_some_and(|it| it > RequireTls::None);
             if user.certificate.is_some() && !(encrypts && asks) {
                 Some("has a `certificate`, but clients are not asked for any: see tls.client_auth")
             } else if wants_tls && !encrypts {
                 Some("has `require_tls`, but there is no TLS: see tls.certificate")
+            } else if user.access.expires.is_some_and(|end| end <= now) {
+                Some("has expired: see its `expires`")
             } else {
                 None
             }

@@ -754,22 +754,26 @@ async fn what_can_t_be_is_said_before_the_start() {
 async fn check_names_users_that_can_never_log_in() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("users.toml");
-    let file = format!(
-        "{}{}",
+    let file = [
         users("certificate = \"cn:scanner-3\""),
-        with_password("require_tls = \"all\"").replace("anna", "bert")
-    );
-    std::fs::write(&path, file).unwrap();
+        with_password("require_tls = \"all\"").replace("anna", "bert"),
+        with_password("expires = 2001-01-01T00:00:00Z").replace("anna", "carl"),
+        with_password("expires = 2999-01-01T00:00:00Z").replace("anna", "dora"),
+    ];
+    std::fs::write(&path, file.concat()).unwrap();
     let mut command = bucketferry();
     command.args(["check", "--offline", "--store", "memory://"]);
     command.env("BUCKETFERRY_USERS__FILE", &path);
     let output = run(&mut command, "").await;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(output.status.code(), Some(0), "{said}");
-    for name in ["anna", "bert"] {
-        assert!(
-            said.contains(&format!("user \"{name}\" can't log in")),
-            "{said}"
-        );
+    for (name, is_named) in [
+        ("anna", true),
+        ("bert", true),
+        ("carl", true),
+        ("dora", false),
+    ] {
+        let line = format!("user \"{name}\" can't log in");
+        assert_eq!(said.contains(&line), is_named, "{name}: {said}");
     }
 }
