@@ -16,8 +16,8 @@ use crate::support::noise;
 const CHUNK: usize = 32 * 1024;
 const TICK: Duration = Duration::from_millis(125);
 
-/// Chunks of a file: 4 MiB, in about 16 s.
-const CHUNKS: usize = 128;
+/// Chunks of a file: 1 MiB, in about 4 s.
+const CHUNKS: usize = 32;
 
 /// Devices that send file after file.
 pub(super) struct Senders {
