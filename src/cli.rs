@@ -12,9 +12,10 @@ use std::time::SystemTime;
 use anyhow::Context;
 use bucketferry::address::try_names;
 use bucketferry::auth::{UserTable, Users, generate_password, hash_password};
-use bucketferry::config::{ClientAuth, Config, ConfigErrors, ConfigFile, Flag, Sources};
+use bucketferry::config::{ByteSize, ClientAuth, Config, ConfigErrors, ConfigFile, Flag, Sources};
 use bucketferry::edge::{Tls, TlsError};
 use bucketferry::gateway::Gateway;
+use bucketferry::memory::{Account, PROGRAM};
 use bucketferry::shutdown::{Shutdown, on_signals};
 use bucketferry::storage::{OpenError, Storage, Tried};
 use bucketferry::telemetry::{Metrics, logging};
@@ -175,7 +176,10 @@ fn check(settings: &Settings, offline: bool, format: Format) -> Result<(), Failu
 }
 
 fn find(settings: &Settings, config: &Config, offline: bool) -> Result<Found, Failure> {
-    let mut found = Found::default();
+    let mut found = Found {
+        memory: Some(Account::of(config)),
+        ..Found::default()
+    };
     match users(settings, config) {
         Ok((users, _)) => found.warnings = warnings(config, &users),
         Err(Failure::Config(report)) => found.faults.push(report),
@@ -215,6 +219,7 @@ struct Found {
     conditions: Vec<Tried>,
     /// By what the store is held to what it was sent, and what that means.
     comparison: Option<(&'static str, &'static str)>,
+    memory: Option<Account>,
     result: String,
 }
 
@@ -272,6 +277,9 @@ impl Found {
         {
             println!("  {operation:<9} {:<8} {promise}", in_a_word(*holds));
         }
+        if let Some(account) = &self.memory {
+            tell_memory(account);
+        }
         if !self.faults.is_empty() {
             return Err(Failure::Config(self.faults.join("\n")));
         }
@@ -294,6 +302,9 @@ impl Found {
             "notes": self.notes,
             "conditions": conditions.collect::<Vec<_>>(),
             "compared_by": self.comparison.map(|(by, _)| by),
+            "memory_bytes": self.memory.as_ref().map(|account| account.total().0),
+            "least_memory_bytes": self.memory.as_ref().map(|account| account.least().0),
+            "memory_by_use_bytes": self.memory.as_ref().map(memory_by_use),
         });
         println!("{found:#}");
         if self.faults.is_empty() {
@@ -301,6 +312,35 @@ impl Found {
         }
         Err(Failure::Config(self.faults.join("\n")))
     }
+}
+
+/// The memory to give the container, and what it is for.
+fn tell_memory(account: &Account) {
+    println!(
+        "The memory to give the container: {}, which holds whatever clients do, and no less than {}. The former is:",
+        mebibytes(account.total()),
+        mebibytes(account.least()),
+    );
+    println!("  program   {:>10}", mebibytes(PROGRAM));
+    for (of, limit) in account.limits() {
+        println!(
+            "  {:<9} {:>10}  {}",
+            of.name(),
+            mebibytes(limit),
+            of.decided_by()
+        );
+    }
+}
+
+fn mebibytes(size: ByteSize) -> String {
+    format!("{} MiB", size.0.div_ceil(1 << 20))
+}
+
+fn memory_by_use(account: &Account) -> serde_json::Map<String, serde_json::Value> {
+    let uses = account.limits().map(|(of, limit)| (of.name(), limit.0));
+    let all = std::iter::once(("program", PROGRAM.0)).chain(uses);
+    all.map(|(name, bytes)| (name.to_owned(), bytes.into()))
+        .collect()
 }
 
 fn in_a_word(holds: Option<bool>) -> &'static str {

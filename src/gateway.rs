@@ -16,6 +16,7 @@ use crate::auth::{Authenticator, LockoutPolicy, ReloadOutcome, Users};
 use crate::config::Config;
 use crate::edge::{Descriptors, Edge, Parts, StoreConnections, Tls, raise_open_files};
 use crate::ftp::Ftp;
+use crate::memory::{Account, Use};
 use crate::session::{Admission, Registry};
 use crate::shutdown::Shutdown;
 use crate::storage::{Storage, StorageError, idle_connections};
@@ -73,6 +74,8 @@ impl Gateway {
         let tls = Tls::load(config)?;
         let authenticator =
             Authenticator::new(users.clone(), lockout(config), config.limits.hashing_memory);
+        metrics.show_memory(&Account::of(config));
+        authenticator.show_hashing_memory(metrics.memory_of(Use::Hashing));
         let ftp = Ftp::new(authenticator, Arc::clone(&storage), logging::slog_bridge());
         let address = AddressBook::new(&config.passive, &metrics);
         let watching_address = address.watch();

@@ -30,6 +30,7 @@ pub mod ftp;
 pub mod fuzzing;
 pub mod gateway;
 pub mod listening;
+pub mod memory;
 #[cfg(test)]
 mod rooms;
 pub mod session;

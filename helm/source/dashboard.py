@@ -250,19 +250,16 @@ def resources() -> list[dict]:
             "bytes",
             "Above five eighths, clients may wait.",
             [
-                ("sum by (pod) (bucketferry_upload_memory_used_bytes{%s})", "{{pod}} used"),
-                ("max(bucketferry_upload_memory_bytes{%s})", "allowed"),
+                ('sum by (pod) (bucketferry_memory_bytes{use="uploads", %s})', "{{pod}} used"),
+                ('max(bucketferry_memory_limit_bytes{use="uploads", %s})', "allowed"),
                 ("sum by (pod) (bucketferry_upload_spilled_bytes{%s})", "{{pod}} on disk"),
             ],
         ),
         graph(
-            "Memory of downloads",
+            "Memory by use",
             "bytes",
-            "What is read ahead of clients.",
-            [
-                ("sum by (pod) (bucketferry_download_memory_used_bytes{%s})", "{{pod}} used"),
-                ("max(bucketferry_download_memory_bytes{%s})", "allowed"),
-            ],
+            "What is in use, or set apart for what is. `bucketferry_memory_limit_bytes` has the limits, `bucketferry check` their sum.",
+            [("max by (use) (bucketferry_memory_bytes{%s})", "{{use}}")],
         ),
         graph(
             "Passive ports",

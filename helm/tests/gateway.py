@@ -20,7 +20,7 @@ EXAMPLE_USERS = Path(__file__).resolve().parents[2] / "docs" / "users.example.to
 PASSWORD = "for-a-test"
 
 
-def check(manifests: list[Manifest]) -> subprocess.CompletedProcess[str]:
+def check(manifests: list[Manifest], *more: str) -> subprocess.CompletedProcess[str]:
     """Asks `bucketferry check` about a rendered configuration, with all that is mounted in its place."""
     container = gateway_pod(manifests)["spec"]["containers"][0]
     with tempfile.TemporaryDirectory() as root:
@@ -31,7 +31,7 @@ def check(manifests: list[Manifest]) -> subprocess.CompletedProcess[str]:
         fill(Path(root), manifests)
         config = Path(root, "etc/bucketferry/config/bucketferry.toml")
         config.write_text(known.sub(rf"\1{root}\2", toml_of(manifests)))
-        arguments = [gateway_binary(), "check", "--offline", "--config", str(config)]
+        arguments = [gateway_binary(), "check", "--offline", "--config", str(config), *more]
         return subprocess.run(arguments, env=environment(container), text=True, capture_output=True, check=False)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import yaml
 
 import gateway
-from support import CHART, SCENARIOS, gateway_binary, helm, of_kind, rendered, template, toml_of
+from support import CHART, NEWEST, SCENARIOS, gateway_binary, gateway_pod, helm, of_kind, rendered, template, toml_of
 
 # What Prometheus adds to every series.
 TARGET = {"namespace", "job", "pod", "instance", "le"}
@@ -29,6 +29,23 @@ class Configuration(unittest.TestCase):
             with self.subTest(scenario.name):
                 result = gateway.check(rendered(scenario))
                 self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+
+    def test_the_memory_is_what_the_gateway_counts_up(self) -> None:
+        for scenario in SCENARIOS:
+            for changed in ("limits.max_sessions=7", "upload.memory=1 GB", "download.memory=5000001", "limits.listing_memory=9 MiB",
+                            "limits.hashing_memory=99 MiB", "limits.socket_memory=77MB", "admin.max_user_series=9"):  # fmt: skip
+                with self.subTest(f"{scenario.name} with {changed}"):
+                    self.assert_memory(scenario, f"config.{changed}")
+
+    def assert_memory(self, scenario: Path, changed: str) -> None:
+        by_the_chart = ["--set", "resources.limits.memory=null", "--set", "resources.requests.memory=null"]
+        result = template(scenario.read_text(), NEWEST, *by_the_chart, "--set-string" if " " in changed else "--set", changed)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        manifests = [manifest for manifest in yaml.safe_load_all(result.stdout) if manifest]
+        resources = gateway_pod(manifests)["spec"]["containers"][0]["resources"]
+        found = json.loads(gateway.check(manifests, "--format", "json").stdout)
+        self.assertEqual(resources["limits"]["memory"], f"{found['memory_bytes'] >> 20}Mi")
+        self.assertEqual(resources["requests"]["memory"], f"{found['least_memory_bytes'] >> 20}Mi")
 
     def test_it_listens_on_both_families_in_every_scenario(self) -> None:
         told = {json.dumps(listeners(tomllib.loads(toml_of(rendered(scenario))))): scenario.name for scenario in SCENARIOS}

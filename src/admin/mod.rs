@@ -20,10 +20,12 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use prometheus::IntGauge;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
 use crate::listening::listen;
+use crate::memory::Use;
 use crate::supervise::{Supervisor, Task};
 use crate::telemetry::Metrics;
 
@@ -72,12 +74,14 @@ impl Admin {
     ) -> Result<Self, AdminError> {
         let bind_error = |source| AdminError::Bind { address, source };
         let listener = listen(address, &[address]).map_err(bind_error)?;
+        server::bound(&listener).map_err(bind_error)?;
         let address = listener.local_addr().map_err(bind_error)?;
         let stop = CancellationToken::new();
         let supervisor = Supervisor::until(stop.clone(), &metrics);
+        let memory = metrics.memory_of(Use::Admin);
         let router = router(Shared { metrics, readiness });
         let listener = Arc::new(listener);
-        let serve = move || serve(Arc::clone(&listener), router.clone());
+        let serve = move || serve(Arc::clone(&listener), router.clone(), memory.clone());
         let thread = supervisor
             .keep_on_thread(Task::Admin, serve)
             .map_err(AdminError::Thread)?;
@@ -103,9 +107,9 @@ impl Admin {
 }
 
 /// Requests that are under way are dropped at the end: a probe that hangs must not hold it up.
-async fn serve(listener: Arc<TcpListener>, router: Router) {
+async fn serve(listener: Arc<TcpListener>, router: Router, memory: IntGauge) {
     loop {
-        if let Err(error) = server::serve(&listener, router.clone()).await {
+        if let Err(error) = server::serve(&listener, router.clone(), memory.clone()).await {
             tracing::error!(%error, "the admin endpoint ended, it begins again");
         }
         tokio::time::sleep(RETRY).await;

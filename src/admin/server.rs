@@ -29,17 +29,21 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use prometheus::IntGauge;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::memory::{ADMIN_CONNECTION, ADMIN_CONNECTIONS, ADMIN_SCRAPES};
+use crate::telemetry::Held;
+
 /// Connections that are open at once.
-pub(super) const MAX_CONNECTIONS: usize = 64;
+pub(super) const MAX_CONNECTIONS: usize = ADMIN_CONNECTIONS;
 
 /// Of those, answers of `/metrics`: each holds a text of up to a few MiB until its client has read it.
-pub(super) const MAX_SCRAPES: usize = 8;
+pub(super) const MAX_SCRAPES: usize = ADMIN_SCRAPES;
 
 /// Answers of everything else but `/livez`. The rest of [`MAX_CONNECTIONS`], 8, is kept for `/livez`.
 const MAX_OTHERS: usize = 48;
@@ -56,11 +60,26 @@ pub(super) const MAX_HEAD: usize = 16 * 1024;
 /// The kernel's send buffer of a connection, in bytes; the kernel takes up to twice as much.
 pub(super) const SEND_BUFFER: usize = 32 * 1024;
 
+/// The kernel's receive buffer of a connection: no more than a head.
+const RECEIVE_BUFFER: usize = MAX_HEAD;
+
 /// The pause after the system could not give a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
+/// Gives the listener's connections their buffers: they inherit them.
+pub(super) fn bound(listener: &TcpListener) -> io::Result<()> {
+    let socket = SockRef::from(listener);
+    socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+    socket.set_send_buffer_size(SEND_BUFFER)
+}
+
 /// Answers requests with `router`, until it can't listen any more. The socket stays open then: clients wait in it.
-pub(super) async fn serve(listener: &TcpListener, router: Router) -> io::Result<()> {
+/// `memory` shows what connections may take.
+pub(super) async fn serve(
+    listener: &TcpListener,
+    router: Router,
+    memory: IntGauge,
+) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener.try_clone()?)?;
     let places = Rc::new(Places::default());
     let mut open = FuturesUnordered::new();
@@ -71,7 +90,8 @@ pub(super) async fn serve(listener: &TcpListener, router: Router) -> io::Result<
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
                     if let Some(place) = Places::take(&places) {
-                        open.push(connection(stream, place, router.clone()));
+                        let held = Held::bytes(&memory, ADMIN_CONNECTION);
+                        open.push(connection(stream, place, held, router.clone()));
                     }
                 }
                 Err(error) if is_of_the_client(&error) => {}
@@ -95,13 +115,7 @@ fn is_of_the_client(error: &io::Error) -> bool {
 }
 
 /// One connection, to its end.
-async fn connection(stream: TcpStream, place: Place, router: Router) {
-    if SockRef::from(&stream)
-        .set_send_buffer_size(SEND_BUFFER)
-        .is_err()
-    {
-        return;
-    }
+async fn connection(stream: TcpStream, place: Place, _held: Held, router: Router) {
     let gives_way = place.gives_way.clone();
     let router = TowerToHyperService::new(router);
     let service = service_fn(|request| answer(request, &place, &router));

@@ -71,6 +71,11 @@ impl From<HashingFailed> for LoginError {
 }
 
 impl Authenticator {
+    /// Has a gauge show the bytes in which passwords are hashed, in use or kept to be used again.
+    pub fn show_hashing_memory(&self, gauge: prometheus::IntGauge) {
+        self.slots.show_memory(gauge);
+    }
+
     /// Lets `users` in, and locks out by `policy`. Hashes have `hashing_memory` to work in.
     pub fn new(users: Users, policy: LockoutPolicy, hashing_memory: ByteSize) -> Self {
         Self {

@@ -13,12 +13,13 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     thread,
 };
 
+use prometheus::IntGauge;
 use thiserror::Error;
 use tokio::{sync::Semaphore, task};
 
@@ -66,6 +67,12 @@ impl HashingSlots {
             memory: Arc::default(),
             begun: AtomicU64::new(0),
         }
+    }
+
+    /// Has a gauge show the bytes of all memory, in use or kept to be used again.
+    pub(super) fn show_memory(&self, gauge: IntGauge) {
+        // Whoever was first stays.
+        let _ = self.memory.1.set(gauge);
     }
 
     /// How many pieces of work have begun since the start.
@@ -119,7 +126,7 @@ impl HashingSlots {
 
 /// Memory that no hash works in at the moment. All of it is of one size.
 #[derive(Default)]
-struct MemoryPool(Mutex<Free>);
+struct MemoryPool(Mutex<Free>, OnceLock<IntGauge>);
 
 #[derive(Default)]
 struct Free {
@@ -138,7 +145,11 @@ impl MemoryPool {
             }
             free.memory.pop()
         };
-        let mut memory = found.unwrap_or(HashMemory::new());
+        let new = || match self.1.get() {
+            Some(gauge) => HashMemory::shown_by(gauge.clone()),
+            None => HashMemory::new(),
+        };
+        let mut memory = found.unwrap_or_else(new);
         memory.reserve(kib)?;
         Ok(memory)
     }
@@ -188,10 +199,13 @@ mod tests {
     #[tokio::test]
     async fn memory_is_used_again_until_another_size_is_needed() {
         let slots = HashingSlots::new(ByteSize::mib(4), 4);
+        let shown = IntGauge::new("shown", "for the test").unwrap();
+        slots.show_memory(shown.clone());
         for _ in 0..3 {
             slots.run(512, |_| ()).await.unwrap();
         }
         assert_eq!(free(&slots), [512]);
+        assert_eq!(shown.get(), 512 << 10);
         slots.run(1024, |_| ()).await.unwrap();
         assert_eq!(free(&slots), [1024]);
         // Two at once, of which the second sees another size.
@@ -203,9 +217,11 @@ mod tests {
                 .is_err()
         );
         slots.run(256, |_| ()).await.unwrap();
+        assert_eq!(shown.get(), (1024 + 256) << 10);
         finish.send(()).unwrap();
         first.await.unwrap().unwrap();
         assert_eq!(free(&slots), [256]);
+        assert_eq!(shown.get(), 256 << 10);
     }
 
     #[tokio::test]

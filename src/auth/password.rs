@@ -21,6 +21,7 @@ use argon2::{
     password_hash::{self, phc},
 };
 use aws_lc_rs::digest::{SHA256, digest};
+use prometheus::IntGauge;
 use rand::RngExt;
 use secrecy::SecretString;
 use thiserror::Error;
@@ -87,17 +88,32 @@ pub enum HashError {
 }
 
 /// The memory that argon2 works in, to be used again: freed blocks of this size would stay with the allocator.
-pub(super) struct HashMemory(Vec<Block>);
+pub(super) struct HashMemory {
+    blocks: Vec<Block>,
+    /// Shows its bytes, among those of others.
+    shown: Option<IntGauge>,
+}
 
 impl HashMemory {
     /// None yet.
     pub(super) const fn new() -> Self {
-        Self(Vec::new())
+        Self {
+            blocks: Vec::new(),
+            shown: None,
+        }
+    }
+
+    /// The same, whose bytes a gauge shows.
+    pub(super) fn shown_by(gauge: IntGauge) -> Self {
+        Self {
+            blocks: Vec::new(),
+            shown: Some(gauge),
+        }
     }
 
     /// Its size in KiB.
     pub(super) fn kib(&self) -> usize {
-        self.0.len() * Block::SIZE / 1024
+        self.blocks.len() * Block::SIZE / 1024
     }
 
     /// Makes it at least this large, in KiB.
@@ -106,12 +122,15 @@ impl HashMemory {
     /// [`HashError::NoMemory`].
     pub(super) fn reserve(&mut self, kib: usize) -> Result<(), HashError> {
         let blocks = kib * 1024 / Block::SIZE;
-        if self.0.len() < blocks {
+        if self.blocks.len() < blocks {
             // The old ones first, so that there are never both.
-            self.0 = Vec::new();
-            let reserved = self.0.try_reserve_exact(blocks);
+            self.free();
+            let reserved = self.blocks.try_reserve_exact(blocks);
             reserved.map_err(|_| HashError::NoMemory { kib })?;
-            self.0.resize(blocks, Block::default());
+            self.blocks.resize(blocks, Block::default());
+            if let Some(gauge) = &self.shown {
+                gauge.add(bytes_of(&self.blocks));
+            }
         }
         Ok(())
     }
@@ -120,8 +139,25 @@ impl HashMemory {
     fn blocks(&mut self, params: &Params) -> Result<&mut [Block], HashError> {
         let count = params.block_count();
         self.reserve(count * Block::SIZE / 1024)?;
-        Ok(&mut self.0[..count])
+        Ok(&mut self.blocks[..count])
     }
+
+    fn free(&mut self) {
+        if let Some(gauge) = &self.shown {
+            gauge.sub(bytes_of(&self.blocks));
+        }
+        self.blocks = Vec::new();
+    }
+}
+
+impl Drop for HashMemory {
+    fn drop(&mut self) {
+        self.free();
+    }
+}
+
+fn bytes_of(blocks: &[Block]) -> i64 {
+    i64::try_from(blocks.len() * Block::SIZE).unwrap_or(i64::MAX)
 }
 
 fn check_usable(password: &str) -> Result<(), HashError> {

@@ -55,6 +55,9 @@ const MEMORY: RangeInclusive<ByteSize> = ByteSize::mib(20)..=ByteSize::gib(1024)
 /// Memory for listings: room for two of the largest pages, at least.
 const LISTING_MEMORY: RangeInclusive<ByteSize> = ByteSize::mib(8)..=ByteSize::gib(64);
 
+/// No less than some connections whose client is yet to be found out.
+const SOCKET_MEMORY: RangeInclusive<ByteSize> = ByteSize::mib(8)..=ByteSize::gib(64);
+
 /// Memory for password hashes: room for one of `hash-password`, at least.
 const HASHING_MEMORY: RangeInclusive<ByteSize> = ByteSize::mib(19)..=ByteSize::gib(64);
 
@@ -610,6 +613,14 @@ settings! {
         ///
         /// Change it when many clients list large directories at once, or when the machine has less to give.
         listing_memory: ByteSize where LISTING_MEMORY = ByteSize::mib(64),
+
+        /// The kernel's memory that all data connections share for their buffers, beyond the 144 KiB that each has in any
+        /// case. It counts towards the memory of a container. One transfer gets an eighth of what is free, 8 MiB at the
+        /// most.
+        ///
+        /// Change it when many transfers at once are to be fast over a line with long delays (more), or when the machine
+        /// has less to give.
+        socket_memory: ByteSize where SOCKET_MEMORY = ByteSize::mib(128),
 
         /// The memory in which passwords are compared with their hashes. As many logins are looked at together as
         /// there are cores, and as have room here: a hash of `hash-password` needs 19 MiB. The users file must not

@@ -49,6 +49,16 @@ pub(super) enum Line {
     TooLong,
 }
 
+impl Line {
+    /// Bytes that it holds.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::TooLong => 0,
+        }
+    }
+}
+
 /// Why no more lines come.
 #[derive(Debug)]
 pub(super) enum Lost {

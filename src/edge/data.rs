@@ -17,7 +17,8 @@ use crate::session::Session;
 use crate::telemetry::Metrics;
 
 use super::active::Target;
-use super::descriptors::TransferPermit;
+use super::buffers::{Buffers, Flow};
+use super::descriptors::Permit;
 use super::passive::PassivePort;
 use super::proxy_protocol::{DataSocket, LateHeader, Proxied, Proxies, Says, identify};
 use super::sockets::{contains, prepare, unmapped};
@@ -33,7 +34,8 @@ const MAX_AHEAD: usize = 1;
 pub(super) struct Arranged {
     way: Way,
     /// What the transfer may take, up to its end.
-    _place: TransferPermit,
+    buffers: Buffers,
+    _permit: Permit,
 }
 
 /// How it comes to be.
@@ -75,7 +77,7 @@ pub(super) struct Expected<'a> {
 }
 
 impl Arranged {
-    pub(super) fn passive(port: PassivePort, place: TransferPermit) -> Self {
+    pub(super) fn passive(port: PassivePort, buffers: Buffers, permit: Permit) -> Self {
         let waiting = Waiting {
             port,
             arrived: VecDeque::new(),
@@ -83,21 +85,28 @@ impl Arranged {
         };
         Self {
             way: Way::Passive(waiting),
-            _place: place,
+            buffers,
+            _permit: permit,
         }
     }
 
     /// Nothing happens before the transfer.
-    pub(super) fn active(target: Target, from: SocketAddr, place: TransferPermit) -> Self {
+    pub(super) fn active(
+        target: Target,
+        from: SocketAddr,
+        buffers: Buffers,
+        permit: Permit,
+    ) -> Self {
         let dialling = Dialling {
             target,
             from,
-            buffer: place.receive_buffer(),
+            buffer: buffers.receive(),
             dial: None,
         };
         Self {
             way: Way::Active(dialling),
-            _place: place,
+            buffers,
+            _permit: permit,
         }
     }
 
@@ -109,6 +118,14 @@ impl Arranged {
     /// Whether we connect to the client, not it to us.
     pub(super) fn is_active(&self) -> bool {
         matches!(self.way, Way::Active(_))
+    }
+
+    /// Bounds what the kernel keeps of the transfer's data connection.
+    ///
+    /// # Errors
+    /// The system's, if the connection is gone.
+    pub(super) fn bound(&self, socket: &DataSocket, flow: Flow) -> io::Result<()> {
+        self.buffers.apply(socket.tcp(), flow)
     }
 
     /// Waits for the data connection, or makes it. Safe to cancel.

@@ -28,15 +28,6 @@ const SHORT: usize = 4;
 /// How long a transfer waits for others to end.
 const PERMIT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// More transfers than this share [`KERNEL_MEMORY`]; fewer may have what the kernel thinks best.
-const FEW: usize = 32;
-
-/// What the kernel may hold, more or less, of what clients have sent and nobody has read yet.
-const KERNEL_MEMORY: usize = 128 * 1024 * 1024;
-
-/// Less than this makes the kernel drop what arrives.
-const MIN_RECEIVE_BUFFER: usize = 64 * 1024;
-
 /// All descriptors, and who has how many of them.
 #[derive(Debug)]
 pub struct Descriptors {
@@ -44,7 +35,6 @@ pub struct Descriptors {
     all: usize,
     per_transfer: u32,
     max_sessions: usize,
-    transfers: Arc<()>,
 }
 
 /// What the store needs of them.
@@ -61,13 +51,6 @@ pub struct StoreConnections {
 /// Descriptors of a session or of a transfer. Dropping it gives them back.
 #[derive(Debug)]
 pub(super) struct Permit(#[expect(dead_code, reason = "it is held")] OwnedSemaphorePermit);
-
-/// The place of a transfer, which is also counted.
-#[derive(Debug)]
-pub(super) struct TransferPermit {
-    _permit: Permit,
-    all: Arc<()>,
-}
 
 impl Descriptors {
     /// The process' own, for `wanted` sessions at most. See [`raise_open_files`].
@@ -92,7 +75,6 @@ impl Descriptors {
             all: free,
             per_transfer: u32::try_from(per_transfer).unwrap_or(u32::MAX),
             max_sessions: fit.clamp(1, wanted),
-            transfers: Arc::default(),
         }
     }
 
@@ -118,24 +100,10 @@ impl Descriptors {
     }
 
     /// Those of a transfer, as soon as there are so many; `None` if that takes too long.
-    pub(super) async fn transfer(&self) -> Option<TransferPermit> {
+    pub(super) async fn transfer(&self) -> Option<Permit> {
         let permit = Arc::clone(&self.free).acquire_many_owned(self.per_transfer);
         let permit = tokio::time::timeout(PERMIT_TIMEOUT, permit).await;
-        Some(TransferPermit {
-            _permit: Permit(permit.ok()?.ok()?),
-            all: Arc::clone(&self.transfers),
-        })
-    }
-}
-
-impl TransferPermit {
-    /// What the kernel should buffer of a client that nobody reads from, if it should not decide by
-    /// itself. It would let each have many megabytes, and when all its memory for TCP is used up, it drops
-    /// what arrives, from everybody. The share of one of many is still more than it needs: all of them
-    /// together move this much in each round trip.
-    pub(super) fn receive_buffer(&self) -> Option<usize> {
-        let transfers = Arc::strong_count(&self.all) - 1;
-        (transfers > FEW).then(|| (KERNEL_MEMORY / transfers).max(MIN_RECEIVE_BUFFER))
+        Some(Permit(permit.ok()?.ok()?))
     }
 }
 
@@ -203,19 +171,5 @@ mod tests {
         assert!(descriptors.session().is_some());
         drop((session, transfers));
         assert_eq!(descriptors.free.available_permits(), 26);
-    }
-
-    #[tokio::test]
-    async fn many_transfers_share_what_the_kernel_may_hold() {
-        let descriptors = Descriptors::new(20_000, 1, STORE);
-        let mut transfers = Vec::new();
-        for _ in 0..FEW {
-            transfers.push(descriptors.transfer().await.unwrap());
-        }
-        assert_eq!(transfers[0].receive_buffer(), None);
-        transfers.push(descriptors.transfer().await.unwrap());
-        assert_eq!(transfers[0].receive_buffer(), Some(KERNEL_MEMORY / 33));
-        transfers.truncate(1);
-        assert_eq!(transfers[0].receive_buffer(), None);
     }
 }

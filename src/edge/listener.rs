@@ -14,11 +14,13 @@ use tokio::time::timeout;
 
 use crate::ftp::Reply;
 use crate::listening::listen;
+use crate::memory::{CONTROL_SOCKET, SESSION, Use};
 use crate::session::{Admitted, Refusal, Session};
 use crate::supervise::{Task, unless_told_to_panic};
-use crate::telemetry::InUse;
+use crate::telemetry::{Held, InUse};
 
 use super::active;
+use super::buffers::bound_control;
 use super::descriptors::Permit;
 use super::guard::Guard;
 use super::proxy_protocol::Arrival;
@@ -136,7 +138,10 @@ fn open(
     beginning: Beginning,
 ) -> impl Iterator<Item = Result<(TcpListener, Beginning), BindError>> {
     addresses.iter().map(move |address| {
-        let listener = listen(*address, addresses).and_then(TcpListener::from_std);
+        let listener = listen(*address, addresses).and_then(|listener| {
+            bound_control(&listener)?;
+            TcpListener::from_std(listener)
+        });
         let listener = listener.map_err(|source| BindError::Listen {
             setting,
             address: *address,
@@ -266,12 +271,14 @@ async fn serve(
     let session = Arc::new(session.on_socket(arrival.socket));
     edge.metrics.sessions_total.inc();
     let in_use = InUse::one(&edge.metrics.sessions);
+    let memory = [(Use::Sessions, SESSION), (Use::Sockets, CONTROL_SOCKET)];
+    let memory = memory.map(|(of, bytes)| Held::bytes(&edge.metrics.memory_of(of), bytes));
     let guard = Guard::new(edge, session, stream).behind_proxy(arrival.is_proxied);
     match arrival.greeted {
         Some(then) => guard.greeted(then).run(beginning).await,
         None => guard.run(beginning).await,
     }
-    drop((in_use, admitted));
+    drop((in_use, memory, admitted));
 }
 
 fn lost(peer: SocketAddr, error: &io::Error) {

@@ -7,6 +7,7 @@
 
 mod active;
 mod bandwidth;
+mod buffers;
 mod command;
 mod connection;
 mod control;

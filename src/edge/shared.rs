@@ -7,11 +7,13 @@ use encoding_rs::Encoding;
 use crate::address::AddressBook;
 use crate::config::Config;
 use crate::ftp::{Ftp, Reply};
+use crate::memory::Use;
 use crate::session::Registry;
 use crate::shutdown::Shutdown;
 use crate::telemetry::{Metrics, Xferlog};
 
 use super::bandwidth::Bandwidth;
+use super::buffers::SocketMemory;
 use super::descriptors::Descriptors;
 use super::passive::PassivePorts;
 use super::proxy_protocol::Proxies;
@@ -28,6 +30,7 @@ pub struct Edge {
     pub(super) proxies: Proxies,
     pub(super) bandwidth: Bandwidth,
     pub(super) descriptors: Descriptors,
+    pub(super) socket_memory: SocketMemory,
     pub(super) registry: Registry,
     pub(super) metrics: Arc<Metrics>,
     pub(super) xferlog: Option<Xferlog>,
@@ -99,6 +102,10 @@ impl Edge {
             proxies,
             bandwidth: Bandwidth::new(&config.limits, &parts.metrics),
             descriptors: parts.descriptors,
+            socket_memory: SocketMemory::new(
+                config.limits.socket_memory,
+                parts.metrics.memory_of(Use::Sockets),
+            ),
             registry: parts.registry,
             metrics: parts.metrics,
             xferlog: parts.xferlog,

@@ -351,7 +351,11 @@ impl Bench {
             let left = std::fs::read_dir(stages).map_or(0, Iterator::count);
             assert_eq!(left, 0, "files in the making");
         }
-        let used = self.storage.metrics.upload_memory_used.get();
+        let used = self
+            .storage
+            .metrics
+            .memory_of(crate::memory::Use::Uploads)
+            .get();
         assert_eq!(used, 0, "memory that nobody gave back");
     }
 }

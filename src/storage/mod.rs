@@ -40,6 +40,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::auth::{Permission, User};
 use crate::config;
+use crate::memory::Use;
 use crate::session::{Entry, EntryKind, Facts, FtpPath, Job, Report};
 use crate::supervise::Supervisor;
 use crate::telemetry::Metrics;
@@ -120,10 +121,7 @@ impl Storage {
                 source,
             })?;
         }
-        metrics
-            .upload_memory
-            .set(i64::try_from(memory).unwrap_or(i64::MAX));
-        let used = metrics.upload_memory_used.clone();
+        let used = metrics.memory_of(Use::Uploads);
         let budget = Budget::new(memory, used, Supervisor::new(&metrics));
         let on_disk = metrics.upload_spilled.clone();
         let trusted = config.store.conditions == config::Conditions::Trust;
@@ -142,10 +140,7 @@ impl Storage {
             on_disk,
             Arc::clone(&conditions),
         );
-        metrics
-            .download_memory
-            .set(i64::try_from(config.download.memory.0).unwrap_or(i64::MAX));
-        let read_ahead = ReadAhead::new(&config.download, metrics.download_memory_used.clone());
+        let read_ahead = ReadAhead::new(&config.download, metrics.memory_of(Use::Downloads));
         let root = store::options::root(&config.store)?;
         let handovers = Handovers::new(
             Arc::clone(&store),
@@ -166,7 +161,10 @@ impl Storage {
             conditions,
             tries: !trusted,
             read_ahead,
-            listing_memory: ListingMemory::new(config.limits.listing_memory),
+            listing_memory: ListingMemory::new(
+                config.limits.listing_memory,
+                metrics.memory_of(Use::Listings),
+            ),
             upload: config.upload.clone(),
             download: config.download.clone(),
             metrics,

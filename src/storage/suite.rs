@@ -12,6 +12,7 @@ use doubles::Server;
 use object_store::Error;
 use object_store::path::Path;
 
+use crate::memory::Use;
 use crate::session::{ListFormat, Outcome, StoreMode};
 use crate::storage::Storage;
 use crate::storage::error::StorageError;
@@ -104,8 +105,9 @@ impl Store {
 
     /// No memory is held, and no upload is left open.
     fn assert_no_leftovers(&self) {
-        assert_eq!(self.storage.metrics.upload_memory_used.get(), 0);
-        assert_eq!(self.storage.metrics.download_memory_used.get(), 0);
+        for of in [Use::Uploads, Use::Downloads, Use::Listings] {
+            assert_eq!(self.storage.metrics.memory_of(of).get(), 0, "{of:?}");
+        }
         let open = self.fixture.server.as_ref().map(Server::open_uploads);
         assert_eq!(open.unwrap_or_default(), []);
     }

@@ -12,6 +12,7 @@ use super::labels::{
     PROXY_HEADER, REFUSAL, RELOAD, REQUEST, TARGET, TASK, THROTTLED, TRANSFER, VERB,
 };
 use super::senders::Senders;
+use crate::memory::{Account, Use};
 
 /// A metric that could not be registered or written; a defect in this file.
 #[derive(Debug, Error)]
@@ -54,16 +55,12 @@ pub struct Metrics {
     pub store_request_seconds: HistogramVec,
     /// Unfinished uploads of killed processes that were removed from the store.
     pub uploads_swept: IntCounter,
-    /// Memory that uploads may use, in bytes.
-    pub upload_memory: IntGauge,
-    /// Memory that uploads use, in bytes.
-    pub upload_memory_used: IntGauge,
+    /// Memory by `use`, in bytes.
+    memory: IntGaugeVec,
+    /// What each use is limited to, in bytes.
+    memory_limit: IntGaugeVec,
     /// What slow uploads have on disk because memory was short, in bytes.
     pub upload_spilled: IntGauge,
-    /// Memory that downloads may read ahead into, in bytes.
-    pub download_memory: IntGauge,
-    /// Memory that downloads read ahead into, in bytes.
-    pub download_memory_used: IntGauge,
     /// Keys met in listings that no FTP path can name, and that were left out.
     pub store_keys_hidden: IntCounter,
     /// Whether the store makes changes on a condition, by `operation`: 1 or 0.
@@ -130,6 +127,39 @@ impl InUse {
 impl Drop for InUse {
     fn drop(&mut self) {
         self.0.dec();
+    }
+}
+
+/// Bytes of what a gauge counts, for as long as this lives.
+#[derive(Debug)]
+pub struct Held {
+    gauge: IntGauge,
+    bytes: i64,
+}
+
+impl Held {
+    /// So many more.
+    #[must_use]
+    pub fn bytes(gauge: &IntGauge, bytes: u64) -> Self {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        gauge.add(bytes);
+        Self {
+            gauge: gauge.clone(),
+            bytes,
+        }
+    }
+
+    /// Gives back all but so many.
+    pub fn shrink_to(&mut self, bytes: u64) {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX).min(self.bytes);
+        self.gauge.sub(self.bytes - bytes);
+        self.bytes = bytes;
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.gauge.sub(self.bytes);
     }
 }
 
@@ -238,20 +268,19 @@ impl Metrics {
                 "uploads_swept_total",
                 "Unfinished uploads of killed processes that were removed from the store.",
             )?,
-            upload_memory: new.gauge("upload_memory_bytes", "Memory that uploads may use.")?,
-            upload_memory_used: new
-                .gauge("upload_memory_used_bytes", "Memory that uploads use.")?,
+            memory: new.gauges(
+                "memory_bytes",
+                "Memory that is in use, or set apart for what is.",
+                &["use"],
+            )?,
+            memory_limit: new.gauges(
+                "memory_limit_bytes",
+                "The most that each use of memory may come to.",
+                &["use"],
+            )?,
             upload_spilled: new.gauge(
                 "upload_spilled_bytes",
                 "What slow uploads have on disk, because memory was short.",
-            )?,
-            download_memory: new.gauge(
-                "download_memory_bytes",
-                "Memory that downloads may read ahead into.",
-            )?,
-            download_memory_used: new.gauge(
-                "download_memory_used_bytes",
-                "Memory that downloads read ahead into.",
             )?,
             store_keys_hidden: new.counter(
                 "store_keys_hidden_total",
@@ -342,6 +371,21 @@ impl Metrics {
         };
         new.build_info()?;
         Ok(metrics)
+    }
+
+    /// What is in use of one kind of memory.
+    #[must_use]
+    pub fn memory_of(&self, of: Use) -> IntGauge {
+        self.memory.with_label_values(&[of.name()])
+    }
+
+    /// Shows the limit of each use, and that nothing is in use yet.
+    pub fn show_memory(&self, account: &Account) {
+        for (of, limit) in account.limits() {
+            let shown = self.memory_limit.with_label_values(&[of.name()]);
+            shown.set(i64::try_from(limit.0).unwrap_or(i64::MAX));
+            self.memory_of(of).set(0);
+        }
     }
 
     /// All metrics in Prometheus' text format.

@@ -10,6 +10,6 @@ mod senders;
 mod xferlog;
 
 pub use labels::Counters;
-pub use metrics::{InUse, Metrics, MetricsError};
+pub use metrics::{Held, InUse, Metrics, MetricsError};
 pub use senders::{Senders, Uploaded};
 pub use xferlog::{Xferlog, XferlogEntry};

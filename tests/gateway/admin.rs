@@ -1,6 +1,8 @@
 //! What the operator sees: probes that tell the truth, metrics, one line of help from the command.
 
+use bucketferry::memory::{CONTROL_SOCKET, DATA_SOCKET, SESSION, Use};
 use doubles::{Protocol, Server};
+use tokio::io::AsyncWriteExt;
 
 use crate::support::process::{Process, bucketferry, get, run};
 use crate::support::{Gateway, Store, Target, eventually, eventually_async};
@@ -348,6 +350,7 @@ async fn check_tells_which_conditions_and_checksums_the_store_knows() {
             serde_json::from_str(&check(&["--format", "json"]).await).unwrap();
         assert_eq!(found["ok"], true);
         assert_eq!(found["compared_by"], by);
+        assert_memory(&found, &told);
         assert!(told.contains(&format!("sent by: {by};")), "{told}");
         for (at, operation) in ["put", "complete", "copy", "delete"].iter().enumerate() {
             let line = told
@@ -470,4 +473,63 @@ async fn hashes_are_made_for_the_users_file() {
     Gateway::for_users(Store::folder(), &users, &[])
         .client()
         .await;
+}
+
+/// The memory to give the container is what the parts come to, in both forms.
+fn assert_memory(found: &serde_json::Value, told: &str) {
+    let parts = found["memory_by_use_bytes"].as_object().unwrap();
+    let names = Use::ALL.map(Use::name);
+    assert_eq!(parts.len(), names.len() + 1, "{parts:?}");
+    let all = names.iter().chain(&["program"]);
+    let sum: u64 = all.map(|name| parts[*name].as_u64().unwrap()).sum();
+    let total = found["memory_bytes"].as_u64().unwrap();
+    assert_eq!(total, sum.div_ceil(1 << 20) << 20);
+    assert!(found["least_memory_bytes"].as_u64().unwrap() < total);
+    assert!(
+        told.contains(&format!("give the container: {} MiB,", total >> 20)),
+        "{told}"
+    );
+    for name in names {
+        let mebibytes = parts[name].as_u64().unwrap().div_ceil(1 << 20);
+        let line = told
+            .lines()
+            .find(|line| line.trim_start().starts_with(name));
+        assert!(
+            line.unwrap().contains(&format!("{mebibytes} MiB")),
+            "{told}"
+        );
+    }
+}
+
+/// Each use of memory has its limit, and what is in use of it is there and gone again.
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_is_shown_by_use() {
+    let gateway = Gateway::on(Store::folder());
+    for of in Use::ALL {
+        let limit = format!("bucketferry_memory_limit_bytes{{use=\"{}\"}}", of.name());
+        assert!(gateway.metric(&limit) > 1e6, "{limit}");
+    }
+    let used = |of: Use| {
+        gateway.metric(&format!(
+            "bucketferry_memory_bytes{{use=\"{}\"}}",
+            of.name()
+        ))
+    };
+    let mut client = gateway.client().await;
+    assert!((used(Use::Sessions) - as_float(SESSION)).abs() < 1.0);
+    assert!((used(Use::Sockets) - as_float(CONTROL_SOCKET)).abs() < 1.0);
+    let (mut data, _) = client.begin("STOR a").await;
+    data.write_all(b"x").await.unwrap();
+    eventually("the upload holds memory", || used(Use::Uploads) > 0.0).await;
+    assert!(used(Use::Sockets) >= as_float(CONTROL_SOCKET + DATA_SOCKET));
+    drop(data);
+    client.expect_reply(226).await;
+    client.hang_up();
+    for of in [Use::Uploads, Use::Sessions, Use::Sockets] {
+        eventually(of.name(), || used(of) < 1.0).await;
+    }
+}
+
+fn as_float(bytes: u64) -> f64 {
+    f64::from(u32::try_from(bytes).unwrap())
 }

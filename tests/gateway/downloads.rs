@@ -35,7 +35,7 @@ async fn parts_read_ahead_come_in_order() {
         }
         assert!(server(&gateway).count("GetObject") > 8, "in parts");
         gateway
-            .wait_for("bucketferry_download_memory_used_bytes", 0.0)
+            .wait_for(r#"bucketferry_memory_bytes{use="downloads"}"#, 0.0)
             .await;
     }
 }
@@ -91,7 +91,7 @@ async fn read_ahead_has_a_limit_and_nobody_waits_for_it() {
         client.expect("RETR a.bin", 150).await;
         read(&mut data, 10 * MIB).await;
         idle.push((client, data));
-        let used = gateway.metric("bucketferry_download_memory_used_bytes");
+        let used = gateway.metric(r#"bucketferry_memory_bytes{use="downloads"}"#);
         assert!(used <= 3.0 * 1_048_576.0, "{used}");
     }
     let mut client = gateway.client().await;
@@ -195,7 +195,7 @@ async fn a_client_that_dies_stops_the_reads() {
     let asked = server.count("GetObject");
     assert!(asked < 20, "{asked}");
     gateway
-        .wait_for("bucketferry_download_memory_used_bytes", 0.0)
+        .wait_for(r#"bucketferry_memory_bytes{use="downloads"}"#, 0.0)
         .await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(server.count("GetObject"), asked);

@@ -2,6 +2,7 @@
 //!
 //! A panic anywhere in a gateway fails its test (see [`crate::support::calm`]).
 
+mod dear_sessions;
 mod files;
 mod half_admin_requests;
 mod logins;

@@ -101,9 +101,11 @@ async fn end_all(gateway: &Gateway, dripping: Vec<Dripping>) -> usize {
 }
 
 async fn nothing_is_left(gateway: &Gateway) {
-    for gauge in ["memory_used", "spilled"] {
-        let gauge = format!("bucketferry_upload_{gauge}_bytes");
-        eventually(&gauge, || gateway.metric(&gauge) < 1.0).await;
+    for gauge in [
+        r#"bucketferry_memory_bytes{use="uploads"}"#,
+        "bucketferry_upload_spilled_bytes",
+    ] {
+        eventually(gauge, || gateway.metric(gauge) < 1.0).await;
     }
     eventually("no upload is open", || {
         gateway.store.server().open_uploads().is_empty()
@@ -282,7 +284,7 @@ async fn a_small_file_waits_for_no_parts_that_are_on_their_way() {
         reply.code
     }));
     let small = async {
-        let used = || gateway.metric("bucketferry_upload_memory_used_bytes");
+        let used = || gateway.metric(r#"bucketferry_memory_bytes{use="uploads"}"#);
         eventually("memory is used up", || used() > 17.0 * 1024.0 * 1024.0).await;
         // Whoever waits has waited for a while.
         tokio::time::sleep(Duration::from_secs(2)).await;

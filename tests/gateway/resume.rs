@@ -84,7 +84,7 @@ async fn an_upload_that_was_cut_off_goes_on_where_it_ended() {
             assert!(gateway.store.object(&name).unwrap() == whole);
             gateway.store.assert_no_leftovers();
         }
-        assert!(gateway.metric("bucketferry_upload_memory_used_bytes") < 1.0);
+        assert!(gateway.metric(r#"bucketferry_memory_bytes{use="uploads"}"#) < 1.0);
     }
 }
 
@@ -285,7 +285,7 @@ async fn what_is_kept_does_not_fill_the_memory() {
         kept += usize::from(client.command(&format!("SIZE {index}.bin")).await.code == 213);
     }
     assert!((1..=3).contains(&kept), "{kept} MiB of an eighth of 20 MiB");
-    let used = gateway.metric("bucketferry_upload_memory_used_bytes");
+    let used = gateway.metric(r#"bucketferry_memory_bytes{use="uploads"}"#);
     assert!(used <= 2.5 * 1024.0 * 1024.0, "{used}");
     assert_eq!(client.store("fast.bin", &noise(40 * MIB)).await.code, 226);
 }
@@ -311,14 +311,14 @@ async fn what_is_kept_on_disk_holds_no_memory() {
         let size = client.expect(&format!("SIZE {index}.bin"), 213).await;
         assert_eq!(size.text(), format!("213 {}", 4 * MIB - 1));
     }
-    assert!(gateway.metric("bucketferry_upload_memory_used_bytes") <= 2.5 * 1024.0 * 1024.0);
+    assert!(gateway.metric(r#"bucketferry_memory_bytes{use="uploads"}"#) <= 2.5 * 1024.0 * 1024.0);
     for index in 0..8 {
         client.expect(&format!("REST {}", 4 * MIB - 1), 350).await;
         let name = format!("{index}.bin");
         assert_eq!(client.store(&name, &whole[4 * MIB - 1..]).await.code, 226);
         assert!(gateway.store.object(&name).unwrap() == whole);
     }
-    assert!(gateway.metric("bucketferry_upload_memory_used_bytes") < 1.0);
+    assert!(gateway.metric(r#"bucketferry_memory_bytes{use="uploads"}"#) < 1.0);
     assert!(gateway.metric("bucketferry_upload_spilled_bytes") < 1.0);
 }
 

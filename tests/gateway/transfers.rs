@@ -210,7 +210,7 @@ async fn uploads_share_their_memory() {
     }
     let mut most = 0.0_f64;
     while !clients.is_empty() {
-        most = most.max(gateway.metric("bucketferry_upload_memory_used_bytes"));
+        most = most.max(gateway.metric(r#"bucketferry_memory_bytes{use="uploads"}"#));
         let pause = std::time::Duration::from_millis(2);
         if let Ok(Some(ended)) = tokio::time::timeout(pause, clients.join_next()).await {
             ended.unwrap();
@@ -224,7 +224,12 @@ async fn uploads_share_their_memory() {
         let object = gateway.store.object(&format!("{index}.bin"));
         assert!(object.unwrap() == noise(6 * MIB + index));
     }
-    assert!(gateway.metric("bucketferry_upload_memory_used_bytes").abs() < f64::EPSILON);
+    assert!(
+        gateway
+            .metric(r#"bucketferry_memory_bytes{use="uploads"}"#)
+            .abs()
+            < f64::EPSILON
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -30,10 +30,13 @@ password_hash = "$2b$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW"
 "#;
 
 /// Gauges that are zero when no client is there.
-const GAUGES: [&str; 4] = [
+const GAUGES: [&str; 7] = [
     "bucketferry_sessions",
-    "bucketferry_upload_memory_used_bytes",
-    "bucketferry_download_memory_used_bytes",
+    r#"bucketferry_memory_bytes{use="uploads"}"#,
+    r#"bucketferry_memory_bytes{use="downloads"}"#,
+    r#"bucketferry_memory_bytes{use="listings"}"#,
+    r#"bucketferry_memory_bytes{use="sessions"}"#,
+    r#"bucketferry_memory_bytes{use="sockets"}"#,
     "bucketferry_passive_ports_in_use",
 ];
 

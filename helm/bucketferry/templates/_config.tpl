@@ -115,15 +115,56 @@
 {{- if and $known (gt $sum 0.0) (le $sum 2592000.0) }}{{ ceil $sum | int64 }}{{ end }}
 {{- end }}
 
-{{/* MiB, rounded down, of a size as the gateway writes it, in any case, or as Kubernetes does; nothing if it is none. */}}
-{{- define "bucketferry.mebibytes" -}}
+{{/* Bytes of a size as the gateway writes it, in any case, or as Kubernetes does; nothing if it is none. */}}
+{{- define "bucketferry.bytes" -}}
 {{- $units := dict "" 1 "b" 1 "kib" 1024 "Ki" 1024 "mib" 1048576 "Mi" 1048576 "gib" 1073741824 "Gi" 1073741824 "tib" 1099511627776 "Ti" 1099511627776 "kb" 1000 "k" 1000 "mb" 1000000 "M" 1000000 "gb" 1000000000 "G" 1000000000 "tb" 1000000000000 "T" 1000000000000 -}}
 {{- $text := kindIs "string" . | ternary . (printf "%.0f" (float64 .)) | trim -}}
 {{- $unit := regexFind "[A-Za-z]*$" $text -}}
 {{- $unit = hasKey $units $unit | ternary $unit (lower $unit) -}}
 {{- if and (regexMatch "^[0-9.]+ *[A-Za-z]*$" $text) (hasKey $units $unit) -}}
-{{- divf (mulf (regexFind "^[0-9.]+" $text | float64) (get $units $unit)) 1048576 | floor | int64 }}
+{{- mulf (regexFind "^[0-9.]+" $text | float64) (get $units $unit) | floor | int64 }}
 {{- end }}
+{{- end }}
+
+{{/* The memory of the container, as `bucketferry check` tells it, in MiB; as JSON. `total` holds whatever clients do, `least` is
+     for what sessions share and for the program. Nothing if a size is none. The prices are those of src/memory.rs. */}}
+{{- define "bucketferry.memory" -}}
+{{- $config := include "bucketferry.settings" . | fromJson -}}
+{{- $sizes := dict
+  "uploads" (dig "upload" "memory" "256 MiB" $config)
+  "downloads" (dig "download" "memory" "64 MiB" $config)
+  "listings" (dig "limits" "listing_memory" "64 MiB" $config)
+  "hashing" (dig "limits" "hashing_memory" "64 MiB" $config)
+  "sockets" (dig "limits" "socket_memory" "128 MiB" $config)
+-}}
+{{- $program := 64 -}}
+{{- $perSession := add 128 512 192 -}}
+{{- $admin := add (mul 64 160) (mul 12 (add 256 (mul 5 (dig "admin" "max_user_series" 500 $config | int64)))) -}}
+{{- $known := true -}}
+{{- $sum := add (mul $program 1048576) (mul $admin 1024) -}}
+{{- range $use, $size := $sizes -}}
+{{- $bytes := include "bucketferry.bytes" $size -}}
+{{- if $bytes }}{{ $sum = add $sum (int64 $bytes) }}{{ else }}{{ $known = false }}{{ end -}}
+{{- end -}}
+{{- $total := add $sum (mul $perSession 1024 (dig "limits" "max_sessions" 2000 $config | int64)) -}}
+{{- if $known -}}
+{{- dict "least" (div (add $sum 1048575) 1048576) "total" (div (add $total 1048575) 1048576) | toJson -}}
+{{- else -}}
+{}
+{{- end -}}
+{{- end }}
+
+{{/* Resources of the gateway: those of the values, and memory where they have limits or requests and name none. */}}
+{{- define "bucketferry.resources" -}}
+{{- $resources := deepCopy (.Values.resources | default dict) -}}
+{{- $memory := include "bucketferry.memory" . | fromJson -}}
+{{- range $kind, $name := dict "limits" "total" "requests" "least" -}}
+{{- $given := get $resources $kind -}}
+{{- if and (kindIs "map" $given) (not (get $given "memory")) (hasKey $memory $name) -}}
+{{- $_ := set $given "memory" (printf "%dMi" (get $memory $name | int64)) -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $resources -}}
 {{- end }}
 
 {{- define "bucketferry.grace" -}}

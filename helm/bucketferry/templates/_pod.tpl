@@ -98,7 +98,7 @@ lifecycle:
 {{- end }}
 {{- end }}
 resources:
-  {{- toYaml (.Values.resources | default dict) | nindent 2 }}
+  {{- include "bucketferry.resources" . | nindent 2 }}
 securityContext:
   {{- toYaml (.Values.securityContext | default dict) | nindent 2 }}
 volumeMounts:

@@ -35,15 +35,11 @@ config.active.source_port is {{ $source }}, and only root with the capability NE
 {{- include "bucketferry.problemsOfPaths" . }}
 {{- include "bucketferry.problemsOfSecrets" . }}
 {{- $limit := dig "limits" "memory" "" (.Values.resources | default dict) }}
-{{- $upload := include "bucketferry.mebibytes" (dig "upload" "memory" "256 MiB" $config) }}
-{{- $download := include "bucketferry.mebibytes" (dig "download" "memory" "64 MiB" $config) }}
-{{- $listings := include "bucketferry.mebibytes" (dig "limits" "listing_memory" "64 MiB" $config) }}
-{{- $hashing := include "bucketferry.mebibytes" (dig "limits" "hashing_memory" "64 MiB" $config) }}
-{{- $given := include "bucketferry.mebibytes" ($limit | default "none") }}
-{{- if and $upload $download $listings $hashing $given }}
-{{- $needed := add $upload $download $listings $hashing 100 }}
-{{- if lt (int64 $given) $needed }}
-resources.limits.memory is {{ $limit }}, but uploads may take {{ $upload }} MiB, downloads {{ $download }} MiB, listings {{ $listings }} MiB, password hashes {{ $hashing }} MiB, and everything else 100 MiB. Raise it to {{ $needed }}Mi, or lower config.upload.memory
+{{- $memory := include "bucketferry.memory" . | fromJson }}
+{{- $given := include "bucketferry.bytes" ($limit | default "none") }}
+{{- if and $given (hasKey $memory "least") }}
+{{- if lt (int64 $given) (mul ($memory.least | int64) 1048576) }}
+resources.limits.memory is {{ $limit }}, but the program and all that sessions share may take {{ $memory.least }} MiB. Raise it to {{ $memory.least }}Mi, or better to {{ $memory.total }}Mi, which holds whatever clients do; or lower config.upload.memory, config.download.memory, config.limits.listing_memory, config.limits.hashing_memory or config.limits.socket_memory
 {{- end }}
 {{- end }}
 {{- end }}

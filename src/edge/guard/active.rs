@@ -35,12 +35,13 @@ impl Guard {
     /// What an earlier `PASV` or `PORT` has arranged is forgotten first.
     async fn arrange_active(&mut self, target: Target) -> Reply {
         self.data = None;
-        let Some(place) = self.edge.descriptors.transfer().await else {
+        let Some(permit) = self.edge.descriptors.transfer().await else {
             return self.no_permit();
         };
         let own = self.session.socket().ip();
         let from = SocketAddr::new(own, self.edge.config.active.source_port);
-        self.data = Some(Arranged::active(target, from, place));
+        let buffers = self.edge.socket_memory.buffers();
+        self.data = Some(Arranged::active(target, from, buffers, permit));
         self.data_until = Instant::now() + self.edge.config.passive.accept_timeout;
         Reply::new(
             200,

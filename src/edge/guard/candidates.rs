@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::session::{Abort, DataStream};
 
+use super::super::buffers::Buffers;
 use super::super::descriptors::Permit;
 use super::super::ending::Ending;
 use super::super::tls::{Accepted, HandshakeError};
@@ -60,8 +61,8 @@ pub(super) struct Candidate {
     pub(super) ending: Option<Ending>,
     /// The client has said `QUIT`, and this connection had ended by then.
     pub(super) ended_before_quit: bool,
-    /// Its descriptor, but for the first one's, which belongs to the transfer.
-    pub(super) permit: Option<Permit>,
+    /// What it takes, but for the first one, which takes what is the transfer's.
+    pub(super) place: Option<(Permit, Buffers)>,
 }
 
 /// One that is encrypted, and has given no proof.
@@ -79,7 +80,7 @@ pub(super) struct Connection {
     pub(super) ended_before_quit: bool,
     pub(super) is_proven: bool,
     /// Kept as long as others could come.
-    _permit: Option<Permit>,
+    _place: Option<(Permit, Buffers)>,
 }
 
 /// What happened to one of them.
@@ -195,7 +196,7 @@ impl Candidates {
             ending: candidate.ending,
             ended_before_quit: candidate.ended_before_quit,
             is_proven: accepted.is_proven,
-            _permit: candidate.permit,
+            _place: candidate.place,
         };
         if connection.is_proven {
             return Judged::Taken(connection);

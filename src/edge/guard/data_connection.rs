@@ -29,7 +29,10 @@ impl Guard {
             return self.on_another(running, stream);
         }
         let stays_open = self.encrypts_data() && !running.data.is_active();
-        let with_its_end = stream.and_then(|stream| running.with_its_end(stream));
+        let with_its_end = stream.and_then(|stream| {
+            running.data.bound(&stream, running.flow())?;
+            running.with_its_end(stream)
+        });
         let way = if stays_open && with_its_end.is_ok() {
             None
         } else {
@@ -77,16 +80,20 @@ impl Guard {
             let judged = running.candidates.close();
             return self.on_judged(running, judged);
         };
-        // Where descriptors are short, it is closed.
+        // Where descriptors or memory are short, it is closed.
         let Some(permit) = self.edge.descriptors.one() else {
             return;
         };
+        let Some(buffers) = self.edge.socket_memory.candidate() else {
+            return;
+        };
+        let bounded = buffers.apply(stream.tcp(), running.flow());
         // One that is gone already is no loss.
-        if let Ok((stream, ending)) = running.with_its_end(stream) {
+        if let Ok((stream, ending)) = bounded.and_then(|()| running.with_its_end(stream)) {
             let (kind, until) = (running.transfer.kind(), running.connect_until + LATECOMERS);
             if let Some(candidate) = self.handshake(kind, stream, ending, until) {
                 running.candidates.add(Candidate {
-                    permit: Some(permit),
+                    place: Some((permit, buffers)),
                     ..candidate
                 });
             }

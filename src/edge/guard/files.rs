@@ -7,7 +7,7 @@ use crate::session::{EntryKind, FtpPath};
 
 use super::super::command::SessionVerb;
 use super::settings::times_are_the_buckets;
-use super::{End, Guard, MAX_WAITING, Next, no_session};
+use super::{End, Guard, Next, has_room, no_session};
 
 /// What a client has named.
 struct Named {
@@ -74,7 +74,7 @@ impl Guard {
         let mut call = pin!(link.call(request));
         let gone = self.session.gone();
         loop {
-            let may_listen = !gone.is_cancelled() && self.waiting.len() < MAX_WAITING;
+            let may_listen = !gone.is_cancelled() && has_room(&self.waiting);
             tokio::select! {
                 biased;
                 reply = &mut call => return Ok(reply?),

@@ -51,6 +51,9 @@ use early::Early;
 /// Lines that a client may send ahead while a transfer runs.
 const MAX_WAITING: usize = 64;
 
+/// Bytes of these lines, but for the last.
+const MAX_WAITING_BYTES: usize = 16 * 1024;
+
 /// One client's FTP server.
 pub(super) struct Guard {
     edge: Arc<Edge>,
@@ -106,6 +109,12 @@ enum End {
     Link(LinkError),
     /// The guard itself ends it, with these words.
     Said(Reply),
+}
+
+/// Whether one more line may wait.
+fn has_room(waiting: &VecDeque<Line>) -> bool {
+    let bytes: usize = waiting.iter().map(Line::len).sum();
+    waiting.len() < MAX_WAITING && bytes < MAX_WAITING_BYTES
 }
 
 impl From<Lost> for End {

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use crate::config::ControlLoss;
 use crate::session::{Abort, FtpPath, Report, Transfer, TransferKind};
 
+use super::super::buffers::Flow;
 use super::super::command::{Action, Command, EdgeVerb, SessionVerb};
 use super::super::connection::{Line, Lost};
 use super::super::data::Arranged;
@@ -123,6 +124,14 @@ impl Running {
         }
         let (ending, stream) = Ending::of(stream);
         Ok((stream, Some(ending)))
+    }
+
+    /// The way that its bytes go.
+    pub(super) fn flow(&self) -> Flow {
+        match self.transfer.kind() {
+            TransferKind::Store(_) => Flow::FromClient,
+            TransferKind::Retrieve { .. } | TransferKind::List(_) => Flow::ToClient,
+        }
     }
 
     /// Notes a `QUIT`.

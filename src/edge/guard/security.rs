@@ -199,7 +199,7 @@ impl Guard {
             handshake: Box::pin(async move { within.await.ok() }),
             ending,
             ended_before_quit: false,
-            permit: None,
+            place: None,
         })
     }
 

@@ -226,15 +226,16 @@ impl Guard {
     /// Opens a passive port; an earlier one is closed first, so that a client can't hoard them.
     async fn open_passive(&mut self) -> Result<u16, Reply> {
         self.data = None;
-        let Some(place) = self.edge.descriptors.transfer().await else {
+        let Some(permit) = self.edge.descriptors.transfer().await else {
             return Err(self.no_permit());
         };
         // Ours, not the proxy's.
         let address = self.session.socket();
-        match self.edge.ports.open(address, place.receive_buffer()) {
+        let buffers = self.edge.socket_memory.buffers();
+        match self.edge.ports.open(address, buffers.receive()) {
             Ok(port) => {
                 let number = port.number();
-                self.data = Some(Arranged::passive(port, place));
+                self.data = Some(Arranged::passive(port, buffers, permit));
                 self.data_until = Instant::now() + self.edge.config.passive.accept_timeout;
                 Ok(number)
             }

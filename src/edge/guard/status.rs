@@ -7,7 +7,7 @@ use crate::session::{Failure, FtpPath, StatusPage};
 
 use super::super::connection::Lost;
 use super::transfer::without_options;
-use super::{End, Guard, MAX_WAITING, Next, no_session};
+use super::{End, Guard, Next, has_room, no_session};
 
 /// The code of the whole reply.
 const CODE: u16 = 213;
@@ -48,7 +48,7 @@ impl Guard {
         let gone = self.session.gone();
         let mut has_begun = false;
         loop {
-            let may_listen = !gone.is_cancelled() && self.waiting.len() < MAX_WAITING;
+            let may_listen = !gone.is_cancelled() && has_room(&self.waiting);
             tokio::select! {
                 biased;
                 Some(page) = pages.recv() => {

@@ -24,7 +24,7 @@ use super::record::last_reply;
 use super::running::{During, Running};
 use super::settle::Settling;
 use super::standing::lapsed;
-use super::{End, Guard, MAX_WAITING, Next};
+use super::{End, Guard, Next, has_room};
 
 /// `ABOR`s that a client may send to end one transfer; each is answered.
 const MAX_ABORTS: u32 = 16;
@@ -262,7 +262,7 @@ impl Guard {
                 let status = self.status(Some(running.status()));
                 self.send_counted("STAT", status).await
             }
-            during if self.waiting.len() < MAX_WAITING => {
+            during if has_room(&self.waiting) => {
                 if during == During::Quit {
                     running.on_quit();
                 }

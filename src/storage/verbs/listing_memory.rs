@@ -7,11 +7,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use prometheus::IntGauge;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::config::ByteSize;
 use crate::storage::error::StorageError;
+use crate::telemetry::Held;
 
 /// What a page of long names takes while it is read: the store's answer, its keys, and the entries. In KiB.
 const PAGE_KIB: usize = 4 * 1024;
@@ -24,18 +26,24 @@ const WAIT: Duration = Duration::from_secs(10);
 pub(crate) struct ListingMemory {
     /// A permit for each KiB.
     free: Arc<Semaphore>,
+    used: IntGauge,
 }
 
 /// What one page holds. Dropping it gives it back.
 #[derive(Debug)]
-pub(crate) struct PageMemory(OwnedSemaphorePermit);
+pub(crate) struct PageMemory {
+    room: OwnedSemaphorePermit,
+    held: Held,
+}
 
 impl ListingMemory {
-    pub(crate) fn new(memory: ByteSize) -> Self {
+    /// `used` shows what is held.
+    pub(crate) fn new(memory: ByteSize, used: IntGauge) -> Self {
         let kib = usize::try_from(memory.0 / 1024).unwrap_or(usize::MAX);
         let kib = kib.clamp(PAGE_KIB, Semaphore::MAX_PERMITS);
         Self {
             free: Arc::new(Semaphore::new(kib)),
+            used,
         }
     }
 
@@ -47,7 +55,10 @@ impl ListingMemory {
         #[allow(clippy::cast_possible_truncation, reason = "it is 4096")]
         let room = Arc::clone(&self.free).acquire_many_owned(PAGE_KIB as u32);
         match timeout(WAIT, room).await {
-            Ok(Ok(room)) => Ok(PageMemory(room)),
+            Ok(Ok(room)) => Ok(PageMemory {
+                room,
+                held: Held::bytes(&self.used, PAGE_KIB as u64 * 1024),
+            }),
             _ => Err(StorageError::ListingMemoryShort),
         }
     }
@@ -56,8 +67,9 @@ impl ListingMemory {
 impl PageMemory {
     /// Gives back all but what so many bytes take.
     pub(crate) fn shrink_to(&mut self, bytes: usize) {
-        let held = self.0.num_permits();
-        drop(self.0.split(held.saturating_sub(bytes.div_ceil(1024))));
+        let (held, kept) = (self.room.num_permits(), bytes.div_ceil(1024));
+        drop(self.room.split(held.saturating_sub(kept)));
+        self.held.shrink_to(kept as u64 * 1024);
     }
 }
 
@@ -67,7 +79,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn pages_hold_what_they_take_and_others_wait() {
-        let memory = ListingMemory::new(ByteSize::mib(5));
+        let used = IntGauge::new("used", "for the test").unwrap();
+        let memory = ListingMemory::new(ByteSize::mib(5), used.clone());
         let mut first = memory.page().await.unwrap();
         assert!(matches!(
             memory.page().await,
@@ -77,7 +90,9 @@ mod tests {
         let second = memory.page().await.unwrap();
         first.shrink_to(4 * 1024 * 1024);
         assert_eq!(memory.free.available_permits(), 0, "it never grows again");
+        assert_eq!(used.get(), 5 << 20);
         drop((first, second));
         assert_eq!(memory.free.available_permits(), 5 * 1024);
+        assert_eq!(used.get(), 0);
     }
 }

@@ -533,7 +533,7 @@ mod tests {
     /// 2.5 MiB for anyone, 32 first chunks, and one right to finish a part of 1 MiB.
     fn budget() -> Budget {
         let metrics = Arc::new(Metrics::new().unwrap());
-        let used = metrics.upload_memory_used.clone();
+        let used = metrics.memory_of(crate::memory::Use::Uploads);
         Budget::new(4 * MIB, used, Supervisor::new(&metrics))
     }
 
