@@ -3,6 +3,9 @@
 //! Failures are counted twice: by user name and address together, so that nobody can lock a user
 //! out from elsewhere; and by address alone, so that nobody can try one password on many names.
 //!
+//! What counts as one address is an [`Origin`]: an IPv6 address counts in three networks, of which a wider one is locked
+//! at a multiple of the failures.
+//!
 //! Promises:
 //! - An attempt takes its place in both counts before its password is looked at, so guesses that
 //!   run in parallel can't outnumber the limit. When all places are taken by attempts still
@@ -25,7 +28,7 @@ use std::{
 use tokio::{sync::futures::OwnedNotified, time::Instant};
 
 use super::origin::Origin;
-use super::tally::{Admission, Tally};
+use super::tally::{Admission, Share, Tally};
 
 /// How many keys of each count are remembered.
 const MAX_KEYS: usize = 10_000;
@@ -59,6 +62,28 @@ struct Counts {
 struct Pair {
     name: u64,
     client: Origin,
+}
+
+impl Pair {
+    /// The same name at each level of the origin.
+    fn levels(self) -> impl Iterator<Item = Self> {
+        let name = self.name;
+        self.client
+            .levels()
+            .map(move |client| Self { name, client })
+    }
+}
+
+impl Share for Pair {
+    fn share(&self) -> usize {
+        self.client.share()
+    }
+}
+
+impl Share for Origin {
+    fn share(&self) -> usize {
+        (*self).share()
+    }
 }
 
 /// The name or the address must wait.
@@ -126,34 +151,42 @@ impl Lockout {
     fn try_begin(&self, pair: Pair) -> Result<Option<OwnedNotified>, LockedOut> {
         let now = Instant::now();
         let mut counts = self.counts();
-        let by_pair = counts.pairs.admission(&pair, now);
-        let by_client = counts.clients.admission(&pair.client, now);
-        match (by_pair, by_client) {
-            (Admission::Locked, _) | (_, Admission::Locked) => Err(LockedOut),
-            (Admission::Full(one_ended), _) | (_, Admission::Full(one_ended)) => {
-                Ok(Some(one_ended))
-            }
-            (Admission::Open, Admission::Open) => {
-                counts.pairs.begin(&pair);
-                counts.clients.begin(&pair.client);
-                Ok(None)
+        let mut full = None;
+        for pair in pair.levels() {
+            let by_pair = counts.pairs.admission(&pair, now);
+            let by_client = counts.clients.admission(&pair.client, now);
+            for admission in [by_pair, by_client] {
+                match admission {
+                    Admission::Locked => return Err(LockedOut),
+                    Admission::Full(one_ended) => full = Some(one_ended),
+                    Admission::Open => {}
+                }
             }
         }
+        if full.is_none() {
+            for pair in pair.levels() {
+                counts.pairs.begin(&pair);
+                counts.clients.begin(&pair.client);
+            }
+        }
+        Ok(full)
     }
 
     fn end(&self, pair: Pair, verdict: &Verdict) {
         let now = Instant::now();
         let mut counts = self.counts();
-        match verdict {
-            Verdict::None => {}
-            Verdict::Failed => {
-                counts.pairs.fail(&pair, now);
-                counts.clients.fail(&pair.client, now);
+        for pair in pair.levels() {
+            match verdict {
+                Verdict::None => {}
+                Verdict::Failed => {
+                    counts.pairs.fail(&pair, now);
+                    counts.clients.fail(&pair.client, now);
+                }
+                Verdict::Succeeded => counts.pairs.forgive(&pair),
             }
-            Verdict::Succeeded => counts.pairs.forgive(&pair),
+            counts.pairs.end(&pair);
+            counts.clients.end(&pair.client);
         }
-        counts.pairs.end(&pair);
-        counts.clients.end(&pair.client);
     }
 
     fn counts(&self) -> MutexGuard<'_, Counts> {
@@ -264,6 +297,45 @@ mod tests {
         fail(&lockout, "anna", "::ffff:192.0.2.1").await;
         assert!(is_locked(&lockout, "anna", "192.0.2.1").await);
         assert!(!is_locked(&lockout, "anna", "::ffff:192.0.2.2").await);
+    }
+
+    /// A user of 65,536 networks at /64 has four times the tries of one address, and no more.
+    #[tokio::test(start_paused = true)]
+    async fn a_whole_ipv6_prefix_is_locked_at_a_multiple_of_the_limit() {
+        for (names, by_pair, by_client) in [(1, 3, 0), (7, 0, 3)] {
+            let lockout = lockout(by_pair, by_client);
+            let (mut failures, mut tries) = (0, 0);
+            for network in (0..0x1_0000).step_by(0x80) {
+                let address = format!("2001:db8:7:{network:x}::1");
+                for _ in 0..3 {
+                    tries += 1;
+                    let name = format!("name{}", tries % names);
+                    if let Ok(attempt) = lockout.begin(&name, at(&address)).await {
+                        attempt.failed();
+                        failures += 1;
+                    }
+                }
+            }
+            assert_eq!(failures, 12, "{names} names");
+            assert!(!is_locked(&lockout, "name0", "2001:db8:8::1").await);
+            time::advance(LOCK).await;
+            assert!(!is_locked(&lockout, "name0", "2001:db8:7::1").await);
+        }
+    }
+
+    /// Attempts that run count at each level as well.
+    #[tokio::test(start_paused = true)]
+    async fn attempts_of_a_prefix_that_run_at_once_can_t_outnumber_its_limit() {
+        let lockout = lockout(0, 2);
+        let mut running = Vec::new();
+        for network in 0..8 {
+            let address = at(&format!("2001:db8:7:{network}00::1"));
+            running.push(lockout.begin("anna", address).await.unwrap());
+        }
+        let mut next = Box::pin(lockout.begin("anna", at("2001:db8:7:ff00::1")));
+        assert!(time::timeout(LOCK, &mut next).await.is_err(), "no place");
+        drop(running.pop());
+        next.await.expect("one has given its place back").failed();
     }
 
     #[tokio::test(start_paused = true)]

@@ -46,7 +46,7 @@ pub use certificate_name::CertificateName;
 pub use fault::{UserFault, UsersFileErrors};
 pub use hashing::HashingFailed;
 pub use lockout::LockoutPolicy;
-pub use origin::Origin;
+pub use origin::{Origin, OriginCounts};
 pub use password::{HashError, generate_password, hash_password};
 pub use permissions::{Permission, Permissions, UnknownPermission};
 pub use reload::{ReloadOutcome, Users, UsersLoadError};

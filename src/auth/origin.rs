@@ -1,6 +1,22 @@
-//! What counts as one address.
+//! What counts as one origin of connections: an IPv4 address, or a network of IPv6.
+//!
+//! Whoever has an IPv6 address has at least the last 64 bits of it to choose, and often the last 72 or 80. So an IPv6
+//! address counts in three networks, at /64, /56 and /48. A wider network may hold several customers, so its limit is
+//! a multiple of that for one address.
 
-use std::net::{IpAddr, Ipv4Addr};
+mod counts;
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+pub use counts::OriginCounts;
+
+/// The networks that an IPv6 address counts in: the length of the prefix, and how many times the limit of one address
+/// it has.
+const LEVELS: [(u8, usize); 3] = [(64, 1), (56, 2), (48, MAX_SHARE)];
+
+/// The largest multiple of a limit.
+const MAX_SHARE: usize = 4;
 
 /// Where somebody comes from, as far as limits are concerned.
 ///
@@ -11,6 +27,13 @@ use std::net::{IpAddr, Ipv4Addr};
 /// assert_ne!(origin("192.0.2.1"), origin("192.0.2.2"));
 /// assert_eq!(origin("2001:db8::1"), origin("2001:db8::ffff:1"));
 /// assert_eq!(origin("192.0.2.1"), origin("::ffff:192.0.2.1"));
+///
+/// let levels: Vec<_> = origin("2001:db8:1:203::1").levels().collect();
+/// let named: Vec<_> = levels.iter().map(ToString::to_string).collect();
+/// assert_eq!(named, ["2001:db8:1:203::/64", "2001:db8:1:200::/56", "2001:db8:1::/48"]);
+/// let shares: Vec<_> = levels.iter().map(|origin| origin.share()).collect();
+/// assert_eq!(shares, [1, 2, 4]);
+/// assert_eq!(origin("192.0.2.1").levels().count(), 1);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Origin(Network);
@@ -18,18 +41,74 @@ pub struct Origin(Network);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Network {
     V4(Ipv4Addr),
-    /// The first 64 bits: the rest of an IPv6 address is the client's own choice.
-    V6([u16; 4]),
+    V6 {
+        /// The first 64 bits, of which those behind the prefix are 0.
+        bits: u64,
+        /// An index of [`LEVELS`].
+        level: usize,
+    },
 }
 
+impl Origin {
+    /// This origin and the wider ones that it is part of, from the narrowest on. A limit that is kept by origin has to
+    /// hold at each of them.
+    pub fn levels(self) -> impl Iterator<Item = Self> {
+        let count = match self.0 {
+            Network::V4(_) => 1,
+            Network::V6 { level, .. } => LEVELS.len() - level,
+        };
+        (0..count).map(move |steps| self.widened(steps))
+    }
+
+    /// The widest origin that this one is part of.
+    #[must_use]
+    pub fn widest(self) -> Self {
+        self.widened(LEVELS.len() - 1)
+    }
+
+    /// How many times the limit of one address this origin has.
+    #[must_use]
+    pub fn share(self) -> usize {
+        match self.0 {
+            Network::V4(_) => 1,
+            Network::V6 { level, .. } => LEVELS[level].1,
+        }
+    }
+
+    fn widened(self, steps: usize) -> Self {
+        match self.0 {
+            Network::V4(_) => self,
+            Network::V6 { bits, level } => Self::v6(bits, (level + steps).min(LEVELS.len() - 1)),
+        }
+    }
+
+    fn v6(bits: u64, level: usize) -> Self {
+        let bits = bits & (u64::MAX << (64 - LEVELS[level].0));
+        Self(Network::V6 { bits, level })
+    }
+}
+
+/// The narrowest one.
 impl From<IpAddr> for Origin {
     fn from(address: IpAddr) -> Self {
-        Self(match address.to_canonical() {
-            IpAddr::V4(address) => Network::V4(address),
+        match address.to_canonical() {
+            IpAddr::V4(address) => Self(Network::V4(address)),
             IpAddr::V6(address) => {
-                let [a, b, c, d, ..] = address.segments();
-                Network::V6([a, b, c, d])
+                let [a, b, c, d, ..] = address.segments().map(u64::from);
+                Self::v6(a << 48 | b << 32 | c << 16 | d, 0)
             }
-        })
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Network::V4(address) => address.fmt(f),
+            Network::V6 { bits, level } => {
+                let address = Ipv6Addr::from_bits(u128::from(bits) << 64);
+                write!(f, "{address}/{}", LEVELS[level].0)
+            }
+        }
     }
 }

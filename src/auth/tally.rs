@@ -2,11 +2,12 @@
 //!
 //! Promises:
 //! - Failures that count and attempts that run, taken together, never exceed the limit.
-//! - `limit` failures within `window` lock the key until `window` after the last of them.
+//! - `limit` failures within `window` lock the key until `window` after the last of them; a key may have a multiple of
+//!   that limit.
 //! - Bounded: the failures of at most `capacity` keys are remembered. When there are more, the key
 //!   whose last failure is longest ago is forgotten, locked or not: whoever wants a key forgotten
 //!   must fail with `capacity` others first, and each of those failures costs a password hash.
-//!   A failure takes 16 bytes, and a key has at most `limit` of them.
+//!   A failure takes 16 bytes, and a key has at most as many as its limit.
 //!
 //! Must not: read a clock; the time is passed in.
 
@@ -34,6 +35,12 @@ struct Running {
     one_ended: Arc<Notify>,
 }
 
+/// How many times the limit a key has.
+pub(super) trait Share {
+    /// At least 1.
+    fn share(&self) -> usize;
+}
+
 /// Whether one more attempt may begin.
 pub(super) enum Admission {
     /// It may.
@@ -44,7 +51,7 @@ pub(super) enum Admission {
     Locked,
 }
 
-impl<K: Clone + Eq + Hash> Tally<K> {
+impl<K: Clone + Eq + Hash + Share> Tally<K> {
     /// `limit` failures within `window` lock a key; a limit of 0 locks nothing.
     pub(super) fn new(limit: usize, window: Duration, capacity: usize) -> Self {
         Self {
@@ -60,12 +67,13 @@ impl<K: Clone + Eq + Hash> Tally<K> {
         if self.limit == 0 {
             return Admission::Open;
         }
+        let limit = self.limit_of(key);
         let failed = self.failures_that_count(key, now);
-        if failed >= self.limit {
+        if failed >= limit {
             return Admission::Locked;
         }
         match self.running.get(key) {
-            Some(running) if failed + running.attempts >= self.limit => {
+            Some(running) if failed + running.attempts >= limit => {
                 Admission::Full(Arc::clone(&running.one_ended).notified_owned())
             }
             _ => Admission::Open,
@@ -103,14 +111,19 @@ impl<K: Clone + Eq + Hash> Tally<K> {
         self.failures.remove(key);
     }
 
+    fn limit_of(&self, key: &K) -> usize {
+        self.limit.saturating_mul(key.share())
+    }
+
     /// Drops the failures that no longer count and says how many are left.
     fn failures_that_count(&mut self, key: &K, now: Instant) -> usize {
+        let limit = self.limit_of(key);
         let Some(failures) = self.failures.get_mut(key) else {
             return 0;
         };
         let is_recent = |failure: &Instant| now.duration_since(*failure) < self.window;
         // A lock lasts from the last failure, so until it ends the first ones must not drop out.
-        let is_locked = failures.len() >= self.limit && failures.last().is_some_and(is_recent);
+        let is_locked = failures.len() >= limit && failures.last().is_some_and(is_recent);
         if !is_locked {
             failures.retain(is_recent);
         }
@@ -127,6 +140,12 @@ mod tests {
     use super::*;
 
     const WINDOW: Duration = Duration::from_mins(1);
+
+    impl Share for u32 {
+        fn share(&self) -> usize {
+            1
+        }
+    }
 
     fn after(start: Instant, seconds: u64) -> Instant {
         start + Duration::from_secs(seconds)

@@ -534,8 +534,9 @@ settings! {
         /// Change it when you have more devices, and memory and file descriptors for them.
         max_sessions: usize where SESSIONS = 2000,
 
-        /// How many clients may be connected at once from one IP address. Of an IPv6 address the first
-        /// 64 bits count: the rest is the client's own choice.
+        /// How many clients may be connected at once from one IP address. IPv6 counts by network, because the
+        /// rest of an address is the client's own choice: a /64 may have as many, a /56 twice and a /48 four
+        /// times as many.
         ///
         /// Change it when many devices are behind one address, or when one device must not take all
         /// the room.
@@ -547,9 +548,9 @@ settings! {
         /// Change it when one user's devices must not take all the room.
         max_sessions_per_user: Option<usize> where SESSIONS = None,
 
-        /// How many connections may come in a second from one IP address, of which the first 64 bits
-        /// count if it is an IPv6 one; the next is turned away with 421. As many may come at once.
-        /// `0` does not count them.
+        /// How many connections may come in a second from one IP address; the next is turned away with 421.
+        /// As many may come at once. IPv6 counts by network, as with `limits.max_sessions_per_ip`. `0` does not
+        /// count them.
         ///
         /// Change it when somebody keeps the server busy with connections alone. Mind the devices that
         /// are behind one address: after an outage they all come back at once.
@@ -586,14 +587,14 @@ settings! {
         download_rate_per_user: Option<ByteSize> where RATE = None,
 
         /// After how many failed logins of one user from one address that user is locked out there;
-        /// `0` is never.
+        /// `0` is never. IPv6 counts by network, as with `limits.max_sessions_per_ip`.
         ///
         /// Change it when devices with an old password lock themselves out, or when you want to be
         /// stricter.
         login_failures: u32 where FAILURES = 5,
 
         /// After how many failed logins from one address, of whichever users, nobody can log in
-        /// from there; `0` is never.
+        /// from there; `0` is never. IPv6 counts by network, as with `limits.max_sessions_per_ip`.
         ///
         /// Change it when many users are behind one address, or when you want to be stricter.
         login_failures_per_address: u32 where FAILURES = 50,

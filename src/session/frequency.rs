@@ -2,6 +2,7 @@
 //!
 //! Promises:
 //! - Of one address, so many connections are let in at once, and then so many every second.
+//! - An IPv6 address counts in three networks (see [`Origin`]), of which a wider one may have a multiple of them.
 //! - Bounded: at most [`MAX_ORIGINS`] addresses are remembered, in less than 5 MiB. An address is worth
 //!   remembering for a second after its last connection, and is forgotten after it. So to have itself
 //!   forgotten sooner, an attacker needs as many addresses and a connection from each within that
@@ -23,9 +24,9 @@ const MAX_ORIGINS: usize = 65_536;
 /// What an address that has rested may ask for at once is what it may ask for in this time.
 const BURST: Duration = Duration::from_secs(1);
 
-/// Addresses looked at for each connection, to see whether they can be forgotten: more than one, so
-/// that there are never many that could be.
-const LOOKS: usize = 2;
+/// Addresses looked at for each connection, to see whether they can be forgotten: more than the three levels that one
+/// connection can add, so that there are never many that could be.
+const LOOKS: usize = 6;
 
 /// The connections of the last second; see the module.
 #[derive(Debug)]
@@ -58,16 +59,25 @@ impl Frequency {
     /// Whether one more connection may come from there at `now`. One that may not takes no time up.
     pub(super) fn admits(&mut self, origin: Origin, now: Instant) -> bool {
         self.forget_rested(now);
-        let taken_until = self.taken_until.get(&origin);
-        let taken_until = taken_until.map_or(now, |until| (*until).max(now)) + self.interval;
-        if taken_until > now + BURST {
+        let too_often = |level: Origin| self.with_one_more(level, now) > now + BURST;
+        if origin.levels().any(too_often) {
             return false;
         }
-        if self.taken_until.insert(origin, taken_until).is_none() {
-            self.next.push_back(origin);
-            self.keep_to_capacity();
+        for level in origin.levels() {
+            let taken_until = self.with_one_more(level, now);
+            if self.taken_until.insert(level, taken_until).is_none() {
+                self.next.push_back(level);
+                self.keep_to_capacity();
+            }
         }
         true
+    }
+
+    /// Until when one more connection would take the time up.
+    fn with_one_more(&self, level: Origin, now: Instant) -> Instant {
+        let taken_until = self.taken_until.get(&level);
+        let share = u32::try_from(level.share()).unwrap_or(u32::MAX);
+        taken_until.map_or(now, |until| (*until).max(now)) + self.interval / share
     }
 
     fn forget_rested(&mut self, now: Instant) {
@@ -122,6 +132,21 @@ mod tests {
             later += admitted(&mut frequency, 20, now);
         }
         assert_eq!(later, 5);
+    }
+
+    #[test]
+    fn a_wider_network_may_come_more_often_and_not_as_often_as_it_likes() {
+        let mut frequency = Frequency::new(5).unwrap();
+        let start = Instant::now();
+        let mut from_networks = |networks: std::ops::Range<u32>| {
+            let address =
+                |network: u32| IpAddr::from([0x2001, 0xdb8, 7, network as u16, 0, 0, 0, 1]);
+            let all = networks.flat_map(|network| [address(network); 5]);
+            all.filter(|address| frequency.admits((*address).into(), start))
+                .count()
+        };
+        assert_eq!(from_networks(0..0x100), 10, "of a /56");
+        assert_eq!(from_networks(0x100..0x1_0000), 10, "of a /48, the rest");
     }
 
     #[test]

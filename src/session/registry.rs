@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use crate::auth::{Origin, User};
+use crate::auth::{Origin, OriginCounts, User};
 
 use super::frequency::Frequency;
 
@@ -99,7 +99,7 @@ pub struct Registry {
 #[derive(Debug, Default)]
 struct Counts {
     total: usize,
-    by_address: HashMap<Origin, usize>,
+    by_address: OriginCounts,
     by_user: HashMap<String, usize>,
 }
 
@@ -143,11 +143,11 @@ impl Registry {
         if counts.total >= self.admission.max_sessions {
             return Err(Refusal::TooManySessions);
         }
-        let from_address = counts.by_address.get(&origin).copied().unwrap_or(0);
-        if from_address >= self.admission.max_sessions_per_ip {
+        let limit = self.admission.max_sessions_per_ip;
+        if counts.by_address.is_full(origin, limit) {
             return Err(Refusal::TooManyFromAddress);
         }
-        counts.by_address.insert(origin, from_address + 1);
+        counts.by_address.add(origin);
         counts.total += 1;
         Ok(Admitted {
             registry: self.clone(),
@@ -210,7 +210,7 @@ impl Drop for Admitted {
     fn drop(&mut self) {
         let mut counts = self.registry.counts();
         counts.total -= 1;
-        one_less(&mut counts.by_address, &self.origin);
+        counts.by_address.remove(self.origin);
     }
 }
 
@@ -278,6 +278,13 @@ mod tests {
         let refused = admit("2001:db8:0:1:ffff::9").unwrap_err();
         assert_eq!(refused, Refusal::TooManyFromAddress);
         assert!(admit("2001:db8:0:2::1").is_ok());
+        // Each network has one, and a /48 four of them.
+        let mut sessions: Vec<_> = (0x100..0x1_0000)
+            .filter_map(|network| admit(&format!("2001:db8:1:{network:x}::1")).ok())
+            .collect();
+        assert_eq!(sessions.len(), 4);
+        sessions.pop();
+        assert!(admit("2001:db8:1::1").is_ok());
     }
 
     #[test]

@@ -5,6 +5,7 @@
 mod dear_sessions;
 mod files;
 mod half_admin_requests;
+mod ipv6_prefix_logins;
 mod logins;
 mod password_guesses;
 mod rights;
