@@ -127,9 +127,10 @@ def clients() -> list[dict]:
         graph(
             "Refused connections",
             "cps",
-            "Data connections from strangers, transfers without a free port, PORT to somebody else, PROXY headers that are missing or not trusted.",
+            "Data connections from strangers, transfers without a free port, or whose port was given to another user, PORT to somebody else, PROXY headers that are missing or not trusted.",
             [
                 ("sum(rate(bucketferry_passive_ports_exhausted_total{%s}[$__rate_interval]))", "no free passive port"),
+                ("sum(rate(bucketferry_passive_ports_taken_back_total{%s}[$__rate_interval]))", "passive port taken back"),
                 ("sum(rate(bucketferry_data_connections_refused_total{%s}[$__rate_interval]))", "data connection from a stranger"),
                 ("sum by (reason) (rate(bucketferry_active_targets_refused_total{%s}[$__rate_interval]))", "active target: {{reason}}"),
                 ("sum by (reason) (rate(bucketferry_proxy_headers_refused_total{%s}[$__rate_interval]))", "PROXY header: {{reason}}"),

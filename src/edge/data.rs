@@ -115,6 +115,14 @@ impl Arranged {
         matches!(self.way, Way::Passive(_))
     }
 
+    /// Whether its port was taken back, and nobody has connected before that.
+    pub(super) fn is_taken_back(&self) -> bool {
+        match &self.way {
+            Way::Passive(waiting) => waiting.is_taken_back(),
+            Way::Active(_) | Way::Done => false,
+        }
+    }
+
     /// Whether we connect to the client, not it to us.
     pub(super) fn is_active(&self) -> bool {
         matches!(self.way, Way::Active(_))
@@ -177,6 +185,10 @@ impl Way {
 }
 
 impl Waiting {
+    fn is_taken_back(&self) -> bool {
+        self.port.is_taken_back() && self.arrived.is_empty() && self.arriving.is_empty()
+    }
+
     /// Takes from the queue what may be the client's, and a few at most.
     async fn gather(&mut self, expected: &Expected<'_>) {
         while self.arrived.len() + self.arriving.len() < MAX_AHEAD {
@@ -186,6 +198,7 @@ impl Waiting {
             if let Some(socket) = self.admit(stream, unmapped(peer), expected)
                 && socket.linger(Some(Duration::ZERO)).is_ok()
             {
+                self.port.claim();
                 self.arrived.push_back(socket);
             }
         }
@@ -213,16 +226,23 @@ impl Waiting {
             return Ok(socket);
         }
         loop {
+            if self.is_taken_back() {
+                return Err(io::ErrorKind::NotConnected.into());
+            }
             let arriving = &mut self.arriving;
-            let may_accept = arriving.len() < MAX_ARRIVING;
+            let may_accept = arriving.len() < MAX_ARRIVING && !self.port.is_taken_back();
             let socket = tokio::select! {
                 Some(proxied) = arriving.next() => expected.behind_proxy(proxied, self.port.number()),
                 accepted = self.port.listener().accept(), if may_accept => {
-                    let (stream, peer) = accepted?;
-                    self.admit(stream, unmapped(peer), expected)
+                    match accepted {
+                        Ok((stream, peer)) => self.admit(stream, unmapped(peer), expected),
+                        Err(_) if self.port.is_taken_back() => None,
+                        Err(error) => return Err(error),
+                    }
                 }
             };
             if let Some(socket) = socket {
+                self.port.claim();
                 prepare(socket.tcp())?;
                 return Ok(socket);
             }

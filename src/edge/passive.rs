@@ -1,14 +1,21 @@
-//! The passive ports: a free one for each data connection that a client announces.
+//! The passive ports: a free one for each data connection that a client announces, and fair shares when none is free.
+
+mod held;
 
 use std::io;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{Shutdown, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 use tokio::net::TcpListener;
 
 use crate::config::PortRange;
 use crate::telemetry::{InUse, Metrics};
+
+use held::{Held, Port};
+
+pub(super) use held::Holder;
 
 /// Strangers may connect before the client does; they are turned away one by one. Where the queue is full, a client's own
 /// connection takes a second more.
@@ -19,13 +26,25 @@ const BACKLOG: i32 = 128;
 pub(super) struct PassivePorts {
     range: PortRange,
     metrics: Arc<Metrics>,
+    held: Arc<Mutex<Held<Open>>>,
 }
 
 /// A passive port that waits for its client. Dropping it frees the port.
 #[derive(Debug)]
 pub(super) struct PassivePort {
-    listener: TcpListener,
+    /// In the table of all ports.
+    number: u64,
     port: u16,
+    listener: Arc<TcpListener>,
+    is_taken_back: Arc<AtomicBool>,
+    held: Arc<Mutex<Held<Open>>>,
+}
+
+/// What closes a port whose holder need not cooperate: its task may be waiting for something else.
+#[derive(Debug)]
+struct Open {
+    listener: Arc<TcpListener>,
+    is_taken_back: Arc<AtomicBool>,
     _in_use: InUse,
 }
 
@@ -35,36 +54,114 @@ impl PassivePorts {
         metrics
             .passive_ports
             .set(i64::try_from(all).unwrap_or(i64::MAX));
-        Self { range, metrics }
+        Self {
+            range,
+            metrics,
+            held: Arc::default(),
+        }
     }
 
     /// A free port on the host of `address`: every one is tried, from a random one on, so that a stranger can't
-    /// foresee which comes next. The data connection gets a receive buffer of `buffer` bytes, or what the
-    /// kernel thinks best.
+    /// foresee which comes next. If none is free, one is taken back from a holder of more than its share. The data
+    /// connection gets a receive buffer of `buffer` bytes, or what the kernel thinks best.
     ///
     /// # Errors
     /// The last port's error, when none is free.
     pub(super) fn open(
         &self,
+        holder: Holder,
         mut address: SocketAddr,
         buffer: Option<usize>,
     ) -> io::Result<PassivePort> {
-        if self.range.is_any() {
+        let mut held = lock(&self.held);
+        let listener = if self.range.is_any() {
             address.set_port(0);
-            return self.listen(address, buffer);
-        }
+            listen(address, buffer)
+        } else {
+            self.listen_on_a_free_one(&held, address, buffer)
+        };
+        let listener = match listener {
+            Ok(listener) => listener,
+            Err(error) => self
+                .take_back(&mut held, &holder, address)
+                .map_or(Err(error), |freed| listen(freed, buffer))?,
+        };
+        self.hold(&mut held, listener, holder)
+    }
+
+    fn listen_on_a_free_one(
+        &self,
+        held: &Held<Open>,
+        mut address: SocketAddr,
+        buffer: Option<usize>,
+    ) -> io::Result<TcpListener> {
         let count = self.range.len();
         let start = rand::random_range(0..count);
         let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
         for step in 0..count {
-            let port = self.port((start + step) % count);
-            address.set_port(port);
-            match self.listen(address, buffer) {
-                Ok(port) => return Ok(port),
+            address.set_port(self.port((start + step) % count));
+            if held.contains(address) {
+                continue;
+            }
+            match listen(address, buffer) {
+                Ok(listener) => return Ok(listener),
                 Err(error) => failure = error,
             }
         }
         Err(failure)
+    }
+
+    /// Closes a port of the largest holder, and says which it was.
+    fn take_back(
+        &self,
+        held: &mut Held<Open>,
+        asker: &Holder,
+        address: SocketAddr,
+    ) -> Option<SocketAddr> {
+        let Port {
+            address,
+            holder,
+            closing,
+            ..
+        } = held.take_back(asker, address.ip())?;
+        closing.is_taken_back.store(true, Ordering::Release);
+        // It listens no more, so another socket can; whoever waits for a connection there is woken by it.
+        if let Err(error) = SockRef::from(&closing.listener).shutdown(Shutdown::Both) {
+            tracing::debug!(%address, %error, "can't close a passive port");
+            return None;
+        }
+        self.metrics.passive_ports_taken_back.inc();
+        tracing::warn!(
+            from = holder.user,
+            origin = %holder.origin,
+            to = asker.user,
+            port = address.port(),
+            "no passive port is free, taking one back from the user who holds most"
+        );
+        Some(address)
+    }
+
+    fn hold(
+        &self,
+        held: &mut Held<Open>,
+        listener: TcpListener,
+        holder: Holder,
+    ) -> io::Result<PassivePort> {
+        let address = listener.local_addr()?;
+        let listener = Arc::new(listener);
+        let is_taken_back = Arc::new(AtomicBool::new(false));
+        let open = Open {
+            listener: Arc::clone(&listener),
+            is_taken_back: Arc::clone(&is_taken_back),
+            _in_use: InUse::one(&self.metrics.passive_ports_in_use),
+        };
+        Ok(PassivePort {
+            number: held.add(address, holder, open),
+            port: address.port(),
+            listener,
+            is_taken_back,
+            held: Arc::clone(&self.held),
+        })
     }
 
     fn port(&self, index: usize) -> u16 {
@@ -72,25 +169,24 @@ impl PassivePorts {
             .first()
             .saturating_add(u16::try_from(index).unwrap_or(u16::MAX))
     }
+}
 
-    fn listen(&self, address: SocketAddr, buffer: Option<usize>) -> io::Result<PassivePort> {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-        socket.set_reuse_address(true)?;
-        socket.set_nonblocking(true)?;
-        if let Some(size) = buffer {
-            // The connection inherits it, from its first packet on.
-            socket.set_recv_buffer_size(size)?;
-        }
-        socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
-        let listener = TcpListener::from_std(socket.into())?;
-        let port = listener.local_addr()?.port();
-        Ok(PassivePort {
-            listener,
-            port,
-            _in_use: InUse::one(&self.metrics.passive_ports_in_use),
-        })
+fn listen(address: SocketAddr, buffer: Option<usize>) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    if let Some(size) = buffer {
+        // The connection inherits it, from its first packet on.
+        socket.set_recv_buffer_size(size)?;
     }
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Every change under this lock is complete before anything in it can panic.
+fn lock(held: &Mutex<Held<Open>>) -> MutexGuard<'_, Held<Open>> {
+    held.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl PassivePort {
@@ -102,6 +198,22 @@ impl PassivePort {
     /// Where clients connect.
     pub(super) fn listener(&self) -> &TcpListener {
         &self.listener
+    }
+
+    /// Notes that the client has connected: others' ports are taken back before this one.
+    pub(super) fn claim(&self) {
+        lock(&self.held).claim(self.number);
+    }
+
+    /// Whether the port is another's by now. Nobody can connect to it any more.
+    pub(super) fn is_taken_back(&self) -> bool {
+        self.is_taken_back.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for PassivePort {
+    fn drop(&mut self) {
+        lock(&self.held).remove(self.number);
     }
 }
 
@@ -121,19 +233,55 @@ mod tests {
             .unwrap()
     }
 
+    fn holder(user: &str) -> Holder {
+        Holder {
+            user: user.to_owned(),
+            origin: std::net::IpAddr::from(Ipv4Addr::LOCALHOST).into(),
+        }
+    }
+
+    fn anna() -> Holder {
+        holder("anna")
+    }
+
+    /// Its holder sits in `accept`, or does something else altogether.
+    #[tokio::test]
+    async fn a_port_is_taken_back_without_its_holder() {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let ports = PassivePorts::new(free_pair(), Arc::clone(&metrics));
+        let address = (Ipv4Addr::LOCALHOST, 21).into();
+        let first = ports.open(anna(), address, None).unwrap();
+        let second = ports.open(anna(), address, None).unwrap();
+        let mut waiting = Box::pin(first.listener().accept());
+        assert!(futures::poll!(&mut waiting).is_pending());
+        let taken = ports.open(holder("bert"), address, None).unwrap();
+        assert_eq!(taken.number(), first.number());
+        assert!(first.is_taken_back() && !second.is_taken_back());
+        assert_eq!(metrics.passive_ports_in_use.get(), 2);
+        assert_eq!(metrics.passive_ports_taken_back.get(), 1);
+        let woken = tokio::time::timeout(std::time::Duration::from_secs(5), waiting).await;
+        assert!(woken.expect("it is woken").is_err());
+        let there = std::net::TcpStream::connect(("127.0.0.1", taken.number())).unwrap();
+        let (_, peer) = taken.listener().accept().await.unwrap();
+        assert_eq!(peer, there.local_addr().unwrap());
+        // What the former holder drops is no longer its port.
+        drop(first);
+        assert!(ports.open(holder("bert"), address, None).is_err());
+    }
+
     #[tokio::test]
     async fn every_port_is_used_before_there_is_none() {
         let metrics = Arc::new(Metrics::new().unwrap());
         let ports = PassivePorts::new(free_pair(), Arc::clone(&metrics));
         let address = (Ipv4Addr::LOCALHOST, 21).into();
-        let first = ports.open(address, None).unwrap();
-        let second = ports.open(address, None).unwrap();
+        let first = ports.open(anna(), address, None).unwrap();
+        let second = ports.open(anna(), address, None).unwrap();
         assert_ne!(first.number(), second.number());
-        assert!(ports.open(address, None).is_err());
+        assert!(ports.open(anna(), address, None).is_err());
         assert_eq!(metrics.passive_ports_in_use.get(), 2);
         let freed = first.number();
         drop(first);
-        assert_eq!(ports.open(address, None).unwrap().number(), freed);
+        assert_eq!(ports.open(anna(), address, None).unwrap().number(), freed);
         assert_eq!(metrics.passive_ports_in_use.get(), 1);
     }
 }

@@ -100,6 +100,8 @@ pub enum Abort {
     DataLost,
     /// The data connection never came.
     NoDataConnection,
+    /// The data connection never came, and its port was given to another user, because none was free.
+    PortTakenBack,
     /// The TLS handshake of the data connection failed.
     HandshakeFailed,
     /// The data connection did not prove that it belongs to the control connection.
@@ -129,7 +131,7 @@ impl Abort {
             Self::ClientAbort => "client_abort",
             Self::ControlLost => "control_lost",
             Self::DataLost => "data_lost",
-            Self::NoDataConnection => "no_data_connection",
+            Self::NoDataConnection | Self::PortTakenBack => "no_data_connection",
             Self::HandshakeFailed => "tls_handshake",
             Self::NotResumed => "tls_not_resumed",
             Self::Stalled => "stalled",
@@ -148,6 +150,11 @@ impl Abort {
             Self::ControlLost => Failure::new(426, "Control connection lost, transfer aborted"),
             Self::DataLost => Failure::new(426, "Data connection lost, transfer aborted"),
             Self::NoDataConnection => Failure::new(425, "Can't open data connection"),
+            Self::PortTakenBack => Failure::new(
+                425,
+                "No passive port was free, and yours was the oldest of those who hold most: it was given to another \
+                 user. Try again",
+            ),
             Self::HandshakeFailed => {
                 Failure::new(426, "TLS handshake on the data connection failed")
             }

@@ -73,6 +73,8 @@ pub struct Metrics {
     pub passive_ports: IntGauge,
     /// Requests for a passive port while none was free.
     pub passive_ports_exhausted: IntCounter,
+    /// Passive ports taken back from the user who held most.
+    pub passive_ports_taken_back: IntCounter,
     /// Whether the address for a 227 is known, by the `source` that is asked for it.
     pub passive_address_known: IntGaugeVec,
     /// 1 while the address for `PASV` is known and every look at it goes well, by its source.
@@ -303,6 +305,10 @@ impl Metrics {
             passive_ports_exhausted: new.counter(
                 "passive_ports_exhausted_total",
                 "Requests for a passive port that were refused, because none was free.",
+            )?,
+            passive_ports_taken_back: new.counter(
+                "passive_ports_taken_back_total",
+                "Passive ports taken back from the user who held most, because none was free.",
             )?,
             passive_address_known: new.gauges(
                 "passive_address_known",

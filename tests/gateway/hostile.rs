@@ -7,6 +7,7 @@ mod files;
 mod half_admin_requests;
 mod ipv6_prefix_logins;
 mod logins;
+mod passive_port_hoarding;
 mod password_guesses;
 mod rights;
 mod sessions;

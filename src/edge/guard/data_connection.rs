@@ -28,6 +28,11 @@ impl Guard {
         if running.state == State::Securing {
             return self.on_another(running, stream);
         }
+        let without = if running.data.is_taken_back() {
+            Abort::PortTakenBack
+        } else {
+            Abort::NoDataConnection
+        };
         let stays_open = self.encrypts_data() && !running.data.is_active();
         let with_its_end = stream.and_then(|stream| {
             running.data.bound(&stream, running.flow())?;
@@ -44,7 +49,7 @@ impl Guard {
                 if let Some(way) = way {
                     way.log_failure(&self.session, &error);
                 }
-                return running.fail(Abort::NoDataConnection);
+                return running.fail(without);
             }
         };
         // The port is free before the client hears of it.

@@ -7,6 +7,7 @@ use crate::session::Facts;
 
 use super::super::command::{EdgeVerb, VERBS};
 use super::super::data::Arranged;
+use super::super::passive::Holder;
 use super::{End, Guard, Next};
 
 impl Guard {
@@ -231,8 +232,11 @@ impl Guard {
         };
         // Ours, not the proxy's.
         let address = self.session.socket();
+        let Some(holder) = self.holder() else {
+            return Err(Reply::new(530, "Please log in with USER and PASS"));
+        };
         let buffers = self.edge.socket_memory.buffers();
-        match self.edge.ports.open(address, buffers.receive()) {
+        match self.edge.ports.open(holder, address, buffers.receive()) {
             Ok(port) => {
                 let number = port.number();
                 self.data = Some(Arranged::passive(port, buffers, permit));
@@ -245,6 +249,14 @@ impl Guard {
                 Err(Reply::new(425, "No passive port is free, try again"))
             }
         }
+    }
+
+    /// Who holds the ports of this session. Nobody does before the login.
+    fn holder(&self) -> Option<Holder> {
+        Some(Holder {
+            user: self.session.user()?.name.clone(),
+            origin: self.session.peer().ip().into(),
+        })
     }
 
     pub(super) fn no_permit(&self) -> Reply {

@@ -432,10 +432,12 @@ fn blame(error: StorageError, plan: &Plan) -> StorageError {
 /// Whether the client was lost, rather than refused or of another mind. One that the gateway leaves at its end may go on
 /// at another.
 fn is_loss(error: &StorageError) -> bool {
-    use Abort::{ControlLost, DataLost, NoDataConnection, Shutdown, Stalled};
+    use Abort::{ControlLost, DataLost, NoDataConnection, PortTakenBack, Shutdown, Stalled};
     matches!(
         error,
-        StorageError::Aborted(ControlLost | DataLost | NoDataConnection | Shutdown | Stalled)
+        StorageError::Aborted(
+            ControlLost | DataLost | NoDataConnection | PortTakenBack | Shutdown | Stalled
+        )
     )
 }
 
