@@ -56,6 +56,11 @@ impl LoginError {
             Self::Unavailable(_) => "unavailable",
         }
     }
+
+    /// Whether too many others log in at the moment: it says nothing about this login.
+    pub fn is_crowded(&self) -> bool {
+        matches!(self, Self::Unavailable(HashingFailed::Crowded))
+    }
 }
 
 impl From<LockedOut> for LoginError {
@@ -97,6 +102,7 @@ impl Authenticator {
         client: Client,
     ) -> Result<Standing, LoginError> {
         let attempt = self.lockout.begin(name, client.peer).await?;
+        let origin = client.peer.into();
         let login = Login {
             users: self.users.clone(),
             name: name.to_owned(),
@@ -105,9 +111,12 @@ impl Authenticator {
             attempt,
         };
         let largest = self.users.current().hashing_kib();
-        self.slots
-            .run(largest, move |memory| login.verify(memory))
-            .await?
+        let standing = self
+            .slots
+            .run(origin, largest, move |memory| login.verify(memory))
+            .await??;
+        self.slots.note_login(origin);
+        Ok(standing)
     }
 
     /// Whether a client needs no password to be this user, because of its certificate.

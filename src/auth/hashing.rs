@@ -2,7 +2,8 @@
 //! `limits.hashing_memory`.
 //!
 //! Promises:
-//! - First come, first served.
+//! - Origins take turns, and those that have logged in before come first ([`queue`]). The queue is bounded, in all and by
+//!   origin.
 //! - The memory that hashes work in is used again, and is never more than the setting. Only when the users file
 //!   changes while a hash waits for the processor, that hash may need more.
 //! - The slot belongs to the work, not to the caller: a caller that goes away neither keeps a slot
@@ -11,9 +12,11 @@
 //!
 //! Must not: know what the work is.
 
+mod queue;
+
 use std::{
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     thread,
@@ -21,10 +24,18 @@ use std::{
 
 use prometheus::IntGauge;
 use thiserror::Error;
-use tokio::{sync::Semaphore, task};
+use tokio::{sync::oneshot, task};
 
-use super::password::{HashError, HashMemory};
+use super::{
+    origin::Origin,
+    password::{HashError, HashMemory},
+    recent::Recent,
+};
 use crate::config::ByteSize;
+use queue::{Crowded, MAX_WAITING, Place, Queue};
+
+/// How many origins that have logged in are remembered; the one whose last login is longest ago is forgotten.
+const MAX_KNOWN: usize = 10_000;
 
 /// Why the passwords could not be compared. Says nothing about the password.
 #[derive(Debug, Error)]
@@ -35,20 +46,38 @@ pub enum HashingFailed {
     /// The runtime is shutting down.
     #[error("hashing was stopped by the shutdown")]
     Stopped,
+    /// Too many others wait, or too many of this origin.
+    #[error("too many logins wait")]
+    Crowded,
     /// The hash function failed.
     #[error("hashing failed")]
     Failed(#[from] HashError),
 }
 
+impl From<Crowded> for HashingFailed {
+    fn from(Crowded: Crowded) -> Self {
+        Self::Crowded
+    }
+}
+
 /// The slots for slow work.
 pub(super) struct HashingSlots {
-    /// A permit for each KiB.
-    slots: Arc<Semaphore>,
-    /// All of them.
+    waiting: Arc<Mutex<Waiting>>,
+    /// All permits: one for each KiB.
     kib: u32,
     cores: u32,
     memory: Arc<MemoryPool>,
     begun: AtomicU64,
+}
+
+/// Who waits, and for what.
+struct Waiting {
+    queue: Queue<oneshot::Sender<Slot>>,
+    /// Permits that nobody has.
+    free: u32,
+    /// The permits of one slot, as of the last caller.
+    per_slot: u32,
+    known: Recent<Origin, ()>,
 }
 
 impl HashingSlots {
@@ -60,8 +89,14 @@ impl HashingSlots {
 
     fn new(memory: ByteSize, cores: u32) -> Self {
         let kib = u32::try_from(memory.0 / 1024).unwrap_or(u32::MAX).max(1);
+        let waiting = Waiting {
+            queue: Queue::new(MAX_WAITING),
+            free: kib,
+            per_slot: kib,
+            known: Recent::new(MAX_KNOWN),
+        };
         Self {
-            slots: Arc::new(Semaphore::new(kib as usize)),
+            waiting: Arc::new(Mutex::new(waiting)),
             kib,
             cores,
             memory: Arc::default(),
@@ -80,6 +115,11 @@ impl HashingSlots {
         self.begun.load(Ordering::Relaxed)
     }
 
+    /// Notes that a login from there was right: the next one comes first.
+    pub(super) fn note_login(&self, origin: Origin) {
+        lock(&self.waiting).known.renew(&origin, |()| ());
+    }
+
     /// The permits of one slot, if the dearest hash needs so much memory: its KiB, and no less than the share of one
     /// core.
     fn permits(&self, largest_kib: u32) -> u32 {
@@ -93,18 +133,15 @@ impl HashingSlots {
     /// `work` runs to its end.
     ///
     /// # Errors
-    /// [`HashingFailed::Panicked`] and [`HashingFailed::Stopped`]; [`HashingFailed::Failed`] if the system has no
-    /// memory.
+    /// [`HashingFailed::Panicked`] and [`HashingFailed::Stopped`]; [`HashingFailed::Crowded`] if too many wait;
+    /// [`HashingFailed::Failed`] if the system has no memory.
     pub(super) async fn run<T: Send + 'static>(
         &self,
+        origin: Origin,
         largest_kib: u32,
         work: impl FnOnce(&mut HashMemory) -> T + Send + 'static,
     ) -> Result<T, HashingFailed> {
-        let slots = Arc::clone(&self.slots);
-        let slot = slots
-            .acquire_many_owned(self.permits(largest_kib))
-            .await
-            .map_err(|_| HashingFailed::Stopped)?;
+        let slot = self.slot(origin, largest_kib).await?;
         self.begun.fetch_add(1, Ordering::Relaxed);
         let pool = Arc::clone(&self.memory);
         let job = task::spawn_blocking(move || {
@@ -121,6 +158,86 @@ impl HashingSlots {
                 HashingFailed::Stopped
             })
         })
+    }
+
+    async fn slot(&self, origin: Origin, largest_kib: u32) -> Result<Slot, Crowded> {
+        let (turn, its_turn) = oneshot::channel();
+        let _in_the_queue = {
+            let mut waiting = lock(&self.waiting);
+            waiting.per_slot = self.permits(largest_kib);
+            let is_known = waiting.known.get_mut(&origin).is_some();
+            let place = waiting.queue.push(origin, is_known, turn)?;
+            waiting.hand_out(&self.waiting);
+            InTheQueue {
+                waiting: Arc::clone(&self.waiting),
+                place,
+            }
+        };
+        // Whoever was pushed out of the queue has no turn any more.
+        its_turn.await.map_err(|_| Crowded)
+    }
+}
+
+impl Waiting {
+    /// Gives slots to those whose turn it is, as long as there are any.
+    fn hand_out(&mut self, all: &Arc<Mutex<Self>>) {
+        while self.free >= self.per_slot {
+            let Some(turn) = self.queue.pop() else {
+                return;
+            };
+            let slot = Slot {
+                waiting: Arc::clone(all),
+                permits: self.per_slot,
+            };
+            self.free -= slot.permits;
+            if let Err(mut unwanted) = turn.send(slot) {
+                // Its caller has just gone. Its drop would lock again.
+                self.free += std::mem::take(&mut unwanted.permits);
+            }
+        }
+    }
+}
+
+/// The right to work. Dropping it lets the next one have it.
+#[derive(Debug)]
+struct Slot {
+    waiting: Arc<Mutex<Waiting>>,
+    permits: u32,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if self.permits > 0 {
+            let mut waiting = lock(&self.waiting);
+            waiting.free += self.permits;
+            waiting.hand_out(&self.waiting);
+        }
+    }
+}
+
+/// A place in the queue; dropping it leaves.
+struct InTheQueue {
+    waiting: Arc<Mutex<Waiting>>,
+    place: Place,
+}
+
+impl Drop for InTheQueue {
+    fn drop(&mut self) {
+        lock(&self.waiting).queue.leave(self.place);
+    }
+}
+
+/// Nothing under this lock can panic half-way.
+fn lock(waiting: &Mutex<Waiting>) -> MutexGuard<'_, Waiting> {
+    waiting.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl std::fmt::Debug for Waiting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Waiting")
+            .field("waiting", &self.queue.len())
+            .field("free", &self.free)
+            .finish_non_exhaustive()
     }
 }
 
@@ -173,6 +290,10 @@ mod tests {
     /// What [`one`] has.
     const KIB: usize = 1024;
 
+    fn here() -> Origin {
+        std::net::IpAddr::from(std::net::Ipv4Addr::LOCALHOST).into()
+    }
+
     fn one() -> HashingSlots {
         HashingSlots::new(ByteSize::mib(1), 1)
     }
@@ -202,21 +323,21 @@ mod tests {
         let shown = IntGauge::new("shown", "for the test").unwrap();
         slots.show_memory(shown.clone());
         for _ in 0..3 {
-            slots.run(512, |_| ()).await.unwrap();
+            slots.run(here(), 512, |_| ()).await.unwrap();
         }
         assert_eq!(free(&slots), [512]);
         assert_eq!(shown.get(), 512 << 10);
-        slots.run(1024, |_| ()).await.unwrap();
+        slots.run(here(), 1024, |_| ()).await.unwrap();
         assert_eq!(free(&slots), [1024]);
         // Two at once, of which the second sees another size.
         let (finish, finished) = mpsc::channel::<()>();
-        let mut first = Box::pin(slots.run(1024, move |_| finished.recv()));
+        let mut first = Box::pin(slots.run(here(), 1024, move |_| finished.recv()));
         assert!(
             time::timeout(Duration::from_millis(50), &mut first)
                 .await
                 .is_err()
         );
-        slots.run(256, |_| ()).await.unwrap();
+        slots.run(here(), 256, |_| ()).await.unwrap();
         assert_eq!(shown.get(), (1024 + 256) << 10);
         finish.send(()).unwrap();
         first.await.unwrap().unwrap();
@@ -227,9 +348,9 @@ mod tests {
     #[tokio::test]
     async fn a_panic_is_an_error_and_frees_the_slot() {
         let slots = one();
-        let failed = slots.run(0, |_| panic!("on purpose")).await;
+        let failed = slots.run(here(), 0, |_| panic!("on purpose")).await;
         assert!(matches!(failed, Err::<(), _>(HashingFailed::Panicked)));
-        assert_eq!(slots.run(0, |_| 7).await.unwrap(), 7);
+        assert_eq!(slots.run(here(), 0, |_| 7).await.unwrap(), 7);
     }
 
     #[tokio::test]
@@ -238,31 +359,81 @@ mod tests {
         let (finish, finished) = mpsc::channel::<()>();
         let caller = tokio::spawn({
             let slots = Arc::clone(&slots);
-            async move { slots.run(0, move |_| finished.recv()).await }
+            async move { slots.run(here(), 0, move |_| finished.recv()).await }
         });
         until(|| slots.begun() == 1).await;
         caller.abort();
         assert!(caller.await.unwrap_err().is_cancelled());
-        assert_eq!(slots.slots.available_permits(), 0, "the work still runs");
+        assert_eq!(lock(&slots.waiting).free as usize, 0, "the work still runs");
         finish.send(()).unwrap();
-        until(|| slots.slots.available_permits() == KIB).await;
+        until(|| lock(&slots.waiting).free as usize == KIB).await;
     }
 
     #[tokio::test]
     async fn a_caller_that_goes_away_in_the_queue_leaves_nothing_behind() {
         let slots = one();
         let (finish, finished) = mpsc::channel::<()>();
-        let mut first = Box::pin(slots.run(0, move |_| finished.recv()));
+        let mut first = Box::pin(slots.run(here(), 0, move |_| finished.recv()));
         assert!(time::timeout(Duration::ZERO, &mut first).await.is_err());
         assert!(
-            time::timeout(Duration::ZERO, slots.run(0, |_| ()))
+            time::timeout(Duration::ZERO, slots.run(here(), 0, |_| ()))
                 .await
                 .is_err()
         );
         finish.send(()).unwrap();
         first.await.unwrap().unwrap();
         assert_eq!(slots.begun(), 1, "the second never ran");
-        assert_eq!(slots.slots.available_permits(), KIB);
+        assert_eq!(lock(&slots.waiting).free as usize, KIB);
+    }
+
+    /// Of two who wait, the one who came later has logged in before.
+    #[tokio::test]
+    async fn origins_that_have_logged_in_come_first() {
+        let slots = Arc::new(one());
+        let known: Origin = std::net::IpAddr::from([192, 0, 2, 1]).into();
+        slots.note_login(known);
+        let (finish, finished) = mpsc::channel::<()>();
+        let mut first = Box::pin(slots.run(here(), 0, move |_| finished.recv()));
+        assert!(time::timeout(Duration::ZERO, &mut first).await.is_err());
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let note = |who: &'static str| {
+            let order = Arc::clone(&order);
+            move |_: &mut HashMemory| order.lock().unwrap().push(who)
+        };
+        let (stranger, known) = (
+            slots.run(here(), 0, note("stranger")),
+            slots.run(known, 0, note("known")),
+        );
+        let both = async { tokio::join!(stranger, known) };
+        let finish = async {
+            until(|| lock(&slots.waiting).queue.len() == 2).await;
+            finish.send(()).unwrap();
+        };
+        let (first, (stranger, known), ()) = tokio::join!(first, both, finish);
+        assert!(first.is_ok() && stranger.is_ok() && known.is_ok());
+        assert_eq!(*order.lock().unwrap(), ["known", "stranger"]);
+    }
+
+    #[tokio::test]
+    async fn beyond_the_bound_of_an_origin_nobody_waits() {
+        let slots = one();
+        let (finish, finished) = mpsc::channel::<()>();
+        let mut first = Box::pin(slots.run(here(), 0, move |_| finished.recv()));
+        assert!(time::timeout(Duration::ZERO, &mut first).await.is_err());
+        let mut waiting: Vec<_> = (0..queue::MAX_OF_ORIGIN)
+            .map(|_| Box::pin(slots.run(here(), 0, |_| ())))
+            .collect();
+        for one in &mut waiting {
+            assert!(futures::poll!(one).is_pending());
+        }
+        let refused = slots.run(here(), 0, |_| ()).await;
+        assert!(matches!(refused, Err(HashingFailed::Crowded)));
+        // Those who leave make room, and take nothing with them.
+        drop(waiting);
+        finish.send(()).unwrap();
+        first.await.unwrap().unwrap();
+        slots.run(here(), 0, |_| ()).await.unwrap();
+        assert_eq!(lock(&slots.waiting).free as usize, KIB);
     }
 
     async fn until(condition: impl Fn() -> bool) {

@@ -36,6 +36,8 @@ pub enum Refusal {
     TooOften,
     /// `limits.max_sessions_per_user` is reached, or the user's own limit.
     TooManyOfUser,
+    /// Too many logins wait for their turn.
+    TooManyLogins,
     /// `limits.commands_before_login` is reached.
     TooManyCommands,
     /// The client speaks another protocol.
@@ -59,6 +61,7 @@ impl Refusal {
             Self::TooManyFromAddress => "max_sessions_per_ip",
             Self::TooOften => "connections_per_second_per_ip",
             Self::TooManyOfUser => "max_sessions_per_user",
+            Self::TooManyLogins => "logins_waiting",
             Self::TooManyCommands => "commands_before_login",
             Self::NotFtp => "not_ftp",
             Self::TooFewOpenFiles => "open_files",
@@ -78,6 +81,7 @@ impl Refusal {
             Self::TooManyFromAddress => "Too many sessions from your address, try again later",
             Self::TooOften => "Too many connections from your address, try again later",
             Self::TooManyOfUser => "Too many sessions of this user, try again later",
+            Self::TooManyLogins => "Too many logins at the moment, try again later",
             Self::TooManyCommands => "Too many commands before the login, good-bye",
             Self::NotFtp => "This is FTP and nothing else, good-bye",
             Self::AddressDenied => "Your address is not allowed here",

@@ -22,6 +22,7 @@ pub(super) const REFUSAL: Label = (
         "max_sessions_per_ip",
         "max_sessions_per_user",
         "connections_per_second_per_ip",
+        "logins_waiting",
         "commands_before_login",
         "not_ftp",
         "open_files",

@@ -94,6 +94,9 @@ impl Guard {
             Ok(standing) => standing,
             Err(error) => {
                 self.record_login(name, error.outcome());
+                if error.is_crowded() {
+                    return Err(self.turn_away(Refusal::TooManyLogins));
+                }
                 return self.refuse_login(verb).await;
             }
         };

@@ -2,28 +2,9 @@
 
 use std::net::IpAddr;
 
-use crate::support::Gateway;
-use crate::support::Memory;
-use crate::support::ftp::Client;
+use crate::support::{Gateway, Memory};
 
-/// The balancer that says where its clients are.
-const BALANCER: &str = "127.0.0.9";
-
-/// A connection from any address, by a header of the balancer. The client has been greeted.
-async fn connect_from(gateway: &Gateway<Memory>, address: IpAddr) -> Client {
-    let balancer = BALANCER.parse().unwrap();
-    let mut client = Client::connect_from(balancer, gateway.address())
-        .await
-        .unwrap();
-    let (family, own) = match address {
-        IpAddr::V4(_) => ("TCP4", "198.51.100.2"),
-        IpAddr::V6(_) => ("TCP6", "2001:db8::2"),
-    };
-    let header = format!("PROXY {family} {address} {own} 40000 21\r\n");
-    client.send_raw(header.as_bytes()).await;
-    client.expect_reply(220).await;
-    client
-}
+use super::login_floods::{BALANCER, connect_from};
 
 /// An address of another /64, and of another /56, than the one before.
 fn address(network: u16) -> IpAddr {
@@ -52,7 +33,7 @@ async fn ipv6_prefix_logins() {
         ];
         let gateway = Gateway::with(Memory, &settings);
         for network in 0..30 {
-            let mut client = connect_from(&gateway, address(network)).await;
+            let mut client = connect_from(gateway.address(), address(network)).await;
             let name = if per_name { 0 } else { network };
             client.expect(&format!("USER name{name}"), 331).await;
             client.expect("PASS wrong", 530).await;
@@ -65,7 +46,7 @@ async fn ipv6_prefix_logins() {
             );
         }
         for honest in ["2001:db8:8::1", "192.0.2.1"] {
-            let mut client = connect_from(&gateway, honest.parse().unwrap()).await;
+            let mut client = connect_from(gateway.address(), honest.parse().unwrap()).await;
             client.login("ferry", "secret").await;
         }
     }
