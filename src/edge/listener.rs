@@ -236,13 +236,13 @@ async fn from_proxy(edge: Arc<Edge>, mut incoming: Incoming) {
     }
 }
 
-fn admit(edge: &Edge, address: IpAddr) -> Result<(Admitted, Permit), Refusal> {
+fn admit(edge: &Edge, address: IpAddr) -> Result<(Arc<Admitted>, Permit), Refusal> {
     let admitted = admit_session(edge, address)?;
     let place = edge.descriptors.session();
     Ok((admitted, place.ok_or(Refusal::TooFewOpenFiles)?))
 }
 
-fn admit_session(edge: &Edge, address: IpAddr) -> Result<Admitted, Refusal> {
+fn admit_session(edge: &Edge, address: IpAddr) -> Result<Arc<Admitted>, Refusal> {
     let (allow, deny) = (&edge.config.ftp.allow, &edge.config.ftp.deny);
     if contains(deny, address) || (!allow.is_empty() && !contains(allow, address)) {
         return Err(Refusal::AddressDenied);
@@ -257,7 +257,7 @@ async fn serve(
     edge: Arc<Edge>,
     incoming: Incoming,
     arrival: Arrival,
-    admitted: (Admitted, Permit),
+    admitted: (Arc<Admitted>, Permit),
 ) {
     let Incoming {
         stream, beginning, ..
@@ -273,12 +273,23 @@ async fn serve(
     let in_use = InUse::one(&edge.metrics.sessions);
     let memory = [(Use::Sessions, SESSION), (Use::Sockets, CONTROL_SOCKET)];
     let memory = memory.map(|(of, bytes)| Held::bytes(&edge.metrics.memory_of(of), bytes));
-    let guard = Guard::new(edge, session, stream).behind_proxy(arrival.is_proxied);
-    match arrival.greeted {
-        Some(then) => guard.greeted(then).run(beginning).await,
-        None => guard.run(beginning).await,
+    let admission = Arc::clone(&admitted.0);
+    let mut guard = Guard::new(edge, session, stream, admission).behind_proxy(arrival.is_proxied);
+    if let Some(then) = arrival.greeted {
+        guard = guard.greeted(then);
+    }
+    tokio::select! {
+        () = guard.run(beginning) => {}
+        // Whatever the guard waits for, others have the place by now.
+        () = given_way(&admitted.0) => {}
     }
     drop((in_use, memory, admitted));
+}
+
+/// Comes when a session has given way to another, and has had the time to say so.
+async fn given_way(admitted: &Admitted) {
+    admitted.gives_way().cancelled().await;
+    tokio::time::sleep(REFUSAL_TIMEOUT).await;
 }
 
 fn lost(peer: SocketAddr, error: &io::Error) {

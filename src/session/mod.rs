@@ -5,6 +5,7 @@
 //! lines of an `MLST`, come back through it. It holds no socket and speaks no protocol.
 
 mod answer;
+mod before_login;
 mod client_stream;
 mod facts;
 mod frequency;

@@ -6,10 +6,12 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::{Origin, OriginCounts, User};
 
+use super::before_login::{BeforeLogin, Number};
 use super::frequency::Frequency;
 
 /// How many sessions there may be.
@@ -30,6 +32,8 @@ pub struct Admission {
 pub enum Refusal {
     /// `limits.max_sessions` is reached.
     TooManySessions,
+    /// The same, and this session has not logged in: it gives way to another origin's.
+    GaveWay,
     /// `limits.max_sessions_per_ip` is reached.
     TooManyFromAddress,
     /// `limits.connections_per_second_per_ip` is reached.
@@ -58,6 +62,7 @@ impl Refusal {
     pub fn label(self) -> &'static str {
         match self {
             Self::TooManySessions => "max_sessions",
+            Self::GaveWay => "gave_way",
             Self::TooManyFromAddress => "max_sessions_per_ip",
             Self::TooOften => "connections_per_second_per_ip",
             Self::TooManyOfUser => "max_sessions_per_user",
@@ -78,6 +83,7 @@ impl Refusal {
             Self::TooManySessions | Self::TooFewOpenFiles | Self::TooManyUnknown => {
                 "Too many sessions, try again later"
             }
+            Self::GaveWay => "Too many sessions, and you have not logged in; try again later",
             Self::TooManyFromAddress => "Too many sessions from your address, try again later",
             Self::TooOften => "Too many connections from your address, try again later",
             Self::TooManyOfUser => "Too many sessions of this user, try again later",
@@ -105,6 +111,7 @@ struct Counts {
     total: usize,
     by_address: OriginCounts,
     by_user: HashMap<String, usize>,
+    before_login: BeforeLogin,
 }
 
 /// A session's place; dropping it makes room for another.
@@ -112,12 +119,16 @@ struct Counts {
 pub struct Admitted {
     registry: Registry,
     origin: Origin,
+    /// Fires under the lock of the counts alone, and then the place is another's.
+    gives_way: CancellationToken,
+    /// Its place among those that have not logged in.
+    before_login: Mutex<Option<Number>>,
 }
 
 /// A place among the sessions of a user; dropping it makes room for another.
 #[derive(Debug)]
 pub struct LoggedIn {
-    registry: Registry,
+    admitted: Arc<Admitted>,
     name: String,
 }
 
@@ -134,46 +145,57 @@ impl Registry {
         }
     }
 
-    /// A place for one more session from `address`.
+    /// A place for one more session from `address`. When all are taken, a session that has not logged in gives way.
     ///
     /// # Errors
     /// When a limit is reached.
-    pub fn admit(&self, address: IpAddr) -> Result<Admitted, Refusal> {
+    pub fn admit(&self, address: IpAddr) -> Result<Arc<Admitted>, Refusal> {
         let origin = Origin::from(address);
         if !self.is_seldom(origin) {
             return Err(Refusal::TooOften);
         }
         let mut counts = self.counts();
-        if counts.total >= self.admission.max_sessions {
-            return Err(Refusal::TooManySessions);
-        }
         let limit = self.admission.max_sessions_per_ip;
         if counts.by_address.is_full(origin, limit) {
             return Err(Refusal::TooManyFromAddress);
         }
+        if counts.total >= self.admission.max_sessions {
+            let gone = counts.before_login.give_way(origin);
+            counts.leave(gone.ok_or(Refusal::TooManySessions)?);
+        }
         counts.by_address.add(origin);
         counts.total += 1;
-        Ok(Admitted {
+        let gives_way = CancellationToken::new();
+        let number = counts.before_login.add(origin, gives_way.clone());
+        Ok(Arc::new(Admitted {
             registry: self.clone(),
             origin,
-        })
+            gives_way,
+            before_login: Mutex::new(Some(number)),
+        }))
     }
 
     /// A place for one more session of `user`, who has logged in.
     ///
     /// # Errors
-    /// When the user has no more.
-    pub fn log_in(&self, user: &User) -> Result<LoggedIn, Refusal> {
+    /// When the user has no more, or the session has given way.
+    pub fn log_in(&self, user: &User, session: &Arc<Admitted>) -> Result<LoggedIn, Refusal> {
         let of_user = user.allowance.max_sessions;
         let most = of_user.or(self.admission.max_sessions_per_user);
         let mut counts = self.counts();
+        if session.gives_way.is_cancelled() {
+            return Err(Refusal::GaveWay);
+        }
         let sessions = counts.by_user.get(&user.name).copied().unwrap_or(0);
         if most.is_some_and(|most| sessions >= most) {
             return Err(Refusal::TooManyOfUser);
         }
         counts.by_user.insert(user.name.clone(), sessions + 1);
+        if let Some(number) = session.number().take() {
+            counts.before_login.remove(session.origin, number);
+        }
         Ok(LoggedIn {
-            registry: self.clone(),
+            admitted: Arc::clone(session),
             name: user.name.clone(),
         })
     }
@@ -210,17 +232,50 @@ impl Registry {
     }
 }
 
-impl Drop for Admitted {
-    fn drop(&mut self) {
-        let mut counts = self.registry.counts();
-        counts.total -= 1;
-        counts.by_address.remove(self.origin);
+impl Admitted {
+    /// Fires when the session has to end, because it has not logged in and others need its place.
+    #[must_use]
+    pub fn gives_way(&self) -> &CancellationToken {
+        &self.gives_way
+    }
+
+    fn number(&self) -> MutexGuard<'_, Option<Number>> {
+        let number = self.before_login.lock();
+        number.unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+impl Counts {
+    /// A session from there has ended, or has to.
+    fn leave(&mut self, origin: Origin) {
+        self.total -= 1;
+        self.by_address.remove(origin);
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        let mut counts = self.registry.counts();
+        if self.gives_way.is_cancelled() {
+            return;
+        }
+        counts.leave(self.origin);
+        if let Some(number) = self.number().take() {
+            counts.before_login.remove(self.origin, number);
+        }
+    }
+}
+
+/// Without its login, the session is one of those that give way.
 impl Drop for LoggedIn {
     fn drop(&mut self) {
-        one_less(&mut self.registry.counts().by_user, &self.name);
+        let session = &self.admitted;
+        let mut counts = session.registry.counts();
+        one_less(&mut counts.by_user, &self.name);
+        let number = counts
+            .before_login
+            .add(session.origin, session.gives_way.clone());
+        *session.number() = Some(number);
     }
 }
 
@@ -252,18 +307,68 @@ mod tests {
         IpAddr::from([192, 0, 2, last])
     }
 
+    fn user(name: &str, max_sessions: Option<usize>) -> User {
+        User {
+            name: name.to_owned(),
+            home: "/".to_owned(),
+            permissions: Permissions::by_default(),
+            overwrite: None,
+            max_size: None,
+            require_tls: None,
+            certificate: None,
+            access: crate::auth::Access::default(),
+            allowance: Allowance {
+                max_sessions,
+                ..Allowance::default()
+            },
+            expect_every: None,
+        }
+    }
+
     #[test]
     fn limits_hold_in_all_and_by_address() {
         let registry = registry(3, 2);
         let first = registry.admit(address(1)).unwrap();
-        let _second = registry.admit(address(1)).unwrap();
+        let second = registry.admit(address(1)).unwrap();
         let refused = registry.admit(address(1)).unwrap_err();
         assert_eq!(refused, Refusal::TooManyFromAddress);
-        let _third = registry.admit(address(2)).unwrap();
+        let third = registry.admit(address(2)).unwrap();
+        let anna = user("anna", Some(10));
+        let logins =
+            [&first, &second, &third].map(|session| registry.log_in(&anna, session).unwrap());
         let refused = registry.admit(address(3)).unwrap_err();
         assert_eq!(refused, Refusal::TooManySessions);
-        drop(first);
+        drop((logins, first));
         assert!(registry.admit(address(1)).is_ok());
+    }
+
+    #[test]
+    fn sessions_that_have_not_logged_in_give_way() {
+        let registry = registry(3, 3);
+        let anna = user("anna", None);
+        let [first, second, third] = [1, 1, 1].map(|from| registry.admit(address(from)).unwrap());
+        let login = registry.log_in(&anna, &first).unwrap();
+        // The oldest of those that have not logged in, as long as the others' origin has no more than theirs.
+        let fourth = registry.admit(address(2)).unwrap();
+        assert!(second.gives_way().is_cancelled() && !third.gives_way().is_cancelled());
+        assert_eq!(
+            registry.log_in(&anna, &second).unwrap_err(),
+            Refusal::GaveWay
+        );
+        assert_eq!(
+            registry.admit(address(2)).unwrap_err(),
+            Refusal::TooManySessions
+        );
+        let fifth = registry.admit(address(3)).unwrap();
+        assert!(third.gives_way().is_cancelled());
+        assert_eq!(registry.len(), 3);
+        // Whoever has logged out again gives way as well.
+        drop((login, fourth));
+        let sixth = registry.admit(address(1)).unwrap();
+        let _seventh = registry.admit(address(4)).unwrap();
+        assert!(first.gives_way().is_cancelled() || fifth.gives_way().is_cancelled());
+        drop((first, second, third, fifth, sixth));
+        assert_eq!(registry.len(), 1);
     }
 
     #[test]
@@ -294,30 +399,24 @@ mod tests {
     #[test]
     fn a_user_has_so_many_sessions_or_as_many_as_its_own_limit_says() {
         let registry = registry(10, 10);
-        let user = |name: &str, max_sessions| User {
-            name: name.to_owned(),
-            home: "/".to_owned(),
-            permissions: Permissions::by_default(),
-            overwrite: None,
-            max_size: None,
-            require_tls: None,
-            certificate: None,
-            access: crate::auth::Access::default(),
-            allowance: Allowance {
-                max_sessions,
-                ..Allowance::default()
-            },
-            expect_every: None,
-        };
         let (anna, bert) = (user("anna", None), user("bert", Some(1)));
-        let first = registry.log_in(&anna).unwrap();
-        let _second = registry.log_in(&anna).unwrap();
-        assert_eq!(registry.log_in(&anna).unwrap_err(), Refusal::TooManyOfUser);
-        let bert_is_in = registry.log_in(&bert).unwrap();
-        assert_eq!(registry.log_in(&bert).unwrap_err(), Refusal::TooManyOfUser);
+        let session = registry.admit(address(1)).unwrap();
+        let first = registry.log_in(&anna, &session).unwrap();
+        let _second = registry.log_in(&anna, &session).unwrap();
+        assert_eq!(
+            registry.log_in(&anna, &session).unwrap_err(),
+            Refusal::TooManyOfUser
+        );
+        let bert_is_in = registry.log_in(&bert, &session).unwrap();
+        assert_eq!(
+            registry.log_in(&bert, &session).unwrap_err(),
+            Refusal::TooManyOfUser
+        );
         drop((first, bert_is_in));
         assert_eq!(registry.counts().by_user.len(), 1);
-        assert!(registry.log_in(&anna).is_ok() && registry.log_in(&bert).is_ok());
+        assert!(
+            registry.log_in(&anna, &session).is_ok() && registry.log_in(&bert, &session).is_ok()
+        );
     }
 
     #[tokio::test(start_paused = true)]

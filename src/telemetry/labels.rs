@@ -19,6 +19,7 @@ pub(super) const REFUSAL: Label = (
     "reason",
     &[
         "max_sessions",
+        "gave_way",
         "max_sessions_per_ip",
         "max_sessions_per_user",
         "connections_per_second_per_ip",

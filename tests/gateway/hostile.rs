@@ -11,6 +11,7 @@ mod logins;
 mod passive_port_hoarding;
 mod password_guesses;
 mod rights;
+mod session_hoarding;
 mod sessions;
 mod stolen_data_connections;
 mod storm;

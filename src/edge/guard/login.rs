@@ -141,7 +141,7 @@ impl Guard {
 
     /// A place among the user's sessions, once the password was right.
     fn take_place(&mut self, user: &User) -> Result<(), Refusal> {
-        self.place = Some(self.edge.registry.log_in(user)?);
+        self.place = Some(self.edge.registry.log_in(user, &self.admitted)?);
         self.early = Early::default();
         self.rates = self.edge.bandwidth.rates_for(user);
         Ok(())

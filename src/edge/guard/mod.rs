@@ -33,7 +33,7 @@ use tokio::time::Instant;
 
 use crate::auth::Standing;
 use crate::ftp::{Link, LinkError, Reply};
-use crate::session::{EntryKind, FtpPath, LoggedIn, Session};
+use crate::session::{Admitted, EntryKind, FtpPath, LoggedIn, Refusal, Session};
 
 use super::bandwidth::SessionRates;
 use super::command::{Action, Command, ParseError, SessionVerb, UNKNOWN};
@@ -86,6 +86,8 @@ pub(super) struct Guard {
     early: Early,
     /// The login, as long as it holds.
     standing: Option<Arc<Standing>>,
+    /// Among all sessions.
+    admitted: Arc<Admitted>,
     /// Among the sessions of the user that has logged in.
     place: Option<LoggedIn>,
     /// The client has had its greeting.
@@ -130,7 +132,12 @@ impl From<LinkError> for End {
 }
 
 impl Guard {
-    pub(super) fn new(edge: Arc<Edge>, session: Arc<Session>, stream: TcpStream) -> Self {
+    pub(super) fn new(
+        edge: Arc<Edge>,
+        session: Arc<Session>,
+        stream: TcpStream,
+        admitted: Arc<Admitted>,
+    ) -> Self {
         let login_until = Instant::now() + edge.config.ftp.login_timeout;
         Self {
             edge,
@@ -153,6 +160,7 @@ impl Guard {
             login_until,
             early: Early::default(),
             standing: None,
+            admitted,
             place: None,
             greeted: false,
             rates: SessionRates::default(),
@@ -252,6 +260,7 @@ impl Guard {
                 biased;
                 () = self.session.cancelled().cancelled() => return Err(End::Said(shutting_down())),
                 () = self.edge.shutdown.draining().cancelled() => return Err(End::Said(shutting_down())),
+                () = self.admitted.gives_way().cancelled() => return Err(self.turn_away(Refusal::GaveWay)),
                 lapse = lapsed(standing.as_deref()) => return Err(self.end_of_standing(lapse)),
                 line = self.connection.line() => return Ok(line?),
                 () = tokio::time::sleep_until(self.data_until), if self.data.is_some() => self.data = None,
