@@ -6,6 +6,7 @@ mod dear_sessions;
 mod files;
 mod half_admin_requests;
 mod ipv6_prefix_logins;
+mod kept_upload_hoarding;
 mod login_floods;
 mod logins;
 mod passive_port_hoarding;

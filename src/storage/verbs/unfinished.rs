@@ -4,6 +4,8 @@
 //! go on with it ([`handovers`](crate::storage::write::handovers)). Where there is a note, nobody goes on with an upload,
 //! or gives it up, without having replaced or removed the note first.
 
+mod share;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -98,11 +100,13 @@ impl Unfinished {
             let Begun {
                 number,
                 former,
+                given_up,
                 memory,
             } = begun;
             if let Some(former) = former {
                 discard(*former).await;
             }
+            give_up(given_up).await;
             let kept = match number {
                 Some(_) => park(&mut writer, memory, &all.0.handovers).await,
                 None => false,
@@ -165,13 +169,12 @@ impl Unfinished {
         // The store has failed: the client may come again.
         upload.writer = Some(writer);
         let number = upload.number;
-        let unwanted = self.state().put_back(key, upload);
-        if let Some(writer) = unwanted.and_then(|upload| upload.writer) {
-            discard(*writer).await;
-        } else {
+        let PutBack { is_kept, unwanted } = self.state().put_back(key, upload);
+        if is_kept {
             let (all, key) = (self.clone(), key.clone());
             tokio::spawn(async move { all.watch_over(&key, number).await });
         }
+        give_up(unwanted).await;
         None
     }
 
@@ -338,8 +341,24 @@ struct Begun {
     number: Option<u64>,
     /// What was kept there before.
     former: Option<Box<ObjectWriter>>,
+    /// What is kept no more, because its user keeps most.
+    given_up: Option<Upload>,
     /// Bytes that it may hold in memory.
     memory: usize,
+}
+
+/// Whether one more can be kept.
+enum Room {
+    None,
+    /// It can, and this one is kept no more instead.
+    Left(Option<Upload>),
+}
+
+/// What has become of an upload that was to be kept on.
+struct PutBack {
+    is_kept: bool,
+    /// It, or the one that it has taken the place of.
+    unwanted: Option<Upload>,
 }
 
 impl State {
@@ -351,17 +370,19 @@ impl State {
         window: Duration,
     ) -> Begun {
         let former = self.take(key).and_then(|former| former.writer);
-        if self.uploads.len() >= MAX_KEPT {
+        let Room::Left(given_up) = self.make_room(&owner) else {
             tracing::warn!(
                 most = MAX_KEPT,
+                user = owner.user(),
                 "too many uploads are kept, discarding one more"
             );
             return Begun {
                 number: None,
                 former,
+                given_up: None,
                 memory: 0,
             };
-        }
+        };
         self.next += 1;
         // The rest of an upload is less than what every store takes as a part.
         let memory = self.memory.min(MIN_PART);
@@ -378,8 +399,27 @@ impl State {
         Begun {
             number: Some(self.next),
             former,
+            given_up,
             memory,
         }
+    }
+
+    /// Room for one more of this client. Where all is taken, the user who keeps most has the oldest one given up.
+    fn make_room(&mut self, owner: &Owner) -> Room {
+        if self.uploads.len() < MAX_KEPT {
+            return Room::Left(None);
+        }
+        let kept = self.uploads.iter();
+        let kept = kept.map(|(key, upload)| (key, &upload.owner, upload.number));
+        let Some(key) = share::to_give_up(kept, owner).cloned() else {
+            return Room::None;
+        };
+        let given_up = self.take(&key);
+        if let Some(upload) = &given_up {
+            let user = upload.owner.user();
+            tracing::warn!(most = MAX_KEPT, user, %key, "too many uploads are kept, discarding one of the user who has most");
+        }
+        Room::Left(given_up)
     }
 
     /// Keeps a parked upload under its name. Gives it back if nobody wants it any more.
@@ -430,14 +470,24 @@ impl State {
     }
 
     /// Keeps on what was taken. Gives it back if there is no place for it any more.
-    fn put_back(&mut self, key: &Path, upload: Upload) -> Option<Upload> {
-        let is_full = self.uploads.len() >= MAX_KEPT || self.memory < upload.memory;
-        if is_full || self.uploads.contains_key(key) {
-            return Some(upload);
-        }
+    fn put_back(&mut self, key: &Path, upload: Upload) -> PutBack {
+        let fits = self.memory >= upload.memory && !self.uploads.contains_key(key);
+        let Room::Left(given_up) = (if fits {
+            self.make_room(&upload.owner)
+        } else {
+            Room::None
+        }) else {
+            return PutBack {
+                is_kept: false,
+                unwanted: Some(upload),
+            };
+        };
         self.memory -= upload.memory;
         self.uploads.insert(key.clone(), upload);
-        None
+        PutBack {
+            is_kept: true,
+            unwanted: given_up,
+        }
     }
 
     /// When the upload there began; `None` for one that no other gateway can go on with.
@@ -505,6 +555,13 @@ async fn settle(writer: &mut ObjectWriter, memory: usize) -> Result<bool, Storag
     let told = writer.tell_all(false).await;
     told.map_err(|_| StorageError::Conflict)?;
     Ok(!writer.is_displaced())
+}
+
+/// As at the end of its time. One that is still being parked is discarded by whoever parks it.
+async fn give_up(upload: Option<Upload>) {
+    if let Some(writer) = upload.and_then(|upload| upload.writer) {
+        discard(*writer).await;
+    }
 }
 
 async fn discard(mut writer: ObjectWriter) {

@@ -19,7 +19,7 @@ const FORMAT: &str = "ferry1";
 pub(crate) const MAX_LINE: usize = 4 << 20;
 
 /// Who may go on with an upload: the same user, from the same address. Two devices may share a user.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Owner {
     user: String,
     peer: IpAddr,
