@@ -14,7 +14,7 @@ use crate::address::AddressBook;
 use crate::admin::{Admin, Readiness};
 use crate::auth::{Authenticator, LockoutPolicy, ReloadOutcome, Users};
 use crate::config::Config;
-use crate::edge::{Descriptors, Edge, Parts, StoreConnections, Tls, raise_open_files};
+use crate::edge::{Descriptors, Edge, Lines, Parts, StoreConnections, Tls, raise_open_files};
 use crate::ftp::Ftp;
 use crate::memory::{Account, Use};
 use crate::session::{Admission, Registry};
@@ -41,6 +41,7 @@ pub struct Gateway {
     background: CancellationToken,
     storage: Arc<Storage>,
     metrics: Arc<Metrics>,
+    lines: Lines,
 }
 
 /// Runs a gateway until `shutdown` ends it. Returns whether every transfer could finish.
@@ -76,6 +77,7 @@ impl Gateway {
             Authenticator::new(users.clone(), lockout(config), config.limits.hashing_memory);
         metrics.show_memory(&Account::of(config));
         authenticator.show_hashing_memory(metrics.memory_of(Use::Hashing));
+        let lines = Lines::default();
         let ftp = Ftp::new(authenticator, Arc::clone(&storage), logging::slog_bridge());
         let address = AddressBook::new(&config.passive, &metrics);
         let watching_address = address.watch();
@@ -86,6 +88,7 @@ impl Gateway {
             descriptors,
             registry: registry.clone(),
             metrics: Arc::clone(&metrics),
+            lines: lines.clone(),
             xferlog: open_xferlog(config)?,
             shutdown: shutdown.clone(),
         };
@@ -106,6 +109,8 @@ impl Gateway {
         }
         let asked = config.store.probe_interval;
         supervisor.keep(Task::Probe, probing(&storage, &readiness, &metrics, asked));
+        let summarised = lines.clone();
+        supervisor.keep(Task::LogSummaries, move || summarised.clone().summarise());
         let draining = shutdown.clone();
         supervisor.keep(Task::Drain, move || {
             note_drain(draining.clone(), Arc::clone(&readiness))
@@ -139,6 +144,7 @@ impl Gateway {
             background,
             storage,
             metrics,
+            lines,
         })
     }
 
@@ -171,6 +177,7 @@ impl Gateway {
         self.background.cancel();
         self.storage.leave_unfinished().await;
         self.admin.stop();
+        self.lines.finish();
         tracing::info!(in_peace, "ended");
         match self.shutdown.failed() {
             Some(task) => bail!(

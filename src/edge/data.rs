@@ -14,11 +14,12 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::session::Session;
-use crate::telemetry::Metrics;
+use crate::telemetry::{LineKind, Metrics};
 
 use super::active::Target;
 use super::buffers::{Buffers, Flow};
 use super::descriptors::Permit;
+use super::lines::Lines;
 use super::passive::PassivePort;
 use super::proxy_protocol::{DataSocket, LateHeader, Proxied, Proxies, Says, identify};
 use super::sockets::{contains, prepare, unmapped};
@@ -74,6 +75,7 @@ pub(super) struct Expected<'a> {
     pub(super) client_speaks: bool,
     pub(super) until: Instant,
     pub(super) metrics: &'a Metrics,
+    pub(super) lines: &'a Lines,
 }
 
 impl Arranged {
@@ -168,15 +170,19 @@ impl Arranged {
 
 impl Way {
     /// Says why there is no data connection.
-    pub(super) fn log_failure(self, session: &Session, error: &io::Error) {
-        let session = session.id();
+    pub(super) fn log_failure(self, lines: &Lines, session: &Session, error: &io::Error) {
+        let (session, peer) = (session.id(), session.peer().ip());
         match self {
-            Self::Active(Dialling { target, .. }) => tracing::warn!(
-                %session,
-                client = %target,
-                %error,
-                "can't connect to a client in active mode; behind NAT or a firewall it has to use passive mode"
-            ),
+            Self::Active(Dialling { target, .. }) => {
+                if lines.permit(LineKind::ActiveFailed, peer) {
+                    tracing::warn!(
+                        %session,
+                        client = %target,
+                        %error,
+                        "can't connect to a client in active mode; behind NAT or a firewall it has to use passive mode"
+                    );
+                }
+            }
             Self::Passive(_) | Self::Done => {
                 tracing::debug!(%session, %error, "no data connection");
             }
@@ -306,6 +312,8 @@ impl Expected<'_> {
             trusted: self.trusted.to_vec(),
             may_be_absent: contains(self.trusted, proxy.ip()),
             refused: self.metrics.data_connections_refused.clone(),
+            proxy: proxy.ip(),
+            lines: self.lines.clone(),
         };
         DataSocket::awaiting_header(stream, header)
     }
@@ -316,12 +324,14 @@ impl Expected<'_> {
 
     fn refuse(&self, peer: IpAddr, port: u16, advice: &str) {
         self.metrics.data_connections_refused.inc();
-        tracing::warn!(
-            %peer,
-            client = %self.peer,
-            port,
-            "data connection from a stranger refused; {advice}"
-        );
+        if self.lines.permit(LineKind::StrangerAtPort, peer) {
+            tracing::warn!(
+                %peer,
+                client = %self.peer,
+                port,
+                "data connection from a stranger refused; {advice}"
+            );
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Listens, and decides who is let in.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::listening::listen;
 use crate::memory::{CONTROL_SOCKET, SESSION, Use};
 use crate::session::{Admitted, Refusal, Session};
 use crate::supervise::{Task, unless_told_to_panic};
-use crate::telemetry::{Held, InUse};
+use crate::telemetry::{Held, InUse, LineKind};
 
 use super::active;
 use super::buffers::bound_control;
@@ -29,6 +29,9 @@ use super::sockets::{Beginning, contains, prepare, unmapped};
 
 /// After an error of `accept` (no descriptors left, mostly): long enough for some to be freed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Where a listener is whose address the system does not tell.
+const ANY: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 
 /// How long a refused client may take to read why.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
@@ -168,7 +171,10 @@ async fn accept_loop(listener: TcpListener, beginning: Beginning, edge: Arc<Edge
                 },
             ),
             Err(error) => {
-                tracing::warn!(%error, "can't accept a connection");
+                let own = listener.local_addr().map_or(ANY, |own| own.ip());
+                if edge.logs(LineKind::AcceptFailed, own) {
+                    tracing::warn!(%error, "can't accept a connection");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -312,7 +318,9 @@ fn refuse(
     let reason = refusal.label();
     let refused = &edge.metrics.sessions_refused;
     refused.with_label_values(&[reason]).inc();
-    tracing::info!(%peer, reason, "connection refused");
+    if edge.logs(LineKind::ConnectionRefused, peer.ip()) {
+        tracing::info!(%peer, reason, "connection refused");
+    }
     let reply = Reply::new(421, refusal.text()).to_wire();
     async move {
         // Who awaits a handshake could not read it.

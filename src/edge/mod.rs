@@ -17,6 +17,7 @@ mod ending;
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzzing;
 mod guard;
+mod lines;
 mod listener;
 mod passive;
 mod proxy_protocol;
@@ -25,6 +26,7 @@ mod sockets;
 mod tls;
 
 pub use descriptors::{Descriptors, StoreConnections, raise_open_files};
+pub use lines::Lines;
 pub use listener::{BindError, BoundEdge};
 pub use shared::{Edge, Parts};
 pub use tls::{Tls, TlsError};

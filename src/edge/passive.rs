@@ -11,7 +11,9 @@ use socket2::{Domain, SockRef, Socket, Type};
 use tokio::net::TcpListener;
 
 use crate::config::PortRange;
-use crate::telemetry::{InUse, Metrics};
+use crate::telemetry::{InUse, LineKind, Metrics};
+
+use super::lines::Lines;
 
 use held::{Held, Port};
 
@@ -26,6 +28,7 @@ const BACKLOG: i32 = 128;
 pub(super) struct PassivePorts {
     range: PortRange,
     metrics: Arc<Metrics>,
+    lines: Lines,
     held: Arc<Mutex<Held<Open>>>,
 }
 
@@ -49,7 +52,7 @@ struct Open {
 }
 
 impl PassivePorts {
-    pub(super) fn new(range: PortRange, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(range: PortRange, metrics: Arc<Metrics>, lines: Lines) -> Self {
         let all = if range.is_any() { 0 } else { range.len() };
         metrics
             .passive_ports
@@ -57,6 +60,7 @@ impl PassivePorts {
         Self {
             range,
             metrics,
+            lines,
             held: Arc::default(),
         }
     }
@@ -131,13 +135,18 @@ impl PassivePorts {
             return None;
         }
         self.metrics.passive_ports_taken_back.inc();
-        tracing::warn!(
-            from = holder.user,
-            origin = %holder.origin,
-            to = asker.user,
-            port = address.port(),
-            "no passive port is free, taking one back from the user who holds most"
-        );
+        if self
+            .lines
+            .permit(LineKind::PassivePortTakenBack, holder.origin)
+        {
+            tracing::warn!(
+                from = holder.user,
+                origin = %holder.origin,
+                to = asker.user,
+                port = address.port(),
+                "no passive port is free, taking one back from the user who holds most"
+            );
+        }
         Some(address)
     }
 
@@ -248,7 +257,7 @@ mod tests {
     #[tokio::test]
     async fn a_port_is_taken_back_without_its_holder() {
         let metrics = Arc::new(Metrics::new().unwrap());
-        let ports = PassivePorts::new(free_pair(), Arc::clone(&metrics));
+        let ports = PassivePorts::new(free_pair(), Arc::clone(&metrics), Lines::default());
         let address = (Ipv4Addr::LOCALHOST, 21).into();
         let first = ports.open(anna(), address, None).unwrap();
         let second = ports.open(anna(), address, None).unwrap();
@@ -272,7 +281,7 @@ mod tests {
     #[tokio::test]
     async fn every_port_is_used_before_there_is_none() {
         let metrics = Arc::new(Metrics::new().unwrap());
-        let ports = PassivePorts::new(free_pair(), Arc::clone(&metrics));
+        let ports = PassivePorts::new(free_pair(), Arc::clone(&metrics), Lines::default());
         let address = (Ipv4Addr::LOCALHOST, 21).into();
         let first = ports.open(anna(), address, None).unwrap();
         let second = ports.open(anna(), address, None).unwrap();

@@ -1,5 +1,6 @@
 //! What the listener and all guards share.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use encoding_rs::Encoding;
@@ -10,11 +11,12 @@ use crate::ftp::{Ftp, Reply};
 use crate::memory::Use;
 use crate::session::Registry;
 use crate::shutdown::Shutdown;
-use crate::telemetry::{Metrics, Xferlog};
+use crate::telemetry::{LineKind, Metrics, Xferlog};
 
 use super::bandwidth::Bandwidth;
 use super::buffers::SocketMemory;
 use super::descriptors::Descriptors;
+use super::lines::Lines;
 use super::passive::PassivePorts;
 use super::proxy_protocol::Proxies;
 use super::tls::Tls;
@@ -33,6 +35,7 @@ pub struct Edge {
     pub(super) socket_memory: SocketMemory,
     pub(super) registry: Registry,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) lines: Lines,
     pub(super) xferlog: Option<Xferlog>,
     pub(super) shutdown: Shutdown,
 }
@@ -68,6 +71,8 @@ pub struct Parts {
     pub registry: Registry,
     /// Where it counts.
     pub metrics: Arc<Metrics>,
+    /// Which lines it may write again and again.
+    pub lines: Lines,
     /// The classic transfer log, where one is wanted.
     pub xferlog: Option<Xferlog>,
     /// When to stop.
@@ -78,9 +83,18 @@ impl Edge {
     /// An edge with these settings.
     #[must_use]
     pub fn new(config: &Config, parts: Parts) -> Self {
-        let ports = PassivePorts::new(config.passive.ports, Arc::clone(&parts.metrics));
+        let ports = PassivePorts::new(
+            config.passive.ports,
+            Arc::clone(&parts.metrics),
+            parts.lines.clone(),
+        );
         let max_sessions = parts.descriptors.max_sessions();
-        let proxies = Proxies::new(&config.ftp, max_sessions, Arc::clone(&parts.metrics));
+        let proxies = Proxies::new(
+            &config.ftp,
+            max_sessions,
+            Arc::clone(&parts.metrics),
+            parts.lines.clone(),
+        );
         Self {
             config: Settings {
                 ftp: config.ftp.clone(),
@@ -108,9 +122,15 @@ impl Edge {
             ),
             registry: parts.registry,
             metrics: parts.metrics,
+            lines: parts.lines,
             xferlog: parts.xferlog,
             shutdown: parts.shutdown,
         }
+    }
+
+    /// Whether one more line of this kind is to be written about somebody there.
+    pub(super) fn logs(&self, kind: LineKind, from: IpAddr) -> bool {
+        self.lines.permit(kind, from)
     }
 
     /// What every client is told first.

@@ -40,6 +40,8 @@ pub enum Task {
     Drain,
     /// Accepts control connections.
     Listener,
+    /// Writes how many lines of the log were left out.
+    LogSummaries,
     /// Asks the store whether it answers.
     Probe,
     /// Waits for signals.
@@ -65,6 +67,7 @@ impl Task {
             Self::Admin => "admin",
             Self::Drain => "drain",
             Self::Listener => "listener",
+            Self::LogSummaries => "log_summaries",
             Self::Probe => "probe",
             Self::Signals => "signals",
             Self::Sweep => "sweep",

@@ -118,6 +118,7 @@ pub(super) const TASK: Label = (
         "address",
         "admin",
         "drain",
+        "log_summaries",
         "probe",
         "sweep",
         "tls",

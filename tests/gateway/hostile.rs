@@ -7,6 +7,7 @@ mod files;
 mod half_admin_requests;
 mod ipv6_prefix_logins;
 mod kept_upload_hoarding;
+mod log_floods;
 mod login_floods;
 mod logins;
 mod passive_port_hoarding;

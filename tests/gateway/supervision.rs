@@ -22,8 +22,15 @@ const ANNA: &str = "[[user]]\nname = \"anna\"\n\
     password_hash = \"$2b$04$sIBg3lTA25HUz2R.Crw2pehzVO9tDkyvIUcl0ybpRV5MCd.mClZ0m\"\n";
 
 /// All that begin again, but for those that work only while uploads have or want much memory.
-const ALWAYS: [&str; 7] = [
-    "address", "admin", "drain", "probe", "sweep", "tls", "users",
+const ALWAYS: [&str; 8] = [
+    "address",
+    "admin",
+    "drain",
+    "log_summaries",
+    "probe",
+    "sweep",
+    "tls",
+    "users",
 ];
 
 /// A gateway with a users file and TLS whose tasks can be had to panic.

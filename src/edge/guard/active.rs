@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::ftp::Reply;
+use crate::telemetry::LineKind;
 
 use super::super::active::{Target, TargetError};
 use super::super::command::EdgeVerb;
@@ -53,13 +54,15 @@ impl Guard {
         if let Some(reason) = error.bounce() {
             let refused = &self.edge.metrics.active_targets_refused;
             refused.with_label_values(&[reason]).inc();
-            tracing::warn!(
-                session = %self.session.id(),
-                peer = %self.session.peer(),
-                asked = %argument[..argument.len().min(80)].escape_ascii(),
-                reason,
-                "active data connection to somebody else refused"
-            );
+            if self.logs(LineKind::ActiveTargetRefused) {
+                tracing::warn!(
+                    session = %self.session.id(),
+                    peer = %self.session.peer(),
+                    asked = %argument[..argument.len().min(80)].escape_ascii(),
+                    reason,
+                    "active data connection to somebody else refused"
+                );
+            }
         }
         Reply::new(error.code(), error.to_string())
     }

@@ -23,6 +23,7 @@ pub(super) fn expected<'a>(
         client_speaks,
         until,
         metrics: &edge.metrics,
+        lines: &edge.lines,
     }
 }
 

@@ -47,7 +47,7 @@ impl Guard {
             Ok(connected) => connected,
             Err(error) => {
                 if let Some(way) = way {
-                    way.log_failure(&self.session, &error);
+                    way.log_failure(&self.edge.lines, &self.session, &error);
                 }
                 return running.fail(without);
             }

@@ -6,6 +6,7 @@
 
 use crate::ftp::Reply;
 use crate::session::Refusal;
+use crate::telemetry::LineKind;
 
 use super::{End, Guard};
 
@@ -55,12 +56,14 @@ impl Guard {
         let reason = refusal.label();
         let refused = &self.edge.metrics.sessions_refused;
         refused.with_label_values(&[reason]).inc();
-        tracing::info!(
-            session = %self.session.id(),
-            peer = %self.session.peer(),
-            reason,
-            "session refused"
-        );
+        if self.logs(LineKind::SessionRefused) {
+            tracing::info!(
+                session = %self.session.id(),
+                peer = %self.session.peer(),
+                reason,
+                "session refused"
+            );
+        }
         End::Said(Reply::new(421, refusal.text()))
     }
 }

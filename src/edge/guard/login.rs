@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use crate::auth::User;
 use crate::ftp::Reply;
 use crate::session::{FtpPath, Refusal};
+use crate::telemetry::LineKind;
 
 use super::super::bandwidth::SessionRates;
 use super::early::Early;
@@ -153,7 +154,7 @@ impl Guard {
         let tls = self.session.secured().map(|secured| secured.protocol);
         if outcome == ACCEPTED {
             tracing::info!(%session, %peer, user = name, tls, outcome, "login");
-        } else {
+        } else if self.logs(LineKind::LoginRefused) {
             tracing::warn!(%session, %peer, user = name, tls, outcome, "login");
         }
     }

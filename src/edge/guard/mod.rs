@@ -35,6 +35,8 @@ use crate::auth::Standing;
 use crate::ftp::{Link, LinkError, Reply};
 use crate::session::{Admitted, EntryKind, FtpPath, LoggedIn, Refusal, Session};
 
+use crate::telemetry::LineKind;
+
 use super::bandwidth::SessionRates;
 use super::command::{Action, Command, ParseError, SessionVerb, UNKNOWN};
 use super::connection::{Connection, Line, Lost};
@@ -209,6 +211,11 @@ impl Guard {
             return;
         }
         self.connection.close().await;
+    }
+
+    /// Whether one more line of this kind is to be written about this client.
+    fn logs(&self, kind: LineKind) -> bool {
+        self.edge.logs(kind, self.session.peer().ip())
     }
 
     fn log_end(&self, end: &Result<(), End>) {

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 use crate::config::RequireTls;
 use crate::ftp::Reply;
 use crate::session::{Abort, TransferKind};
+use crate::telemetry::LineKind;
 
 use super::super::connection::Lost;
 use super::super::ending::Ending;
@@ -66,12 +67,14 @@ impl Guard {
         let outcome = secured.as_ref().map_or("failed", |control| control.kind);
         self.count_handshake("control", outcome);
         let control = secured.map_err(|error| {
-            tracing::info!(
-                session = %self.session.id(),
-                peer = %self.session.peer(),
-                %error,
-                "TLS handshake failed"
-            );
+            if self.logs(LineKind::HandshakeFailed) {
+                tracing::info!(
+                    session = %self.session.id(),
+                    peer = %self.session.peer(),
+                    %error,
+                    "TLS handshake failed"
+                );
+            }
             End::Lost(Lost::Broken(error))
         })?;
         self.session.secure(control.secured);
@@ -208,22 +211,28 @@ impl Guard {
     /// # Errors
     /// When it failed: what becomes of the transfer, if no other connection comes.
     pub(super) fn note_handshake(&self, ended: Handshaken) -> Result<Accepted, Abort> {
-        let session = self.session.id();
+        let (session, peer) = (self.session.id(), self.session.peer());
         let (outcome, abort) = match ended {
             Some(Ok(accepted)) => {
                 self.count_handshake("data", accepted.kind);
                 return Ok(accepted);
             }
             None => {
-                tracing::info!(%session, "TLS handshake of a data connection took too long");
+                if self.logs(LineKind::DataHandshakeFailed) {
+                    tracing::info!(%session, %peer, "TLS handshake of a data connection took too long");
+                }
                 ("failed", Abort::HandshakeFailed)
             }
             Some(Err(error @ HandshakeError::Failed(_))) => {
-                tracing::info!(%session, %error, "TLS handshake of a data connection failed");
+                if self.logs(LineKind::DataHandshakeFailed) {
+                    tracing::info!(%session, %peer, %error, "TLS handshake of a data connection failed");
+                }
                 ("failed", Abort::HandshakeFailed)
             }
             Some(Err(error)) => {
-                tracing::warn!(%session, %error, "data connection refused; see tls.require_session_reuse");
+                if self.logs(LineKind::DataNotResumed) {
+                    tracing::warn!(%session, %peer, %error, "data connection refused; see tls.require_session_reuse");
+                }
                 ("refused", Abort::NotResumed)
             }
         };

@@ -4,6 +4,7 @@ use tokio::time::Instant;
 
 use crate::ftp::Reply;
 use crate::session::Facts;
+use crate::telemetry::LineKind;
 
 use super::super::command::{EdgeVerb, VERBS};
 use super::super::data::Arranged;
@@ -245,7 +246,9 @@ impl Guard {
             }
             Err(error) => {
                 self.edge.metrics.passive_ports_exhausted.inc();
-                tracing::warn!(session = %self.session.id(), %error, "no passive port is free");
+                if self.logs(LineKind::NoPassivePort) {
+                    tracing::warn!(session = %self.session.id(), %error, "no passive port is free");
+                }
                 Err(Reply::new(425, "No passive port is free, try again"))
             }
         }
@@ -261,10 +264,12 @@ impl Guard {
 
     pub(super) fn no_permit(&self) -> Reply {
         self.edge.metrics.transfers_refused.inc();
-        tracing::warn!(
-            session = %self.session.id(),
-            "no transfer can begin, too few open files are left; raise the limit (ulimit -n, LimitNOFILE)"
-        );
+        if self.logs(LineKind::NoTransfer) {
+            tracing::warn!(
+                session = %self.session.id(),
+                "no transfer can begin, too few open files are left; raise the limit (ulimit -n, LimitNOFILE)"
+            );
+        }
         Reply::new(425, "Too many transfers at the moment, try again")
     }
 

@@ -13,6 +13,9 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::telemetry::LineKind;
+
+use super::super::lines::Lines;
 use super::super::sockets::contains;
 use super::header::{Header, HeaderError, Reading};
 
@@ -44,6 +47,9 @@ pub(in crate::edge) struct LateHeader {
     pub(in crate::edge) may_be_absent: bool,
     /// Counts those that it does not let in.
     pub(in crate::edge) refused: IntCounter,
+    /// Through whom it came.
+    pub(in crate::edge) proxy: IpAddr,
+    pub(in crate::edge) lines: Lines,
 }
 
 impl DataSocket {
@@ -150,7 +156,9 @@ impl LateHeader {
     fn refuse(&self, reason: &str) -> io::Result<()> {
         self.refused.inc();
         let client = self.client;
-        tracing::warn!(reason, %client, "data connection refused, for its late PROXY header");
+        if self.lines.permit(LineKind::LateHeaderRefused, self.proxy) {
+            tracing::warn!(reason, %client, "data connection refused, for its late PROXY header");
+        }
         Err(io::ErrorKind::PermissionDenied.into())
     }
 }

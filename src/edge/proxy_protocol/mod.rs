@@ -31,8 +31,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 
 use crate::config::ProxyHeader;
-use crate::telemetry::{InUse, Metrics};
+use crate::telemetry::{InUse, LineKind, Metrics};
 
+use super::lines::Lines;
 use super::sockets::{contains, unmapped};
 use header::{Header, HeaderError, Reading};
 
@@ -55,6 +56,7 @@ pub(super) struct Proxies {
     login_timeout: Duration,
     places: Arc<Semaphore>,
     metrics: Arc<Metrics>,
+    lines: Lines,
 }
 
 /// The place of a connection whose header has not come yet.
@@ -115,6 +117,7 @@ impl Proxies {
         ftp: &crate::config::Ftp,
         max_sessions: usize,
         metrics: Arc<Metrics>,
+        lines: Lines,
     ) -> Self {
         let places = (max_sessions / WAITING_SHARE).max(MIN_WAITING);
         Self {
@@ -124,6 +127,7 @@ impl Proxies {
             login_timeout: ftp.login_timeout,
             places: Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS))),
             metrics,
+            lines,
         }
     }
 
@@ -185,18 +189,25 @@ impl Proxies {
             }
             _ => "",
         };
-        tracing::warn!(%proxy, reason, "connection from a trusted proxy refused: {error}{advice}");
+        if self.lines.permit(LineKind::ProxyHeaderRefused, proxy.ip()) {
+            tracing::warn!(%proxy, reason, "connection from a trusted proxy refused: {error}{advice}");
+        }
     }
 
     /// Counts and logs a client that pretends to be a proxy.
     pub(super) fn pretended(&self, peer: SocketAddr) {
         self.count("stranger");
-        tracing::warn!(
-            %peer,
-            reason = "stranger",
-            "connection refused: it begins with a PROXY header, but {} is not in ftp.trusted_proxies",
-            peer.ip()
-        );
+        if self
+            .lines
+            .permit(LineKind::ProxyHeaderOfStranger, peer.ip())
+        {
+            tracing::warn!(
+                %peer,
+                reason = "stranger",
+                "connection refused: it begins with a PROXY header, but {} is not in ftp.trusted_proxies",
+                peer.ip()
+            );
+        }
     }
 
     fn count(&self, reason: &str) {
