@@ -97,6 +97,10 @@ async fn whoever_loses_a_passive_port_hears_why() {
         session.expect("NOOP", 200).await;
     }
     drop((other, third));
+    let left = f64::from(PORTS) - 2.0;
+    gateway
+        .wait_for("bucketferry_passive_ports_in_use", left)
+        .await;
     sessions[0].store("again", b"whole").await;
     assert_eq!(
         gateway.store.object("again").as_deref(),
