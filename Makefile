@@ -73,6 +73,10 @@ RUNS ?= 50
 test-killed: build ## Kill eight FTP clients half-way, RUNS times in each of 160 ways, and look at what they leave
 	BUCKETFERRY_BIN=$(TARGET)/release/bucketferry $(PYTHON) conformance/killed --runs $(RUNS)
 
+.PHONY: test-storm
+test-storm: build ## Let everything hostile happen at once, in a container with the memory that `check` prints (as root)
+	BUCKETFERRY_BIN=$(TARGET)/release/bucketferry $(CARGO) test --locked --test gateway storm -- --ignored --nocapture
+
 .PHONY: scan
 scan: build ## Let testssl, sslscan, nmap and tcpdump look for weaknesses of its TLS (as root)
 	BUCKETFERRY_BIN=$(TARGET)/release/bucketferry $(PYTHON) conformance/scan
@@ -144,4 +148,4 @@ bench-build:
 	$(CARGO) build --release --locked --workspace
 
 .PHONY: check-all
-check-all: lint test test-histories-failing test-network deny fuzz conformance test-pyfilesystem test-killed scan test-chart test-image test-rolling-update ## Everything that CI checks
+check-all: lint test test-histories-failing test-network deny fuzz conformance test-pyfilesystem test-killed test-storm scan test-chart test-image test-rolling-update ## Everything that CI checks

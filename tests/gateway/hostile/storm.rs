@@ -35,7 +35,7 @@ const HALF_REQUESTS: usize = 1000;
 /// The longest that 99 of 100 honest logins may take.
 const LOGIN: Duration = Duration::from_secs(2);
 
-/// What an operator sets for so many clients at an address each, and the ports of one gateway in a cluster.
+/// All clients of a kind are at one address here, which by default has fewer places.
 const SETTINGS: &[(&str, &str)] = &[
     ("limits.max_sessions", "1600"),
     ("limits.max_sessions_per_ip", "1600"),
