@@ -4,8 +4,6 @@ import base64
 import hashlib
 import hmac
 import shutil
-import subprocess
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -14,6 +12,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from suite.gateway import HOST, free_port
+from suite.server import Server
 from suite.stores import Store, StoreError, is_marker_of_full
 
 VERSION = "2023-11-03"
@@ -50,20 +49,20 @@ class AzuriteStore(Store):
             raise StoreError("no azurite-blob: npm install --global azurite@3.35.0")
         arguments = [program, "--blobHost", HOST, "--blobPort", str(self.port), "--silent",
                      "--skipApiVersionCheck", "--disableTelemetry", "--inMemoryPersistence"]
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                arguments, cwd=self.home,
-                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+        self.server = Server(arguments, self.home, self.log)
         try:
-            self._create_container()
-        except StoreError:
-            self.__exit__()
+            self.server.wait_for(self._create_container, self.STARTS_WITHIN)
+        except BaseException:
+            self.server.stop()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.process.terminate()
-        self.process.wait()
+        self.server.stop()
+
+    def make_bucket(self, name: str) -> None:
+        """One more container, beside its own."""
+        self._request("PUT", "", query={"restype": "container"}, container=name)
 
     def put(self, path: str, data: bytes) -> None:
         self._request("PUT", self._key(path), data, {"x-ms-blob-type": "BlockBlob"})
@@ -88,21 +87,13 @@ class AzuriteStore(Store):
         return f"{self.PREFIX}/{path.lstrip('/')}"
 
     def _create_container(self) -> None:
-        deadline = time.monotonic() + self.STARTS_WITHIN
-        while self.process.poll() is None and time.monotonic() < deadline:
-            try:
-                self._request("PUT", "", query={"restype": "container"})
-                return
-            except urllib.error.HTTPError as error:
-                raise StoreError(f"azurite: {error} {error.read()!r}") from error
-            except OSError:
-                time.sleep(0.1)
-        raise StoreError(f"azurite-blob does not answer\n{self.log.read_text(errors='replace')}")
+        self._request("PUT", "", query={"restype": "container"})
 
     def _request(self, method: str, key: str, data: bytes | None = None,
                  headers: dict[str, str] | None = None,
-                 query: dict[str, str] | None = None) -> bytes | None:
-        path = urllib.parse.quote(f"/{self.ACCOUNT}/{self.CONTAINER}/{key}".rstrip("/"), safe="/~")
+                 query: dict[str, str] | None = None,
+                 container: str = CONTAINER) -> bytes | None:
+        path = urllib.parse.quote(f"/{self.ACCOUNT}/{container}/{key}".rstrip("/"), safe="/~")
         if key.endswith("/"):
             path += "/"
         url = f"http://{HOST}:{self.port}{path}?{urllib.parse.urlencode(query or {})}".rstrip("?")

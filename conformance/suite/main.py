@@ -17,9 +17,10 @@ from suite.certificate import Certificate, CertificateError
 from suite.clients import CLIENTS
 from suite.clients.base import Client, Login
 from suite.gateway import HOST, Gateway, GatewayError, binary
-from suite.stores import FileStore, MotoStore, Store, StoreError
+from suite.s3 import MotoStore, VersityStore
+from suite.stores import FileStore, Store, StoreError
 
-ROWS = ["file", "s3", "azure", "tls", "tls-reuse"]
+ROWS = ["file", "s3", "versitygw", "azure", "tls", "tls-reuse"]
 """The stores, and the folder by TLS only: as clients like, and each data connection resuming."""
 
 
@@ -125,11 +126,9 @@ def open_store(name: str, home: Path) -> Iterator[Store]:
         root = home / "bucket"
         root.mkdir()
         yield FileStore(root)
-    elif name == "azure":
-        with AzuriteStore(home) as store:
-            yield store
     else:
-        with MotoStore(home / "moto.log") as store:
+        kind = {"s3": MotoStore, "versitygw": VersityStore, "azure": AzuriteStore}[name]
+        with kind(home) as store:
             yield store
 
 
@@ -170,7 +169,7 @@ def try_clients(setting: Setting, options: argparse.Namespace,
 
 
 def try_case(case: cases.Case, client: Client, setting: Setting, home: Path) -> report.Result:
-    if reason := client.cannot.get(case.name):
+    if reason := client.cannot.get(case.name) or setting.store.cannot.get(case.name):
         return report.not_applicable(setting.name, client.name, case.name, reason)
     started = time.monotonic()
     try:
