@@ -41,6 +41,23 @@ test-histories-killed: ## The same with gateways that are killed
 test-histories-failing: ## The same on folders where calls to the system fail, and the power (needs cc)
 	HISTORIES=$(HISTORIES) $(CARGO) test --locked --features interposable --test histories -- --nocapture whatever_fails
 
+# Which servers, how many histories: CLOUDS="--server azurite --histories 50".
+CLOUDS ?=
+
+.PHONY: clouds
+clouds: conformance-tools ## Run the store suite and 500 histories against servers that nobody here wrote (needs what `make cloud-tools` installs, and azurite)
+	CARGO="$(CARGO)" $(VENV)/bin/python conformance/clouds $(CLOUDS)
+
+VERSITYGW_VERSION := v1.8.0
+
+.PHONY: cloud-tools
+cloud-tools: ## Install versitygw (needs Go)
+	CGO_ENABLED=0 $(GO) install github.com/versity/versitygw/cmd/versitygw@$(VERSITYGW_VERSION)
+
+.PHONY: cloud-tools-version
+cloud-tools-version:
+	@echo $(VERSITYGW_VERSION)
+
 .PHONY: test-network
 test-network: ## Try the gateway behind NAT, firewalls and haproxy, on hosts of their own (needs root)
 	$(CARGO) test --locked --test network -- --ignored --test-threads 4
@@ -59,7 +76,7 @@ advisories: ## Check the dependencies against the RustSec database (fetches it f
 	$(CARGO) deny --locked check advisories
 
 .PHONY: conformance
-conformance: build conformance-tools ## Try the gateway with six FTP clients, on a folder, S3 and Azure, and by TLS
+conformance: build conformance-tools ## Try the gateway with six FTP clients, on a folder, two S3 servers and Azure, and by TLS
 	BUCKETFERRY_BIN=$(TARGET)/release/bucketferry $(VENV)/bin/python conformance/run
 
 .PHONY: test-pyfilesystem
@@ -148,4 +165,4 @@ bench-build:
 	$(CARGO) build --release --locked --workspace
 
 .PHONY: check-all
-check-all: lint test test-histories-failing test-network deny fuzz conformance test-pyfilesystem test-killed test-storm scan test-chart test-image test-rolling-update ## Everything that CI checks
+check-all: lint test clouds test-histories-failing test-network deny fuzz conformance test-pyfilesystem test-killed test-storm scan test-chart test-image test-rolling-update ## Everything that CI checks

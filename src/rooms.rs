@@ -60,6 +60,7 @@ const FLOORS: &[&[&str]] = &[
     &[
         "mod",
         "harness",
+        "clouds",
         "suite",
         "sentence",
         "whole",

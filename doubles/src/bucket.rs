@@ -47,14 +47,20 @@ pub(crate) struct Bucket {
     pub(crate) refuses_content_of_directories: bool,
     /// Metadata of keys that end with a slash is dropped, as by stores that keep objects in folders.
     pub(crate) drops_metadata_of_directories: bool,
+    /// A write under a key that ends with a slash leaves the metadata that it does not name, as versitygw does.
+    pub(crate) keeps_metadata_of_directories: bool,
     /// Deletes are done whatever their conditions, as most stores do.
     pub(crate) deletes_anyway: bool,
+    /// A deletion on a condition of what is not there succeeds, as on stores that keep to one reading of S3's documents.
+    pub(crate) deletes_what_is_gone: bool,
     /// Checksums of bodies on S3, but MD5, are neither compared nor told, as on some stores.
     pub(crate) ignores_checksums: bool,
     /// A completion on S3 is answered with a sum of the parts' sums in place of the checksum, as on some stores.
     pub(crate) tells_sums_of_sums: bool,
     /// The completion on S3 of an upload with a checksum has to name that of each part, as on some stores.
     pub(crate) wants_sums_of_parts: bool,
+    /// A part that is a copy of a range has the checksum of all that it was copied from, as on versitygw.
+    pub(crate) takes_sums_of_sources: bool,
     /// What becomes of everything that is written, after it was compared with what its request says.
     pub(crate) damage: Option<Damage>,
     /// What Azure keeps of blobs besides, and how it makes copies.
@@ -179,6 +185,9 @@ impl Bucket {
         if self.drops_metadata_of_directories && key.ends_with('/') {
             object.attributes.metadata = None;
         }
+        if self.keeps_metadata_of_directories && key.ends_with('/') {
+            self.keep_metadata(key, &mut object);
+        }
         if let Some(damage) = self.damage {
             object.content = object.content.damaged(damage, self.writes);
             object.look_again();
@@ -187,6 +196,16 @@ impl Bucket {
         self.keep(key, Some(&object));
         self.objects.insert(key.to_owned(), object);
         generation
+    }
+
+    /// Adds the metadata of what is there, but for entries that `object` has itself.
+    fn keep_metadata(&self, key: &str, object: &mut Object) {
+        let old = self.objects.get(key);
+        let Some(old) = old.and_then(|old| old.attributes.metadata.clone()) else {
+            return;
+        };
+        let new = object.attributes.metadata.take().unwrap_or_default();
+        object.attributes.metadata = Some(old.into_iter().chain(new).collect());
     }
 
     /// Deletes what is at `key`. The version of the delete marker, where versions are kept.

@@ -467,6 +467,11 @@ impl Server {
         state.deletes_anyway = true;
     }
 
+    /// From now on, a deletion on S3 of what is not there succeeds also if it names a version, as on versitygw 1.8.0.
+    pub fn delete_what_is_gone(&self) {
+        self.state().deletes_what_is_gone = true;
+    }
+
     /// From now on, checksums of bodies on S3, but MD5, are passed over in silence, as some stores do.
     pub fn ignore_checksums(&self) {
         self.state().ignores_checksums = true;
@@ -507,6 +512,18 @@ impl Server {
     /// From now on metadata of keys that end with a slash is dropped, as by stores that keep objects in folders.
     pub fn drop_metadata_of_directories(&self) {
         self.state().drops_metadata_of_directories = true;
+    }
+
+    /// From now on, what is written under a key that ends with a slash keeps the metadata of what it replaces, but for
+    /// entries that it names itself, as on versitygw 1.8.0.
+    pub fn keep_metadata_of_directories(&self) {
+        self.state().keeps_metadata_of_directories = true;
+    }
+
+    /// From now on, a range on S3 that is copied into a part of an upload with a checksum is said to have the checksum of
+    /// the whole object, and the new object keeps what that comes to, as on versitygw 1.8.0.
+    pub fn take_sums_of_sources(&self) {
+        self.state().takes_sums_of_sources = true;
     }
 
     /// Tells the next `times` requests of every kind to slow down.

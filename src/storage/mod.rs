@@ -5,6 +5,8 @@
 //! [`Storage`] speaks in [`FtpPath`]s and [`User`]s. The bytes of a transfer go straight between the
 //! client's stream and the store; when, is agreed on through the session's [`Job`](crate::session::Job).
 
+#[cfg(test)]
+mod clouds;
 mod error;
 #[cfg(test)]
 mod faults;

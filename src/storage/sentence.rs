@@ -21,6 +21,9 @@ const PART: usize = 5 << 20;
 /// For so long a request is tried again.
 const RETRY: Duration = Duration::from_millis(400);
 
+/// The same on a server that is no double, and may be busy.
+const PATIENT: Duration = Duration::from_secs(10);
+
 /// By then every try has ended, and every late request has arrived.
 const LATE: Duration = Duration::from_millis(900);
 
@@ -37,9 +40,22 @@ impl From<Fixture> for Two {
     }
 }
 
+/// What the behaviours are tried on.
+async fn ready(fixture: Fixture) -> Two {
+    if !fixture.is_real() {
+        return fixture.into();
+    }
+    let two = Two::with(fixture, "try");
+    for gateway in [&two.one, &two.other] {
+        gateway.storage().try_store().await.unwrap();
+    }
+    two
+}
+
 impl Two {
     fn with(fixture: Fixture, conditions: &str) -> Self {
-        let retry = format!("{}ms", RETRY.as_millis());
+        let retry = if fixture.is_real() { PATIENT } else { RETRY };
+        let retry = format!("{}ms", retry.as_millis());
         let settings = fixture.settings();
         let settings = settings.iter().map(|(name, value)| (&**name, &**value));
         let own = [
@@ -676,6 +692,27 @@ async fn it_is_found_out_which_conditions_a_store_knows() {
     for without in WITHOUT_CONDITIONS {
         assert_eq!(known(Some(without)).await, [Some(false); 4]);
     }
+}
+
+/// Whoever deletes what another has deleted is told that it was the one: between two gateways a rename would have two
+/// winners, and nobody would know.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_deletes_what_is_gone_knows_no_condition_on_deletions() {
+    let two = Two::with(Fixture::s3(), "try");
+    two.server().unwrap().delete_what_is_gone();
+    let storage = two.one.storage();
+    storage.try_store().await.unwrap();
+    let known = storage.conditions().map(|tried| tried.holds);
+    assert_eq!(known, [Some(true), Some(true), Some(true), Some(false)]);
+    for round in 0..100 {
+        let [from, to, own] = ["a", "to", "own"].map(|name| format!("d/{name}{round}"));
+        two.one.store(&from, &bytes(7, 1)).await;
+        let (a, b) = tokio::join!(two.one.rename(&from, &to), two.one.rename(&from, &own));
+        assert_ne!(a.is_ok(), b.is_ok(), "{round}: {a:?} {b:?}");
+    }
+    // It is told the condition all the same.
+    let deletions = two.server().unwrap().count("DeleteObject");
+    assert!(deletions >= 100, "{deletions}");
 }
 
 /// One answer may be a moment's: histories found two gateways that no condition kept apart any more (S3, seed 601217).

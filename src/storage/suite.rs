@@ -22,7 +22,7 @@ use crate::storage::store::keys::marker;
 use crate::storage::store::precondition::Precondition;
 use crate::storage::verbs::note::Note;
 
-mod rights;
+pub(crate) mod rights;
 
 /// The size of a part, and the least that every store takes.
 const PART: usize = 5 << 20;
@@ -54,6 +54,16 @@ impl Store {
             fixture,
         }
     }
+}
+
+/// What the behaviours are tried on: a store as a gateway has it that has tried what it knows.
+async fn ready(fixture: Fixture) -> Store {
+    let store = Store::from(fixture);
+    store.storage.try_store().await.unwrap();
+    if let Some(server) = store.server() {
+        server.forget_requests();
+    }
+    store
 }
 
 impl Store {
@@ -104,16 +114,23 @@ impl Store {
     }
 
     /// No memory is held, and no upload is left open.
-    fn assert_no_leftovers(&self) {
+    async fn assert_no_leftovers(&self) {
         for of in [Use::Uploads, Use::Downloads, Use::Listings] {
             assert_eq!(self.storage.metrics.memory_of(of).get(), 0, "{of:?}");
         }
         let open = self.fixture.server.as_ref().map(Server::open_uploads);
         assert_eq!(open.unwrap_or_default(), []);
+        if self.fixture.is_real() {
+            // A sweep of what is younger than this finds every upload that is open.
+            let soon = Utc::now() + chrono::Duration::hours(1);
+            let swept = self.storage.store.sweep(&self.fixture.root, soon).await;
+            assert_eq!(swept.unwrap(), 0, "uploads were left open");
+        }
     }
 }
 
 on_each_store! {
+    [ignoring]
     an_upload_is_there_whole
     an_upload_replaces_what_is_there
     an_upload_that_dies_changes_nothing
@@ -164,7 +181,7 @@ async fn an_upload_is_there_whole(store: Store) {
         client.store("in/a.bin", &file).await;
         assert!(client.read("in/a.bin").await.unwrap() == file, "{size}");
     }
-    store.assert_no_leftovers();
+    store.assert_no_leftovers().await;
 }
 
 async fn an_upload_replaces_what_is_there(store: Store) {
@@ -193,7 +210,7 @@ async fn an_upload_that_dies_changes_nothing(store: Store) {
         assert!(found == bytes(50, 1), "{size}");
     }
     assert_eq!(client.names("/").await, ["old.bin"]);
-    store.assert_no_leftovers();
+    store.assert_no_leftovers().await;
 }
 
 async fn what_exists_is_not_replaced_where_that_is_denied(store: Store) {
@@ -207,7 +224,7 @@ async fn what_exists_is_not_replaced_where_that_is_denied(store: Store) {
         assert_eq!(again.report.outcome.0, "exists");
         assert!(client.read(&name).await.unwrap() == bytes(size, 1));
     }
-    store.assert_no_leftovers();
+    store.assert_no_leftovers().await;
 }
 
 async fn unique_names_are_unique(store: Store) {
@@ -248,7 +265,7 @@ async fn an_append_comes_after_what_is_there(store: Store) {
         assert!(found == whole, "{before} {more}: {}", found.len());
     }
     assert_eq!(client.names("/").await, ["log.txt"]);
-    store.assert_no_leftovers();
+    store.assert_no_leftovers().await;
 }
 
 async fn append(client: &Client, name: &str, tail: &Bytes) {
@@ -280,7 +297,7 @@ async fn an_append_that_dies_changes_nothing(store: Store) {
         assert!(found == base, "{before} {more}");
     }
     assert_eq!(client.names("/").await, ["log.txt"]);
-    store.assert_no_leftovers();
+    store.assert_no_leftovers().await;
 }
 
 async fn a_restart_goes_on_at_the_size(store: Store) {
@@ -327,7 +344,7 @@ async fn a_restart_before_the_end_keeps_what_comes_before(store: Store) {
         assert!(found == expected, "{size} {at} {more}: {}", found.len());
     }
     assert_eq!(client.names("in").await, ["a.bin"]);
-    store.assert_no_leftovers();
+    store.assert_no_leftovers().await;
 }
 
 async fn a_restart_that_dies_changes_nothing(store: Store) {
@@ -339,7 +356,7 @@ async fn a_restart_that_dies_changes_nothing(store: Store) {
         client.upload_and_die(restart, "a.bin", &new).await;
         assert!(client.read("a.bin").await.unwrap() == old, "{size} {at}");
     }
-    store.assert_no_leftovers();
+    store.assert_no_leftovers().await;
 }
 
 async fn a_restart_knows_what_may_be_replaced(store: Store) {
@@ -364,7 +381,7 @@ async fn downloads_begin_anywhere(store: Store) {
     }
     let (report, _) = client.download("a.bin", 3 * PART as u64 + 8).await;
     assert_eq!(report.outcome.0, "restart");
-    store.assert_no_leftovers();
+    store.assert_no_leftovers().await;
 }
 
 async fn downloads_of_nothing_say_so(store: Store) {
@@ -503,6 +520,15 @@ async fn a_marker_with_content_is_never_lost(store: Store) {
     client.store("d/a.txt", &bytes(1, 1)).await;
     client.delete("d/a.txt").await.unwrap();
     assert_eq!(server.object(&key), Some(invoice.clone()));
+    // Nothing but its condition keeps this one from it.
+    if store
+        .storage
+        .conditions()
+        .iter()
+        .any(|tried| tried.holds == Some(false))
+    {
+        return;
+    }
     // Whoever looks and finds nothing, as with credentials that may only write, must not replace it either.
     let directory = Path::from(store.key("d"));
     let taken = store.storage.store.create_directory(&directory).await;

@@ -1,6 +1,7 @@
 //! What kind of gateways the histories run on, and what happens to them.
 
 use crate::adversary::Kind;
+use crate::support::real;
 
 /// A kind of histories, each with a test of its own.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -12,6 +13,8 @@ pub(crate) enum Lane {
     Killed,
     /// The same on folders, where calls to the system fail, and the power.
     Failing,
+    /// Gateways in the test's own process, on a server that is no double, and where nothing is made to fail.
+    Real,
 }
 
 impl Lane {
@@ -21,13 +24,14 @@ impl Lane {
             Self::Here => "whatever_happens",
             Self::Killed => "whoever_is_killed",
             Self::Failing => "whatever_fails",
+            Self::Real => "whichever_server",
         }
     }
 
     /// How the gateway has to be built for it.
     pub(crate) fn features(self) -> &'static str {
         match self {
-            Self::Here | Self::Killed => "",
+            Self::Here | Self::Killed | Self::Real => "",
             Self::Failing => "--features interposable ",
         }
     }
@@ -38,6 +42,7 @@ impl Lane {
             Self::Here => 300,
             Self::Killed => 30,
             Self::Failing => 200,
+            Self::Real => 500,
         }
     }
 
@@ -46,17 +51,23 @@ impl Lane {
         match self {
             Self::Here | Self::Killed => &Kind::ALL,
             Self::Failing => &[Kind::Local],
+            Self::Real => match &*real::scheme() {
+                "s3" => &[Kind::S3],
+                "gs" => &[Kind::Google],
+                "az" => &[Kind::Azure],
+                scheme => panic!("no store of {scheme}"),
+            },
         }
     }
 
     pub(crate) fn has_processes(self) -> bool {
-        self != Self::Here
+        matches!(self, Self::Killed | Self::Failing)
     }
 
     /// One history in so many has files of more than a part.
     pub(crate) fn large_one_in(self) -> u32 {
         match self {
-            Self::Here => 12,
+            Self::Here | Self::Real => 12,
             Self::Killed | Self::Failing => 4,
         }
     }

@@ -7,7 +7,8 @@
 //! for which there is none is made smaller ([`shrink`]) and shown.
 //!
 //! There are several lanes of it, each with a test of its own ([`lane`]): in one the gateways are processes that are
-//! killed, in another calls to the system fail below a folder ([`failing`]).
+//! killed, in another calls to the system fail below a folder ([`failing`]), and in another the store is a server that
+//! is no double (`make clouds`).
 //!
 //! `HISTORIES` says how many there are on each store, `SEED` the seed of the first, `STORES` the stores
 //! (`s3,google,azure,local`), `AT_ONCE` how many run side by side. So a seed runs alone:
@@ -120,6 +121,13 @@ async fn whoever_is_killed_an_order_explains_it() {
 async fn whatever_fails_an_order_explains_it() {
     let _alone = ONE_LANE.lock().await;
     run_lane(Lane::Failing).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs servers: make clouds"]
+async fn whichever_server_it_is_an_order_explains_it() {
+    let _alone = ONE_LANE.lock().await;
+    run_lane(Lane::Real).await;
 }
 
 /// Runs all histories of a lane. How many worlds there were.

@@ -19,6 +19,7 @@ use crate::history::{Asked, Doubt, History, Outcome, Record, Time};
 use crate::lane::Lane;
 use crate::plan::{Kill, Plan, Settings, Verb, When};
 use crate::served::{Connected, Served, gateway};
+use crate::support::real::Real;
 use crate::support::{PATIENCE, Store};
 
 /// So often it is looked how busy the machine is, in microseconds.
@@ -66,10 +67,16 @@ pub(crate) struct Run {
 impl World {
     pub(crate) async fn open(kind: Kind, lane: Lane, settings: Settings) -> Arc<Self> {
         let store = match kind {
+            _ if lane == Lane::Real => Store::Real(Arc::new(Real::from_environment())),
             Kind::S3 => Store::s3(),
             Kind::Google => Store::google(),
             Kind::Azure => Store::azure(),
             Kind::Local => Store::folder(),
+        };
+        let settings = if lane == Lane::Real {
+            settings.patient()
+        } else {
+            settings
         };
         heal(&store, kind, lane, settings);
         let gateways = if settings.alone { 1 } else { 2 };
@@ -153,9 +160,9 @@ impl World {
         let lives = self.lives();
         let lag = tokio::spawn(Arc::clone(&run).watch_lag());
         self.fail(&plan.failing);
-        if self.kind != Kind::Local {
+        if let Some(server) = self.store.double() {
             heal(&self.store, self.kind, self.lane, self.settings);
-            self.store.server().strike(plan.strikes.clone());
+            server.strike(plan.strikes.clone());
         }
         self.act(plan, &run).await;
         self.settle().await;
@@ -260,8 +267,8 @@ impl World {
         for gateway in &self.gateways {
             gateway.settle().await;
         }
-        if self.kind != Kind::Local {
-            self.store.server().wait_until_idle().await;
+        if let Some(server) = self.store.double() {
+            server.wait_until_idle().await;
             heal(&self.store, self.kind, self.lane, self.settings);
         }
     }
@@ -297,7 +304,7 @@ impl World {
 
     /// The faults whose request has come.
     fn struck(&self, plan: &Plan) -> Vec<Fault> {
-        let Store::Bucket(server) = &self.store else {
+        let Some(server) = self.store.double() else {
             return Vec::new();
         };
         let strikes = plan.strikes.iter();
@@ -307,7 +314,7 @@ impl World {
 
     /// What was carried out late, or answered badly.
     fn doubts(&self, run: &Run) -> Vec<Doubt> {
-        let Store::Bucket(server) = &self.store else {
+        let Some(server) = self.store.double() else {
             return Vec::new();
         };
         let requests = server.doubtful_requests().into_iter();
@@ -322,7 +329,7 @@ impl World {
 
     /// The changes of single objects that it was asked for.
     fn asked(&self, run: &Run) -> Vec<Asked> {
-        let Store::Bucket(server) = &self.store else {
+        let Some(server) = self.store.double() else {
             return Vec::new();
         };
         let requests = server.timed_requests().into_iter();
@@ -351,6 +358,7 @@ impl World {
             Store::Folder(folder) => {
                 let _ = std::fs::remove_dir_all(folder.path().join(&run.directory));
             }
+            Store::Real(_) => {}
         }
     }
 }
@@ -448,7 +456,10 @@ impl World {
         for gateway in world.gateways {
             gateway.close().await;
         }
-        sweep(world.store, world.settings).await;
+        // Nobody makes what lies in a real store look older.
+        if world.lane != Lane::Real {
+            sweep(world.store, world.settings).await;
+        }
     }
 }
 
@@ -482,6 +493,7 @@ fn age(store: &Store) {
                 aged.expect("an older stage");
             }
         }
+        Store::Real(_) => {}
     }
 }
 
@@ -501,6 +513,7 @@ fn left(store: &Store) -> Vec<String> {
             let stages = stages(store).into_iter();
             stages.map(|stage| stage.display().to_string()).collect()
         }
+        Store::Real(_) => Vec::new(),
     }
 }
 
@@ -513,11 +526,11 @@ fn stages(store: &Store) -> Vec<PathBuf> {
 
 /// Lets go wrong what always does, and nothing else.
 fn heal(store: &Store, kind: Kind, lane: Lane, settings: Settings) {
-    if kind == Kind::Local {
+    let Some(server) = store.double() else {
         return;
-    }
-    store.server().heal();
+    };
+    server.heal();
     if settings.refuses_conditions(kind, lane) {
-        store.server().refuse_conditions();
+        server.refuse_conditions();
     }
 }

@@ -114,7 +114,10 @@ impl S3 for Api {
     ) -> S3Result<S3Response<DeleteObjectOutput>> {
         let input = request.input;
         let mut bucket = self.bucket(&input.bucket)?;
-        let expected = input.if_match.filter(|_| !bucket.deletes_anyway);
+        let is_gone = bucket.deletes_what_is_gone && !bucket.objects.contains_key(&input.key);
+        let expected = input
+            .if_match
+            .filter(|_| !bucket.deletes_anyway && !is_gone);
         if let Some(expected) = expected {
             bucket.check_deletion(&input.key, &expected)?;
         }
@@ -309,13 +312,18 @@ impl S3 for Api {
         let input = request.input;
         check_part_number(input.part_number)?;
         let mut bucket = self.bucket(&input.bucket)?;
-        bucket.upload(&input.key, &input.upload_id)?;
+        let has_checksum = bucket.upload(&input.key, &input.upload_id)?.has_checksum;
         let source = self.source(&bucket, &input.copy_source)?;
-        source_preconditions!(input).check_source(source)?;
+        // Which one is looked at first, S3's documents don't say; versitygw begins with the range.
         let range = copy_range(input.copy_source_range.as_deref(), source.content.len)?;
-        let part = StoredPart::copied(source.content.slice(&range));
+        source_preconditions!(input).check_source(source)?;
+        let mut part = StoredPart::copied(source.content.slice(&range));
+        if has_checksum && bucket.takes_sums_of_sources {
+            part.checksum.checksum_crc64nvme = all_of(source).checksum_crc64nvme;
+        }
         let result = CopyPartResult {
             e_tag: Some(part.etag()),
+            checksum_crc64nvme: part.checksum.checksum_crc64nvme.clone(),
             last_modified: Some(part.modified.into()),
             ..Default::default()
         };
@@ -349,11 +357,15 @@ impl S3 for Api {
         if bucket.wants_sums_of_parts && has_checksum && !all_have_sums {
             return Err(s3_error!(InvalidPart, "A part has no checksum."));
         }
-        if let Some(claimed) = &claimed {
+        let takes_anything = has_checksum && bucket.takes_sums_of_sources;
+        if let Some(claimed) = claimed.as_ref().filter(|_| !takes_anything) {
             let whole = bucket.assembled(&input.key, &input.upload_id, &named)?;
             check_crc64nvme(claimed, &whole)?;
         }
         bucket.complete(&input.key, &input.upload_id, &named, &conditions)?;
+        if takes_anything && let Some(object) = bucket.objects.get_mut(&input.key) {
+            object.checksum.checksum_crc64nvme.clone_from(&claimed);
+        }
         let object = bucket.object(&input.key)?;
         let told = claimed.and_then(|_| all_of(object).checksum_crc64nvme);
         let told = told.map(|told| {

@@ -14,6 +14,7 @@ use object_store::path::Path;
 use object_store::{Attribute, Attributes, Error, ObjectMeta, Result, UpdateVersion};
 
 use crate::storage::store::http::requests::Ask;
+use crate::storage::store::precondition::Precondition;
 
 /// Requests of one operation that are under way at once.
 pub(crate) const PARALLEL: usize = 16;
@@ -23,6 +24,10 @@ pub(crate) const MAX_PAGE: usize = 1000;
 
 /// The user metadata of a marker that holds a note of the gateway's own.
 const NOTE: &str = "ferryrename";
+
+/// In the place of a note that is over. Some stores keep the metadata of a marker that is written anew without
+/// (versitygw 1.8.0), so that no note would leave the old one there.
+const OVER: &str = "over";
 
 /// What a listing is asked for.
 #[derive(Debug, Clone, Copy)]
@@ -83,7 +88,9 @@ impl Marker {
         Self {
             size: size.unwrap_or_default(),
             version: version(headers),
-            note: text(&format!("{prefix}{NOTE}")).map(str::to_owned),
+            note: text(&format!("{prefix}{NOTE}"))
+                .filter(|note| *note != OVER)
+                .map(str::to_owned),
         }
     }
 
@@ -100,10 +107,11 @@ impl Marker {
     }
 }
 
-/// What a marker with a note says of itself.
-pub(crate) fn with_note(note: Option<&str>) -> Attributes {
+/// What a marker with a note says of itself. One that may replace another says it of no note as well.
+pub(crate) fn with_note(note: Option<&str>, precondition: &Precondition) -> Attributes {
     let mut attributes = Attributes::new();
-    if let Some(note) = note {
+    let is_new = *precondition == Precondition::Absent;
+    if let Some(note) = note.or((!is_new).then_some(OVER)) {
         attributes.insert(Attribute::Metadata(NOTE.into()), note.to_owned().into());
     }
     attributes

@@ -22,7 +22,7 @@ pub(crate) mod precondition;
 pub(crate) mod s3;
 pub(crate) mod stored;
 #[cfg(test)]
-mod suite;
+pub(crate) mod suite;
 pub(crate) mod terms;
 pub(crate) mod upload;
 

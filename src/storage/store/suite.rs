@@ -43,6 +43,11 @@ impl From<Fixture> for Tried {
     }
 }
 
+/// What the behaviours are tried on.
+async fn ready(fixture: Fixture) -> Tried {
+    fixture.into()
+}
+
 impl Tried {
     async fn put(&self, key: &str, bytes: &[u8], precondition: &Precondition) -> Result<()> {
         let body = Bytes::copy_from_slice(bytes).into();

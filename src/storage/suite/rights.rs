@@ -5,9 +5,10 @@ use crate::storage::error::StorageError;
 use crate::storage::harness::{Client, bytes};
 use crate::storage::store::fixture::on_each_store;
 
-use super::{PART, Store};
+use super::{PART, Store, ready};
 
 on_each_store! {
+    [ignoring]
     rename_alone_replaces_nothing
     a_rename_that_only_may_create_loses_to_whoever_was_first
     a_delivered_file_is_released_only_with_the_permission

@@ -107,6 +107,9 @@ impl<'a> Probe<'a> {
                 all[operation as usize] = Known::Refused;
             }
         }
+        if all[Operation::Delete as usize] == Known::Holds && !self.misses_what_is_gone().await? {
+            all[Operation::Delete as usize] = Known::Ignored;
+        }
         for (known, operation) in all.into_iter().zip(Operation::ALL) {
             storage.conditions.learn(operation, known);
         }
@@ -152,6 +155,20 @@ impl<'a> Probe<'a> {
         match self.put(&self.other, Precondition::Absent).await {
             Ok(()) => Ok(true),
             Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether it is told that there was nothing to delete on a condition. Where it is not, each of several that delete or
+    /// rename one file hears that it was the one (versitygw 1.8.0).
+    async fn misses_what_is_gone(&self) -> Result<bool> {
+        match self.store.delete(self.other.as_ref(), &Terms::none()).await {
+            Ok(()) | Err(Error::NotFound { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        match self.delete(never()).await {
+            Ok(()) => Ok(false),
+            Err(Error::NotFound { .. } | Error::Precondition { .. }) => Ok(true),
             Err(error) => Err(error),
         }
     }

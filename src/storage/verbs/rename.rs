@@ -371,20 +371,30 @@ impl Rename<'_> {
 
     /// Makes a marker at the new name. One that is there will do, unless it is another's object.
     async fn make_marker(&self, object: Object, target: &str) -> Result<Copied, StorageError> {
-        let made = self.store.write_marker(target, None, &Precondition::Absent);
-        match made.await {
-            Ok(()) => Ok(Copied::There(object)),
-            Err(object_store::Error::AlreadyExists { .. }) => {
-                let there = self.store.read_marker(target).await?;
-                let is_there = there.is_some_and(|there| there.size == 0);
-                Ok(if is_there {
-                    Copied::There(object)
-                } else {
-                    Copied::InTheWay(object.key)
-                })
+        let mut there = self.unprotected_marker(target).await?;
+        if there.is_none() {
+            let made = self.store.write_marker(target, None, &Precondition::Absent);
+            match made.await {
+                Ok(()) => return Ok(Copied::There(object)),
+                Err(Error::AlreadyExists { .. }) => there = self.store.read_marker(target).await?,
+                Err(error) => return Err(error.into()),
             }
-            Err(error) => Err(error.into()),
         }
+        let is_there = there.is_some_and(|there| there.size == 0);
+        Ok(if is_there {
+            Copied::There(object)
+        } else {
+            Copied::InTheWay(object.key)
+        })
+    }
+
+    /// The marker that is there, on a store that is not known to look at conditions: it would be written over, and
+    /// content with it.
+    async fn unprotected_marker(&self, key: &str) -> Result<Option<Marker>, StorageError> {
+        if self.storage.conditions.known(Operation::Put) == Some(true) {
+            return Ok(None);
+        }
+        Ok(self.store.read_marker(key).await?)
     }
 
     /// Whether what is at the new name is a copy of what is at the old one, and nobody's upload.

@@ -4,6 +4,7 @@ pub(crate) mod calm;
 pub(crate) mod ftp;
 pub(crate) mod kubernetes;
 pub(crate) mod process;
+pub(crate) mod real;
 pub(crate) mod tls;
 
 use std::net::SocketAddr;
@@ -20,6 +21,7 @@ use tempfile::TempDir;
 
 use calm::Calm;
 use ftp::Client;
+use real::Real;
 use tls::Authority;
 
 /// How long a test waits for something that has to happen.
@@ -56,6 +58,7 @@ impl Target for Memory {
 pub(crate) enum Store {
     Folder(Arc<TempDir>),
     Bucket(Arc<Server>),
+    Real(Arc<Real>),
 }
 
 impl From<Server> for Store {
@@ -79,6 +82,7 @@ impl Target for Store {
                 let trust = ("store.conditions".to_owned(), "trust".to_owned());
                 options.chain([url, trust]).collect()
             }
+            Self::Real(real) => real.settings(),
         }
     }
 }
@@ -116,15 +120,20 @@ impl Store {
     pub(crate) fn path(&self) -> &Path {
         match self {
             Self::Folder(folder) => folder.path(),
-            Self::Bucket(_) => panic!("a bucket has no path"),
+            Self::Bucket(_) | Self::Real(_) => panic!("a bucket has no path"),
         }
     }
 
     /// The server of a bucket.
     pub(crate) fn server(&self) -> &Server {
+        self.double().expect("a double")
+    }
+
+    /// The server of a bucket, if it is one that does as it is told.
+    pub(crate) fn double(&self) -> Option<&Server> {
         match self {
-            Self::Bucket(server) => server,
-            Self::Folder(_) => panic!("a folder has no server"),
+            Self::Bucket(server) => Some(server),
+            Self::Folder(_) | Self::Real(_) => None,
         }
     }
 
@@ -133,6 +142,7 @@ impl Store {
         match self {
             Self::Folder(folder) => std::fs::read(folder.path().join(key)).ok(),
             Self::Bucket(server) => server.object(key).map(|bytes| bytes.to_vec()),
+            Self::Real(real) => real.object(key),
         }
     }
 
@@ -145,6 +155,7 @@ impl Store {
                 std::fs::write(path, bytes).expect("a file");
             }
             Self::Bucket(server) => server.put(key, bytes.to_vec()),
+            Self::Real(_) => panic!("nothing is put into a real bucket"),
         }
     }
 
@@ -159,6 +170,7 @@ impl Store {
                 keys
             }
             Self::Bucket(server) => server.keys(),
+            Self::Real(_) => panic!("a real bucket is not listed"),
         }
     }
 
@@ -171,6 +183,7 @@ impl Store {
                 let left = std::fs::read_dir(stages).map_or(0, Iterator::count);
                 assert_eq!(left, 0, "files in the making");
             }
+            Self::Real(_) => panic!("a real bucket is not looked into"),
         }
     }
 }

@@ -144,7 +144,8 @@ impl Store for Azure {
         note: Option<&str>,
         precondition: &Precondition,
     ) -> Result<()> {
-        let (terms, attributes) = (Terms::new(precondition.clone()), with_note(note));
+        let terms = Terms::new(precondition.clone());
+        let attributes = with_note(note, precondition);
         let empty = Bytes::new().into();
         let put = self.api.put_blob(key, empty, &attributes, &terms);
         put.await.map(drop)

@@ -177,7 +177,8 @@ impl Store for Gcs {
         note: Option<&str>,
         precondition: &Precondition,
     ) -> Result<()> {
-        let (terms, attributes) = (Terms::new(precondition.clone()), with_note(note));
+        let terms = Terms::new(precondition.clone());
+        let attributes = with_note(note, precondition);
         let ask = self.api.about(Method::PUT, key);
         let put = self.api.write("put", ask, &attributes, &terms);
         put.await.map(drop)

@@ -101,7 +101,8 @@ impl S3 {
         precondition: &Precondition,
     ) -> Result<()> {
         let (terms, empty) = (Terms::new(precondition.clone()), Bytes::new().into());
-        let put = writes::put(&self.signed, key, empty, &with_note(note), &terms).await;
+        let attributes = with_note(note, precondition);
+        let put = writes::put(&self.signed, key, empty, &attributes, &terms).await;
         put.map(drop)
     }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::Method;
 use object_store::path::Path;
-use object_store::{Attributes, Error, Result};
+use object_store::{Attributes, Error, Result, UpdateVersion};
 use tokio_util::sync::CancellationToken;
 
 use crate::storage::store::MIN_PART;
@@ -20,10 +20,13 @@ use crate::storage::store::s3::checksums::{Check, checked};
 use crate::storage::store::s3::signed::{Learnt, SignedS3};
 use crate::storage::store::s3::upload::S3Upload;
 use crate::storage::store::terms::Terms;
-use crate::storage::store::upload::{Start, Upload};
+use crate::storage::store::upload::{Base, Start, Upload};
 
 /// What is stored where checksums are tried.
 const CONTENT: &[u8] = b"Bucketferry tries whether this store compares checksums. It deletes this.";
+
+/// So much of it is copied, all of zeros.
+const RANGE: usize = 1000;
 
 /// Tries it on an object at `key`, unless it is known.
 pub(crate) async fn try_checksums(s3: &Arc<SignedS3>, key: &Path) -> Result<()> {
@@ -54,7 +57,12 @@ async fn find_out(s3: &Arc<SignedS3>, key: &Path) -> Result<Learnt> {
     // A single part would not show a sum of sums.
     let parts = [Body::from(vec![0; MIN_PART]), right];
     match put_in_parts(s3, key, parts).await {
-        Ok(true) => Ok(Learnt::ComparesAll),
+        Ok(true) => {
+            if !sums_copies(s3, key).await? {
+                s3.copies_have_none();
+            }
+            Ok(Learnt::ComparesAll)
+        }
         Ok(false) => Ok(Learnt::ComparesObjects),
         Err(error) if is_answer(&error) => Ok(Learnt::ComparesObjects),
         Err(error) => Err(error),
@@ -87,6 +95,36 @@ async fn put_in_parts(s3: &Arc<SignedS3>, key: &Path, parts: [Body; 2]) -> Resul
         let _ = upload.abort().await;
     }
     tells
+}
+
+/// Whether the store computes the checksum of a range that is copied into a part. versitygw 1.8.0 takes that of all that
+/// it is copied from: the new object would have a wrong one for ever, and no download of it would be believed.
+async fn sums_copies(s3: &Arc<SignedS3>, key: &Path) -> Result<bool> {
+    let base = Base {
+        key: key.clone(),
+        size: RANGE as u64,
+        is_whole: false,
+        version: UpdateVersion {
+            e_tag: None,
+            version: None,
+        },
+    };
+    let start = Start {
+        key: key.clone(),
+        attributes: Attributes::new(),
+        base: Some(base),
+    };
+    let right = Body::from(vec![0; RANGE]).crc64;
+    match S3Upload::begin_by(Arc::clone(s3), start, Check::Crc64).await {
+        Ok(mut upload) => {
+            let is_right = upload.has_first(right);
+            // What the store keeps of it is swept.
+            let _ = upload.abort().await;
+            Ok(is_right)
+        }
+        Err(error) if is_answer(&error) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Whether the store has answered, and not that it is busy or broken.

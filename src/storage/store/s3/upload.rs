@@ -8,14 +8,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
+use http::Method;
 use object_store::path::Path;
 use object_store::{Attributes, Error, MultipartId, Result, UpdateVersion, UploadPart};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::storage::store::body::{Body, Crc64};
+use crate::storage::store::causes::refused_with;
 use crate::storage::store::s3::checksums::{Check, Part, is_crc64, read_crc64, written_crc64};
 use crate::storage::store::s3::signed::{Completion, CopiedPart, SignedS3};
-use crate::storage::store::s3::writes::{header, told_apart};
+use crate::storage::store::s3::writes::{header, told_apart, version};
 use crate::storage::store::stored::{Compared, Difference, Stored};
 use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::{Base, Start, Upload, first, understood};
@@ -153,6 +155,7 @@ impl S3Upload {
         if let Some(base) = start.base
             && let Err(error) = upload.copy(&base).await
         {
+            let error = if_changed(&upload.s3, &base, error).await;
             upload.give_up().await;
             return Err(error);
         }
@@ -249,6 +252,12 @@ impl S3Upload {
         Ok((index, part))
     }
 
+    /// Whether the store has told this checksum of the first part.
+    pub(crate) fn has_first(&self, right: Crc64) -> bool {
+        let parts = lock(&self.parts);
+        parts.get(&0).and_then(|part| part.crc64) == Some(right)
+    }
+
     /// Completes the upload. Whether the store has told the right checksum of the whole.
     pub(crate) async fn complete_and_compare(&self, terms: &Terms) -> Result<bool> {
         let (answer, whole) = self.complete(terms).await?;
@@ -311,6 +320,27 @@ impl S3Upload {
         Ok(CompleteMultipartUpload {
             parts: parts.collect(),
         })
+    }
+}
+
+/// Why a copy was refused. Some stores look at the range before the condition: of an object that has become shorter they
+/// say that the range is wrong.
+async fn if_changed(s3: &SignedS3, base: &Base, error: Error) -> Error {
+    let is_about_range = matches!(refused_with(&error), Some(400 | 416));
+    if !is_about_range || base.version.e_tag.is_none() {
+        return error;
+    }
+    let Ok(ask) = s3.about(Method::HEAD, base.key.as_ref()).await else {
+        return error;
+    };
+    match s3.send_for_head("head", ask).await {
+        Ok(answer) if version(answer.headers()).e_tag != base.version.e_tag => {
+            Error::Precondition {
+                path: base.key.to_string(),
+                source: error.into(),
+            }
+        }
+        _ => error,
     }
 }
 
