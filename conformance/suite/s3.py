@@ -143,15 +143,18 @@ class MotoStore(S3Store):
     """It checks no signatures."""
 
     name = "moto"
+    keeps_gateways_apart = False
 
     def command(self) -> list[str]:
-        return [moto_server(), "-H", HOST, "-p", str(self.port)]
+        python = Path(moto_server()).with_name("python")
+        return [str(python), str(Path(__file__).with_name("serial_moto.py")), HOST, str(self.port)]
 
 
 class VersityStore(S3Store):
     """The gateway of Versity on a folder, whose metadata is extended attributes."""
 
     name = "versitygw"
+    keeps_gateways_apart = False
     cannot = {"odd-keys": "on versitygw objects are files, and its listings have U+FFFD for what XML can't say"}
 
     def command(self) -> list[str]:

@@ -11,6 +11,7 @@ use crate::adversary::{self, Kind};
 use crate::content::{Chunk, SMALL};
 use crate::failing;
 use crate::lane::Lane;
+use crate::support::real;
 use doubles::Strike;
 
 /// Histories of so many seeds that follow each other have the same settings, and may share their gateways.
@@ -137,7 +138,7 @@ impl Settings {
             retry_timeout: *[50, 120, 200, 600].choose(&mut dice).expect("one"),
             request_timeout: *[80, 150].choose(&mut dice).expect("one"),
             deny: dice.random_ratio(1, 4),
-            alone: dice.random_ratio(1, 8),
+            alone: dice.random_ratio(1, 8) || real::is_for_one_gateway(),
             named_stages: dice.random_ratio(1, 3),
         };
         if settings.alone {

@@ -150,7 +150,7 @@ impl World {
     pub(crate) async fn run(self: &Arc<Self>, plan: &Plan) -> History {
         let run = Arc::new(Run {
             began: Instant::now(),
-            directory: format!("h{}", plan.seed),
+            directory: self.directory(plan.seed),
             chunks: plan.chunks(),
             records: Mutex::default(),
             lag: AtomicU64::default(),
@@ -183,6 +183,14 @@ impl World {
         };
         self.clear(&run);
         history
+    }
+
+    /// Where a history's files are. What is in a real store stays there, and the same seed may run again.
+    fn directory(&self, seed: u64) -> String {
+        if self.lane == Lane::Real {
+            return format!("h{seed}-{:08x}", rand::random::<u32>());
+        }
+        format!("h{seed}")
     }
 
     /// From now on these calls fail, and no others.

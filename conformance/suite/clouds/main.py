@@ -84,6 +84,8 @@ def told(name: str, store: Store, options: argparse.Namespace) -> dict[str, str]
         # The server has the same processors.
         "AT_ONCE": os.environ.get("AT_ONCE", "6"),
     }
+    if not store.keeps_gateways_apart:
+        environment["CLOUD_ALONE"] = "1"
     return environment | ({"CLOUD_TEST": options.test} if options.test else {})
 
 

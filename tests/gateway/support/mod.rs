@@ -4,6 +4,10 @@ pub(crate) mod calm;
 pub(crate) mod ftp;
 pub(crate) mod kubernetes;
 pub(crate) mod process;
+#[allow(
+    dead_code,
+    reason = "only the histories run on servers that are no doubles"
+)]
 pub(crate) mod real;
 pub(crate) mod tls;
 
@@ -58,6 +62,10 @@ impl Target for Memory {
 pub(crate) enum Store {
     Folder(Arc<TempDir>),
     Bucket(Arc<Server>),
+    #[allow(
+        dead_code,
+        reason = "only the histories run on servers that are no doubles"
+    )]
     Real(Arc<Real>),
 }
 
