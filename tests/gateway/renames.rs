@@ -235,7 +235,9 @@ async fn what_comes_in_the_place_of_a_marker_meanwhile_is_not_lost() {
         client.expect_reply(code).await;
         for key in gateway.store.keys() {
             let note = server.metadata(&key, "ferryrename");
-            assert_eq!(note, None, "{command} {waits} {key}");
+            // Some stores keep a note that nothing takes the place of.
+            let is_over = note.as_deref().is_none_or(|note| note == "over");
+            assert!(is_over, "{command} {waits} {key}: {note:?}");
         }
         for place in places {
             let found = gateway.store.object(place);
