@@ -713,6 +713,10 @@ async fn a_store_that_deletes_what_is_gone_knows_no_condition_on_deletions() {
     // It is told the condition all the same.
     let deletions = two.server().unwrap().count("DeleteObject");
     assert!(deletions >= 100, "{deletions}");
+    // And as it spares what has changed, a directory's files go at once.
+    let before = two.server().unwrap().count("DeleteObjects");
+    two.one.rename("d", "e").await.unwrap();
+    assert_eq!(two.server().unwrap().count("DeleteObjects"), before + 1);
 }
 
 /// One answer may be a moment's: histories found two gateways that no condition kept apart any more (S3, seed 601217).

@@ -108,7 +108,7 @@ impl<'a> Probe<'a> {
             }
         }
         if all[Operation::Delete as usize] == Known::Holds && !self.misses_what_is_gone().await? {
-            all[Operation::Delete as usize] = Known::Ignored;
+            all[Operation::Delete as usize] = Known::HoldsIfThere;
         }
         for (known, operation) in all.into_iter().zip(Operation::ALL) {
             storage.conditions.learn(operation, known);

@@ -487,8 +487,8 @@ impl Rename<'_> {
             }
         }
         let deletes = self.store.traits().deletes;
-        let hold = self.storage.conditions.known(Operation::Delete) == Some(true);
-        if hold || copied.iter().all(|object| deletes.are_certain(object)) {
+        let spared = self.storage.conditions.spare_what_has_changed();
+        if spared || copied.iter().all(|object| deletes.are_certain(object)) {
             return Ok(self.store.delete_unchanged(copied).await?);
         }
         // Each is looked at, and nobody else of this gateway's may write there before it is gone, however often the

@@ -82,6 +82,8 @@ pub(crate) enum Known {
     Refused = 3,
     /// The operator says that it holds.
     Trusted = 4,
+    /// What has changed is not deleted, but nobody is told that there was nothing to delete.
+    HoldsIfThere = 5,
 }
 
 /// A change that can be made now.
@@ -138,6 +140,12 @@ impl Conditions {
         }
     }
 
+    /// Whether deletions on a condition spare what has changed.
+    pub(crate) fn spare_what_has_changed(&self) -> bool {
+        let known = self.state(Operation::Delete);
+        holds(known) || known == Known::HoldsIfThere as u8
+    }
+
     fn state(&self, operation: Operation) -> u8 {
         self.known[operation as usize].load(Ordering::Relaxed)
     }
@@ -146,10 +154,16 @@ impl Conditions {
     pub(crate) fn learn(&self, operation: Operation, known: Known) {
         let before = self.known[operation as usize].swap(known as u8, Ordering::Relaxed);
         let (hold, held) = (holds(known as u8), holds(before));
+        let is_new = before == 0 || held;
         self.gauge
             .with_label_values(&[operation.label()])
             .set(hold.into());
-        if !hold && (before == 0 || held) {
+        if known == Known::HoldsIfThere && is_new {
+            tracing::info!(
+                "the store does not say of a deletion on a condition that nothing was there; the gateway looks before each, \
+                 but of two renames of one file by two gateways both may be told that they were made"
+            );
+        } else if !hold && is_new {
             tracing::warn!(
                 operation = operation.label(),
                 "the store knows no conditions for this; the gateway looks before each change, which keeps its own \
