@@ -1,8 +1,8 @@
 //! What counts as one origin of connections: an IPv4 address, or a network of IPv6.
 //!
 //! Whoever has an IPv6 address has at least the last 64 bits of it to choose, and often the last 72 or 80. So an IPv6
-//! address counts in three networks, at /64, /56 and /48. A wider network may hold several customers, so its limit is
-//! a multiple of that for one address.
+//! address counts in three networks, at /64, /56 and /48. A wider network may hold many customers, so its limit is
+//! a multiple of that for one address, and where origins are compared, what it has weighs less.
 
 mod counts;
 
@@ -11,12 +11,37 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 pub use counts::OriginCounts;
 
-/// The networks that an IPv6 address counts in: the length of the prefix, and how many times the limit of one address
-/// it has.
-const LEVELS: [(u8, usize); 3] = [(64, 1), (56, 2), (48, MAX_SHARE)];
+/// The networks that an IPv6 address counts in.
+const LEVELS: [Level; 3] = [
+    Level {
+        prefix: 64,
+        share: 1,
+        weight: MAX_WEIGHT,
+    },
+    Level {
+        prefix: 56,
+        share: 2,
+        weight: 2,
+    },
+    Level {
+        prefix: 48,
+        share: 4,
+        weight: 1,
+    },
+];
 
-/// The largest multiple of a limit.
-const MAX_SHARE: usize = 4;
+/// The weight of one thing of one address.
+const MAX_WEIGHT: usize = 4;
+
+/// A network that an IPv6 address counts in.
+struct Level {
+    /// The length of its prefix, in bits.
+    prefix: u8,
+    /// How many times the limit of one address it has.
+    share: usize,
+    /// What one thing weighs, where origins are compared.
+    weight: usize,
+}
 
 /// Where somebody comes from, as far as limits are concerned.
 ///
@@ -35,10 +60,10 @@ const MAX_SHARE: usize = 4;
 /// assert_eq!(shares, [1, 2, 4]);
 /// assert_eq!(origin("192.0.2.1").levels().count(), 1);
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Origin(Network);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Network {
     V4(Ipv4Addr),
     V6 {
@@ -71,7 +96,18 @@ impl Origin {
     pub fn share(self) -> usize {
         match self.0 {
             Network::V4(_) => 1,
-            Network::V6 { level, .. } => LEVELS[level].1,
+            Network::V6 { level, .. } => LEVELS[level].share,
+        }
+    }
+
+    /// What one thing of this origin weighs, where origins are compared: a /48 with four weighs as much as an address
+    /// with one. It is less than [`Self::share`] says: a limit that is too low locks neighbours out, a weight has them
+    /// wait when others want the same.
+    #[must_use]
+    pub fn weight(self) -> usize {
+        match self.0 {
+            Network::V4(_) => MAX_WEIGHT,
+            Network::V6 { level, .. } => LEVELS[level].weight,
         }
     }
 
@@ -83,7 +119,7 @@ impl Origin {
     }
 
     fn v6(bits: u64, level: usize) -> Self {
-        let bits = bits & (u64::MAX << (64 - LEVELS[level].0));
+        let bits = bits & (u64::MAX << (64 - LEVELS[level].prefix));
         Self(Network::V6 { bits, level })
     }
 }
@@ -107,7 +143,7 @@ impl fmt::Display for Origin {
             Network::V4(address) => address.fmt(f),
             Network::V6 { bits, level } => {
                 let address = Ipv6Addr::from_bits(u128::from(bits) << 64);
-                write!(f, "{address}/{}", LEVELS[level].0)
+                write!(f, "{address}/{}", LEVELS[level].prefix)
             }
         }
     }

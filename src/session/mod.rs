@@ -22,7 +22,7 @@ pub use facts::{Fact, Facts};
 pub use id::SessionId;
 pub use own_uploads::{MAX_OWN_UPLOADS, OwnUploads};
 pub use path::{FtpPath, PathError};
-pub use registry::{Admission, Admitted, LoggedIn, Refusal, Registry};
+pub use registry::{Admission, Admitted, Checking, LoggedIn, Refusal, Registry};
 pub use secured::Secured;
 pub use transfer::{
     Abort, Client, DataStream, Ended, Event, Grant, Job, ListFormat, Outcome, Report, StoreMode,

@@ -106,7 +106,7 @@ pub struct Registry {
 }
 
 /// Bounded by the number of sessions: an address or a user without one has no entry.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Counts {
     total: usize,
     by_address: OriginCounts,
@@ -121,9 +121,24 @@ pub struct Admitted {
     origin: Origin,
     /// Fires under the lock of the counts alone, and then the place is another's.
     gives_way: CancellationToken,
-    /// Its place among those that have not logged in.
-    before_login: Mutex<Option<Number>>,
+    /// Changes under the lock of the counts alone.
+    stage: Mutex<Stage>,
+    took_place: bool,
 }
+
+/// How far a session has come.
+#[derive(Debug)]
+enum Stage {
+    /// It has not logged in; its number among those that give way.
+    Waiting(Number),
+    /// Its password is being checked, and it does not give way.
+    Checking,
+    LoggedIn,
+}
+
+/// A session whose password is being checked. Dropping it without a login makes it one of those that give way.
+#[derive(Debug)]
+pub struct Checking(Arc<Admitted>);
 
 /// A place among the sessions of a user; dropping it makes room for another.
 #[derive(Debug)]
@@ -138,7 +153,12 @@ impl Registry {
     pub fn new(admission: Admission) -> Self {
         Self {
             admission,
-            counts: Arc::default(),
+            counts: Arc::new(Mutex::new(Counts {
+                total: 0,
+                by_address: OriginCounts::default(),
+                by_user: HashMap::new(),
+                before_login: BeforeLogin::new(admission.max_sessions),
+            })),
             frequency: Frequency::new(admission.connections_per_second_per_ip)
                 .map(|frequency| Arc::new(Mutex::new(frequency))),
             tasks: TaskTracker::new(),
@@ -159,19 +179,22 @@ impl Registry {
         if counts.by_address.is_full(origin, limit) {
             return Err(Refusal::TooManyFromAddress);
         }
-        if counts.total >= self.admission.max_sessions {
-            let gone = counts.before_login.give_way(origin);
+        let now = Instant::now();
+        let took_place = counts.total >= self.admission.max_sessions;
+        if took_place {
+            let gone = counts.before_login.give_way(origin, now);
             counts.leave(gone.ok_or(Refusal::TooManySessions)?);
         }
         counts.by_address.add(origin);
         counts.total += 1;
         let gives_way = CancellationToken::new();
-        let number = counts.before_login.add(origin, gives_way.clone());
+        let number = counts.before_login.add(origin, gives_way.clone(), now);
         Ok(Arc::new(Admitted {
             registry: self.clone(),
             origin,
             gives_way,
-            before_login: Mutex::new(Some(number)),
+            stage: Mutex::new(Stage::Waiting(number)),
+            took_place,
         }))
     }
 
@@ -191,9 +214,7 @@ impl Registry {
             return Err(Refusal::TooManyOfUser);
         }
         counts.by_user.insert(user.name.clone(), sessions + 1);
-        if let Some(number) = session.number().take() {
-            counts.before_login.remove(session.origin, number);
-        }
+        session.change_stage(&mut counts, Stage::LoggedIn);
         Ok(LoggedIn {
             admitted: Arc::clone(session),
             name: user.name.clone(),
@@ -239,9 +260,48 @@ impl Admitted {
         &self.gives_way
     }
 
-    fn number(&self) -> MutexGuard<'_, Option<Number>> {
-        let number = self.before_login.lock();
-        number.unwrap_or_else(PoisonError::into_inner)
+    /// Whether another session gave way to this one.
+    #[must_use]
+    pub fn took_place(&self) -> bool {
+        self.took_place
+    }
+
+    /// Keeps the session from giving way while its password is checked, unless its origin has too many of those.
+    ///
+    /// # Errors
+    /// [`Refusal::GaveWay`] if it has given way already.
+    pub fn check(self: &Arc<Self>) -> Result<Checking, Refusal> {
+        let mut counts = self.registry.counts();
+        if self.gives_way.is_cancelled() {
+            return Err(Refusal::GaveWay);
+        }
+        let mut stage = self.stage();
+        if let Stage::Waiting(number) = *stage
+            && counts.before_login.exempt(self.origin, number)
+        {
+            *stage = Stage::Checking;
+        }
+        Ok(Checking(Arc::clone(self)))
+    }
+
+    /// One of those that give way, as of now.
+    fn wait(&self, counts: &mut Counts) {
+        let before_login = &mut counts.before_login;
+        let number = before_login.add(self.origin, self.gives_way.clone(), Instant::now());
+        self.change_stage(counts, Stage::Waiting(number));
+    }
+
+    /// Moves on, out of what the session is counted in.
+    fn change_stage(&self, counts: &mut Counts, next: Stage) {
+        match std::mem::replace(&mut *self.stage(), next) {
+            Stage::Waiting(number) => counts.before_login.remove(number),
+            Stage::Checking => counts.before_login.end_exemption(self.origin),
+            Stage::LoggedIn => {}
+        }
+    }
+
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -260,8 +320,17 @@ impl Drop for Admitted {
             return;
         }
         counts.leave(self.origin);
-        if let Some(number) = self.number().take() {
-            counts.before_login.remove(self.origin, number);
+        // A session that is logged in is not in the table.
+        self.change_stage(&mut counts, Stage::LoggedIn);
+    }
+}
+
+impl Drop for Checking {
+    fn drop(&mut self) {
+        let mut counts = self.0.registry.counts();
+        let is_checking = matches!(*self.0.stage(), Stage::Checking);
+        if is_checking {
+            self.0.wait(&mut counts);
         }
     }
 }
@@ -272,10 +341,7 @@ impl Drop for LoggedIn {
         let session = &self.admitted;
         let mut counts = session.registry.counts();
         one_less(&mut counts.by_user, &self.name);
-        let number = counts
-            .before_login
-            .add(session.origin, session.gives_way.clone());
-        *session.number() = Some(number);
+        session.wait(&mut counts);
     }
 }
 
@@ -348,27 +414,47 @@ mod tests {
         let anna = user("anna", None);
         let [first, second, third] = [1, 1, 1].map(|from| registry.admit(address(from)).unwrap());
         let login = registry.log_in(&anna, &first).unwrap();
-        // The oldest of those that have not logged in, as long as the others' origin has no more than theirs.
+        // The oldest of those that have not logged in, as long as their origin has more than the new one's would have.
         let fourth = registry.admit(address(2)).unwrap();
+        assert!(fourth.took_place() && !third.took_place());
         assert!(second.gives_way().is_cancelled() && !third.gives_way().is_cancelled());
         assert_eq!(
             registry.log_in(&anna, &second).unwrap_err(),
             Refusal::GaveWay
         );
-        assert_eq!(
-            registry.admit(address(2)).unwrap_err(),
-            Refusal::TooManySessions
-        );
-        let fifth = registry.admit(address(3)).unwrap();
-        assert!(third.gives_way().is_cancelled());
-        assert_eq!(registry.len(), 3);
+        assert_eq!(second.check().unwrap_err(), Refusal::GaveWay);
+        for from in [1, 2, 3] {
+            let refused = registry.admit(address(from)).unwrap_err();
+            assert_eq!(refused, Refusal::TooManySessions, "{from}");
+        }
         // Whoever has logged out again gives way as well.
-        drop((login, fourth));
-        let sixth = registry.admit(address(1)).unwrap();
-        let _seventh = registry.admit(address(4)).unwrap();
-        assert!(first.gives_way().is_cancelled() || fifth.gives_way().is_cancelled());
-        drop((first, second, third, fifth, sixth));
+        drop(login);
+        let _fifth = registry.admit(address(3)).unwrap();
+        assert!(third.gives_way().is_cancelled() && !first.gives_way().is_cancelled());
+        assert_eq!(registry.len(), 3);
+        drop((first, second, third, fourth));
         assert_eq!(registry.len(), 1);
+    }
+
+    #[test]
+    fn a_session_does_not_give_way_while_its_password_is_checked() {
+        let registry = registry(3, 3);
+        let anna = user("anna", None);
+        let [first, second, third] = [1, 1, 1].map(|from| registry.admit(address(from)).unwrap());
+        let checking = first.check().unwrap();
+        let _fourth = registry.admit(address(2)).unwrap();
+        assert!(second.gives_way().is_cancelled() && !first.gives_way().is_cancelled());
+        // A wrong password: it gives way again, as the youngest.
+        drop(checking);
+        let _fifth = registry.admit(address(3)).unwrap();
+        assert!(third.gives_way().is_cancelled() && !first.gives_way().is_cancelled());
+        // A right one: the end of the check changes nothing.
+        let checking = first.check().unwrap();
+        let login = registry.log_in(&anna, &first).unwrap();
+        drop(checking);
+        assert!(matches!(*first.stage(), Stage::LoggedIn));
+        drop((login, first));
+        assert_eq!(registry.len(), 2);
     }
 
     #[test]

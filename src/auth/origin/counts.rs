@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{MAX_SHARE, Origin};
+use super::Origin;
 
 /// A count for each origin that has any, at all its levels. Bounded by what is counted.
 #[derive(Debug, Default)]
@@ -36,18 +36,18 @@ impl OriginCounts {
         origin.levels().any(is_full)
     }
 
-    /// How much of its share an origin uses, to compare it with others: the largest of its levels. One address with
-    /// one thing uses as much as a /48 with four.
+    /// What an origin weighs, to compare it with others: at the level where it weighs most. One address with
+    /// one thing weighs as much as a /48 with four.
     #[must_use]
     pub fn load(&self, origin: Origin) -> usize {
-        let load = |level: Origin| self.count(level) * MAX_SHARE / level.share();
+        let load = |level: Origin| self.count(level) * level.weight();
         origin.levels().map(load).max().unwrap_or(0)
     }
 
     /// What [`Self::load`] would be with one more from there.
     #[must_use]
     pub fn load_with_one_more(&self, origin: Origin) -> usize {
-        let load = |level: Origin| (self.count(level) + 1) * MAX_SHARE / level.share();
+        let load = |level: Origin| (self.count(level) + 1) * level.weight();
         origin.levels().map(load).max().unwrap_or(0)
     }
 
@@ -66,6 +66,7 @@ impl OriginCounts {
 mod tests {
     use std::net::IpAddr;
 
+    use super::super::MAX_WEIGHT;
     use super::*;
 
     fn origin(address: &str) -> Origin {
@@ -96,7 +97,7 @@ mod tests {
         let mut counts = OriginCounts::default();
         for address in ["2001:db8::1", "192.0.2.1"] {
             counts.add(origin(address));
-            assert_eq!(counts.load(origin(address)), MAX_SHARE);
+            assert_eq!(counts.load(origin(address)), MAX_WEIGHT);
             counts.remove(origin(address));
             counts.remove(origin(address));
         }
@@ -110,12 +111,12 @@ mod tests {
             counts.add(origin(&format!("2001:db8:1:{network:x}00::1")));
         }
         // Eight of the /48, whose share is four, and one of each /64.
-        assert_eq!(counts.load(origin("2001:db8:1::1")), 2 * MAX_SHARE);
-        assert_eq!(counts.load(origin("2001:db8:1:ff00::1")), 2 * MAX_SHARE);
+        assert_eq!(counts.load(origin("2001:db8:1::1")), 2 * MAX_WEIGHT);
+        assert_eq!(counts.load(origin("2001:db8:1:ff00::1")), 2 * MAX_WEIGHT);
         assert_eq!(counts.load(origin("2001:db8:2::1")), 0);
         assert_eq!(
             counts.load_with_one_more(origin("2001:db8:2::1")),
-            MAX_SHARE
+            MAX_WEIGHT
         );
     }
 }

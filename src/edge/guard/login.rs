@@ -83,17 +83,22 @@ impl Guard {
         if let Some(refusal) = self.refuse_clear_login() {
             return self.reply(verb, refusal).await;
         }
+        let checking = self.admitted.check();
+        let checking = checking.map_err(|refusal| self.turn_away(refusal))?;
         let asked = Instant::now();
-        let login = self
-            .edge
-            .ftp
-            .authenticate(&self.session, name, password)
-            .await;
+        let login = tokio::select! {
+            biased;
+            login = self.edge.ftp.authenticate(&self.session, name, password) => login,
+            // Of an origin whose passwords are too many to be exempt.
+            () = self.admitted.gives_way().cancelled() => return Err(self.turn_away(Refusal::GaveWay)),
+        };
         // The wait for a hashing slot is ours, not the client's.
         self.login_until += asked.elapsed();
         let standing = match login {
             Ok(standing) => standing,
             Err(error) => {
+                // Whoever does not read the reply is not exempt for that.
+                drop(checking);
                 self.record_login(name, error.outcome());
                 if error.is_crowded() {
                     return Err(self.turn_away(Refusal::TooManyLogins));
@@ -105,6 +110,7 @@ impl Guard {
             self.record_login(name, "too_many_sessions");
             return Err(self.turn_away(refusal));
         }
+        drop(checking);
         self.session.log_in(Arc::clone(standing.user()));
         self.standing = Some(Arc::new(standing));
         self.record_login(name, ACCEPTED);

@@ -1,9 +1,12 @@
 //! Connections that never log in, as many as there are places.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use tokio::task::JoinSet;
 
 use crate::support::ftp::Client;
-use crate::support::{Gateway, Store};
+use crate::support::{Gateway, Memory, Store};
 
 use super::login_floods::{BALANCER, connect_from};
 
@@ -66,4 +69,49 @@ async fn session_hoarding() {
     let refused = r#"bucketferry_sessions_refused_total{reason="gave_way"}"#;
     gateway.wait_for(refused, 5.0).await;
     gateway.wait_for("bucketferry_sessions", 20.0).await;
+}
+
+/// Logs in as devices do after an outage: again and again until there is a place.
+async fn log_in_at_last(gateway: SocketAddr, address: IpAddr) {
+    let header = format!("PROXY TCP4 {address} 198.51.100.2 40000 21\r\n");
+    loop {
+        let balancer = BALANCER.parse().unwrap();
+        let mut client = Client::connect_from(balancer, gateway).await.unwrap();
+        client.set_deadline(Duration::from_mins(1));
+        client.send_raw(header.as_bytes()).await;
+        if client.reply().await.code == 220 {
+            client.login("ferry", "secret").await;
+            client.expect("QUIT", 221).await;
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Many more devices than places, each from an address of its own, all at once: whoever has a place keeps it until its
+/// password has been looked at.
+#[tokio::test(flavor = "multi_thread")]
+async fn honest_login_storms() {
+    let settings = [
+        ("limits.max_sessions", "6"),
+        ("ftp.trusted_proxies", BALANCER),
+    ];
+    let gateway = Gateway::with(Memory, &settings);
+    let mut devices = JoinSet::new();
+    for host in 1..=60 {
+        let device = log_in_at_last(gateway.address(), IpAddr::from([192, 0, 2, host]));
+        devices.spawn(device);
+    }
+    tokio::time::timeout(Duration::from_mins(1), devices.join_all())
+        .await
+        .expect("all log in");
+    let refused = |reason: &str| format!("bucketferry_sessions_refused_total{{reason={reason:?}}}");
+    assert!(
+        gateway.metric(&refused("max_sessions")) > 0.5,
+        "places are short"
+    );
+    assert!(
+        gateway.metric(&refused("gave_way")) < 0.5,
+        "nobody gives way"
+    );
 }
