@@ -9,6 +9,8 @@ use std::time::Duration;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::session::Refusal;
+
 /// A session's control connection, and the pair to the FTP session behind.
 const PER_SESSION: usize = 3;
 
@@ -91,6 +93,19 @@ impl Descriptors {
         permit.ok().map(Permit)
     }
 
+    /// Those of a session with its place among all sessions. The descriptors come first: for a place that can't be used,
+    /// no other session should give way.
+    ///
+    /// # Errors
+    /// [`Refusal::TooFewOpenFiles`] if transfers have them, or those of `take_place`.
+    pub(super) fn session_in<T>(
+        &self,
+        take_place: impl FnOnce() -> Result<T, Refusal>,
+    ) -> Result<(T, Permit), Refusal> {
+        let permit = self.session().ok_or(Refusal::TooFewOpenFiles)?;
+        Ok((take_place()?, permit))
+    }
+
     /// One for a connection that may turn out to be a transfer's; `None` if they are short.
     pub(super) fn one(&self) -> Option<Permit> {
         if self.free.available_permits() < self.all / SHORT {
@@ -165,10 +180,14 @@ mod tests {
             transfers.push(descriptors.transfer().await.unwrap());
         }
         assert!(descriptors.session().is_none());
+        let refused = descriptors.session_in(|| -> Result<(), _> { panic!("a place is taken") });
+        assert_eq!(refused.unwrap_err(), Refusal::TooFewOpenFiles);
         assert!(descriptors.transfer().await.is_none());
         transfers.pop();
         assert!(descriptors.transfer().await.is_some());
         assert!(descriptors.session().is_some());
+        let refused = descriptors.session_in(|| Err::<(), _>(Refusal::TooManySessions));
+        assert_eq!(refused.unwrap_err(), Refusal::TooManySessions);
         drop((session, transfers));
         assert_eq!(descriptors.free.available_permits(), 26);
     }

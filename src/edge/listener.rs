@@ -36,6 +36,10 @@ const ANY: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 /// How long a refused client may take to read why.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// How long a session that has given way may take to say so. Until then it has descriptors beside those of the session
+/// that has its place.
+const FAREWELL_TIMEOUT: Duration = Duration::from_millis(100);
+
 /// An address or a port that can't be used.
 #[derive(Debug, Error)]
 pub enum BindError {
@@ -243,12 +247,27 @@ async fn from_proxy(edge: Arc<Edge>, mut incoming: Incoming) {
 }
 
 fn admit(edge: &Edge, address: IpAddr) -> Result<(Arc<Admitted>, Permit), Refusal> {
-    let admitted = admit_session(edge, address)?;
-    let place = edge.descriptors.session();
-    Ok((admitted, place.ok_or(Refusal::TooFewOpenFiles)?))
+    check_admission(edge, address)?;
+    edge.descriptors.session_in(|| take_place(edge, address))
 }
 
 fn admit_session(edge: &Edge, address: IpAddr) -> Result<Arc<Admitted>, Refusal> {
+    check_admission(edge, address)?;
+    take_place(edge, address)
+}
+
+/// Counts the session that gives way for this one, whatever it is waiting for.
+fn take_place(edge: &Edge, address: IpAddr) -> Result<Arc<Admitted>, Refusal> {
+    let admitted = edge.registry.admit(address)?;
+    if admitted.took_place() {
+        let refused = &edge.metrics.sessions_refused;
+        let reason = Refusal::GaveWay.label();
+        refused.with_label_values(&[reason]).inc();
+    }
+    Ok(admitted)
+}
+
+fn check_admission(edge: &Edge, address: IpAddr) -> Result<(), Refusal> {
     let (allow, deny) = (&edge.config.ftp.allow, &edge.config.ftp.deny);
     if contains(deny, address) || (!allow.is_empty() && !contains(allow, address)) {
         return Err(Refusal::AddressDenied);
@@ -256,7 +275,7 @@ fn admit_session(edge: &Edge, address: IpAddr) -> Result<Arc<Admitted>, Refusal>
     if edge.shutdown.draining().is_cancelled() {
         return Err(Refusal::ShuttingDown);
     }
-    edge.registry.admit(address)
+    Ok(())
 }
 
 async fn serve(
@@ -280,22 +299,29 @@ async fn serve(
     let memory = [(Use::Sessions, SESSION), (Use::Sockets, CONTROL_SOCKET)];
     let memory = memory.map(|(of, bytes)| Held::bytes(&edge.metrics.memory_of(of), bytes));
     let admission = Arc::clone(&admitted.0);
+    let (shared, named) = (Arc::clone(&edge), Arc::clone(&session));
     let mut guard = Guard::new(edge, session, stream, admission).behind_proxy(arrival.is_proxied);
     if let Some(then) = arrival.greeted {
         guard = guard.greeted(then);
     }
     tokio::select! {
-        () = guard.run(beginning) => {}
+        biased;
         // Whatever the guard waits for, others have the place by now.
-        () = given_way(&admitted.0) => {}
+        () = given_way(&shared, &named, &admitted.0) => {}
+        () = guard.run(beginning) => {}
     }
     drop((in_use, memory, admitted));
 }
 
 /// Comes when a session has given way to another, and has had the time to say so.
-async fn given_way(admitted: &Admitted) {
+async fn given_way(edge: &Edge, session: &Session, admitted: &Admitted) {
     admitted.gives_way().cancelled().await;
-    tokio::time::sleep(REFUSAL_TIMEOUT).await;
+    let (session, peer) = (session.id(), session.peer());
+    if edge.logs(LineKind::SessionRefused, peer.ip()) {
+        let reason = Refusal::GaveWay.label();
+        tracing::info!(%session, %peer, reason, "session refused");
+    }
+    tokio::time::sleep(FAREWELL_TIMEOUT).await;
 }
 
 fn lost(peer: SocketAddr, error: &io::Error) {

@@ -51,8 +51,15 @@ impl Guard {
         Ok(())
     }
 
-    /// Counts a client that has to go, and says why.
+    /// Counts a client that has to go, and says why. One that gives way has been counted already.
     pub(super) fn turn_away(&self, refusal: Refusal) -> End {
+        if refusal != Refusal::GaveWay {
+            self.count_refusal(refusal);
+        }
+        End::Said(Reply::new(421, refusal.text()))
+    }
+
+    fn count_refusal(&self, refusal: Refusal) {
         let reason = refusal.label();
         let refused = &self.edge.metrics.sessions_refused;
         refused.with_label_values(&[reason]).inc();
@@ -64,7 +71,6 @@ impl Guard {
                 "session refused"
             );
         }
-        End::Said(Reply::new(421, refusal.text()))
     }
 }
 

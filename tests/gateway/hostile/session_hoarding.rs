@@ -1,11 +1,12 @@
 //! Connections that never log in, as many as there are places.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
 use crate::support::ftp::Client;
+use crate::support::tls::Authority;
 use crate::support::{Gateway, Memory, Store};
 
 use super::login_floods::{BALANCER, connect_from};
@@ -114,4 +115,27 @@ async fn honest_login_storms() {
         gateway.metric(&refused("gave_way")) < 0.5,
         "nobody gives way"
     );
+}
+
+/// One that waits for a TLS handshake hears nothing; it is counted all the same, at once, and its descriptors are free soon.
+#[tokio::test(flavor = "multi_thread")]
+async fn silent_handshakes_that_give_way() {
+    let settings = [
+        ("limits.max_sessions", "4"),
+        ("ftp.trusted_proxies", BALANCER),
+    ];
+    let gateway = Gateway::encrypted(Memory, &Authority::new(), &settings);
+    let mut hoarders = Vec::new();
+    for _ in 0..4 {
+        let mut client = connect(&gateway, "198.51.100.1").await;
+        client.expect("AUTH TLS", 234).await;
+        hoarders.push(client);
+    }
+    let mut client = connect(&gateway, "192.0.2.1").await;
+    let refused = r#"bucketferry_sessions_refused_total{reason="gave_way"}"#;
+    assert!((gateway.metric(refused) - 1.0).abs() < 0.5, "by now");
+    let asked = Instant::now();
+    hoarders[0].expect_close().await;
+    assert!(asked.elapsed() < Duration::from_millis(700));
+    client.expect("NOOP", 200).await;
 }
