@@ -4,7 +4,8 @@
 //! out from elsewhere; and by address alone, so that nobody can try one password on many names.
 //!
 //! What counts as one address is an [`Origin`]: an IPv6 address counts in three networks, of which a wider one is locked
-//! at a multiple of the failures.
+//! at a multiple of the failures. No name is locked for a whole /48, which is often shared by a carrier's customers: else
+//! a few of them could lock out the others' user, again and again.
 //!
 //! Promises:
 //! - An attempt takes its place in both counts before its password is looked at, so guesses that
@@ -12,8 +13,8 @@
 //!   running, the next one waits for one of them; it is not refused, for they may all be right.
 //! - An attempt that ends without a verdict (its caller left the queue, hashing failed) gives its
 //!   places back.
-//! - Bounded memory: names are kept as keyed hashes, and of each count at most [`MAX_KEYS`] keys;
-//!   see `tally` for which one is forgotten and what that costs an attacker.
+//! - Bounded memory: names are kept as keyed hashes, and of each count at most [`MAX_KEYS`] keys with four failures on
+//!   average, together less than 20 MiB; see `tally` for which one is forgotten and what that costs an attacker.
 //!
 //! Must not: know passwords.
 
@@ -30,8 +31,8 @@ use tokio::{sync::futures::OwnedNotified, time::Instant};
 use super::origin::Origin;
 use super::tally::{Admission, Share, Tally};
 
-/// How many keys of each count are remembered.
-const MAX_KEYS: usize = 10_000;
+/// How many keys of each count are remembered: three levels of 10,000 IPv6 addresses.
+const MAX_KEYS: usize = 30_000;
 
 /// When logins are refused after failures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,11 +66,12 @@ struct Pair {
 }
 
 impl Pair {
-    /// The same name at each level of the origin.
+    /// The same name at each level of the origin at which names are locked.
     fn levels(self) -> impl Iterator<Item = Self> {
         let name = self.name;
-        self.client
-            .levels()
+        let levels = self.client.levels();
+        levels
+            .filter(|client| !client.is_widest_network())
             .map(move |client| Self { name, client })
     }
 }
@@ -152,22 +154,21 @@ impl Lockout {
         let now = Instant::now();
         let mut counts = self.counts();
         let mut full = None;
-        for pair in pair.levels() {
-            let by_pair = counts.pairs.admission(&pair, now);
-            let by_client = counts.clients.admission(&pair.client, now);
-            for admission in [by_pair, by_client] {
-                match admission {
-                    Admission::Locked => return Err(LockedOut),
-                    Admission::Full(one_ended) => full = Some(one_ended),
-                    Admission::Open => {}
-                }
+        let Counts { pairs, clients } = &mut *counts;
+        let by_pair = pair.levels().map(|pair| pairs.admission(&pair, now));
+        let levels = pair.client.levels();
+        let by_client = levels.map(|client| clients.admission(&client, now));
+        for admission in by_pair.chain(by_client) {
+            match admission {
+                Admission::Locked => return Err(LockedOut),
+                Admission::Full(one_ended) => full = Some(one_ended),
+                Admission::Open => {}
             }
         }
         if full.is_none() {
-            for pair in pair.levels() {
-                counts.pairs.begin(&pair);
-                counts.clients.begin(&pair.client);
-            }
+            pair.levels().for_each(|pair| pairs.begin(&pair));
+            let levels = pair.client.levels();
+            levels.for_each(|client| clients.begin(&client));
         }
         Ok(full)
     }
@@ -178,14 +179,16 @@ impl Lockout {
         for pair in pair.levels() {
             match verdict {
                 Verdict::None => {}
-                Verdict::Failed => {
-                    counts.pairs.fail(&pair, now);
-                    counts.clients.fail(&pair.client, now);
-                }
+                Verdict::Failed => counts.pairs.fail(&pair, now),
                 Verdict::Succeeded => counts.pairs.forgive(&pair),
             }
             counts.pairs.end(&pair);
-            counts.clients.end(&pair.client);
+        }
+        for client in pair.client.levels() {
+            if matches!(verdict, Verdict::Failed) {
+                counts.clients.fail(&client, now);
+            }
+            counts.clients.end(&client);
         }
     }
 
@@ -299,28 +302,65 @@ mod tests {
         assert!(!is_locked(&lockout, "anna", "::ffff:192.0.2.2").await);
     }
 
-    /// A user of 65,536 networks at /64 has four times the tries of one address, and no more.
-    #[tokio::test(start_paused = true)]
-    async fn a_whole_ipv6_prefix_is_locked_at_a_multiple_of_the_limit() {
-        for (names, by_pair, by_client) in [(1, 3, 0), (7, 0, 3)] {
-            let lockout = lockout(by_pair, by_client);
-            let (mut failures, mut tries) = (0, 0);
-            for network in (0..0x1_0000).step_by(0x80) {
-                let address = format!("2001:db8:7:{network:x}::1");
-                for _ in 0..3 {
-                    tries += 1;
-                    let name = format!("name{}", tries % names);
-                    if let Ok(attempt) = lockout.begin(&name, at(&address)).await {
-                        attempt.failed();
-                        failures += 1;
-                    }
+    /// How many wrong passwords are looked at, of three tries each from these networks of a /48.
+    async fn looked_at(lockout: &Arc<Lockout>, networks: std::ops::Range<u32>, names: u32) -> u32 {
+        let (mut failures, mut tries) = (0, 0);
+        for network in networks.step_by(0x8) {
+            for _ in 0..3 {
+                tries += 1;
+                let (name, address) = (tries % names, format!("2001:db8:7:{network:x}::1"));
+                let attempt = lockout.begin(&format!("name{name}"), at(&address)).await;
+                if let Ok(attempt) = attempt {
+                    attempt.failed();
+                    failures += 1;
                 }
             }
-            assert_eq!(failures, 12, "{names} names");
+        }
+        failures
+    }
+
+    /// A user of 65,536 networks at /64 has a multiple of the tries of one address, and no more.
+    #[tokio::test(start_paused = true)]
+    async fn a_whole_ipv6_prefix_is_locked_at_a_multiple_of_the_limit() {
+        for (by_pair, networks, names, due) in [
+            (3, 0..0x100, 1, 16 * 3),
+            (0, 0..0x100, 7, 16 * 3),
+            (0, 0..0x1_0000, 7, 64 * 3),
+        ] {
+            let by_client = if by_pair == 0 { 3 } else { 0 };
+            let lockout = lockout(by_pair, by_client);
+            assert_eq!(looked_at(&lockout, networks, names).await, due);
             assert!(!is_locked(&lockout, "name0", "2001:db8:8::1").await);
             time::advance(LOCK).await;
             assert!(!is_locked(&lockout, "name0", "2001:db8:7::1").await);
         }
+    }
+
+    /// At the default limits: four customers of a carrier can't lock out their neighbours.
+    #[tokio::test(start_paused = true)]
+    async fn a_few_networks_do_not_lock_their_neighbours() {
+        for names in [1, 7] {
+            let lockout = lockout(5, 50);
+            for network in ["100", "101", "200", "201"] {
+                for number in 0..50 {
+                    let name = format!("name{}", number % names);
+                    let address = at(&format!("2001:db8:7:{network}::1"));
+                    if let Ok(attempt) = lockout.begin(&name, address).await {
+                        attempt.failed();
+                    }
+                }
+            }
+            for neighbour in ["2001:db8:7:102::1", "2001:db8:7:300::1"] {
+                assert!(
+                    !is_locked(&lockout, "name0", neighbour).await,
+                    "{neighbour}"
+                );
+            }
+        }
+        // Nor do very many of them the user of another /56.
+        let lockout = lockout(1, 0);
+        looked_at(&lockout, 0..0xff00, 1).await;
+        assert!(!is_locked(&lockout, "name0", "2001:db8:7:ff00::1").await);
     }
 
     /// Attempts that run count at each level as well.
@@ -328,8 +368,8 @@ mod tests {
     async fn attempts_of_a_prefix_that_run_at_once_can_t_outnumber_its_limit() {
         let lockout = lockout(0, 2);
         let mut running = Vec::new();
-        for network in 0..8 {
-            let address = at(&format!("2001:db8:7:{network}00::1"));
+        for network in 0..128 {
+            let address = at(&format!("2001:db8:7:{network:x}00::1"));
             running.push(lockout.begin("anna", address).await.unwrap());
         }
         let mut next = Box::pin(lockout.begin("anna", at("2001:db8:7:ff00::1")));

@@ -20,12 +20,12 @@ const LEVELS: [Level; 3] = [
     },
     Level {
         prefix: 56,
-        share: 2,
+        share: 16,
         weight: 2,
     },
     Level {
         prefix: 48,
-        share: 4,
+        share: 64,
         weight: 1,
     },
 ];
@@ -37,7 +37,8 @@ const MAX_WEIGHT: usize = 4;
 struct Level {
     /// The length of its prefix, in bits.
     prefix: u8,
-    /// How many times the limit of one address it has.
+    /// How many times the limit of one address it has. Many carriers give each customer a /64 out of a shared /56 or
+    /// /48: a few customers must not reach the limit of all.
     share: usize,
     /// What one thing weighs, where origins are compared.
     weight: usize,
@@ -57,7 +58,7 @@ struct Level {
 /// let named: Vec<_> = levels.iter().map(ToString::to_string).collect();
 /// assert_eq!(named, ["2001:db8:1:203::/64", "2001:db8:1:200::/56", "2001:db8:1::/48"]);
 /// let shares: Vec<_> = levels.iter().map(|origin| origin.share()).collect();
-/// assert_eq!(shares, [1, 2, 4]);
+/// assert_eq!(shares, [1, 16, 64]);
 /// assert_eq!(origin("192.0.2.1").levels().count(), 1);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -83,6 +84,12 @@ impl Origin {
             Network::V6 { level, .. } => LEVELS.len() - level,
         };
         (0..count).map(move |steps| self.widened(steps))
+    }
+
+    /// Whether it may hold many customers of one carrier: a /48.
+    #[must_use]
+    pub fn is_widest_network(self) -> bool {
+        matches!(self.0, Network::V6 { level, .. } if level == LEVELS.len() - 1)
     }
 
     /// The widest origin that this one is part of.

@@ -40,8 +40,8 @@ impl<K: Clone + Eq + Hash, V: Default> Recent<K, V> {
     }
 
     /// Makes `key` the youngest entry, changes its value (at first the default), and forgets the
-    /// oldest entry if there are now too many.
-    pub(super) fn renew(&mut self, key: &K, change: impl FnOnce(&mut V)) {
+    /// oldest entry if there are now too many. Gives the value of that one.
+    pub(super) fn renew(&mut self, key: &K, change: impl FnOnce(&mut V)) -> Option<V> {
         let mut value = self.remove(key).unwrap_or_default();
         change(&mut value);
         let renewal = self.renewals;
@@ -49,8 +49,9 @@ impl<K: Clone + Eq + Hash, V: Default> Recent<K, V> {
         self.entries.insert(key.clone(), Entry { value, renewal });
         self.oldest_first.insert(renewal, key.clone());
         if self.entries.len() > self.capacity {
-            self.forget_oldest();
+            return self.forget_oldest();
         }
+        None
     }
 
     /// Takes `key` out.
@@ -60,10 +61,10 @@ impl<K: Clone + Eq + Hash, V: Default> Recent<K, V> {
         Some(entry.value)
     }
 
-    fn forget_oldest(&mut self) {
-        if let Some((_, key)) = self.oldest_first.pop_first() {
-            self.entries.remove(&key);
-        }
+    /// Takes the oldest entry out.
+    pub(super) fn forget_oldest(&mut self) -> Option<V> {
+        let (_, key) = self.oldest_first.pop_first()?;
+        Some(self.entries.remove(&key)?.value)
     }
 }
 

@@ -7,7 +7,9 @@
 //! - Bounded: the failures of at most `capacity` keys are remembered. When there are more, the key
 //!   whose last failure is longest ago is forgotten, locked or not: whoever wants a key forgotten
 //!   must fail with `capacity` others first, and each of those failures costs a password hash.
-//!   A failure takes 16 bytes, and a key has at most as many as its limit.
+//! - Bounded failures: a key has at most as many as its limit, and all keys together have [`FAILURES_PER_KEY`] times
+//!   `capacity`; beyond that, keys are forgotten in the same order. A failure takes 16 bytes, and up to twice that in
+//!   a vector that grows.
 //!
 //! Must not: read a clock; the time is passed in.
 
@@ -20,11 +22,17 @@ use tokio::{
 
 use super::recent::Recent;
 
+/// How many failures are remembered of a key, on average.
+const FAILURES_PER_KEY: usize = 4;
+
 /// The counts; see the module.
 pub(super) struct Tally<K> {
     limit: usize,
     window: Duration,
     failures: Recent<K, Vec<Instant>>,
+    /// How many failures there are, of all keys.
+    remembered: usize,
+    max_remembered: usize,
     running: HashMap<K, Running>,
 }
 
@@ -58,6 +66,8 @@ impl<K: Clone + Eq + Hash + Share> Tally<K> {
             limit,
             window,
             failures: Recent::new(capacity),
+            remembered: 0,
+            max_remembered: capacity.saturating_mul(FAILURES_PER_KEY),
             running: HashMap::new(),
         }
     }
@@ -103,16 +113,27 @@ impl<K: Clone + Eq + Hash + Share> Tally<K> {
             return;
         }
         self.failures_that_count(key, now);
-        self.failures.renew(key, |failures| failures.push(now));
+        self.remembered += 1;
+        let forgotten = self.failures.renew(key, |failures| failures.push(now));
+        self.remembered -= forgotten.map_or(0, |failures| failures.len());
+        while self.remembered > self.max_remembered {
+            let Some(forgotten) = self.failures.forget_oldest() else {
+                return;
+            };
+            self.remembered -= forgotten.len();
+        }
     }
 
     /// Forgets the failures of `key`.
     pub(super) fn forgive(&mut self, key: &K) {
-        self.failures.remove(key);
+        let forgiven = self.failures.remove(key);
+        self.remembered -= forgiven.map_or(0, |failures| failures.len());
     }
 
     fn limit_of(&self, key: &K) -> usize {
-        self.limit.saturating_mul(key.share())
+        let limit = self.limit.saturating_mul(key.share());
+        // More than are remembered would never lock it.
+        limit.min(self.max_remembered)
     }
 
     /// Drops the failures that no longer count and says how many are left.
@@ -123,11 +144,13 @@ impl<K: Clone + Eq + Hash + Share> Tally<K> {
         };
         let is_recent = |failure: &Instant| now.duration_since(*failure) < self.window;
         // A lock lasts from the last failure, so until it ends the first ones must not drop out.
-        let is_locked = failures.len() >= limit && failures.last().is_some_and(is_recent);
+        let before = failures.len();
+        let is_locked = before >= limit && failures.last().is_some_and(is_recent);
         if !is_locked {
             failures.retain(is_recent);
         }
         let left = failures.len();
+        self.remembered -= before - left;
         if left == 0 {
             self.failures.remove(key);
         }
@@ -223,6 +246,23 @@ mod tests {
         off.fail(&1, now);
         off.begin(&1);
         assert!(matches!(off.admission(&1, now), Admission::Open));
+    }
+
+    #[test]
+    fn all_failures_together_are_bounded() {
+        let (mut tally, start) = (Tally::new(100, WINDOW, 10), Instant::now());
+        for number in 0..2000_u32 {
+            let now = after(start, u64::from(number) / 10);
+            tally.fail(&(number % 7), now);
+            if number % 50 == 0 {
+                tally.forgive(&(number % 7));
+            }
+            let all = (0..7).filter_map(|key| tally.failures.get_mut(&key).map(|all| all.len()));
+            assert_eq!(tally.remembered, all.sum::<usize>());
+            assert!(tally.remembered <= 10 * FAILURES_PER_KEY);
+        }
+        (10..40).for_each(|other| tally.fail(&other, after(start, 200)));
+        assert_eq!(tally.remembered, 10, "one of each key");
     }
 
     #[test]

@@ -535,7 +535,7 @@ settings! {
         max_sessions: usize where SESSIONS = 2000,
 
         /// How many clients may be connected at once from one IP address. IPv6 counts by network, because the
-        /// rest of an address is the client's own choice: a /64 may have as many, a /56 twice and a /48 four
+        /// rest of an address is the client's own choice: a /64 may have as many, a /56 16 times and a /48 64
         /// times as many.
         ///
         /// Change it when many devices are behind one address, or when one device must not take all

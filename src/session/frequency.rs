@@ -3,7 +3,7 @@
 //! Promises:
 //! - Of one address, so many connections are let in at once, and then so many every second.
 //! - An IPv6 address counts in three networks (see [`Origin`]), of which a wider one may have a multiple of them.
-//! - Bounded: at most [`MAX_ORIGINS`] addresses are remembered, in less than 5 MiB. An address is worth
+//! - Bounded: at most [`MAX_ORIGINS`] networks are remembered, in less than 15 MiB. An address is worth
 //!   remembering for a second after its last connection, and is forgotten after it. So to have itself
 //!   forgotten sooner, an attacker needs as many addresses and a connection from each within that
 //!   second, which is more than a gateway can accept; and then it is the other addresses, not the one
@@ -18,8 +18,8 @@ use tokio::time::Instant;
 
 use crate::auth::Origin;
 
-/// How many addresses are remembered.
-const MAX_ORIGINS: usize = 65_536;
+/// How many networks are remembered: three levels of 65,536 IPv6 addresses.
+const MAX_ORIGINS: usize = 3 * 65_536;
 
 /// What an address that has rested may ask for at once is what it may ask for in this time.
 const BURST: Duration = Duration::from_secs(1);
@@ -144,8 +144,8 @@ mod tests {
             all.filter(|address| frequency.admits((*address).into(), start))
                 .count()
         };
-        assert_eq!(from_networks(0..0x100), 10, "of a /56");
-        assert_eq!(from_networks(0x100..0xffff), 10, "of a /48, the rest");
+        assert_eq!(from_networks(0..0x100), 16 * 5, "of a /56");
+        assert_eq!(from_networks(0x100..0xffff), 48 * 5, "of a /48, the rest");
     }
 
     #[test]

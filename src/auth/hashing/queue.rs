@@ -346,7 +346,7 @@ mod tests {
         assert_eq!(queue.push(host(1), false, "a").unwrap_err(), Crowded);
         let networks = (0..0x1_0000).map(|network| at(&format!("2001:db8:7:{network:x}::1")));
         let pushed = networks.filter(|origin| queue.push(*origin, false, "b").is_ok());
-        assert_eq!(pushed.count(), 4 * MAX_OF_ORIGIN);
+        assert_eq!(pushed.count(), 64 * MAX_OF_ORIGIN);
     }
 
     #[test]

@@ -76,18 +76,18 @@ mod tests {
     #[test]
     fn a_wider_network_has_a_higher_limit_and_is_full_at_it() {
         let mut counts = OriginCounts::default();
-        // Of each /64, the limit is 3: of the /56 it is 6, of the /48 it is 12.
+        // Of each /64, the limit is 3: of the /56 it is 48, of the /48 it is 192.
         let mut admitted = 0;
-        for network in 0..0x400 {
+        for network in 0..0x800 {
             let origin = origin(&format!("2001:db8:1:{network:x}::1"));
             while !counts.is_full(origin, 3) {
                 counts.add(origin);
                 admitted += 1;
             }
-            let due = if network < 0x100 { 6 } else { 12 };
+            let due = if network < 0x100 { 48 } else { 192 };
             assert!(admitted <= due, "{admitted} up to network {network:x}");
         }
-        assert_eq!(admitted, 12);
+        assert_eq!(admitted, 192);
         assert!(!counts.is_full(origin("2001:db8:2::1"), 3));
         assert!(!counts.is_full(origin("192.0.2.1"), 3));
     }
@@ -110,7 +110,7 @@ mod tests {
         for network in 0..8 {
             counts.add(origin(&format!("2001:db8:1:{network:x}00::1")));
         }
-        // Eight of the /48, whose share is four, and one of each /64.
+        // Eight of the /48, of which four weigh as much as one address, and one of each /64.
         assert_eq!(counts.load(origin("2001:db8:1::1")), 2 * MAX_WEIGHT);
         assert_eq!(counts.load(origin("2001:db8:1:ff00::1")), 2 * MAX_WEIGHT);
         assert_eq!(counts.load(origin("2001:db8:2::1")), 0);

@@ -6,39 +6,45 @@ use crate::support::{Gateway, Memory};
 
 use super::login_floods::{BALANCER, connect_from};
 
-/// An address of another /64, and of another /56, than the one before.
+/// An address of this network.
 fn address(network: u16) -> IpAddr {
-    IpAddr::from([0x2001, 0xdb8, 7, network << 8 | network, 0, 0, 0, 1])
+    IpAddr::from([0x2001, 0xdb8, 7, network, 0, 0, 0, 1])
 }
 
-/// A /48 has four times the tries of one address, for one name and for all names, and no more. Others are not concerned.
+/// A /56 has 16 times the tries of one address for one name, and a /48 has 64 times its tries for all names, and no more.
+/// Others are not concerned.
 #[tokio::test(flavor = "multi_thread")]
 async fn ipv6_prefix_logins() {
-    for (limit, other, per_name) in [
+    for (limit, other, step, looked_at) in [
         (
             "limits.login_failures",
             "limits.login_failures_per_address",
-            true,
+            1,
+            16.0,
         ),
         (
             "limits.login_failures_per_address",
             "limits.login_failures",
-            false,
+            0x101,
+            64.0,
         ),
     ] {
         let settings = [
             ("ftp.trusted_proxies", BALANCER),
-            (limit, "3"),
+            (limit, "1"),
             (other, "0"),
         ];
         let gateway = Gateway::with(Memory, &settings);
-        for network in 0..30 {
-            let mut client = connect_from(gateway.address(), address(network)).await;
-            let name = if per_name { 0 } else { network };
+        for network in 0..70 {
+            let mut client = connect_from(gateway.address(), address(network * step)).await;
+            let name = if step == 1 { 0 } else { network };
             client.expect(&format!("USER name{name}"), 331).await;
             client.expect("PASS wrong", 530).await;
         }
-        for (outcome, times) in [("unknown_user", 12.0), ("locked_out", 18.0)] {
+        for (outcome, times) in [
+            ("unknown_user", looked_at),
+            ("locked_out", 70.0 - looked_at),
+        ] {
             let series = format!("bucketferry_logins_total{{outcome={outcome:?}}}");
             assert!(
                 (gateway.metric(&series) - times).abs() < 0.5,
