@@ -14,7 +14,7 @@
 //! - An attempt that ends without a verdict (its caller left the queue, hashing failed) gives its
 //!   places back.
 //! - Bounded memory: names are kept as keyed hashes, and of each count at most [`MAX_KEYS`] keys with four failures on
-//!   average, together less than 20 MiB; see `tally` for which one is forgotten and what that costs an attacker.
+//!   average, together about 20 MiB; see `tally` for which one is forgotten and what that costs an attacker.
 //!
 //! Must not: know passwords.
 

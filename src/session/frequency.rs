@@ -3,7 +3,7 @@
 //! Promises:
 //! - Of one address, so many connections are let in at once, and then so many every second.
 //! - An IPv6 address counts in three networks (see [`Origin`]), of which a wider one may have a multiple of them.
-//! - Bounded: at most [`MAX_ORIGINS`] networks are remembered, in less than 15 MiB. An address is worth
+//! - Bounded: at most [`MAX_ORIGINS`] networks are remembered, in less than 20 MiB. An address is worth
 //!   remembering for a second after its last connection, and is forgotten after it. So to have itself
 //!   forgotten sooner, an attacker needs as many addresses and a connection from each within that
 //!   second, which is more than a gateway can accept; and then it is the other addresses, not the one
