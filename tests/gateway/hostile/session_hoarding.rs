@@ -124,7 +124,7 @@ async fn silent_handshakes_that_give_way() {
         ("limits.max_sessions", "4"),
         ("ftp.trusted_proxies", BALANCER),
     ];
-    let gateway = Gateway::encrypted(Memory, &Authority::new(), &settings);
+    let gateway = Gateway::encrypted(Store::folder(), &Authority::new(), &settings);
     let mut hoarders = Vec::new();
     for _ in 0..4 {
         let mut client = connect(&gateway, "198.51.100.1").await;
