@@ -192,13 +192,13 @@ impl Way {
 
 impl Waiting {
     fn is_taken_back(&self) -> bool {
-        self.port.is_taken_back() && self.arrived.is_empty() && self.arriving.is_empty()
+        !self.port.may_accept() && self.arrived.is_empty() && self.arriving.is_empty()
     }
 
     /// Takes from the queue what may be the client's, and a few at most.
     async fn gather(&mut self, expected: &Expected<'_>) {
         while self.arrived.len() + self.arriving.len() < MAX_AHEAD {
-            let Ok((stream, peer)) = self.port.listener().accept().await else {
+            let Ok((stream, peer)) = self.port.accept().await else {
                 return;
             };
             if let Some(socket) = self.admit(stream, unmapped(peer), expected)
@@ -236,13 +236,13 @@ impl Waiting {
                 return Err(io::ErrorKind::NotConnected.into());
             }
             let arriving = &mut self.arriving;
-            let may_accept = arriving.len() < MAX_ARRIVING && !self.port.is_taken_back();
+            let may_accept = arriving.len() < MAX_ARRIVING && self.port.may_accept();
             let socket = tokio::select! {
                 Some(proxied) = arriving.next() => expected.behind_proxy(proxied, self.port.number()),
-                accepted = self.port.listener().accept(), if may_accept => {
+                accepted = self.port.accept(), if may_accept => {
                     match accepted {
                         Ok((stream, peer)) => self.admit(stream, unmapped(peer), expected),
-                        Err(_) if self.port.is_taken_back() => None,
+                        Err(_) if !self.port.may_accept() => None,
                         Err(error) => return Err(error),
                     }
                 }

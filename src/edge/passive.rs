@@ -1,20 +1,24 @@
 //! The passive ports: a free one for each data connection that a client announces, and fair shares when none is free.
+//!
+//! A connection that is there when its port is taken back stays, also if the session has not accepted it yet: it may be
+//! busy with the store. See [`handover`].
 
+mod handover;
 mod held;
 
 use std::io;
 use std::net::{Shutdown, SocketAddr};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use socket2::{Domain, SockRef, Socket, Type};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::config::PortRange;
 use crate::telemetry::{InUse, LineKind, Metrics};
 
 use super::lines::Lines;
 
+use handover::Handover;
 use held::{Held, Port};
 
 pub(super) use held::Holder;
@@ -39,7 +43,7 @@ pub(super) struct PassivePort {
     number: u64,
     port: u16,
     listener: Arc<TcpListener>,
-    is_taken_back: Arc<AtomicBool>,
+    handover: Arc<Handover>,
     held: Arc<Mutex<Held<Open>>>,
 }
 
@@ -47,7 +51,7 @@ pub(super) struct PassivePort {
 #[derive(Debug)]
 struct Open {
     listener: Arc<TcpListener>,
-    is_taken_back: Arc<AtomicBool>,
+    handover: Arc<Handover>,
     _in_use: InUse,
 }
 
@@ -128,7 +132,7 @@ impl PassivePorts {
             closing,
             ..
         } = held.take_back(asker, address.ip())?;
-        closing.is_taken_back.store(true, Ordering::Release);
+        closing.handover.begin(&closing.listener, holder.origin);
         // It listens no more, so another socket can; whoever waits for a connection there is woken by it.
         if let Err(error) = SockRef::from(&closing.listener).shutdown(Shutdown::Both) {
             tracing::debug!(%address, %error, "can't close a passive port");
@@ -158,17 +162,17 @@ impl PassivePorts {
     ) -> io::Result<PassivePort> {
         let address = listener.local_addr()?;
         let listener = Arc::new(listener);
-        let is_taken_back = Arc::new(AtomicBool::new(false));
+        let handover = Arc::new(Handover::default());
         let open = Open {
             listener: Arc::clone(&listener),
-            is_taken_back: Arc::clone(&is_taken_back),
+            handover: Arc::clone(&handover),
             _in_use: InUse::one(&self.metrics.passive_ports_in_use),
         };
         Ok(PassivePort {
             number: held.add(address, holder, open),
             port: address.port(),
             listener,
-            is_taken_back,
+            handover,
             held: Arc::clone(&self.held),
         })
     }
@@ -204,19 +208,27 @@ impl PassivePort {
         self.port
     }
 
-    /// Where clients connect.
-    pub(super) fn listener(&self) -> &TcpListener {
-        &self.listener
+    /// The next connection; once the port is taken back, one that was there before. Safe to cancel.
+    ///
+    /// # Errors
+    /// The system's; when the port is taken back, and no connection is left.
+    pub(super) async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        if let Some(queued) = self.handover.next() {
+            return Ok(queued);
+        }
+        let accepted = self.listener.accept().await;
+        // The port may have been taken back during the wait, which ends it.
+        accepted.or_else(|error| self.handover.next().ok_or(error))
+    }
+
+    /// Whether [`Self::accept`] may give a connection, now or later.
+    pub(super) fn may_accept(&self) -> bool {
+        !self.handover.is_over()
     }
 
     /// Notes that the client has connected: others' ports are taken back before this one.
     pub(super) fn claim(&self) {
         lock(&self.held).claim(self.number);
-    }
-
-    /// Whether the port is another's by now. Nobody can connect to it any more.
-    pub(super) fn is_taken_back(&self) -> bool {
-        self.is_taken_back.load(Ordering::Acquire)
     }
 }
 
@@ -261,21 +273,53 @@ mod tests {
         let address = (Ipv4Addr::LOCALHOST, 21).into();
         let first = ports.open(anna(), address, None).unwrap();
         let second = ports.open(anna(), address, None).unwrap();
-        let mut waiting = Box::pin(first.listener().accept());
+        let mut waiting = Box::pin(first.accept());
         assert!(futures::poll!(&mut waiting).is_pending());
         let taken = ports.open(holder("bert"), address, None).unwrap();
         assert_eq!(taken.number(), first.number());
-        assert!(first.is_taken_back() && !second.is_taken_back());
+        assert!(!first.may_accept() && second.may_accept());
         assert_eq!(metrics.passive_ports_in_use.get(), 2);
         assert_eq!(metrics.passive_ports_taken_back.get(), 1);
         let woken = tokio::time::timeout(std::time::Duration::from_secs(5), waiting).await;
         assert!(woken.expect("it is woken").is_err());
         let there = std::net::TcpStream::connect(("127.0.0.1", taken.number())).unwrap();
-        let (_, peer) = taken.listener().accept().await.unwrap();
+        let (_, peer) = taken.accept().await.unwrap();
         assert_eq!(peer, there.local_addr().unwrap());
         // What the former holder drops is no longer its port.
         drop(first);
         assert!(ports.open(holder("bert"), address, None).is_err());
+    }
+
+    /// Its holder waits for the store, and has accepted nothing. Strangers are in front of its client.
+    #[tokio::test]
+    async fn a_connection_that_nobody_has_accepted_outlives_its_port() {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let ports = PassivePorts::new(free_pair(), Arc::clone(&metrics), Lines::default());
+        let address = (Ipv4Addr::LOCALHOST, 21).into();
+        let first = ports.open(anna(), address, None).unwrap();
+        let _second = ports.open(anna(), address, None).unwrap();
+        let there = SocketAddr::from((Ipv4Addr::LOCALHOST, first.number()));
+        let from = |local: [u8; 4]| {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            socket.bind(&SocketAddr::from((local, 0)).into()).unwrap();
+            socket.connect(&there.into()).unwrap();
+            std::net::TcpStream::from(socket)
+        };
+        let _strangers: Vec<_> = (0..10).map(|_| from([127, 0, 0, 2])).collect();
+        let mut client = from([127, 0, 0, 1]);
+        let _taken = ports.open(holder("bert"), address, None).unwrap();
+        assert!(first.may_accept());
+        let (stream, peer) = first.accept().await.unwrap();
+        assert_eq!(peer, client.local_addr().unwrap());
+        assert!(!first.may_accept() && first.accept().await.is_err());
+        io::Write::write_all(&mut client, b"whole").unwrap();
+        drop(client);
+        let mut received = Vec::new();
+        let mut stream = stream;
+        tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut received)
+            .await
+            .unwrap();
+        assert_eq!(received, b"whole");
     }
 
     #[tokio::test]

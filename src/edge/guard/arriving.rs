@@ -35,7 +35,8 @@ pub(super) async fn turn_away(data: &mut Option<Arranged>, expected: &Expected<'
     }
 }
 
-/// The data connection as it comes about.
+/// The data connection as it comes about. While the store opens the object, the port is watched as before the verb: a
+/// client that has connected keeps its port longest.
 pub(super) async fn data_connection(
     state: State,
     data: &mut Arranged,
@@ -64,6 +65,10 @@ pub(super) async fn data_connection(
                 another = another, if may_come => Happened::Connected(another),
             }
         }
-        State::Opening | State::Moving | State::Done => std::future::pending().await,
+        State::Opening => {
+            data.turn_away(expected).await;
+            std::future::pending().await
+        }
+        State::Moving | State::Done => std::future::pending().await,
     }
 }

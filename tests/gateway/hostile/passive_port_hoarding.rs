@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::support::ftp::Client;
@@ -135,6 +135,83 @@ async fn a_data_connection_outlives_its_passive_port() {
         session.expect_reply(226).await;
         let stored = gateway.store.object(&format!("file{number}"));
         assert_eq!(stored.as_deref(), Some(&b"whole"[..]));
+    }
+}
+
+/// A gateway on a store that is slow, all ports of which `ferry` holds, and `hoarder` takes half of them after each
+/// session of `ferry` has said what it says.
+async fn taken_while_the_store_is_slow(
+    says: impl Fn(u16) -> Option<String>,
+) -> (Gateway, Vec<(Client, Option<TcpStream>)>) {
+    let ports = free_ports();
+    let settings = [("passive.ports", &*ports)];
+    let gateway = Gateway::for_users(Store::s3(), &users(), &settings);
+    let server = gateway.store.server();
+    gateway.store.put("file", b"whole");
+    let mut sessions = Vec::new();
+    for number in 0..PORTS {
+        let address = format!("127.0.4.{}", number + 1);
+        let mut session = log_in_from(&gateway, &address, "ferry").await;
+        let there = session.epsv().await;
+        sessions.push((session, address, there));
+    }
+    server.stall("*", Duration::from_secs(2));
+    let mut connected = Vec::new();
+    for (number, (mut session, address, there)) in (0..).zip(sessions) {
+        let mut data = None;
+        if let Some(command) = says(number) {
+            session.send(&command).await;
+            session.expect_silence(Duration::from_millis(20)).await;
+            let local = Some(address.parse().unwrap());
+            data = Some(crate::support::ftp::dial(local, there).await.unwrap());
+        }
+        connected.push((session, data));
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    for host in 1..=PORTS / 2 {
+        let mut other = log_in_from(&gateway, &format!("127.0.0.{host}"), "hoarder").await;
+        other.expect("EPSV", 229).await;
+        connected.push((other, None));
+    }
+    server.heal();
+    let taken = gateway.metric("bucketferry_passive_ports_taken_back_total");
+    assert!((taken - f64::from(PORTS / 2)).abs() < 0.5, "{taken}");
+    (gateway, connected)
+}
+
+/// A port whose client has connected counts as used, although the store has not opened the object yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_passive_port_of_a_transfer_that_waits_for_the_store_goes_last() {
+    let half = usize::from(PORTS / 2);
+    let says = |number| (usize::from(number) < half).then(|| "RETR file".to_owned());
+    let (_gateway, mut sessions) = taken_while_the_store_is_slow(says).await;
+    for (number, (session, data)) in sessions[..2 * half].iter_mut().enumerate() {
+        if number < half {
+            session.expect_reply(150).await;
+            let mut received = Vec::new();
+            let mut data = data.take().unwrap();
+            data.read_to_end(&mut received).await.unwrap();
+            assert_eq!(received, b"whole");
+            session.expect_reply(226).await;
+        } else {
+            session.expect("STOR idle", 425).await;
+        }
+    }
+}
+
+/// The session is busy with another verb, and has accepted nothing yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_connection_outlives_its_passive_port_while_the_session_is_busy() {
+    let (_gateway, mut sessions) =
+        taken_while_the_store_is_slow(|_| Some("SIZE none".to_owned())).await;
+    for (session, data) in &mut sessions[..usize::from(PORTS)] {
+        session.expect_reply(550).await;
+        session.send("STOU").await;
+        session.expect_reply(150).await;
+        let mut data = data.take().unwrap();
+        data.write_all(b"whole").await.unwrap();
+        drop(data);
+        session.expect_reply(226).await;
     }
 }
 
