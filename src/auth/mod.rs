@@ -46,6 +46,7 @@ pub use certificate_name::CertificateName;
 pub use fault::{UserFault, UsersFileErrors};
 pub use hashing::HashingFailed;
 pub use lockout::LockoutPolicy;
+pub use origin::shares::{Holding, to_take};
 pub use origin::{Origin, OriginCounts};
 pub use password::{HashError, generate_password, hash_password};
 pub use permissions::{Permission, Permissions, UnknownPermission};

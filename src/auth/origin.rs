@@ -5,6 +5,7 @@
 //! a multiple of that for one address, and where origins are compared, what it has weighs less.
 
 mod counts;
+pub(super) mod shares;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -1,18 +1,18 @@
 //! Who holds which passive port, and whose is taken back when none is free.
 //!
 //! Promises:
-//! - A port goes from the user who holds most to one who holds fewer, also after it: else two users would take one port
-//!   from each other in turn. The same holds between the origins of one user, and of users who hold equally many.
+//! - A port goes from the user who holds most to one who holds, with it, no more than that user then does: else two
+//!   users would take one port from each other in turn. The same holds between the origins of one user. See
+//!   [`to_take`]; ports at each address of ours are shared for themselves.
 //! - Of the largest holder's ports, the oldest is taken to which its client has not connected. If its clients have
 //!   connected to all of them, a port is closed and the connection stays.
-//! - Ports of a user who holds fewer than the asker are never taken.
 //!
 //! Must not: know sockets.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 
-use crate::auth::{Origin, OriginCounts};
+use crate::auth::{Holding, Origin, to_take};
 
 /// Who holds a port, or asks for one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,8 +27,6 @@ pub(super) struct Held<T> {
     next: u64,
     ports: BTreeMap<u64, Port<T>>,
     by_address: HashMap<SocketAddr, u64>,
-    by_user: HashMap<String, usize>,
-    by_origin: OriginCounts,
 }
 
 #[derive(Debug)]
@@ -46,8 +44,6 @@ impl<T> Default for Held<T> {
             next: 0,
             ports: BTreeMap::new(),
             by_address: HashMap::new(),
-            by_user: HashMap::new(),
-            by_origin: OriginCounts::default(),
         }
     }
 }
@@ -63,8 +59,6 @@ impl<T> Held<T> {
         let number = self.next;
         self.next += 1;
         self.by_address.insert(address, number);
-        *self.by_user.entry(holder.user.clone()).or_default() += 1;
-        self.by_origin.add(holder.origin);
         let port = Port {
             address,
             holder,
@@ -79,13 +73,6 @@ impl<T> Held<T> {
     pub(super) fn remove(&mut self, number: u64) -> Option<Port<T>> {
         let port = self.ports.remove(&number)?;
         self.by_address.remove(&port.address);
-        self.by_origin.remove(port.holder.origin);
-        if let Some(count) = self.by_user.get_mut(&port.holder.user) {
-            *count -= 1;
-            if *count == 0 {
-                self.by_user.remove(&port.holder.user);
-            }
-        }
         Some(port)
     }
 
@@ -96,50 +83,22 @@ impl<T> Held<T> {
         }
     }
 
-    /// Takes a port at this address back for `asker`, if somebody holds more than its share.
+    /// Takes a port at this address back for `asker`, if somebody holds more than its share of them.
     pub(super) fn take_back(&mut self, asker: &Holder, at: IpAddr) -> Option<Port<T>> {
-        let number = self.of_largest_user(asker, at);
-        let number = number.or_else(|| self.of_largest_origin(asker, at))?;
+        let ports = self.ports.iter();
+        let there = ports.filter(|(_, port)| port.address.ip() == at);
+        let there = there.map(|(number, port)| ((port.is_claimed, *number), port.holder.holding()));
+        let (_, number) = to_take(there, asker.holding())?;
         self.remove(number)
     }
+}
 
-    /// A port of the user who holds most, if that is more than `asker` would then hold.
-    fn of_largest_user(&self, asker: &Holder, at: IpAddr) -> Option<u64> {
-        let most = self.by_user.values().copied().max()?;
-        if self.held_by(&asker.user) + 1 >= most {
-            return None;
+impl Holder {
+    fn holding(&self) -> Holding<'_> {
+        Holding {
+            user: &self.user,
+            origin: self.origin,
         }
-        self.oldest_of_largest_origin(at, 0, |port| self.held_by(&port.holder.user) == most)
-    }
-
-    /// A port of the origin that holds most, if that is more than the origin of `asker` would then hold.
-    fn of_largest_origin(&self, asker: &Holder, at: IpAddr) -> Option<u64> {
-        let own = self.held_by(&asker.user);
-        let load = self.by_origin.load_with_one_more(asker.origin);
-        self.oldest_of_largest_origin(at, load, |port| self.held_by(&port.holder.user) >= own)
-    }
-
-    /// The oldest port of the origin with the largest load, if that is above `load`.
-    fn oldest_of_largest_origin(
-        &self,
-        at: IpAddr,
-        load: usize,
-        is_candidate: impl Fn(&Port<T>) -> bool,
-    ) -> Option<u64> {
-        let candidates = self
-            .ports
-            .iter()
-            .filter(|(_, port)| port.address.ip() == at && is_candidate(port));
-        let loads = candidates.map(|(number, port)| {
-            let load = self.by_origin.load(port.holder.origin);
-            (load, !port.is_claimed, std::cmp::Reverse(*number))
-        });
-        let (largest, _, number) = loads.max()?;
-        (largest > load).then_some(number.0)
-    }
-
-    fn held_by(&self, user: &str) -> usize {
-        self.by_user.get(user).copied().unwrap_or(0)
     }
 }
 
@@ -207,15 +166,25 @@ mod tests {
         assert_eq!(taken(&mut held, "anna", here), None);
     }
 
+    /// Else it would hold more than the one who then has none.
     #[test]
-    fn many_users_from_one_prefix_are_one_origin() {
+    fn of_users_who_hold_equally_many_nobody_loses_one() {
         let users: Vec<_> = (0..8).map(|user| format!("user{user}")).collect();
-        let addresses: Vec<_> = (0..8).map(|net| format!("2001:db8:7:{net}00::1")).collect();
-        let holders = users.iter().zip(&addresses);
-        let holders: Vec<_> = holders.map(|(user, at)| (&**user, &**at)).collect();
+        let holders: Vec<_> = users.iter().map(|user| (&**user, "192.0.2.1")).collect();
         let mut held = held(&holders);
-        assert_eq!(taken(&mut held, "anna", "2001:db8:7::1"), None);
-        assert_eq!(taken(&mut held, "anna", "192.0.2.1"), Some(0));
+        assert_eq!(taken(&mut held, "anna", "192.0.2.2"), None);
+        assert_eq!(taken(&mut held, "user0", "192.0.2.2"), None);
+    }
+
+    #[test]
+    fn a_user_without_ports_at_an_address_is_not_the_largest_there() {
+        let here = "192.0.2.1";
+        let mut held = held(&[("anna", here), ("anna", here)]);
+        for port in 1..=3 {
+            let elsewhere = SocketAddr::from(([127, 0, 0, 2], port));
+            held.add(elsewhere, holder("bert", here), 100);
+        }
+        assert_eq!(taken(&mut held, "carl", here), Some(0));
     }
 
     #[test]
@@ -245,6 +214,6 @@ mod tests {
         assert!(held.contains((AT, 1).into()));
         assert!(held.remove(0).is_some() && held.remove(0).is_none());
         assert!(!held.contains((AT, 1).into()));
-        assert!(held.by_user.is_empty() && held.by_origin.is_empty());
+        assert!(held.ports.is_empty() && held.by_address.is_empty());
     }
 }

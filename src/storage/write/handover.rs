@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use crate::auth::Origin;
 use crate::storage::store::MIN_PART;
 use crate::storage::store::body::{Body, Crc64};
 use crate::storage::store::mark::Mark;
@@ -36,6 +37,11 @@ impl Owner {
 
     pub(crate) fn user(&self) -> &str {
         &self.user
+    }
+
+    /// What its address counts as where places are shared.
+    pub(crate) fn origin(&self) -> Origin {
+        self.peer.into()
     }
 }
 

@@ -1,44 +1,27 @@
 //! Whose upload is given up when no more can be kept.
 
-use std::collections::HashMap;
-use std::hash::Hash;
-
+use crate::auth::{Holding, to_take};
 use crate::storage::write::handover::Owner;
 
 /// Of the uploads that are kept, the one to give up for one more of `asker`; `None` if nobody keeps more than its share.
-/// It is the oldest one of the user who keeps most, if that is more than `asker` would then keep. Of users who keep no
-/// fewer than the asker's, the addresses are compared in the same way: a fleet of devices may share a user.
+/// It is the oldest one of the user who keeps most, if that is no fewer without it than `asker` would then keep; a fleet of
+/// devices may share a user, so its origins are compared in the same way.
 pub(super) fn to_give_up<'a, K>(
     kept: impl Iterator<Item = (K, &'a Owner, u64)> + Clone,
-    asker: &Owner,
+    asker: &'a Owner,
 ) -> Option<K> {
-    let by_user = counts(kept.clone().map(|(_, owner, _)| owner.user()));
-    let of_user = |owner: &Owner| by_user.get(owner.user()).copied().unwrap_or(0);
-    let most = by_user.values().copied().max()?;
-    let own = of_user(asker);
-    if own + 1 < most {
-        let of_largest = kept.filter(|(_, owner, _)| of_user(owner) == most);
-        return oldest(of_largest);
-    }
-    let by_owner = counts(kept.clone().map(|(_, owner, _)| owner));
-    let of_owner = |owner: &Owner| by_owner.get(owner).copied().unwrap_or(0);
-    let candidates = kept.filter(|(_, owner, _)| of_user(owner) >= own);
-    let most = candidates.clone().map(|(_, owner, _)| of_owner(owner));
-    let most = most.max().filter(|most| of_owner(asker) + 1 < *most)?;
-    oldest(candidates.filter(|(_, owner, _)| of_owner(owner) == most))
+    let numbers = kept.clone();
+    let numbers = numbers.map(|(_, owner, number)| (number, holding(owner)));
+    let oldest = to_take(numbers, holding(asker))?;
+    let mut kept = kept.map(|(key, _, number)| (key, number));
+    kept.find_map(|(key, number)| (number == oldest).then_some(key))
 }
 
-fn counts<T: Eq + Hash>(all: impl Iterator<Item = T>) -> HashMap<T, usize> {
-    let mut counts = HashMap::new();
-    for one in all {
-        *counts.entry(one).or_default() += 1;
+fn holding(owner: &Owner) -> Holding<'_> {
+    Holding {
+        user: owner.user(),
+        origin: owner.origin(),
     }
-    counts
-}
-
-fn oldest<'a, K>(kept: impl Iterator<Item = (K, &'a Owner, u64)>) -> Option<K> {
-    let oldest = kept.min_by_key(|(_, _, number)| *number);
-    oldest.map(|(key, _, _)| key)
 }
 
 #[cfg(test)]
@@ -86,5 +69,22 @@ mod tests {
             ("anna", 9),
         ];
         assert_eq!(given_up(&one_each, ("fleet", 4)), None, "anna keeps fewer");
+    }
+
+    /// Whoever has a /64 has all its addresses, and with a shared user else takes the places of the whole fleet.
+    #[test]
+    fn addresses_of_one_network_are_one_device() {
+        let at = |address: &str| Owner::new("fleet", address.parse().unwrap());
+        let mut owners: Vec<_> = (1..=4)
+            .map(|host| at(&format!("2001:db8::{host}")))
+            .collect();
+        owners.push(at("192.0.2.1"));
+        let given_up = |asker: Owner| {
+            let kept = owners.iter().enumerate();
+            let kept = kept.map(|(index, owner)| (index, owner, index as u64));
+            to_give_up(kept.rev(), &asker)
+        };
+        assert_eq!(given_up(at("192.0.2.2")), Some(0));
+        assert_eq!(given_up(at("2001:db8::9")), None);
     }
 }
