@@ -116,6 +116,7 @@ impl Unfinished {
             let unwanted = all.state().put(&key, number, writer, kept);
             if let Some(unwanted) = unwanted {
                 discard(*unwanted).await;
+                all.state().memory += memory;
             }
             drop(running);
             parked.send_replace(true);
@@ -422,7 +423,7 @@ impl State {
         Room::Left(given_up)
     }
 
-    /// Keeps a parked upload under its name. Gives it back if nobody wants it any more.
+    /// Keeps a parked upload under its name. Gives it back if nobody wants it any more; its memory is its caller's then.
     fn put(
         &mut self,
         key: &Path,
@@ -512,9 +513,12 @@ impl State {
         }
     }
 
+    /// Takes an upload out. The memory of one that is still being parked is in use until its parking has ended.
     fn take(&mut self, key: &Path) -> Option<Upload> {
         let upload = self.uploads.remove(key)?;
-        self.memory += upload.memory;
+        if upload.writer.is_some() {
+            self.memory += upload.memory;
+        }
         Some(upload)
     }
 
@@ -567,4 +571,29 @@ async fn give_up(upload: Option<Upload>) {
 async fn discard(mut writer: ObjectWriter) {
     // Whether it is forgotten is in the log.
     writer.discard().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever parks it gives its memory back.
+    #[tokio::test]
+    async fn an_upload_that_is_given_up_while_it_is_parked_keeps_its_memory() {
+        let mut state = State {
+            uploads: HashMap::new(),
+            next: 0,
+            memory: 3 * MIN_PART,
+        };
+        let owner = Owner::new("anna", [192, 0, 2, 1].into());
+        let (_parked, parking) = watch::channel(false);
+        let mut begin = |name: &str| {
+            let window = Duration::from_mins(1);
+            let begun = state.begin(&Path::from(name), owner.clone(), parking.clone(), window);
+            (begun.memory, state.memory)
+        };
+        assert_eq!(begin("file"), (MIN_PART, 2 * MIN_PART));
+        assert_eq!(begin("file"), (MIN_PART, MIN_PART));
+        assert_eq!(begin("other"), (MIN_PART, 0));
+    }
 }
