@@ -74,7 +74,8 @@ impl Gateway {
         });
         let tls = Tls::load(config)?;
         let authenticator =
-            Authenticator::new(users.clone(), lockout(config), config.limits.hashing_memory);
+            Authenticator::new(users.clone(), lockout(config), config.limits.hashing_memory)
+                .for_sessions(config.limits.max_sessions);
         metrics.show_memory(&Account::of(config));
         authenticator.show_hashing_memory(metrics.memory_of(Use::Hashing));
         let lines = Lines::default();

@@ -90,6 +90,13 @@ impl Authenticator {
         }
     }
 
+    /// Lets as many logins wait for their turn as there may be sessions, and no fewer than 2048.
+    #[must_use]
+    pub fn for_sessions(mut self, sessions: usize) -> Self {
+        self.slots = self.slots.for_sessions(sessions);
+        self
+    }
+
     /// Whether `client` may log in as `name` with `password`. Waits for its turn when many log in
     /// at once, and then takes as long as the hash does: milliseconds to seconds.
     ///

@@ -2,8 +2,8 @@
 //! `limits.hashing_memory`.
 //!
 //! Promises:
-//! - Origins take turns, and those that have logged in before come first ([`queue`]). The queue is bounded, in all and by
-//!   origin.
+//! - Origins take turns, and those that have logged in before come first ([`queue`]). The queue has a place for each
+//!   session, and no more.
 //! - The memory that hashes work in is used again, and is never more than the setting. Only when the users file
 //!   changes while a hash waits for the processor, that hash may need more.
 //! - The slot belongs to the work, not to the caller: a caller that goes away neither keeps a slot
@@ -12,6 +12,7 @@
 //!
 //! Must not: know what the work is.
 
+mod known;
 mod queue;
 
 use std::{
@@ -29,13 +30,10 @@ use tokio::{sync::oneshot, task};
 use super::{
     origin::Origin,
     password::{HashError, HashMemory},
-    recent::Recent,
 };
 use crate::config::ByteSize;
+use known::Known;
 use queue::{Crowded, MAX_WAITING, Place, Queue};
-
-/// How many origins that have logged in are remembered; the one whose last login is longest ago is forgotten.
-const MAX_KNOWN: usize = 10_000;
 
 /// Why the passwords could not be compared. Says nothing about the password.
 #[derive(Debug, Error)]
@@ -46,7 +44,7 @@ pub enum HashingFailed {
     /// The runtime is shutting down.
     #[error("hashing was stopped by the shutdown")]
     Stopped,
-    /// Too many others wait, or too many of this origin.
+    /// Too many wait, and no other origin has more of them.
     #[error("too many logins wait")]
     Crowded,
     /// The hash function failed.
@@ -77,7 +75,7 @@ struct Waiting {
     free: u32,
     /// The permits of one slot, as of the last caller.
     per_slot: u32,
-    known: Recent<Origin, ()>,
+    known: Known,
 }
 
 impl HashingSlots {
@@ -93,7 +91,7 @@ impl HashingSlots {
             queue: Queue::new(MAX_WAITING),
             free: kib,
             per_slot: kib,
-            known: Recent::new(MAX_KNOWN),
+            known: Known::default(),
         };
         Self {
             waiting: Arc::new(Mutex::new(waiting)),
@@ -102,6 +100,12 @@ impl HashingSlots {
             memory: Arc::default(),
             begun: AtomicU64::new(0),
         }
+    }
+
+    /// Has a place in the queue for each of `sessions`.
+    pub(super) fn for_sessions(self, sessions: usize) -> Self {
+        lock(&self.waiting).queue.grow_to(sessions);
+        self
     }
 
     /// Has a gauge show the bytes of all memory, in use or kept to be used again.
@@ -117,7 +121,7 @@ impl HashingSlots {
 
     /// Notes that a login from there was right: the next one comes first.
     pub(super) fn note_login(&self, origin: Origin) {
-        lock(&self.waiting).known.renew(&origin, |()| ());
+        lock(&self.waiting).known.note(origin);
     }
 
     /// The permits of one slot, if the dearest hash needs so much memory: its KiB, and no less than the share of one
@@ -165,7 +169,7 @@ impl HashingSlots {
         let _in_the_queue = {
             let mut waiting = lock(&self.waiting);
             waiting.per_slot = self.permits(largest_kib);
-            let is_known = waiting.known.get_mut(&origin).is_some();
+            let is_known = waiting.known.contains(origin);
             let place = waiting.queue.push(origin, is_known, turn)?;
             waiting.hand_out(&self.waiting);
             InTheQueue {
@@ -415,12 +419,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn beyond_the_bound_of_an_origin_nobody_waits() {
-        let slots = one();
+    async fn beyond_the_bound_nobody_waits_and_each_session_has_a_place() {
+        let slots = one().for_sessions(1).for_sessions(MAX_WAITING + 100);
         let (finish, finished) = mpsc::channel::<()>();
         let mut first = Box::pin(slots.run(here(), 0, move |_| finished.recv()));
         assert!(time::timeout(Duration::ZERO, &mut first).await.is_err());
-        let mut waiting: Vec<_> = (0..queue::MAX_OF_ORIGIN)
+        let mut waiting: Vec<_> = (0..MAX_WAITING + 100)
             .map(|_| Box::pin(slots.run(here(), 0, |_| ())))
             .collect();
         for one in &mut waiting {

@@ -40,18 +40,16 @@ impl<K: Clone + Eq + Hash, V: Default> Recent<K, V> {
     }
 
     /// Makes `key` the youngest entry, changes its value (at first the default), and forgets the
-    /// oldest entry if there are now too many. Gives the value of that one.
-    pub(super) fn renew(&mut self, key: &K, change: impl FnOnce(&mut V)) -> Option<V> {
+    /// oldest entry if there are now too many. Gives that one.
+    pub(super) fn renew(&mut self, key: &K, change: impl FnOnce(&mut V)) -> Option<(K, V)> {
         let mut value = self.remove(key).unwrap_or_default();
         change(&mut value);
         let renewal = self.renewals;
         self.renewals += 1;
         self.entries.insert(key.clone(), Entry { value, renewal });
         self.oldest_first.insert(renewal, key.clone());
-        if self.entries.len() > self.capacity {
-            return self.forget_oldest();
-        }
-        None
+        let are_too_many = self.entries.len() > self.capacity;
+        are_too_many.then(|| self.forget_oldest()).flatten()
     }
 
     /// Takes `key` out.
@@ -62,9 +60,10 @@ impl<K: Clone + Eq + Hash, V: Default> Recent<K, V> {
     }
 
     /// Takes the oldest entry out.
-    pub(super) fn forget_oldest(&mut self) -> Option<V> {
+    pub(super) fn forget_oldest(&mut self) -> Option<(K, V)> {
         let (_, key) = self.oldest_first.pop_first()?;
-        Some(self.entries.remove(&key)?.value)
+        let value = self.entries.remove(&key)?.value;
+        Some((key, value))
     }
 }
 

@@ -115,9 +115,9 @@ impl<K: Clone + Eq + Hash + Share> Tally<K> {
         self.failures_that_count(key, now);
         self.remembered += 1;
         let forgotten = self.failures.renew(key, |failures| failures.push(now));
-        self.remembered -= forgotten.map_or(0, |failures| failures.len());
+        self.remembered -= forgotten.map_or(0, |(_, failures)| failures.len());
         while self.remembered > self.max_remembered {
-            let Some(forgotten) = self.failures.forget_oldest() else {
+            let Some((_, forgotten)) = self.failures.forget_oldest() else {
                 return;
             };
             self.remembered -= forgotten.len();

@@ -5,7 +5,8 @@
 //!   others by one turn each.
 //! - Origins that have logged in before come first. Of [`STRANGERS_TURN`] turns one is a stranger's, so that a user
 //!   who logs in again and again keeps nobody out.
-//! - Bounded: [`MAX_WAITING`] in all, and [`MAX_OF_ORIGIN`] of one address. Where all places are taken, the last one of the
+//! - Bounded: a place for each session, and no fewer than [`MAX_WAITING`]. As long as places are free, one origin may have
+//!   as many as it likes: it may be a balancer with all clients behind it. Where all are taken, the last one of the
 //!   largest origin gives its place to an origin that has fewer.
 //!
 //! Must not: know what is waited for.
@@ -14,11 +15,8 @@ use std::collections::{HashMap, VecDeque};
 
 use crate::auth::origin::{Origin, OriginCounts};
 
-/// Most that wait.
+/// Most that wait, if there may not be more sessions than that.
 pub(super) const MAX_WAITING: usize = 2048;
-
-/// Most that wait of one address; a wider network of IPv6 has a multiple of it.
-pub(super) const MAX_OF_ORIGIN: usize = 256;
 
 /// One turn in so many is a stranger's while known origins wait.
 const STRANGERS_TURN: u32 = 4;
@@ -47,7 +45,7 @@ pub(super) struct Place {
 pub(super) struct Crowded;
 
 impl<T> Queue<T> {
-    /// An empty queue with so many places.
+    /// An empty queue with this many places.
     pub(super) fn new(capacity: usize) -> Self {
         Self {
             next: 0,
@@ -57,6 +55,11 @@ impl<T> Queue<T> {
             counts: OriginCounts::default(),
             capacity,
         }
+    }
+
+    /// Has at least this many places from now on.
+    pub(super) fn grow_to(&mut self, places: usize) {
+        self.capacity = self.capacity.max(places);
     }
 
     /// Takes the last place of its origin. Whoever is pushed out by that is dropped.
@@ -69,9 +72,6 @@ impl<T> Queue<T> {
         is_known: bool,
         waiter: T,
     ) -> Result<Place, Crowded> {
-        if self.counts.is_full(origin, MAX_OF_ORIGIN) {
-            return Err(Crowded);
-        }
         if self.len() >= self.capacity {
             self.make_room(origin, is_known)?;
         }
@@ -108,20 +108,18 @@ impl<T> Queue<T> {
         self.known.len + self.strangers.len
     }
 
-    /// Takes a place away from an origin that has more of them, or from a stranger for an origin that is known.
+    /// Takes a place away from a stranger for an origin that is known, or from an origin that has more of them. That is
+    /// a stranger, if one has.
     fn make_room(&mut self, asker: Origin, is_known: bool) -> Result<(), Crowded> {
-        let of_known = self.strangers.is_empty();
-        let lane = if of_known {
-            &self.known
-        } else {
-            &self.strangers
+        let load = self.counts.load_with_one_more(asker);
+        let has_more = |largest: &Origin| self.counts.load(*largest) > load;
+        let stranger = self.strangers.largest(&self.counts);
+        let stranger = stranger.filter(|largest| is_known || has_more(largest));
+        let known = || self.known.largest(&self.counts).filter(has_more);
+        let (largest, of_known) = match stranger {
+            Some(stranger) => (stranger, false),
+            None => (known().ok_or(Crowded)?, true),
         };
-        let largest = lane.largest(&self.counts).ok_or(Crowded)?;
-        let takes_precedence = is_known && !of_known;
-        let is_smaller = self.counts.load_with_one_more(asker) < self.counts.load(largest);
-        if !takes_precedence && !is_smaller {
-            return Err(Crowded);
-        }
         if self.lane(of_known).remove_last(largest).is_some() {
             self.counts.remove(largest);
         }
@@ -337,16 +335,16 @@ mod tests {
         assert!(queue.known.turns.is_empty() && queue.strangers.turns.is_empty());
     }
 
+    /// All clients may be behind one balancer.
     #[test]
-    fn one_origin_has_a_bound_and_a_prefix_a_multiple_of_it() {
-        let mut queue = Queue::new(usize::MAX);
-        for _ in 0..MAX_OF_ORIGIN {
+    fn one_origin_may_have_all_places_as_long_as_nobody_else_comes() {
+        let mut queue = Queue::new(MAX_WAITING);
+        for _ in 0..MAX_WAITING {
             queue.push(host(1), false, "a").unwrap();
         }
         assert_eq!(queue.push(host(1), false, "a").unwrap_err(), Crowded);
-        let networks = (0..0x1_0000).map(|network| at(&format!("2001:db8:7:{network:x}::1")));
-        let pushed = networks.filter(|origin| queue.push(*origin, false, "b").is_ok());
-        assert_eq!(pushed.count(), 64 * MAX_OF_ORIGIN);
+        queue.push(host(2), false, "b").unwrap();
+        assert_eq!(queue.len(), MAX_WAITING);
     }
 
     #[test]
@@ -365,6 +363,20 @@ mod tests {
         queue.push(host(6), true, "f1").unwrap();
         let left = all(&mut queue);
         assert_eq!((left[0], left.len()), ("f1", 4));
+    }
+
+    #[test]
+    fn an_origin_that_has_logged_in_before_gives_places_to_strangers_too() {
+        let mut queue = Queue::new(8);
+        for _ in 0..7 {
+            queue.push(host(1), true, "hoard").unwrap();
+        }
+        queue.push(host(2), false, "a1").unwrap();
+        queue.push(host(3), false, "b1").unwrap();
+        queue.push(host(4), true, "known").unwrap();
+        let left = all(&mut queue);
+        let count = |waiter| left.iter().filter(|other| **other == waiter).count();
+        assert_eq!((count("hoard"), count("known"), left.len()), (6, 1, 8));
     }
 
     #[test]
