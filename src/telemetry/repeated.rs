@@ -42,6 +42,10 @@ pub enum LineKind {
     SessionRefused,
     /// A login was refused.
     LoginRefused,
+    /// A login was right, and its user has too many sessions.
+    TooManySessions,
+    /// A transfer was refused before any byte of it.
+    TransferRefused,
     /// A handshake on a control connection failed.
     HandshakeFailed,
     /// A handshake on a data connection failed, or took too long.
@@ -76,6 +80,8 @@ impl LineKind {
             Self::ConnectionRefused => "connection refused",
             Self::SessionRefused => "session refused",
             Self::LoginRefused => "login refused",
+            Self::TooManySessions => "login refused, too many sessions of its user",
+            Self::TransferRefused => "transfer refused",
             Self::HandshakeFailed => "TLS handshake failed",
             Self::DataHandshakeFailed => "TLS handshake of a data connection failed",
             Self::DataNotResumed => "data connection refused, not resumed",
@@ -97,6 +103,7 @@ impl LineKind {
             self,
             Self::ConnectionRefused
                 | Self::SessionRefused
+                | Self::TransferRefused
                 | Self::HandshakeFailed
                 | Self::DataHandshakeFailed
         )

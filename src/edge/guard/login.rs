@@ -21,6 +21,9 @@ const MAX_USER: usize = 128;
 /// The outcome of a login that was let in, as a metric's label.
 const ACCEPTED: &str = "accepted";
 
+/// The outcome of a login that was right, and for which the user has too many sessions.
+const TOO_MANY_SESSIONS: &str = "too_many_sessions";
+
 impl Guard {
     /// `USER`: a second one starts over, as RFC 959 has it. Whatever the name, the reply is the same, unless the
     /// client's certificate is that user's.
@@ -107,7 +110,7 @@ impl Guard {
             }
         };
         if let Err(refusal) = self.take_place(standing.user()) {
-            self.record_login(name, "too_many_sessions");
+            self.record_login(name, TOO_MANY_SESSIONS);
             return Err(self.turn_away(refusal));
         }
         drop(checking);
@@ -160,7 +163,13 @@ impl Guard {
         let tls = self.session.secured().map(|secured| secured.protocol);
         if outcome == ACCEPTED {
             tracing::info!(%session, %peer, user = name, tls, outcome, "login");
-        } else if self.logs(LineKind::LoginRefused) {
+            return;
+        }
+        let kind = match outcome {
+            TOO_MANY_SESSIONS => LineKind::TooManySessions,
+            _ => LineKind::LoginRefused,
+        };
+        if self.logs_user(kind, name) {
             tracing::warn!(%session, %peer, user = name, tls, outcome, "login");
         }
     }

@@ -218,6 +218,12 @@ impl Guard {
         self.edge.logs(kind, self.session.peer().ip())
     }
 
+    /// The same of a user, whose lines do not hide those about others at this client's address.
+    fn logs_user(&self, kind: LineKind, user: &str) -> bool {
+        let peer = self.session.peer().ip();
+        self.edge.lines.permit_user(kind, peer, user)
+    }
+
     fn log_end(&self, end: &Result<(), End>) {
         let (session, peer) = (self.session.id(), self.session.peer());
         match end {

@@ -6,7 +6,7 @@ use chrono::Local;
 
 use crate::ftp::Reply;
 use crate::session::{FtpPath, Outcome, Report, TransferKind};
-use crate::telemetry::{Uploaded, XferlogEntry};
+use crate::telemetry::{LineKind, Uploaded, XferlogEntry};
 
 use super::super::shared::Edge;
 use super::Guard;
@@ -35,6 +35,11 @@ impl Guard {
                 bytes: report.bytes,
                 is_complete: report.failure.is_none(),
             });
+        }
+        // A user without any right can ask again and again for what it may not have.
+        let is_refused = report.bytes == 0 && reply.code >= 500;
+        if is_refused && !self.logs_user(LineKind::TransferRefused, user) {
+            return;
         }
         let path = running.target();
         tracing::info!(

@@ -278,6 +278,52 @@ async fn log_floods_by_handshakes() {
     log.assert_told(kind, kind, "127.0.5.2", TIMES);
 }
 
+/// A user who asks for what it may not have, or is not there.
+#[tokio::test(flavor = "multi_thread")]
+async fn log_floods_by_refused_transfers() {
+    let flooded = Flooded::start(&[]).await;
+    let mut user = client("127.0.5.1", flooded.address()).await;
+    user.login("ferry", "secret").await;
+    for _ in 0..TIMES {
+        user.epsv().await;
+        user.expect("RETR none", 550).await;
+    }
+    let log = flooded.log().await;
+    log.assert_told("transfer", "transfer refused", "127.0.5.1", TIMES);
+}
+
+/// Wrong passwords hide no login that was right and had no place.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_without_a_place_is_told_behind_wrong_ones() {
+    let settings = [
+        ("limits.max_sessions_per_user", "1"),
+        ("limits.login_failures", "0"),
+        ("limits.login_failures_per_address", "0"),
+    ];
+    let flooded = Flooded::start(&settings).await;
+    let gateway = flooded.address();
+    let mut first = client("127.0.5.1", gateway).await;
+    first.login("ferry", "secret").await;
+    for _ in 0..2 * A_MINUTE {
+        let mut guesser = client("127.0.5.1", gateway).await;
+        guesser.expect("USER ferry", 331).await;
+        guesser.expect("PASS wrong", 530).await;
+    }
+    for _ in 0..TIMES {
+        let mut second = client("127.0.5.1", gateway).await;
+        second.expect("USER ferry", 331).await;
+        second.expect("PASS secret", 421).await;
+    }
+    let log = flooded.log().await;
+    let without_place = log.lines.iter();
+    let without_place = without_place.filter(|line| line["outcome"] == "too_many_sessions");
+    let written = without_place.count() as u64;
+    let kind = "login refused, too many sessions of its user";
+    let left_out: u64 = log.left_out(kind, "127.0.5.1").iter().sum();
+    assert!(written >= A_MINUTE && left_out > 0, "{written} lines");
+    assert_eq!(written + left_out, TIMES);
+}
+
 /// What cannot be understood, and whatever the admin endpoint is asked, leaves nothing in the log at all.
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_and_admin_requests_write_no_lines() {
