@@ -144,6 +144,7 @@ class MotoStore(S3Store):
 
     name = "moto"
     keeps_gateways_apart = False
+    why_no_histories = "it passes over x-amz-copy-source-if-match: a rename that meets an upload copies the newer file"
 
     def command(self) -> list[str]:
         python = Path(moto_server()).with_name("python")

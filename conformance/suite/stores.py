@@ -27,6 +27,9 @@ class Store(ABC):
     keeps_gateways_apart: ClassVar[bool] = True
     """Whether it looks at all conditions: where `check` says `no` to one, only one gateway keeps its clients apart."""
 
+    why_no_histories: ClassVar[str] = ""
+    """Why no order of what clients do would explain what they see on it; empty where one has to."""
+
     @abstractmethod
     def put(self, path: str, data: bytes) -> None:
         """Lays a file down."""

@@ -62,7 +62,9 @@ def try_server(name: str, options: argparse.Namespace) -> list[str]:
             environment = told(name, store, options)
             if not run(SUITE, environment):
                 failed.append("the suite")
-            if options.histories and not options.test and not run(HISTORIES, environment):
+            if store.why_no_histories:
+                print(f"no histories on {name}: {store.why_no_histories}", flush=True)
+            elif options.histories and not options.test and not run(HISTORIES, environment):
                 failed.append("the histories")
     except StoreError as error:
         failed.append(str(error))
