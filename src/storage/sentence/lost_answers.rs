@@ -10,6 +10,7 @@ on_each_store! {
     a_rename_that_landed_is_told_although_its_retry_is_refused
     a_rename_of_anothers_file_that_landed_is_told_although_its_retry_is_refused
     an_upload_that_may_have_landed_and_been_deleted_is_unresolved
+    an_append_that_landed_and_was_taken_away_before_anyone_looked_is_unresolved
     a_deletion_that_finds_a_newer_file_after_a_lost_answer_is_unresolved
     an_upload_that_is_taken_away_before_the_look_is_unresolved
     an_upload_that_is_taken_away_after_a_500_is_unresolved
@@ -109,6 +110,33 @@ async fn an_upload_that_may_have_landed_and_been_deleted_is_unresolved(two: Two)
         assert_eq!(other.read("a").await.unwrap(), bytes(20, 2));
         other.delete("a").await.unwrap();
     }
+}
+
+/// Found by the histories (Azure, seed 1002028): the look that would have told failed, the next one found nothing, and the
+/// client was told that nothing was added to a file that another had renamed meanwhile, with what was added.
+async fn an_append_that_landed_and_was_taken_away_before_anyone_looked_is_unresolved(two: Two) {
+    let Some(server) = two.server() else { return };
+    let (one, other) = (&two.one, &two.other);
+    one.store("a", &bytes(5, 9)).await;
+    server.heal();
+    server.forget_requests();
+    let fault = Fault::DoneBut(500);
+    let (operation, nth) = ("PutObject", 0);
+    server.strike(vec![Strike {
+        operation,
+        nth,
+        fault,
+    }]);
+    let append = async { one.upload(StoreMode::Append, "a", &bytes(10, 1)).await };
+    let taken = async {
+        server.wait_for("PutObject", 1).await;
+        server.wait_until_idle().await;
+        other.rename("a", "b").await.unwrap();
+        server.fail_next("HeadObject", 1, 400);
+    };
+    let (append, ()) = tokio::join!(append, taken);
+    assert_eq!(append.report.outcome.0, "unresolved", "{:?}", append.report);
+    assert_eq!(other.read("b").await.unwrap().len(), 15);
 }
 
 /// Found by the histories (Azure, seed 218): the first try had not deleted it, and the client was told 250.

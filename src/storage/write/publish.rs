@@ -138,7 +138,8 @@ impl ObjectWriter {
                     if now.precondition == expected.precondition
                         && !(has_vanished && vanished <= MAX_VANISHED) =>
                 {
-                    return self.conclude(error, &attempts, is_new).await;
+                    // Where nothing was before either, it may have come and gone.
+                    return self.conclude(error, &attempts, is_new, is_new).await;
                 }
                 Again::On(now)
                     if in_doubt && !is_older && self.may_have_been_there(&now, &expected) =>
@@ -150,7 +151,7 @@ impl ObjectWriter {
                 Again::On(_) if Instant::now() > give_up => return Err(StorageError::Conflict),
                 Again::On(now) => expected = now,
                 Again::Unknown(_) if in_doubt => {
-                    return self.conclude(error, &attempts, is_new).await;
+                    return self.conclude(error, &attempts, is_new, true).await;
                 }
                 Again::Unknown(error) => return Err(error.into()),
             }
@@ -176,7 +177,7 @@ impl ObjectWriter {
         match self.plan.precondition {
             Precondition::Absent => Err(StorageError::Exists),
             Precondition::Unchanged(_) => Err(StorageError::Conflict),
-            Precondition::None => self.conclude(error, attempts, false).await,
+            Precondition::None => self.conclude(error, attempts, false, false).await,
         }
     }
 
@@ -319,12 +320,14 @@ impl ObjectWriter {
         mark.is_some_and(|mark| mark.is_on_or_before(attributes))
     }
 
-    /// What a publication has done that looks like a failure.
+    /// What a publication has done that looks like a failure. `may_be_gone` says that a try may have got through, and
+    /// others have taken its object away since: then nothing at the key means nothing.
     async fn conclude(
         &mut self,
         error: object_store::Error,
         attempts: &Attempts,
         is_new: bool,
+        may_be_gone: bool,
     ) -> Result<(), StorageError> {
         let in_parts = !matches!(self.multipart, Multipart::None);
         let mut verdict = self.verdict(attempts, false).await;
@@ -340,9 +343,8 @@ impl ObjectWriter {
                 let _ = self.look_again(Utc::now()).await;
                 self.compare_unseen(is_new).await
             }
-            // Nothing was there before either: it may have come, and another may have taken it away.
             Verdict::NotPublished
-                if is_new
+                if may_be_gone
                     && !discarded
                     && attempts.may_have_acted()
                     && self.store.traits().late_requests =>
