@@ -45,18 +45,21 @@ test-histories-failing: ## The same on folders where calls to the system fail, a
 CLOUDS ?=
 
 .PHONY: clouds
-clouds: conformance-tools ## Run the store suite and 500 histories against servers that nobody here wrote (needs what `make cloud-tools` installs, and azurite)
-	CARGO="$(CARGO)" $(VENV)/bin/python conformance/clouds $(CLOUDS)
+clouds: build conformance-tools ## Run the store suite and 500 histories against servers that nobody here wrote (needs what `make cloud-tools` installs, and azurite)
+	BUCKETFERRY_BIN=$(TARGET)/release/bucketferry CARGO="$(CARGO)" $(VENV)/bin/python conformance/clouds $(CLOUDS)
 
 VERSITYGW_VERSION := v1.8.0
+FAKE_GCS_VERSION := v1.56.1
 
 .PHONY: cloud-tools
-cloud-tools: ## Install versitygw (needs Go)
+cloud-tools: ## Install versitygw and fake-gcs-server (needs Go)
 	CGO_ENABLED=0 $(GO) install github.com/versity/versitygw/cmd/versitygw@$(VERSITYGW_VERSION)
+	CGO_ENABLED=0 $(GO) install github.com/fsouza/fake-gcs-server@$(FAKE_GCS_VERSION)
 
-.PHONY: cloud-tools-version
-cloud-tools-version:
-	@echo $(VERSITYGW_VERSION)
+.PHONY: cloud-tools-versions
+cloud-tools-versions:
+	@echo versitygw $(VERSITYGW_VERSION)
+	@echo fake-gcs-server $(FAKE_GCS_VERSION)
 
 .PHONY: test-network
 test-network: ## Try the gateway behind NAT, firewalls and haproxy, on hosts of their own (needs root)

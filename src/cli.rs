@@ -14,10 +14,10 @@ use bucketferry::address::try_names;
 use bucketferry::auth::{UserTable, Users, generate_password, hash_password};
 use bucketferry::config::{ByteSize, ClientAuth, Config, ConfigErrors, ConfigFile, Flag, Sources};
 use bucketferry::edge::{Tls, TlsError};
-use bucketferry::gateway::Gateway;
+use bucketferry::gateway::{Gateway, open_storage};
 use bucketferry::memory::{Account, PROGRAM};
 use bucketferry::shutdown::{Shutdown, on_signals};
-use bucketferry::storage::{OpenError, Storage, Tried};
+use bucketferry::storage::{OpenError, Tried, Verbs};
 use bucketferry::telemetry::{Metrics, logging};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use rustix::fs::Mode;
@@ -190,12 +190,12 @@ fn find(settings: &Settings, config: &Config, offline: bool) -> Result<Found, Fa
         Ok(Some(tls)) => found.certificate(&tls),
         Ok(None) => {}
     }
-    match Storage::open(config, Metrics::new()?.into()) {
+    match open_storage(config, Metrics::new()?.into()) {
         Err(error) => found
             .faults
             .push(format!("{:#}", anyhow::Error::from(error))),
         Ok(_) if offline => {}
-        Ok(storage) => runtime()?.block_on(found.store(config, &storage)),
+        Ok(storage) => runtime()?.block_on(found.store(config, storage.as_ref())),
     }
     if !offline {
         for answer in runtime()?.block_on(try_names(&config.passive)) {
@@ -236,7 +236,7 @@ impl Found {
         }
     }
 
-    async fn store(&mut self, config: &Config, storage: &Storage) {
+    async fn store(&mut self, config: &Config, storage: &dyn Verbs) {
         if let Some(limit) = storage.largest_upload() {
             let note = format!("The largest file that can be uploaded has {limit}.");
             self.notes.push(note);
@@ -252,7 +252,7 @@ impl Found {
                 "can't try which conditions and checksums the store knows, see store.conditions: {error}"
             ));
         }
-        self.conditions = storage.conditions().to_vec();
+        self.conditions = storage.conditions();
         self.comparison = Some(storage.comparison());
     }
 

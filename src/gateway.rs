@@ -13,13 +13,14 @@ use tokio_util::sync::CancellationToken;
 use crate::address::AddressBook;
 use crate::admin::{Admin, Readiness};
 use crate::auth::{Authenticator, LockoutPolicy, ReloadOutcome, Users};
-use crate::config::Config;
+use crate::config::{Config, Driver};
 use crate::edge::{Descriptors, Edge, Lines, Parts, StoreConnections, Tls, raise_open_files};
-use crate::ftp::Ftp;
+use crate::ftp::{Ftp, open_gcs};
 use crate::memory::{Account, Use};
 use crate::session::{Admission, Registry};
 use crate::shutdown::Shutdown;
-use crate::storage::{Storage, StorageError, idle_connections};
+use crate::storage::foreign::ForeignStorage;
+use crate::storage::{OpenError, Storage, StorageError, Verbs, idle_connections};
 use crate::supervise::{Supervisor, Task, essential};
 use crate::telemetry::{Metrics, Xferlog, logging};
 
@@ -39,7 +40,7 @@ pub struct Gateway {
     shutdown: Shutdown,
     grace: Duration,
     background: CancellationToken,
-    storage: Arc<Storage>,
+    storage: Arc<dyn Verbs>,
     metrics: Arc<Metrics>,
     lines: Lines,
 }
@@ -63,7 +64,7 @@ impl Gateway {
         let metrics = Arc::new(Metrics::new()?);
         let readiness = Arc::new(Readiness::new(config.admin.ready_needs_store));
         let open_files = raise_open_files();
-        let storage = Arc::new(Storage::open(config, Arc::clone(&metrics))?);
+        let storage = open_storage(config, Arc::clone(&metrics))?;
         let wanted = config.limits.max_sessions;
         let descriptors = Descriptors::new(open_files, wanted, store_connections(config));
         let registry = Registry::new(Admission {
@@ -190,6 +191,20 @@ impl Gateway {
     }
 }
 
+/// What users store in, as the configuration says.
+///
+/// # Errors
+/// When an option is unknown or contradicts another, or a local folder can't be created.
+pub fn open_storage(config: &Config, metrics: Arc<Metrics>) -> Result<Arc<dyn Verbs>, OpenError> {
+    Ok(match config.store.driver {
+        Driver::ObjectStore => Arc::new(Storage::open(config, metrics)?),
+        Driver::UnftpSbeGcs => {
+            let back_end = open_gcs(&config.store)?;
+            Arc::new(ForeignStorage::open(back_end, config, metrics)?)
+        }
+    })
+}
+
 /// An upload sends its parts, and may read what it is to add to; a download reads its parts.
 fn store_connections(config: &Config) -> StoreConnections {
     let connections = config.upload.concurrency.max(config.download.concurrency) + 1;
@@ -220,7 +235,7 @@ fn open_xferlog(config: &Config) -> anyhow::Result<Option<Xferlog>> {
 
 /// Makes a task that asks the store.
 fn probing(
-    storage: &Arc<Storage>,
+    storage: &Arc<dyn Verbs>,
     readiness: &Arc<Readiness>,
     metrics: &Arc<Metrics>,
     interval: Duration,
@@ -238,7 +253,7 @@ fn probing(
 
 /// Asks the store, in the background and for ever, whether it answers.
 async fn probe(
-    storage: Arc<Storage>,
+    storage: Arc<dyn Verbs>,
     readiness: Arc<Readiness>,
     metrics: Arc<Metrics>,
     interval: Duration,
@@ -255,7 +270,7 @@ async fn probe(
             }
         }
         if healthy && !tried {
-            tried = try_store(&storage).await;
+            tried = try_store(storage.as_ref()).await;
         }
         tokio::time::sleep(if healthy {
             interval
@@ -267,7 +282,7 @@ async fn probe(
 }
 
 /// Whether it need not be tried again what the store knows: it is known, or the gateway may not.
-async fn try_store(storage: &Storage) -> bool {
+async fn try_store(storage: &dyn Verbs) -> bool {
     match storage.try_store().await {
         Ok(()) => {
             let (by, means) = storage.comparison();
@@ -287,7 +302,7 @@ async fn try_store(storage: &Storage) -> bool {
 
 /// Makes a task that sweeps.
 fn sweeping(
-    storage: &Arc<Storage>,
+    storage: &Arc<dyn Verbs>,
     age: Duration,
     metrics: &Arc<Metrics>,
 ) -> impl Fn() -> BoxFuture<'static, ()> + Send + use<> {
@@ -296,7 +311,7 @@ fn sweeping(
 }
 
 /// Removes what killed processes left behind, now and every hour.
-async fn sweep(storage: Arc<Storage>, age: Duration, metrics: Arc<Metrics>) {
+async fn sweep(storage: Arc<dyn Verbs>, age: Duration, metrics: Arc<Metrics>) {
     let mut is_told = false;
     loop {
         let swept = storage.sweep(age).await;

@@ -16,12 +16,13 @@ from suite.azurite import AzuriteStore
 from suite.certificate import Certificate, CertificateError
 from suite.clients import CLIENTS
 from suite.clients.base import Client, Login
+from suite.fakegcs import FakeGcsStore
 from suite.gateway import HOST, Gateway, GatewayError, binary
 from suite.s3 import MotoStore, VersityStore
 from suite.stores import FileStore, Store, StoreError
 
-ROWS = ["file", "s3", "versitygw", "azure", "tls", "tls-reuse"]
-"""The stores, and the folder by TLS only: as clients like, and each data connection resuming."""
+ROWS = ["file", "s3", "versitygw", "azure", "unftp-sbe-gcs", "tls", "tls-reuse"]
+"""The stores, the driver that is not ours, and the folder by TLS only: as clients like, and each data connection resuming."""
 
 
 def main() -> int:
@@ -127,7 +128,8 @@ def open_store(name: str, home: Path) -> Iterator[Store]:
         root.mkdir()
         yield FileStore(root)
     else:
-        kind = {"s3": MotoStore, "versitygw": VersityStore, "azure": AzuriteStore}[name]
+        kind = {"s3": MotoStore, "versitygw": VersityStore, "azure": AzuriteStore,
+                "unftp-sbe-gcs": FakeGcsStore}[name]
         with kind(home) as store:
             yield store
 

@@ -77,7 +77,7 @@ def show_what_clients_lack(results: list[Result]) -> None:
     if lacks:
         print()
     for client, case, reason in lacks:
-        print(f"n/a: {client} has no {case}: {reason}")
+        print(f"n/a: {client}, {case}: {reason}")
     for result in results:
         if result.mark == "left out":
             print(f"n/a: {result.client} is not in {result.store}: {result.detail}")

@@ -69,6 +69,16 @@ class S3Store(Store):
     def __exit__(self, *_: object) -> None:
         self.server.stop()
 
+    def die(self) -> None:
+        """Its process is killed; what it has written stays."""
+        self.server.kill()
+
+    def come_back(self) -> None:
+        """At the same address, with what it has written."""
+        self.server = Server(self.command(), self.home, self.home / f"{self.name}-again.log",
+                             self.environment())
+        self.server.wait_for(lambda: self._request("GET", "none"), self.STARTS_WITHIN)
+
     def make_bucket(self, name: str) -> None:
         """One more, beside its own."""
         self._request("PUT", "", bucket=name)
@@ -160,7 +170,7 @@ class VersityStore(S3Store):
 
     def command(self) -> list[str]:
         folder = self.home / "versitygw"
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         return [program("versitygw"), "--port", f"{HOST}:{self.port}", "--region", REGION,
                 "--quiet", "--keep-alive", "posix", *self.metadata(folder), str(folder)]
 
@@ -171,7 +181,7 @@ class VersityStore(S3Store):
             os.removexattr(folder, "user.bucketferry")
         except OSError:
             beside = self.home / "versitygw-metadata"
-            beside.mkdir()
+            beside.mkdir(exist_ok=True)
             return ["--sidecar", str(beside)]
         return []
 

@@ -41,6 +41,11 @@ class Server:
         said = self.log.read_text(errors="replace")
         raise StoreError(f"{self.name} does not answer\n{said}")
 
+    def kill(self) -> None:
+        """Without asking."""
+        self.process.kill()
+        self.process.wait()
+
     def stop(self) -> None:
         """Asks it to end, and ends it if it does not."""
         self.process.terminate()

@@ -24,6 +24,8 @@ class Store(ABC):
     """What a store can hold in a directory and no FTP path can say."""
     cannot: ClassVar[dict[str, str]] = {}
     """Cases that the store can't be laid out for, each with the reason."""
+    renames: ClassVar[bool] = True
+    """Whether what serves it can rename."""
     keeps_gateways_apart: ClassVar[bool] = True
     """Whether it looks at all conditions: where `check` says `no` to one, only one gateway keeps its clients apart."""
 

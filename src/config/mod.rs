@@ -51,9 +51,9 @@ pub use self::sections::{
 };
 pub use self::settle::Settle;
 pub use self::size::ByteSize;
-pub use self::store::{StoreOptions, StoreUrl};
+pub use self::store::{Driver, StoreOptions, StoreUrl};
 pub use self::words::{
-    ClientAuth, Conditions, ControlLoss, Create, Driver, LogFormat, LogLevel, MissingDirectories,
+    ClientAuth, Conditions, ControlLoss, Create, LogFormat, LogLevel, MissingDirectories,
     OnRemoval, Overwrite, ProxyHeader, ReadyNeedsStore, RequireTls, TlsVersion, Verify,
 };
 

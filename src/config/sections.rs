@@ -16,9 +16,9 @@ use super::ports::PortRange;
 use super::rule::{Charset, NotEmpty, OneLine};
 use super::settle::Settle;
 use super::size::ByteSize;
-use super::store::{StoreOptions, StoreUrl};
+use super::store::{Driver, StoreOptions, StoreUrl};
 use super::words::{
-    ClientAuth, Conditions, ControlLoss, Create, Driver, LogFormat, LogLevel, MissingDirectories,
+    ClientAuth, Conditions, ControlLoss, Create, LogFormat, LogLevel, MissingDirectories,
     OnRemoval, Overwrite, ProxyHeader, ReadyNeedsStore, RequireTls, TlsVersion, Verify,
 };
 
@@ -345,9 +345,11 @@ settings! {
         /// too much.
         probe_interval: Duration where WAIT = Duration::from_secs(10),
 
-        /// The library that speaks to the bucket; this version has one.
+        /// What speaks to the bucket: `object_store`, or the back-end `unftp-sbe-gcs` of unFTP's, which is for
+        /// `gs://` only. That one keeps less: no rename, no append, no restart of uploads, no second try of a request
+        /// (see `docs/stores.md`).
         ///
-        /// Change it when a later version offers another that suits you better.
+        /// Change it when a bucket of Google's is to be served as unFTP serves it, by its JSON API.
         driver: Driver = Driver::ObjectStore,
     }
 

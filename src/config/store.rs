@@ -1,5 +1,9 @@
 //! Where the bucket is, and what the store's own library is told about it.
 
+mod driver;
+
+pub use driver::Driver;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, absolute};

@@ -50,12 +50,6 @@ macro_rules! words {
 }
 
 words! {
-    /// Which library speaks to the bucket.
-    Driver {
-        /// The `object_store` crate.
-        ObjectStore = "object_store",
-    }
-
     /// Whether the folder of a store is made.
     Create {
         /// Where there is none, and it then is this store from now on.

@@ -18,18 +18,18 @@ use unftp_core::storage::{
 
 use crate::auth::User;
 use crate::session::{Abort, Entry, Failure, FtpPath, Job, Session};
-use crate::storage::{Storage, StorageError, Uploader, on_behalf_of};
+use crate::storage::{Output, StorageError, Uploader, Verbs, facts_line, on_behalf_of};
 
 /// The storage, on behalf of one session.
 #[derive(Debug)]
 pub(super) struct Backend {
-    storage: Arc<Storage>,
+    storage: Arc<dyn Verbs>,
     session: Arc<Session>,
 }
 
 impl Backend {
     /// The storage as this session's libunftp sees it.
-    pub(super) fn new(storage: Arc<Storage>, session: Arc<Session>) -> Self {
+    pub(super) fn new(storage: Arc<dyn Verbs>, session: Arc<Session>) -> Self {
         Self { storage, session }
     }
 
@@ -69,12 +69,9 @@ impl Backend {
     }
 
     /// Writes a listing as it comes; libunftp's own way would collect it first.
-    pub(super) async fn list_into(
-        &self,
-        output: &mut (impl AsyncWrite + Send + Unpin),
-    ) -> Result<()> {
+    pub(super) async fn list_into(&self, output: &mut Output<'_>) -> Result<()> {
         let job = self.job()?;
-        let encode = |text: &str| self.session.encode(text).into_owned();
+        let encode = &|text: &str| self.session.encode(text).into_owned();
         let facts = self.session.facts();
         self.run(async |user| self.storage.list(user, facts, job, output, encode).await)
             .await?;
@@ -108,7 +105,7 @@ impl<U: UserDetail> StorageBackend<U> for Backend {
                 found => found?,
             };
             let facts = self.session.facts();
-            let facts = self.storage.facts_line(user, facts, &path, &entry);
+            let facts = facts_line(user, facts, &path, &entry);
             Ok((entry, facts))
         });
         let (entry, facts) = found.await?;
@@ -138,13 +135,13 @@ impl<U: UserDetail> StorageBackend<U> for Backend {
         Ok(Vec::new())
     }
 
-    async fn get_into<'a, P, W>(&self, _: &U, _: P, _: u64, output: &'a mut W) -> Result<u64>
+    async fn get_into<'a, P, W>(&self, _: &U, _: P, _: u64, mut output: &'a mut W) -> Result<u64>
     where
         W: AsyncWrite + Unpin + Sync + Send + ?Sized,
         P: AsRef<Path> + Send + Debug,
     {
         let job = self.job()?;
-        self.run(async |user| self.storage.download(user, job, output).await)
+        self.run(async |user| self.storage.download(user, job, &mut output).await)
             .await
     }
 
@@ -170,6 +167,7 @@ impl<U: UserDetail> StorageBackend<U> for Backend {
             told: self.session.take_unfinished(job.path()),
             own: self.session.own_uploads(),
         };
+        let input = Box::new(input);
         self.run(async |user| self.storage.upload(user, uploader, job, input).await)
             .await
     }

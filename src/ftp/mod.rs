@@ -8,11 +8,13 @@
 mod backend;
 mod bridge;
 mod link;
+mod plugin;
 mod reply;
 mod request;
 mod transfer;
 
 pub use link::{Link, LinkError};
+pub use plugin::open_gcs;
 pub use reply::Reply;
 pub use request::{PathVerb, Request};
 
@@ -27,7 +29,7 @@ use tokio::sync::Semaphore;
 
 use crate::auth::{Authenticator, Client, LoginError, Standing};
 use crate::session::Session;
-use crate::storage::Storage;
+use crate::storage::Verbs;
 
 use backend::Backend;
 use bridge::{LoginBridge, SessionUser, UserBridge};
@@ -43,7 +45,7 @@ const OPENED_AT_ONCE: usize = 16;
 #[derive(Debug)]
 pub struct Ftp {
     authenticator: Arc<Authenticator>,
-    storage: Arc<Storage>,
+    storage: Arc<dyn Verbs>,
     logger: slog::Logger,
     opening: Semaphore,
     transfer_command: Command,
@@ -52,7 +54,11 @@ pub struct Ftp {
 impl Ftp {
     /// Sessions that log in through `authenticator` and store in `storage`.
     #[must_use]
-    pub fn new(authenticator: Authenticator, storage: Arc<Storage>, logger: slog::Logger) -> Self {
+    pub fn new(
+        authenticator: Authenticator,
+        storage: Arc<dyn Verbs>,
+        logger: slog::Logger,
+    ) -> Self {
         Self {
             authenticator: Arc::new(authenticator),
             storage,

@@ -85,6 +85,9 @@ pub enum StorageError {
     /// A directory can't be moved into itself.
     #[error("can't be moved into itself")]
     IntoItself,
+    /// A back-end that is not ours can't do this.
+    #[error("not possible with this store.driver: {0:?}")]
+    BeyondDriver(Beyond),
     /// The store can't do this.
     #[error("not possible on this store: {0}")]
     Unsupported(#[source] object_store::Error),
@@ -128,6 +131,19 @@ pub enum StorageError {
     /// The transfer was given up.
     #[error("transfer given up: {0:?}")]
     Aborted(Abort),
+}
+
+/// What a back-end that is not ours can't do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beyond {
+    /// Give a file another name.
+    Rename,
+    /// Add to a file.
+    Append,
+    /// Go on with a file that was cut off.
+    Restart,
+    /// Read a file from an offset on.
+    Offset,
 }
 
 /// One line of the table: the metric's label, and the reply.
@@ -246,6 +262,19 @@ impl StorageError {
                 ),
             ),
             Self::IntoItself => row("name", 553, "A directory can't be moved into itself"),
+            Self::BeyondDriver(what) => {
+                let (code, can_not) = match what {
+                    Beyond::Rename => (502, "be renamed"),
+                    Beyond::Append => (502, "be appended to"),
+                    Beyond::Restart => (554, "be gone on with, send them whole"),
+                    Beyond::Offset => (554, "be read from the middle, fetch them whole"),
+                };
+                Row(
+                    "unsupported",
+                    code,
+                    format!("On this store files can't {can_not}"),
+                )
+            }
             Self::GivenUp => row(
                 "control_lost",
                 426,

@@ -17,9 +17,12 @@ use crate::session::{
 };
 use crate::storage::Storage;
 use crate::storage::error::StorageError;
+use crate::storage::foreign::{Foreign, ForeignStorage};
 use crate::storage::store::Store;
 use crate::storage::store::open::open;
-use crate::storage::verbs::upload::Uploader;
+use crate::storage::store::options::OpenError;
+use crate::storage::verbs::contract::Uploader;
+use crate::storage::verbs::contract::Verbs;
 use crate::telemetry::Metrics;
 
 /// Bytes that may be on the way between the two ends of a transfer.
@@ -35,13 +38,7 @@ pub(super) fn storage_on(
     settings: &[(&str, &str)],
     replace: impl FnOnce(Arc<dyn Store>, &Arc<Metrics>) -> Arc<dyn Store>,
 ) -> Storage {
-    let variable =
-        |(name, value): &(&str, &str)| (format!("BUCKETFERRY_{name}"), (*value).to_owned());
-    let sources = Sources {
-        environment: settings.iter().map(variable).collect(),
-        ..Sources::default()
-    };
-    let config = Config::load(&sources).unwrap();
+    let config = config(settings);
     let metrics = Arc::new(Metrics::new().unwrap());
     let store = replace(
         open(&config.store, config.upload.verify, &metrics).unwrap(),
@@ -50,10 +47,30 @@ pub(super) fn storage_on(
     Storage::on(store, &config, metrics).unwrap()
 }
 
+/// A foreign back-end with these settings.
+pub(crate) fn foreign(
+    back_end: Box<dyn Foreign>,
+    settings: &[(&str, &str)],
+) -> Result<ForeignStorage, OpenError> {
+    let metrics = Arc::new(Metrics::new().unwrap());
+    ForeignStorage::open(back_end, &config(settings), metrics)
+}
+
+/// A configuration with these settings.
+pub(crate) fn config(settings: &[(&str, &str)]) -> Config {
+    let variable =
+        |(name, value): &(&str, &str)| (format!("BUCKETFERRY_{name}"), (*value).to_owned());
+    let sources = Sources {
+        environment: settings.iter().map(variable).collect(),
+        ..Sources::default()
+    };
+    Config::load(&sources).unwrap()
+}
+
 /// A client that is logged in.
-#[derive(Debug, Clone)]
-pub(crate) struct Client {
-    storage: Arc<Storage>,
+#[derive(Debug)]
+pub(crate) struct Client<V: ?Sized = Storage> {
+    storage: Arc<V>,
     user: User,
     /// Clones share it: they are one session.
     own: Arc<OwnUploads>,
@@ -75,8 +92,18 @@ enum End {
     LeavesAfter(Duration),
 }
 
-impl Client {
-    pub(crate) fn of(storage: &Arc<Storage>) -> Self {
+impl<V: ?Sized> Clone for Client<V> {
+    fn clone(&self) -> Self {
+        Self {
+            storage: Arc::clone(&self.storage),
+            user: self.user.clone(),
+            own: Arc::clone(&self.own),
+        }
+    }
+}
+
+impl<V: Verbs + ?Sized + 'static> Client<V> {
+    pub(crate) fn of(storage: &Arc<V>) -> Self {
         let user = User::unrestricted("ferry".to_owned());
         let storage = Arc::clone(storage);
         Self {
@@ -86,7 +113,7 @@ impl Client {
         }
     }
 
-    pub(crate) fn storage(&self) -> &Storage {
+    pub(crate) fn storage(&self) -> &V {
         &self.storage
     }
 
@@ -114,6 +141,23 @@ impl Client {
     pub(crate) async fn upload_and_die(&self, mode: StoreMode, name: &str, bytes: &Bytes) {
         let uploaded = self.send(mode, name, bytes, End::Dies).await;
         assert_ne!(uploaded.report.outcome, Outcome::COMPLETE);
+    }
+
+    /// `STOR` of a client that is lost when it has sent these bytes, and would have sent more.
+    pub(crate) async fn upload_and_break(&self, name: &str, bytes: &Bytes) -> Report {
+        let kind = TransferKind::Store(StoreMode::Replace);
+        let (mut transfer, job) = Transfer::new(kind, path(name));
+        let storing = tokio::spawn(self.clone().run_upload(job));
+        let opened = transfer.event().await;
+        assert!(matches!(opened, Some(Event::Opened { .. })), "{opened:?}");
+        let mut ours = connect(&mut transfer);
+        ours.write_all(bytes).await.unwrap();
+        while transfer.bytes() < bytes.len() as u64 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        transfer.abort(Abort::DataLost);
+        storing.await.unwrap();
+        transfer.take_report().unwrap()
     }
 
     /// `STOR` of a client that is gone so long after the commit was granted.
@@ -156,6 +200,11 @@ impl Client {
         let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
         lines.sort();
         lines
+    }
+
+    /// How a listing ended.
+    pub(crate) async fn try_list(&self, format: ListFormat, directory: &str) -> Report {
+        self.receive(TransferKind::List(format), directory).await.0
     }
 
     pub(crate) async fn stat(&self, name: &str) -> Result<Entry, StorageError> {
@@ -254,6 +303,7 @@ impl Client {
             own: &self.own,
         };
         let stream = job.take_stream().unwrap();
+        let stream = Box::new(stream);
         let _ = self.storage.upload(&self.user, uploader, job, stream).await;
     }
 
@@ -264,7 +314,7 @@ impl Client {
         if let TransferKind::List(_) = job.kind() {
             let encode = |text: &str| text.as_bytes().to_vec();
             let _ = storage
-                .list(user, Facts::all(), job, &mut stream, encode)
+                .list(user, Facts::all(), job, &mut stream, &encode)
                 .await;
         } else {
             let _ = storage.download(user, job, &mut stream).await;

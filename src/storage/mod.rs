@@ -10,6 +10,7 @@ mod clouds;
 mod error;
 #[cfg(test)]
 mod faults;
+pub mod foreign;
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzzing;
 #[cfg(test)]
@@ -18,6 +19,7 @@ mod key;
 mod read;
 #[cfg(test)]
 mod sentence;
+mod served;
 mod store;
 #[cfg(test)]
 mod suite;
@@ -30,25 +32,23 @@ mod write;
 
 pub use error::StorageError;
 pub(crate) use store::http::command::on_behalf_of;
-pub use store::options::{OpenError, idle_connections};
-pub use verbs::upload::Uploader;
+pub use store::options::{OpenError, bucket, idle_connections};
+pub use verbs::contract::{Encode, Input, Output, Uploader, Verbs};
 pub use write::conditions::Tried;
 pub use write::handovers::Swept;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
-use tokio::io::{AsyncRead, AsyncWrite};
-
-use crate::auth::{Permission, User};
+use crate::auth::User;
 use crate::config;
 use crate::memory::Use;
-use crate::session::{Entry, EntryKind, Facts, FtpPath, Job, Report};
+use crate::session::{Entry, Facts, FtpPath};
 use crate::supervise::Supervisor;
 use crate::telemetry::Metrics;
 
 use key::KeySpace;
 use read::ahead::ReadAhead;
+use store::Store;
 use verbs::format::FactsOf;
 use verbs::listing_memory::ListingMemory;
 use verbs::renaming::Renaming;
@@ -62,7 +62,6 @@ use write::writer::Writers;
 
 /// This part of the upload memory may hold the ends of uploads whose clients were lost.
 const KEPT_UPLOADS_SHARE: usize = 8;
-use store::Store;
 
 /// A bucket, as FTP sees it.
 #[derive(Debug)]
@@ -173,107 +172,12 @@ impl Storage {
         })
     }
 
-    /// Receives a file from the client. How it ended is in the report, which the guard has too.
-    pub async fn upload(
-        &self,
-        user: &User,
-        uploader: Uploader<'_>,
-        mut job: Job,
-        input: impl AsyncRead + Send + Unpin,
-    ) -> Result<u64, StorageError> {
-        let given_up = job.given_up();
-        let received = on_behalf_of(given_up, self.receive(user, uploader, &mut job, input)).await;
-        match received {
-            Ok(crc64nvme) => {
-                let bytes = job.bytes();
-                job.finish(Report::complete(bytes).with_checksum(crc64nvme));
-                Ok(bytes)
-            }
-            Err(error) => Self::report(job, Err(error)),
-        }
-    }
-
-    /// Sends a file to the client.
-    pub async fn download(
-        &self,
-        user: &User,
-        mut job: Job,
-        output: &mut (impl AsyncWrite + Send + Unpin + ?Sized),
-    ) -> Result<u64, StorageError> {
-        let result = self.send(user, &mut job, output).await;
-        Self::report(job, result)
-    }
-
-    /// Sends a listing to the client.
-    pub async fn list(
-        &self,
-        user: &User,
-        facts: Facts,
-        mut job: Job,
-        output: &mut (impl AsyncWrite + Send + Unpin),
-        encode: impl Fn(&str) -> Vec<u8> + Send,
-    ) -> Result<u64, StorageError> {
-        let result = self
-            .send_listing(user, facts, &mut job, output, encode)
-            .await;
-        Self::report(job, result)
-    }
-
-    /// The facts of what a path was found to be, as `MLST` shows them.
-    pub fn facts_line(&self, user: &User, facts: Facts, path: &FtpPath, entry: &Entry) -> String {
-        FactsOf::new(facts, user.permissions, &user.home, &path.parent()).line(entry)
-    }
-
-    /// The largest file that can be uploaded, if the store has a limit.
-    #[must_use]
-    pub fn largest_upload(&self) -> Option<config::ByteSize> {
-        self.writers.largest_object()
-    }
-
-    /// What is safely kept of a file that was cut off, as its uploader may see it.
-    pub async fn unfinished_entry(
-        &self,
-        user: &User,
-        peer: IpAddr,
-        path: &FtpPath,
-    ) -> Option<Entry> {
-        let key = self.file_key(user, path).ok()?;
-        Some(Entry {
-            name: path.name().to_owned(),
-            kind: EntryKind::File,
-            size: self.unfinished_size(user, peer, &key).await?,
-            modified: None,
-        })
-    }
-
     /// How many files may be kept open for uploads whose clients were lost.
     #[must_use]
     pub fn kept_files(upload: &config::Upload) -> usize {
         upload
             .resume_window
             .map_or(0, |_| verbs::unfinished::MAX_KEPT)
-    }
-
-    /// Leaves what is kept for clients that may come back to other gateways, as far as they can go on with it: the
-    /// process ends.
-    pub async fn leave_unfinished(&self) {
-        if let Some(unfinished) = &self.unfinished {
-            unfinished.leave_all().await;
-        }
-    }
-
-    fn report(job: Job, result: Result<(), StorageError>) -> Result<u64, StorageError> {
-        let bytes = job.bytes();
-        match result {
-            Ok(()) => {
-                job.finish(Report::complete(bytes));
-                Ok(bytes)
-            }
-            Err(error) => {
-                job.finish(error.report(bytes));
-                Err(error)
-            }
-        }
     }
 
     /// Whether this user may replace what is there.
@@ -294,11 +198,7 @@ impl Storage {
     }
 }
 
-/// What the user may not do, the store is never asked for.
-fn permit(user: &User, permission: Permission) -> Result<(), StorageError> {
-    if user.permissions.allows(permission) {
-        Ok(())
-    } else {
-        Err(StorageError::NotPermitted(permission))
-    }
+/// The facts of what a path was found to be, as `MLST` shows them.
+pub fn facts_line(user: &User, facts: Facts, path: &FtpPath, entry: &Entry) -> String {
+    FactsOf::new(facts, user.permissions, &user.home, &path.parent()).line(entry)
 }

@@ -9,11 +9,15 @@ import time
 from pathlib import Path
 
 from suite.azurite import AzuriteStore
-from suite.gateway import HOST, REPOSITORY
+from suite.clouds.foreign import try_driver
+from suite.clouds.outage import try_outage
+from suite.fakegcs import FakeGcsStore
+from suite.gateway import HOST, REPOSITORY, GatewayError
 from suite.s3 import MotoStore, VersityStore
 from suite.stores import Store, StoreError
 
-SERVERS = {"versitygw": VersityStore, "azurite": AzuriteStore, "moto": MotoStore}
+SERVERS = {"versitygw": VersityStore, "azurite": AzuriteStore, "moto": MotoStore,
+           "fake-gcs-server": FakeGcsStore}
 
 BUCKETS = 40
 """For behaviours that want a bucket of their own: `tried-0` and so on."""
@@ -57,19 +61,28 @@ def try_server(name: str, options: argparse.Namespace) -> list[str]:
     failed = []
     try:
         with SERVERS[name](home) as store:
-            for number in range(BUCKETS):
-                store.make_bucket(f"tried-{number}")
-            environment = told(name, store, options)
-            if not run(SUITE, environment):
-                failed.append("the suite")
-            if store.why_no_histories:
-                print(f"no histories on {name}: {store.why_no_histories}", flush=True)
-            elif options.histories and not options.test and not run(HISTORIES, environment):
-                failed.append("the histories")
-    except StoreError as error:
+            failed += try_driver(store, home) if name == "fake-gcs-server" else try_store(name, store, options)
+    except (GatewayError, StoreError) as error:
         failed.append(str(error))
     finally:
         shutil.rmtree(home, ignore_errors=True)
+    return failed
+
+
+def try_store(name: str, store: Store, options: argparse.Namespace) -> list[str]:
+    """The suite and the histories."""
+    failed = []
+    for number in range(BUCKETS):
+        store.make_bucket(f"tried-{number}")
+    environment = told(name, store, options)
+    if not run(SUITE, environment):
+        failed.append("the suite")
+    if store.why_no_histories:
+        print(f"no histories on {name}: {store.why_no_histories}", flush=True)
+    elif options.histories and not options.test and not run(HISTORIES, environment):
+        failed.append("the histories")
+    if isinstance(store, VersityStore) and not options.test:
+        failed += try_outage(store, store.home)
     return failed
 
 

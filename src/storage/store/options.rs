@@ -37,6 +37,26 @@ pub enum OpenError {
         /// The kind of store.
         store: &'static str,
     },
+    /// Options that the driver does not know.
+    #[error(
+        "store.options: found {keys:?}, unknown to store.driver {driver:?}; allowed: {allowed}"
+    )]
+    OptionsOfDriver {
+        /// The options.
+        keys: Vec<String>,
+        /// The driver.
+        driver: &'static str,
+        /// Those that it knows.
+        allowed: String,
+    },
+    /// Whom the driver is to trust.
+    #[error(
+        "store.driver: {driver:?} needs the system's certificate authorities, and there are none; install ca-certificates"
+    )]
+    NoAuthorities {
+        /// The driver.
+        driver: &'static str,
+    },
     /// Parts that the memory has no room for.
     #[error(
         "upload.part_size: found {found}; allowed: at most a quarter of upload.memory, {memory}"
@@ -46,6 +66,34 @@ pub enum OpenError {
         found: config::ByteSize,
         /// The memory.
         memory: config::ByteSize,
+    },
+    /// A driver that does not know this kind of store.
+    #[error("store.driver: found {driver:?} with {scheme}://; allowed: {allowed}")]
+    Driver {
+        /// The driver.
+        driver: &'static str,
+        /// Of `store.url`.
+        scheme: String,
+        /// Which it knows.
+        allowed: &'static str,
+    },
+    /// A setting that no back-end but ours can follow.
+    #[error(
+        "{setting}: store.driver {driver:?} can't do that; leave it out, or take \"object_store\""
+    )]
+    BeyondDriver {
+        /// The setting.
+        setting: &'static str,
+        /// The driver.
+        driver: &'static str,
+    },
+    /// An option whose value is of no use.
+    #[error("store.options: {key}: {reason}")]
+    Option {
+        /// The option.
+        key: &'static str,
+        /// What is wrong, and what is allowed.
+        reason: String,
     },
     /// A URL without a bucket, or with parts that mean nothing.
     #[error("store.url: {0}")]
@@ -87,7 +135,11 @@ pub(crate) fn own_url(url: &str) -> Result<Url, OpenError> {
     Url::parse(url).map_err(|error| OpenError::Url(format!("{url}: {error}")))
 }
 
-pub(crate) fn bucket(url: &Url) -> Result<&str, OpenError> {
+/// The bucket that a URL names.
+///
+/// # Errors
+/// When it names none.
+pub fn bucket(url: &Url) -> Result<&str, OpenError> {
     url.host_str()
         .filter(|host| !host.is_empty())
         .ok_or_else(|| {

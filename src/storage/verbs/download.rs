@@ -19,11 +19,12 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWrite, AsyncWriteExt};
 use crate::auth::{Permission, User};
 use crate::session::{Abort, Job, TransferKind};
 
+use crate::storage::Storage;
 use crate::storage::error::StorageError;
 use crate::storage::read::ahead::{Reader, is_strong};
 use crate::storage::read::whole::Whole;
 use crate::storage::store::causes::find;
-use crate::storage::{Storage, permit};
+use crate::storage::verbs::contract::permit;
 
 /// One read of a local file.
 const FILE_CHUNK: usize = 256 * 1024;
@@ -89,22 +90,13 @@ impl Storage {
         }
     }
 
-    /// The client's end of a transfer.
-    pub(crate) fn out<'a, W: ?Sized>(&self, job: &'a Job, output: &'a mut W) -> Out<'a, W> {
-        Out {
-            job,
-            output,
-            stall_timeout: self.download.stall_timeout,
-        }
-    }
-
     async fn send_all(
         &self,
         job: &Job,
         object: Option<GetResult>,
         output: &mut (impl AsyncWrite + Send + Unpin + ?Sized),
     ) -> Result<(), StorageError> {
-        let mut out = self.out(job, output);
+        let mut out = Out::new(job, output, self.download.stall_timeout);
         if let Some(object) = object {
             let range = object.range.clone();
             if let GetResultPayload::File(file, _) = object.payload {
@@ -136,7 +128,16 @@ pub(crate) struct Out<'a, W: ?Sized> {
     stall_timeout: Duration,
 }
 
-impl<W: AsyncWrite + Unpin + ?Sized> Out<'_, W> {
+impl<'a, W: AsyncWrite + Unpin + ?Sized> Out<'a, W> {
+    /// The client's end of this job, which takes no longer than this to read something.
+    pub(crate) fn new(job: &'a Job, output: &'a mut W, stall_timeout: Duration) -> Self {
+        Self {
+            job,
+            output,
+            stall_timeout,
+        }
+    }
+
     async fn send_file(
         &mut self,
         mut file: File,

@@ -4,11 +4,11 @@
 //! is written: a client that does not read costs one page, of the memory that all listings share.
 
 use std::pin::pin;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use async_trait::async_trait;
 use futures::StreamExt;
 use object_store::ObjectStoreExt;
-use tokio::io::AsyncWrite;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::auth::{Permission, User};
@@ -16,12 +16,15 @@ use crate::session::{
     Abort, Entry, EntryKind, Facts, FtpPath, Job, ListFormat, StatusPage, TransferKind,
 };
 
+use crate::storage::Storage;
 use crate::storage::error::StorageError;
+use crate::storage::verbs::contract::permit;
+use crate::storage::verbs::contract::{Encode, Output};
+use crate::storage::verbs::download::Out;
 use crate::storage::verbs::format::{FactsOf, Lines, long_line};
 use crate::storage::verbs::listing_memory::{ListingMemory, PageMemory};
 use crate::storage::verbs::pages::{Page, Pages};
 use crate::storage::verbs::pattern::Pattern;
-use crate::storage::{Storage, permit};
 
 /// Lines that a `STAT` shows at most.
 const MAX_STAT: usize = 5000;
@@ -40,153 +43,188 @@ struct Listing<'a> {
     inside: bool,
 }
 
-impl Storage {
-    pub(crate) async fn send_listing(
-        &self,
-        user: &User,
-        facts: Facts,
-        job: &mut Job,
-        output: &mut (impl AsyncWrite + Send + Unpin),
-        encode: impl Fn(&str) -> Vec<u8> + Send,
-    ) -> Result<(), StorageError> {
-        let TransferKind::List(format) = job.kind() else {
-            return Err(Abort::Internal.into());
-        };
-        let path = job.path().clone();
-        let opening = pin!(self.open_listing(user, &path, format));
-        let listing = job.unless_aborted(opening).await?;
-        let named = job.named();
-        if !listing.inside && !named.is_empty() && FtpPath::names_directory(named) {
-            return Err(StorageError::NotADirectory);
-        }
-        let directory = listing.directory(&path);
-        let lines = Lines {
-            format,
-            prefix: listing.prefix(job.named()),
-            facts: FactsOf::new(facts, user.permissions, &user.home, &directory),
-            now: SystemTime::now(),
-        };
-        job.open(None).await?;
-        let sending = pin!(self.send_pages(job, output, listing, |entries| {
-            encode(&lines.write(entries))
-        }));
-        job.unless_aborted(sending).await
-    }
+/// What listings ask of what is behind them.
+#[async_trait]
+pub(crate) trait Listed: Sync {
+    /// The memory that all listings share.
+    fn listing_memory(&self) -> &ListingMemory;
 
-    /// Sends the lines that answer a `STAT` with a path, at most [`MAX_STAT`], to the guard, which sends them over the
-    /// control connection. Returns the last line, which says whether that is all.
-    ///
-    /// # Errors
-    /// As those of a listing; before the first page or after any.
-    pub async fn send_status(
-        &self,
-        user: &User,
-        path: &FtpPath,
-        guard: mpsc::Sender<StatusPage>,
-    ) -> Result<String, StorageError> {
-        let mut listing = self.open_listing(user, path, ListFormat::Long).await?;
-        let (now, mut left) = (SystemTime::now(), MAX_STAT);
-        loop {
-            let (entries, mut memory) = listing.take();
-            let is_cut = entries.len() > left;
-            let lines = entries.iter().take(left).map(|it| long_line(it, now));
-            let lines: Vec<_> = lines.collect();
-            drop(entries);
-            left -= lines.len();
-            // The guard makes one text of them, which takes less.
-            shrink(&mut memory, lines.iter().map(bytes_of).sum());
-            give(&guard, lines, memory).await?;
-            if is_cut {
-                return Ok(format!("These are the first {MAX_STAT}, LIST has all"));
-            }
-            if !listing.next(&self.listing_memory).await? {
-                return Ok("End".to_owned());
-            }
-        }
-    }
+    /// How long a client may take to read something.
+    fn stall_timeout(&self) -> Duration;
 
-    async fn send_pages(
-        &self,
-        job: &Job,
-        output: &mut (impl AsyncWrite + Send + Unpin),
-        mut listing: Listing<'_>,
-        render: impl Fn(&[Entry]) -> Vec<u8>,
-    ) -> Result<(), StorageError> {
-        let mut out = self.out(job, output);
-        loop {
-            let (entries, mut memory) = listing.take();
-            let text = render(&entries);
-            drop(entries);
-            shrink(&mut memory, text.capacity());
-            out.write(&text).await?;
-            drop((text, memory));
-            if !listing.next(&self.listing_memory).await? {
-                return Ok(out.finish().await?);
-            }
-        }
-    }
+    /// What lies in a directory; one that is not there has one empty page, or none.
+    fn directory(&self, user: &User, path: &FtpPath) -> Result<Pages<'_>, StorageError>;
 
-    /// A directory lists what is in it, a file itself, and a pattern what it matches. RFC 3659 has
-    /// MLSD know directories only.
-    async fn open_listing(
-        &self,
-        user: &User,
-        path: &FtpPath,
-        format: ListFormat,
-    ) -> Result<Listing<'_>, StorageError> {
-        permit(user, Permission::List)?;
-        if let Some(listing) = self.open_directory(user, path).await? {
-            return Ok(listing);
-        }
-        match self.file_entry(user, path).await {
-            Ok(_) if format == ListFormat::Facts => Err(StorageError::NotADirectory),
-            Ok(entry) => Ok(Listing::of_file(entry)),
-            Err(StorageError::NotFound | StorageError::Name(_)) if format != ListFormat::Facts => {
-                self.open_pattern(user, path).await
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// `None` if there is no such directory.
-    async fn open_directory(
-        &self,
-        user: &User,
-        path: &FtpPath,
-    ) -> Result<Option<Listing<'_>>, StorageError> {
-        let key = self.keys.key(user, path)?;
-        let memory = self.listing_memory.page().await?;
-        let mut rest = self.pages(&key);
-        let first = rest.next().await.transpose()?.unwrap_or_default();
-        let exists = path.is_root()
-            || !first.is_empty()
-            || self.store.directory_changed(&key).await.is_some();
-        Ok(exists.then(|| Listing::of_page(first, rest, memory)))
-    }
-
-    async fn open_pattern(&self, user: &User, path: &FtpPath) -> Result<Listing<'_>, StorageError> {
-        let pattern = Pattern::of(path).ok_or(StorageError::NotFound)?;
-        let memory = self.listing_memory.page().await?;
-        let mut rest = self.pages(&self.keys.key(user, &pattern.directory)?);
-        while let Some(mut page) = rest.next().await.transpose()? {
-            page.entries.retain(|entry| pattern.matches(&entry.name));
-            if !page.entries.is_empty() {
-                return Ok(Listing {
-                    pattern: Some(pattern),
-                    inside: false,
-                    ..Listing::of_page(page, rest, memory)
-                });
-            }
-        }
-        Err(StorageError::NotFound)
-    }
+    /// Whether there is a directory of which no page tells anything.
+    async fn is_empty_directory(&self, user: &User, path: &FtpPath) -> Result<bool, StorageError>;
 
     /// What a path is, if it is a file.
-    pub(crate) async fn file_entry(
-        &self,
-        user: &User,
-        path: &FtpPath,
-    ) -> Result<Entry, StorageError> {
+    async fn file(&self, user: &User, path: &FtpPath) -> Result<Entry, StorageError>;
+}
+
+/// Sends the listing that a job asks for, with the facts that its client wants.
+pub(crate) async fn send_listing(
+    listed: &impl Listed,
+    user: &User,
+    facts: Facts,
+    job: &mut Job,
+    output: &mut Output<'_>,
+    encode: &Encode<'_>,
+) -> Result<(), StorageError> {
+    let TransferKind::List(format) = job.kind() else {
+        return Err(Abort::Internal.into());
+    };
+    let path = job.path().clone();
+    let opening = pin!(open(listed, user, &path, format));
+    let listing = job.unless_aborted(opening).await?;
+    let named = job.named();
+    if !listing.inside && !named.is_empty() && FtpPath::names_directory(named) {
+        return Err(StorageError::NotADirectory);
+    }
+    let directory = listing.directory(&path);
+    let lines = Lines {
+        format,
+        prefix: listing.prefix(job.named()),
+        facts: FactsOf::new(facts, user.permissions, &user.home, &directory),
+        now: SystemTime::now(),
+    };
+    job.open(None).await?;
+    let sending = pin!(send_pages(listed, job, output, listing, |entries| {
+        encode(&lines.write(entries))
+    }));
+    job.unless_aborted(sending).await
+}
+
+/// Sends the lines that answer a `STAT` with a path, at most [`MAX_STAT`], to the guard, which sends them over the
+/// control connection. Returns the last line, which says whether that is all.
+///
+/// # Errors
+/// As those of a listing; before the first page or after any.
+pub(crate) async fn send_status(
+    listed: &impl Listed,
+    user: &User,
+    path: &FtpPath,
+    guard: mpsc::Sender<StatusPage>,
+) -> Result<String, StorageError> {
+    let mut listing = open(listed, user, path, ListFormat::Long).await?;
+    let (now, mut left) = (SystemTime::now(), MAX_STAT);
+    loop {
+        let (entries, mut memory) = listing.take();
+        let is_cut = entries.len() > left;
+        let lines = entries.iter().take(left).map(|it| long_line(it, now));
+        let lines: Vec<_> = lines.collect();
+        drop(entries);
+        left -= lines.len();
+        // The guard makes one text of them, which takes less.
+        shrink(&mut memory, lines.iter().map(bytes_of).sum());
+        give(&guard, lines, memory).await?;
+        if is_cut {
+            return Ok(format!("These are the first {MAX_STAT}, LIST has all"));
+        }
+        if !listing.next(listed.listing_memory()).await? {
+            return Ok("End".to_owned());
+        }
+    }
+}
+
+async fn send_pages(
+    listed: &impl Listed,
+    job: &Job,
+    output: &mut Output<'_>,
+    mut listing: Listing<'_>,
+    render: impl Fn(&[Entry]) -> Vec<u8>,
+) -> Result<(), StorageError> {
+    let mut out = Out::new(job, output, listed.stall_timeout());
+    loop {
+        let (entries, mut memory) = listing.take();
+        let text = render(&entries);
+        drop(entries);
+        shrink(&mut memory, text.capacity());
+        out.write(&text).await?;
+        drop((text, memory));
+        if !listing.next(listed.listing_memory()).await? {
+            return Ok(out.finish().await?);
+        }
+    }
+}
+
+/// A directory lists what is in it, a file itself, and a pattern what it matches. RFC 3659 has
+/// MLSD know directories only.
+async fn open<'a>(
+    listed: &'a impl Listed,
+    user: &User,
+    path: &FtpPath,
+    format: ListFormat,
+) -> Result<Listing<'a>, StorageError> {
+    permit(user, Permission::List)?;
+    if let Some(listing) = open_directory(listed, user, path).await? {
+        return Ok(listing);
+    }
+    match listed.file(user, path).await {
+        Ok(_) if format == ListFormat::Facts => Err(StorageError::NotADirectory),
+        Ok(entry) => Ok(Listing::of_file(entry)),
+        Err(StorageError::NotFound | StorageError::Name(_)) if format != ListFormat::Facts => {
+            open_pattern(listed, user, path).await
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// `None` if there is no such directory.
+async fn open_directory<'a>(
+    listed: &'a impl Listed,
+    user: &User,
+    path: &FtpPath,
+) -> Result<Option<Listing<'a>>, StorageError> {
+    let mut rest = listed.directory(user, path)?;
+    let memory = listed.listing_memory().page().await?;
+    let first = rest.next().await.transpose()?.unwrap_or_default();
+    let exists =
+        path.is_root() || !first.is_empty() || listed.is_empty_directory(user, path).await?;
+    Ok(exists.then(|| Listing::of_page(first, rest, memory)))
+}
+
+async fn open_pattern<'a>(
+    listed: &'a impl Listed,
+    user: &User,
+    path: &FtpPath,
+) -> Result<Listing<'a>, StorageError> {
+    let pattern = Pattern::of(path).ok_or(StorageError::NotFound)?;
+    let mut rest = listed.directory(user, &pattern.directory)?;
+    let memory = listed.listing_memory().page().await?;
+    while let Some(mut page) = rest.next().await.transpose()? {
+        page.entries.retain(|entry| pattern.matches(&entry.name));
+        if !page.entries.is_empty() {
+            return Ok(Listing {
+                pattern: Some(pattern),
+                inside: false,
+                ..Listing::of_page(page, rest, memory)
+            });
+        }
+    }
+    Err(StorageError::NotFound)
+}
+
+#[async_trait]
+impl Listed for Storage {
+    fn listing_memory(&self) -> &ListingMemory {
+        &self.listing_memory
+    }
+
+    fn stall_timeout(&self) -> Duration {
+        self.download.stall_timeout
+    }
+
+    fn directory(&self, user: &User, path: &FtpPath) -> Result<Pages<'_>, StorageError> {
+        Ok(self.pages(&self.keys.key(user, path)?))
+    }
+
+    async fn is_empty_directory(&self, user: &User, path: &FtpPath) -> Result<bool, StorageError> {
+        let key = self.keys.key(user, path)?;
+        Ok(self.store.directory_changed(&key).await.is_some())
+    }
+
+    async fn file(&self, user: &User, path: &FtpPath) -> Result<Entry, StorageError> {
         let key = self.file_key(user, path)?;
         let meta = self.store.objects().head(&key).await?;
         Ok(Entry {

@@ -2,6 +2,7 @@
 
 pub(crate) mod attributes;
 pub(crate) mod conditions;
+pub(crate) mod contract;
 pub(crate) mod copying;
 pub(crate) mod download;
 pub(crate) mod format;

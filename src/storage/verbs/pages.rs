@@ -40,14 +40,9 @@ impl Found {
 }
 
 impl Page {
-    /// Adds an entry; a name that FTP can't say is only counted.
+    /// Adds what was found under a name.
     pub(crate) fn add(&mut self, name: &str, found: Found) {
-        let sayable = !matches!(name, "" | "." | "..") && !name.chars().any(char::is_control);
-        if !sayable {
-            self.hidden += 1;
-            return;
-        }
-        self.entries.push(match found {
+        self.add_entry(match found {
             Found::Directory(modified) => Entry {
                 modified,
                 ..Entry::directory(name)
@@ -59,6 +54,17 @@ impl Page {
                 modified: Some(modified),
             },
         });
+    }
+
+    /// Adds an entry; a name that FTP can't say is only counted.
+    pub(crate) fn add_entry(&mut self, entry: Entry) {
+        let name = entry.name.as_str();
+        let sayable = !matches!(name, "" | "." | "..") && !name.chars().any(char::is_control);
+        if sayable {
+            self.entries.push(entry);
+        } else {
+            self.hidden += 1;
+        }
     }
 
     /// Whether nothing is in it, not even a marker or a key that can't be shown.

@@ -23,9 +23,4 @@ impl Storage {
             Err(error) => Err(error),
         }
     }
-
-    /// What an operator should know about how the store is used, each a sentence.
-    pub async fn notes(&self) -> Vec<String> {
-        self.store.notes().await
-    }
 }

@@ -11,12 +11,13 @@ use crate::auth::{Permission, User};
 use crate::config::Overwrite;
 use crate::session::OwnUploads;
 
+use crate::storage::Storage;
 use crate::storage::error::StorageError;
 use crate::storage::store::mark::Mark;
 use crate::storage::store::precondition::{Precondition, name_of};
 use crate::storage::store::upload::Base;
+use crate::storage::verbs::contract::permit;
 use crate::storage::write::verdict::{self, Found};
-use crate::storage::{Storage, permit};
 
 impl Storage {
     /// Why this user may not replace a file by a rename; `None` if it may.

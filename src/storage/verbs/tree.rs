@@ -11,14 +11,17 @@ use crate::auth::{Permission, User};
 use crate::config::MissingDirectories;
 use crate::session::{Entry, FtpPath, OwnUploads};
 
+use crate::storage::Storage;
 use crate::storage::error::StorageError;
 use crate::storage::store::keys::Object;
 use crate::storage::store::precondition::{Precondition, is_version};
 use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::Base;
+use crate::storage::verbs::contract::permit;
+use crate::storage::verbs::contract::permit_look;
+use crate::storage::verbs::listing::Listed;
 use crate::storage::verbs::note::{Note, is_foreign};
 use crate::storage::write::conditions::Operation;
-use crate::storage::{Storage, permit};
 
 /// What is to be renamed.
 enum Source {
@@ -43,16 +46,12 @@ pub(crate) enum Removed {
 }
 
 impl Storage {
-    /// What a path is. Whoever may do something with a file of a known name may look at it: clients
-    /// that only upload ask for the size of what they have sent, and renames look first.
+    /// What a path is.
     ///
     /// # Errors
     /// When there is nothing, or the store fails.
     pub async fn stat(&self, user: &User, path: &FtpPath) -> Result<Entry, StorageError> {
-        let enough = [Permission::Read, Permission::Write, Permission::Rename];
-        if !enough.iter().any(|any| user.permissions.allows(*any)) {
-            permit(user, Permission::List)?;
-        }
+        permit_look(user)?;
         self.look(user, path).await
     }
 
@@ -69,7 +68,7 @@ impl Storage {
             // Credentials that may only write can't tell: let the client go where it will.
             Ok(true) | Err(StorageError::StoreDenied(_)) => Ok(()),
             Err(error) => Err(error),
-            Ok(false) => match self.file_entry(user, path).await {
+            Ok(false) => match self.file(user, path).await {
                 Ok(_) => Err(StorageError::NotADirectory),
                 Err(_) => Err(StorageError::NotFound),
             },
@@ -122,7 +121,7 @@ impl Storage {
         } else if self.store.directory_changed(&key).await.is_some() {
             self.store.remove_directory(&key).await?;
         } else {
-            return match self.file_entry(user, path).await {
+            return match self.file(user, path).await {
                 Ok(_) => Err(StorageError::NotADirectory),
                 Err(error) => Err(error),
             };
@@ -414,7 +413,7 @@ impl Storage {
         if path.is_root() {
             return Ok(Entry::directory(path.name()));
         }
-        match self.file_entry(user, path).await {
+        match self.file(user, path).await {
             Err(StorageError::NotFound | StorageError::IsDirectory | StorageError::Name(_)) => {}
             result => return result,
         }

@@ -21,13 +21,16 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::auth::{Permission, User};
 use crate::config::Overwrite;
-use crate::session::{Abort, Ended, FtpPath, Job, OwnUploads, SessionId, StoreMode, TransferKind};
+use crate::session::{Abort, Ended, FtpPath, Job, StoreMode, TransferKind};
 
+use crate::storage::Storage;
 use crate::storage::error::StorageError;
 use crate::storage::store::mark::{Lineage, Mark};
 use crate::storage::store::precondition::{self, Precondition};
 use crate::storage::store::upload::Base;
 use crate::storage::verbs::attributes;
+use crate::storage::verbs::contract::Uploader;
+use crate::storage::verbs::contract::permit;
 use crate::storage::write::appending::OnlyAppend;
 use crate::storage::write::handover::Owner;
 use crate::storage::write::part::Read;
@@ -35,20 +38,6 @@ use crate::storage::write::publish::{DISCARD_PATIENCE, Published, without_bucket
 use crate::storage::write::relief::Revoked;
 use crate::storage::write::telling::Telling;
 use crate::storage::write::writer::{Intake, ObjectWriter, Plan};
-use crate::storage::{Storage, permit};
-
-/// Who sends a file.
-#[derive(Debug, Clone, Copy)]
-pub struct Uploader<'a> {
-    /// Its session.
-    pub session: SessionId,
-    /// Its address.
-    pub peer: IpAddr,
-    /// The size that `SIZE` last reported for this unfinished upload.
-    pub told: Option<u64>,
-    /// What it has stored itself.
-    pub own: &'a OwnUploads,
-}
 
 impl Storage {
     pub(crate) async fn receive(
@@ -448,7 +437,7 @@ fn is_other_size(error: &StorageError) -> bool {
 }
 
 /// A name that no object has: the one asked for, and 64 random bits.
-fn fresh_name(path: &FtpPath) -> FtpPath {
+pub(crate) fn fresh_name(path: &FtpPath) -> FtpPath {
     let suffix: u64 = rand::random();
     let name = if path.is_root() {
         format!("ftp-{suffix:016x}")

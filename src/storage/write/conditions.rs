@@ -5,7 +5,6 @@
 //! what the store knows is tried at the start ([`try_store`](crate::storage::Storage::try_store)); what has not been
 //! tried yet is looked at as well.
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -13,15 +12,12 @@ use futures::future::BoxFuture;
 use object_store::path::Path;
 use object_store::{Error, Result};
 use prometheus::IntGaugeVec;
-use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use tokio::sync::{RwLockReadGuard, RwLockWriteGuard};
 
 use crate::storage::store::metered::Metered;
 use crate::storage::store::precondition::{Precondition, look};
 use crate::storage::store::terms::Terms;
-
-/// So many changes of different keys may run side by side, where each has to be looked at first. All others do so
-/// anyway.
-const LOCKS: usize = 256;
+use crate::storage::write::locks::KeyLocks;
 
 /// A change that can be made on a condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,8 +107,7 @@ pub(crate) type Looked<'a> = RwLockWriteGuard<'a, ()>;
 pub(crate) struct Conditions {
     known: [AtomicU8; 4],
     gauge: IntGaugeVec,
-    locks: Vec<RwLock<()>>,
-    hasher: RandomState,
+    locks: KeyLocks,
 }
 
 impl Conditions {
@@ -121,8 +116,7 @@ impl Conditions {
         let conditions = Self {
             known: Default::default(),
             gauge,
-            locks: (0..LOCKS).map(|_| RwLock::default()).collect(),
-            hasher: RandomState::new(),
+            locks: KeyLocks::default(),
         };
         if let Some(known) = known {
             for operation in Operation::ALL {
@@ -184,7 +178,7 @@ impl Conditions {
         if terms.precondition == Precondition::None || self.known(operation) == Some(true) {
             return Ok(Ready {
                 terms: terms.clone(),
-                _held: Held::Shared(self.lock(key).read().await),
+                _held: Held::Shared(self.locks.lock(key).read().await),
             });
         }
         let held = self.look(objects, key, terms).await?;
@@ -230,7 +224,7 @@ impl Conditions {
         key: &Path,
         terms: &Terms,
     ) -> Result<Looked<'_>> {
-        let held = self.lock(key).write().await;
+        let held = self.locks.lock(key).write().await;
         look(objects.as_ref(), key, &terms.precondition).await?;
         Ok(held)
     }
@@ -255,11 +249,6 @@ impl Conditions {
             self.learn(operation, Known::Refused);
         }
         changed
-    }
-
-    fn lock(&self, key: &Path) -> &RwLock<()> {
-        let hash = usize::try_from(self.hasher.hash_one(key)).unwrap_or(usize::MAX);
-        &self.locks[hash % LOCKS]
     }
 }
 

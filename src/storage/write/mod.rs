@@ -8,6 +8,7 @@ pub(crate) mod conditions;
 pub(crate) mod handover;
 pub(crate) mod handovers;
 pub(crate) mod known;
+pub(crate) mod locks;
 pub(crate) mod multipart;
 pub(crate) mod part;
 pub(crate) mod part_sizes;
