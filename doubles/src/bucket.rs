@@ -53,6 +53,8 @@ pub(crate) struct Bucket {
     pub(crate) deletes_anyway: bool,
     /// A deletion on a condition of what is not there succeeds, as on stores that keep to one reading of S3's documents.
     pub(crate) deletes_what_is_gone: bool,
+    /// Conditions on the source of a copy are passed over.
+    pub(crate) copies_any_version: bool,
     /// Checksums of bodies on S3, but MD5, are neither compared nor told, as on some stores.
     pub(crate) ignores_checksums: bool,
     /// A completion on S3 is answered with a sum of the parts' sums in place of the checksum, as on some stores.

@@ -472,6 +472,11 @@ impl Server {
         self.state().deletes_what_is_gone = true;
     }
 
+    /// From now on, a copy on S3 is of whatever its source is, whatever version it names, as on moto 5.2.
+    pub fn copy_any_version(&self) {
+        self.state().copies_any_version = true;
+    }
+
     /// From now on, checksums of bodies on S3, but MD5, are passed over in silence, as some stores do.
     pub fn ignore_checksums(&self) {
         self.state().ignores_checksums = true;

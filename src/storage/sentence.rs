@@ -694,6 +694,17 @@ async fn it_is_found_out_which_conditions_a_store_knows() {
     }
 }
 
+/// A rename that meets an upload to its source would give the newer file both names.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_copies_any_version_knows_no_condition_on_copies() {
+    let two = Two::with(Fixture::s3(), "try");
+    two.server().unwrap().copy_any_version();
+    let storage = two.one.storage();
+    storage.try_store().await.unwrap();
+    let known = storage.conditions().map(|tried| tried.holds);
+    assert_eq!(known, [Some(true), Some(true), Some(false), Some(true)]);
+}
+
 /// Whoever deletes what another has deleted is told that it was the one: between two gateways a rename would have two
 /// winners, and nobody would know.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

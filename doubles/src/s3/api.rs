@@ -231,7 +231,9 @@ impl S3 for Api {
         let input = request.input;
         let mut bucket = self.bucket(&input.bucket)?;
         let source = self.source(&bucket, &input.copy_source)?;
-        source_preconditions!(input).check_source(source)?;
+        if !bucket.copies_any_version {
+            source_preconditions!(input).check_source(source)?;
+        }
         if source.content.len > LARGEST_COPY {
             return Err(s3_error!(
                 InvalidRequest,
@@ -316,7 +318,9 @@ impl S3 for Api {
         let source = self.source(&bucket, &input.copy_source)?;
         // Which one is looked at first, S3's documents don't say; versitygw begins with the range.
         let range = copy_range(input.copy_source_range.as_deref(), source.content.len)?;
-        source_preconditions!(input).check_source(source)?;
+        if !bucket.copies_any_version {
+            source_preconditions!(input).check_source(source)?;
+        }
         let mut part = StoredPart::copied(source.content.slice(&range));
         if has_checksum && bucket.takes_sums_of_sources {
             part.checksum.checksum_crc64nvme = all_of(source).checksum_crc64nvme;

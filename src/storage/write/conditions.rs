@@ -59,7 +59,9 @@ impl Operation {
                 "of two uploads to one name the later one stays; where overwriting is denied, the first"
             }
             Self::Complete => "the same for files of several parts",
-            Self::Copy => "a rename replaces nothing that came at the same time",
+            Self::Copy => {
+                "a rename replaces nothing that came at the same time, and copies the version that it deletes"
+            }
             Self::Delete => {
                 "a file that is replaced while it is deleted or renamed stays; of two renames of a file, one succeeds"
             }
