@@ -58,7 +58,8 @@ fn as_json(format: LogFormat) -> bool {
 /// Our own lines at the chosen level, those of libraries only from `warn` on: libunftp writes every
 /// reply and every argument at the levels below, and warns of each failed command, which we log
 /// ourselves and better. rustls warns of what is odd in a client's hello. kube has a line for each request
-/// that failed and each watch that ended, of which `address/` tells what matters, once.
+/// that failed and each watch that ended, of which `address/` tells what matters, once. The spans of unftp-sbe-gcs hold
+/// its token.
 fn filter(level: LogLevel) -> EnvFilter {
     let level = match level {
         LogLevel::Error => LevelFilter::ERROR,
@@ -96,5 +97,24 @@ impl Drain for Bridge {
             slog::Level::Trace => tracing::trace!(target: "libunftp", "{message}"),
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use super::*;
+
+    /// What libraries write below a warning has passwords and tokens in it.
+    #[test]
+    fn no_level_lets_the_lines_of_libraries_in() {
+        let registry = tracing_subscriber::registry().with(filter(LogLevel::Trace));
+        tracing::subscriber::with_default(registry, || {
+            assert!(tracing::enabled!(target: "bucketferry", Level::TRACE));
+            assert!(!tracing::enabled!(target: "unftp_sbe_gcs", Level::INFO));
+            assert!(!tracing::enabled!(target: "libunftp", Level::INFO));
+            assert!(tracing::enabled!(target: "unftp_sbe_gcs", Level::WARN));
+        });
     }
 }

@@ -32,6 +32,12 @@ const UPLOADS: usize = 100;
 const GUESSING: u8 = 200;
 const HALF_REQUESTS: usize = 1000;
 
+/// So long after the storm the memory has gone back.
+const AFTERWARDS: Duration = Duration::from_secs(30);
+
+/// What may be left of it: what the program takes by itself, and the blocks for hashing, which are kept.
+const LEFT: usize = 128 * MIB;
+
 /// The longest that 99 of 100 honest logins may take.
 const LOGIN: Duration = Duration::from_secs(2);
 
@@ -264,4 +270,8 @@ async fn storm() {
         let panicked = ended.is_err_and(|error| error.is_panic());
         assert!(!panicked, "a stranger was let in");
     }
+    sleep(AFTERWARDS).await;
+    let left = container.taken();
+    eprintln!("{} MiB left {AFTERWARDS:?} later", left.all() / MIB);
+    assert!(left.all() < LEFT, "{left:?}");
 }

@@ -51,15 +51,20 @@ impl Container {
         }
     }
 
+    /// What it takes now.
+    pub(super) fn taken(&self) -> Taken {
+        Taken {
+            resident: self.process.resident_memory(),
+            sockets: self.group.sockets(),
+        }
+    }
+
     /// The most that it takes meanwhile.
     pub(super) async fn most(&self, during: Duration) -> Taken {
         let began = Instant::now();
         let mut most = Taken::default();
         while began.elapsed() < during {
-            let taken = Taken {
-                resident: self.process.resident_memory(),
-                sockets: self.group.sockets(),
-            };
+            let taken = self.taken();
             if taken.all() > most.all() {
                 most = taken;
             }
