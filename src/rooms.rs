@@ -62,6 +62,7 @@ const FLOORS: &[&[&str]] = &[
         "mod",
         "served",
         "harness",
+        "kept",
         "clouds",
         "suite",
         "sentence",

@@ -15,6 +15,8 @@ pub mod foreign;
 pub(crate) mod fuzzing;
 #[cfg(test)]
 pub(crate) mod harness;
+#[cfg(test)]
+mod kept;
 mod key;
 mod read;
 #[cfg(test)]

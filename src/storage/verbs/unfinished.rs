@@ -5,6 +5,8 @@
 //! or gives it up, without having replaced or removed the note first.
 
 mod share;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -84,6 +86,12 @@ impl Unfinished {
             handovers,
             state: Mutex::new(state),
         }))
+    }
+
+    /// What more may be held in memory.
+    #[cfg(test)]
+    pub(crate) fn memory_left(&self) -> usize {
+        self.state().memory
     }
 
     /// Keeps an upload, unless an object of its name is there.
@@ -571,29 +579,4 @@ async fn give_up(upload: Option<Upload>) {
 async fn discard(mut writer: ObjectWriter) {
     // Whether it is forgotten is in the log.
     writer.discard().await;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Whoever parks it gives its memory back.
-    #[tokio::test]
-    async fn an_upload_that_is_given_up_while_it_is_parked_keeps_its_memory() {
-        let mut state = State {
-            uploads: HashMap::new(),
-            next: 0,
-            memory: 3 * MIN_PART,
-        };
-        let owner = Owner::new("anna", [192, 0, 2, 1].into());
-        let (_parked, parking) = watch::channel(false);
-        let mut begin = |name: &str| {
-            let window = Duration::from_mins(1);
-            let begun = state.begin(&Path::from(name), owner.clone(), parking.clone(), window);
-            (begun.memory, state.memory)
-        };
-        assert_eq!(begin("file"), (MIN_PART, 2 * MIN_PART));
-        assert_eq!(begin("file"), (MIN_PART, MIN_PART));
-        assert_eq!(begin("other"), (MIN_PART, 0));
-    }
 }
