@@ -1,9 +1,9 @@
 //! Back-ends of libunftp's that are not ours, behind the same guard.
 //!
-//! What the gateway keeps for them: rights, homes and names; no file before its client was told so and the guard has
-//! agreed; each upload held against what it has become. What it can't keep, because they make no change on a condition
-//! and can't be asked what became of one: that nobody's newer file is replaced, and that a change which was reported as
-//! failed never takes effect. `check` says so.
+//! The gateway keeps for them rights, homes and names. It publishes no file before the guard has agreed, and holds each
+//! upload against what it has become. They make no change on a condition, and can't be asked what became of one. So the
+//! gateway can't keep two promises: a newer file may be replaced, and a change that was told as failed may take effect.
+//! `check` says so.
 
 mod error;
 mod gate;
