@@ -12,12 +12,16 @@ use std::time::SystemTime;
 use anyhow::Context;
 use bucketferry::address::try_names;
 use bucketferry::auth::{UserTable, Users, generate_password, hash_password};
-use bucketferry::config::{ByteSize, ClientAuth, Config, ConfigErrors, ConfigFile, Flag, Sources};
+use bucketferry::config::{
+    ByteSize, ClientAuth, Config, ConfigErrors, ConfigFile, Flag, Sources, Store, StoreName,
+    StoreUrl,
+};
 use bucketferry::edge::{Tls, TlsError};
-use bucketferry::gateway::{Gateway, open_storage};
+use bucketferry::gateway::{Gateway, open_stores};
 use bucketferry::memory::{Account, PROGRAM};
 use bucketferry::shutdown::{Shutdown, on_signals};
-use bucketferry::storage::{OpenError, Tried, Verbs};
+use bucketferry::storage::stores::{One, Overlap, Stores, overlaps};
+use bucketferry::storage::{OpenError, Tried};
 use bucketferry::telemetry::{Metrics, logging};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use rustix::fs::Mode;
@@ -27,6 +31,9 @@ use secrecy::{ExposeSecret, SecretString};
 
 /// `EX_CONFIG` of sysexits.h.
 const CONFIG_ERROR: u8 = 78;
+
+/// So many homes and mounts that lie in others are told.
+const MOST_OVERLAPS: usize = 10;
 
 /// The user of a gateway that was given none.
 const DEFAULT_USER: &str = "ferry";
@@ -181,7 +188,10 @@ fn find(settings: &Settings, config: &Config, offline: bool) -> Result<Found, Fa
         ..Found::default()
     };
     match users(settings, config) {
-        Ok((users, _)) => found.warnings = warnings(config, &users),
+        Ok((users, _)) => {
+            found.warnings = warnings(config, &users);
+            found.overlaps(config, &users);
+        }
         Err(Failure::Config(report)) => found.faults.push(report),
         Err(other) => return Err(other),
     }
@@ -190,12 +200,12 @@ fn find(settings: &Settings, config: &Config, offline: bool) -> Result<Found, Fa
         Ok(Some(tls)) => found.certificate(&tls),
         Ok(None) => {}
     }
-    match open_storage(config, Metrics::new()?.into()) {
+    match open_stores(config, Metrics::new()?.into()) {
         Err(error) => found
             .faults
             .push(format!("{:#}", anyhow::Error::from(error))),
         Ok(_) if offline => {}
-        Ok(storage) => runtime()?.block_on(found.store(config, storage.as_ref())),
+        Ok(stores) => runtime()?.block_on(found.stores(config, &stores)),
     }
     if !offline {
         for answer in runtime()?.block_on(try_names(&config.passive)) {
@@ -205,8 +215,14 @@ fn find(settings: &Settings, config: &Config, offline: bool) -> Result<Found, Fa
             }
         }
     }
-    let tried = if offline { "was not asked" } else { "answers" };
-    found.result = format!("The store {} {tried}.", config.store.url);
+    let urls = all_stores(config).map(|(_, store)| store.url.to_string());
+    let urls: Vec<_> = urls.collect();
+    found.result = match (&urls[..], offline) {
+        ([url], true) => format!("The store {url} was not asked."),
+        ([url], false) => format!("The store {url} answers."),
+        (_, true) => format!("The stores {} were not asked.", urls.join(", ")),
+        (_, false) => format!("The stores {} answer.", urls.join(", ")),
+    };
     Ok(found)
 }
 
@@ -216,11 +232,26 @@ struct Found {
     faults: Vec<String>,
     warnings: Vec<String>,
     notes: Vec<String>,
-    conditions: Vec<Tried>,
-    /// By what the store is held to what it was sent, and what that means.
-    comparison: Option<(&'static str, &'static str)>,
+    /// Those that answer.
+    stores: Vec<StoreFound>,
     memory: Option<Account>,
     result: String,
+}
+
+/// What a check has found of a store that answers.
+#[derive(Debug)]
+struct StoreFound {
+    name: StoreName,
+    conditions: Vec<Tried>,
+    /// By what the store is held to what it was sent, and what that means.
+    comparison: (&'static str, &'static str),
+}
+
+/// Each store of a configuration, the default one first.
+fn all_stores(config: &Config) -> impl Iterator<Item = (StoreName, &Store)> {
+    let named = config.stores.iter();
+    let named = named.map(|(name, store)| (name.clone(), store));
+    std::iter::once((StoreName::default(), &config.store)).chain(named)
 }
 
 impl Found {
@@ -236,24 +267,54 @@ impl Found {
         }
     }
 
-    async fn store(&mut self, config: &Config, storage: &dyn Verbs) {
-        if let Some(limit) = storage.largest_upload() {
-            let note = format!("The largest file that can be uploaded has {limit}.");
+    /// Says which homes and mounts lie in others, because whoever has one sees the other, too.
+    fn overlaps(&mut self, config: &Config, users: &Users) {
+        let users = users.current();
+        let overlaps = overlaps(config, users.users());
+        let told = overlaps.iter().take(MOST_OVERLAPS).map(Overlap::to_string);
+        self.notes.extend(told);
+        if let Some(more @ 1..) = overlaps.len().checked_sub(MOST_OVERLAPS) {
+            self.notes.push(format!("So do {more} more."));
+        }
+    }
+
+    async fn stores(&mut self, config: &Config, stores: &Stores) {
+        for (name, settings) in all_stores(config) {
+            if let Some(store) = stores.iter().find(|store| store.name == name) {
+                self.store(store, &settings.url).await;
+            }
+        }
+    }
+
+    async fn store(&mut self, store: &One, url: &StoreUrl) {
+        let (name, front) = (&store.name, &store.front);
+        let (section, of_store) = if name.is_default() {
+            ("store".to_owned(), String::new())
+        } else {
+            (format!("stores.{name}"), format!("Store {name}: "))
+        };
+        if let Some(limit) = front.largest_upload() {
+            let note = format!("{of_store}The largest file that can be uploaded has {limit}.");
             self.notes.push(note);
         }
-        if let Err(error) = storage.probe().await {
-            let fault = format!("store.url: {}: {error}", config.store.url);
+        if let Err(error) = front.probe().await {
+            let fault = format!("{section}.url: {url}: {error}");
             self.faults.push(fault);
             return;
         }
-        self.notes.extend(storage.notes().await);
-        if let Err(error) = storage.try_store().await {
+        let notes = front.notes().await.into_iter();
+        self.notes
+            .extend(notes.map(|note| format!("{of_store}{note}")));
+        if let Err(error) = front.try_store().await {
             self.warnings.push(format!(
-                "can't try which conditions and checksums the store knows, see store.conditions: {error}"
+                "can't try which conditions and checksums the store knows, see {section}.conditions: {error}"
             ));
         }
-        self.conditions = storage.conditions();
-        self.comparison = Some(storage.comparison());
+        self.stores.push(StoreFound {
+            name: name.clone(),
+            conditions: front.conditions(),
+            comparison: front.comparison(),
+        });
     }
 
     fn tell(self) -> Result<(), Failure> {
@@ -263,19 +324,8 @@ impl Found {
         for note in &self.notes {
             println!("{note}");
         }
-        if let Some((by, means)) = self.comparison {
-            println!("What is stored is compared with what was sent by: {by}; {means}.");
-        }
-        if !self.conditions.is_empty() {
-            println!("Changes that the store makes on a condition, and what that gives:");
-        }
-        for Tried {
-            operation,
-            holds,
-            promise,
-        } in &self.conditions
-        {
-            println!("  {operation:<9} {:<8} {promise}", in_a_word(*holds));
+        for store in &self.stores {
+            store.tell();
         }
         if let Some(account) = &self.memory {
             tell_memory(account);
@@ -288,20 +338,15 @@ impl Found {
     }
 
     fn tell_as_json(self) -> Result<(), Failure> {
-        let conditions = self.conditions.iter().map(|tried| {
-            serde_json::json!({
-                "operation": tried.operation,
-                "holds": tried.holds,
-                "promise": tried.promise,
-            })
-        });
+        let stores = self.stores.iter();
+        let stores = stores.map(|store| (store.name.to_string(), store.as_json()));
+        let stores: serde_json::Map<_, _> = stores.collect();
         let found = serde_json::json!({
             "ok": self.faults.is_empty(),
             "faults": self.faults,
             "warnings": self.warnings,
             "notes": self.notes,
-            "conditions": conditions.collect::<Vec<_>>(),
-            "compared_by": self.comparison.map(|(by, _)| by),
+            "stores": stores,
             "memory_bytes": self.memory.as_ref().map(|account| account.total().0),
             "least_memory_bytes": self.memory.as_ref().map(|account| account.least().0),
             "memory_by_use_bytes": self.memory.as_ref().map(memory_by_use),
@@ -311,6 +356,41 @@ impl Found {
             return Ok(());
         }
         Err(Failure::Config(self.faults.join("\n")))
+    }
+}
+
+impl StoreFound {
+    fn tell(&self) {
+        if !self.name.is_default() {
+            println!("The store {}:", self.name);
+        }
+        let (by, means) = self.comparison;
+        println!("What is stored is compared with what was sent by: {by}; {means}.");
+        if !self.conditions.is_empty() {
+            println!("Changes that the store makes on a condition, and what that gives:");
+        }
+        for Tried {
+            operation,
+            holds,
+            promise,
+        } in &self.conditions
+        {
+            println!("  {operation:<9} {:<8} {promise}", in_a_word(*holds));
+        }
+    }
+
+    fn as_json(&self) -> serde_json::Value {
+        let conditions = self.conditions.iter().map(|tried| {
+            serde_json::json!({
+                "operation": tried.operation,
+                "holds": tried.holds,
+                "promise": tried.promise,
+            })
+        });
+        serde_json::json!({
+            "conditions": conditions.collect::<Vec<_>>(),
+            "compared_by": self.comparison.0,
+        })
     }
 }
 
@@ -435,7 +515,7 @@ fn users(settings: &Settings, config: &Config) -> Result<(Users, Option<Hint>), 
         }
         (Some(path), true) => {
             let users = Users::from_file(path)
-                .and_then(|users| users.within(config.limits.hashing_memory, path))
+                .and_then(|users| users.within(config, path))
                 .map_err(|error| Failure::Config(format!("users.file: {error}")))?;
             Ok((users, None))
         }

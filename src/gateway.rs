@@ -6,23 +6,24 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use futures::FutureExt;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::address::AddressBook;
 use crate::admin::{Admin, Readiness};
 use crate::auth::{Authenticator, LockoutPolicy, ReloadOutcome, Users};
-use crate::config::{Config, Driver};
+use crate::config::{self, Config, Driver, StoreName};
 use crate::edge::{Descriptors, Edge, Lines, Parts, StoreConnections, Tls, raise_open_files};
 use crate::ftp::{Ftp, open_gcs};
 use crate::memory::{Account, Use};
 use crate::session::{Admission, Registry};
 use crate::shutdown::Shutdown;
 use crate::storage::foreign::ForeignStorage;
-use crate::storage::{OpenError, Storage, StorageError, Verbs, idle_connections};
+use crate::storage::stores::{MOVES, One, Stores, stores_in_one_place};
+use crate::storage::{Common, OpenError, Storage, StorageError, StoreFront, idle_connections};
 use crate::supervise::{Supervisor, Task, essential};
-use crate::telemetry::{Metrics, Xferlog, logging};
+use crate::telemetry::{Metrics, StoreMetrics, Xferlog, logging};
 
 /// How soon a store that does not answer is asked again.
 const RETRY_PROBE: Duration = Duration::from_secs(1);
@@ -40,7 +41,7 @@ pub struct Gateway {
     shutdown: Shutdown,
     grace: Duration,
     background: CancellationToken,
-    storage: Arc<dyn Verbs>,
+    stores: Arc<Stores>,
     metrics: Arc<Metrics>,
     lines: Lines,
 }
@@ -62,9 +63,13 @@ impl Gateway {
     /// When the store can't be opened, or an address can't be listened on.
     pub fn start(config: &Config, users: Users, shutdown: Shutdown) -> anyhow::Result<Self> {
         let metrics = Arc::new(Metrics::new()?);
-        let readiness = Arc::new(Readiness::new(config.admin.ready_needs_store));
+        let readiness = config.stores.iter().fold(
+            Readiness::new(config.admin.ready_needs_store),
+            |readiness, (name, _)| readiness.with_store(name.as_str()),
+        );
+        let readiness = Arc::new(readiness);
         let open_files = raise_open_files();
-        let storage = open_storage(config, Arc::clone(&metrics))?;
+        let stores = Arc::new(open_stores(config, Arc::clone(&metrics))?);
         let wanted = config.limits.max_sessions;
         let descriptors = Descriptors::new(open_files, wanted, store_connections(config));
         let registry = Registry::new(Admission {
@@ -80,7 +85,11 @@ impl Gateway {
         metrics.show_memory(&Account::of(config));
         authenticator.show_hashing_memory(metrics.memory_of(Use::Hashing));
         let lines = Lines::default();
-        let ftp = Ftp::new(authenticator, Arc::clone(&storage), logging::slog_bridge());
+        let ftp = Ftp::new(
+            authenticator,
+            Arc::clone(&stores) as _,
+            logging::slog_bridge(),
+        );
         let address = AddressBook::new(&config.passive, &metrics);
         let watching_address = address.watch();
         let parts = Parts {
@@ -106,11 +115,12 @@ impl Gateway {
         let background = CancellationToken::new();
         let supervisor = Supervisor::until(background.clone(), &metrics);
         supervisor.keep(Task::Address, watching_address);
-        if let Some(age) = config.upload.sweep_after {
-            supervisor.keep(Task::Sweep, sweeping(&storage, age, &metrics));
+        for store in stores.iter() {
+            if let Some(age) = config.upload.sweep_after {
+                supervisor.keep(Task::Sweep, sweeping(store, age));
+            }
+            supervisor.keep(Task::Probe, probing(store, &readiness));
         }
-        let asked = config.store.probe_interval;
-        supervisor.keep(Task::Probe, probing(&storage, &readiness, &metrics, asked));
         let summarised = lines.clone();
         supervisor.keep(Task::LogSummaries, move || summarised.clone().summarise());
         let draining = shutdown.clone();
@@ -144,7 +154,7 @@ impl Gateway {
             shutdown,
             grace: config.shutdown.grace,
             background,
-            storage,
+            stores,
             metrics,
             lines,
         })
@@ -177,7 +187,11 @@ impl Gateway {
         let _ = self.serving.await;
         let in_peace = self.shutdown.drain(self.registry.tasks(), self.grace).await;
         self.background.cancel();
-        self.storage.leave_unfinished().await;
+        let leaving = self
+            .stores
+            .iter()
+            .map(|store| store.front.leave_unfinished());
+        join_all(leaving).await;
         self.admin.stop();
         self.lines.finish();
         tracing::info!(in_peace, "ended");
@@ -195,20 +209,61 @@ impl Gateway {
 ///
 /// # Errors
 /// When an option is unknown or contradicts another, or a local folder can't be created.
-pub fn open_storage(config: &Config, metrics: Arc<Metrics>) -> Result<Arc<dyn Verbs>, OpenError> {
-    Ok(match config.store.driver {
-        Driver::ObjectStore => Arc::new(Storage::open(config, metrics)?),
+pub fn open_stores(config: &Config, metrics: Arc<Metrics>) -> Result<Stores, OpenError> {
+    if let Some((outer, inner)) = stores_in_one_place(config) {
+        let (outer, inner) = if inner.is_default() {
+            (inner, outer)
+        } else {
+            (outer, inner)
+        };
+        return Err(OpenError::OnePlace {
+            outer: outer.to_string(),
+            inner: inner.to_string(),
+        });
+    }
+    let common = Common::new(config, metrics)?;
+    let mut stores = Stores::default();
+    let default = StoreName::default();
+    let named = config.stores.iter();
+    let named = named.map(|(name, settings)| (name, settings, common.for_another_store()));
+    let all = std::iter::once((&default, &config.store, common.clone())).chain(named);
+    for (name, settings, common) in all {
+        let opened = open_store(name, settings, &common);
+        let (front, metrics) = opened.map_err(|error| {
+            if name.is_default() {
+                error
+            } else {
+                OpenError::Named(name.to_string(), Box::new(error))
+            }
+        })?;
+        stores.add(name.clone(), settings, front, metrics);
+    }
+    Ok(stores)
+}
+
+fn open_store(
+    name: &StoreName,
+    config: &config::Store,
+    common: &Common,
+) -> Result<(Arc<dyn StoreFront>, Arc<StoreMetrics>), OpenError> {
+    let metrics = common.metrics_of(name);
+    let counted = Arc::clone(&metrics);
+    let front: Arc<dyn StoreFront> = match config.driver {
+        Driver::ObjectStore => Arc::new(Storage::open(config, common, counted)?),
         Driver::UnftpSbeGcs => {
-            let back_end = open_gcs(&config.store)?;
-            Arc::new(ForeignStorage::open(back_end, config, metrics)?)
+            let back_end = open_gcs(config)?;
+            Arc::new(ForeignStorage::open(back_end, config, common, counted)?)
         }
-    })
+    };
+    Ok((front, metrics))
 }
 
 /// An upload sends its parts, and may read what it is to add to; a download reads its parts.
 fn store_connections(config: &Config) -> StoreConnections {
     let connections = config.upload.concurrency.max(config.download.concurrency) + 1;
     StoreConnections {
+        stores: 1 + config.stores.len(),
+        moves: if config.stores.is_empty() { 0 } else { MOVES },
         // What an upload has on disk is in a file.
         per_transfer: connections + usize::from(config.upload.spill_dir.is_some()),
         kept_files: Storage::kept_files(&config.upload),
@@ -233,44 +288,30 @@ fn open_xferlog(config: &Config) -> anyhow::Result<Option<Xferlog>> {
     Ok(Some(log))
 }
 
-/// Makes a task that asks the store.
+/// Makes a task that asks a store.
 fn probing(
-    storage: &Arc<dyn Verbs>,
+    store: &Arc<One>,
     readiness: &Arc<Readiness>,
-    metrics: &Arc<Metrics>,
-    interval: Duration,
 ) -> impl Fn() -> BoxFuture<'static, ()> + Send + use<> {
-    let (storage, readiness, metrics) = (
-        Arc::clone(storage),
-        Arc::clone(readiness),
-        Arc::clone(metrics),
-    );
-    move || {
-        let (storage, readiness) = (Arc::clone(&storage), Arc::clone(&readiness));
-        probe(storage, readiness, Arc::clone(&metrics), interval).boxed()
-    }
+    let (store, readiness) = (Arc::clone(store), Arc::clone(readiness));
+    move || probe(Arc::clone(&store), Arc::clone(&readiness)).boxed()
 }
 
-/// Asks the store, in the background and for ever, whether it answers.
-async fn probe(
-    storage: Arc<dyn Verbs>,
-    readiness: Arc<Readiness>,
-    metrics: Arc<Metrics>,
-    interval: Duration,
-) {
-    let mut tried = false;
+/// Asks a store, in the background and for ever, whether it answers.
+async fn probe(store: Arc<One>, readiness: Arc<Readiness>) {
+    let (mut tried, name, interval) = (false, store.name.as_str(), store.probe_interval);
+    let mut probe = store.probe();
     loop {
-        let trouble = storage.probe().await.err().map(|error| error.to_string());
+        let trouble = probe.ask().await.err().map(|error| error.to_string());
         let healthy = trouble.is_none();
-        metrics.store_up.set(healthy.into());
-        if readiness.store_answered(trouble.clone()) {
+        if readiness.store_answered(name, trouble.clone()) {
             match trouble {
-                None => tracing::info!("the store answers"),
-                Some(trouble) => tracing::warn!(trouble, "the store does not answer"),
+                None => tracing::info!(store = name, "the store answers"),
+                Some(trouble) => tracing::warn!(store = name, trouble, "the store does not answer"),
             }
         }
         if healthy && !tried {
-            tried = try_store(storage.as_ref()).await;
+            tried = try_store(&store).await;
         }
         tokio::time::sleep(if healthy {
             interval
@@ -282,46 +323,50 @@ async fn probe(
 }
 
 /// Whether it need not be tried again what the store knows: it is known, or the gateway may not.
-async fn try_store(storage: &dyn Verbs) -> bool {
-    match storage.try_store().await {
+async fn try_store(store: &One) -> bool {
+    let name = store.name.as_str();
+    match store.front.try_store().await {
         Ok(()) => {
-            let (by, means) = storage.comparison();
-            tracing::info!(by, means, "what is stored is compared with what was sent");
+            let (by, means) = store.front.comparison();
+            tracing::info!(
+                store = name,
+                by,
+                means,
+                "what is stored is compared with what was sent"
+            );
             true
         }
         Err(StorageError::StoreDenied(error)) => {
-            tracing::warn!(%error, "not allowed to try which conditions and checksums the store knows, see store.conditions");
+            tracing::warn!(store = name, %error, "not allowed to try which conditions and checksums the store knows, see store.conditions");
             true
         }
         Err(error) => {
-            tracing::debug!(%error, "can't try now what the store knows");
+            tracing::debug!(store = name, %error, "can't try now what the store knows");
             false
         }
     }
 }
 
 /// Makes a task that sweeps.
-fn sweeping(
-    storage: &Arc<dyn Verbs>,
-    age: Duration,
-    metrics: &Arc<Metrics>,
-) -> impl Fn() -> BoxFuture<'static, ()> + Send + use<> {
-    let (storage, metrics) = (Arc::clone(storage), Arc::clone(metrics));
-    move || sweep(Arc::clone(&storage), age, Arc::clone(&metrics)).boxed()
+fn sweeping(store: &Arc<One>, age: Duration) -> impl Fn() -> BoxFuture<'static, ()> + Send + use<> {
+    let store = Arc::clone(store);
+    move || sweep(Arc::clone(&store), age).boxed()
 }
 
 /// Removes what killed processes left behind, now and every hour.
-async fn sweep(storage: Arc<dyn Verbs>, age: Duration, metrics: Arc<Metrics>) {
-    let mut is_told = false;
+async fn sweep(store: Arc<One>, age: Duration) {
+    let (mut is_told, name) = (false, store.name.as_str());
     loop {
-        let swept = storage.sweep(age).await;
-        metrics.uploads_swept.inc_by(swept.uploads as u64);
+        let swept = store.front.sweep(age).await;
+        store.metrics.sweep(swept.uploads);
         match swept.error {
             Some(StorageError::StoreDenied(error)) if !is_told => {
-                tracing::warn!(%error, "not allowed to look for unfinished uploads, leaving them be");
+                tracing::warn!(store = name, %error, "not allowed to look for unfinished uploads, leaving them be");
                 is_told = true;
             }
-            Some(error) => tracing::debug!(%error, "can't look for unfinished uploads now"),
+            Some(error) => {
+                tracing::debug!(store = name, %error, "can't look for unfinished uploads now");
+            }
             None => {}
         }
         tokio::time::sleep(SWEEP_INTERVAL).await;

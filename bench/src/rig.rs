@@ -18,6 +18,8 @@ pub(crate) struct Gateway {
     pub(crate) program: PathBuf,
     /// Variables of its environment.
     pub(crate) environment: Vec<(String, String)>,
+    /// Its users file, in place of the one user.
+    pub(crate) users: Option<PathBuf>,
 }
 
 /// Has glibc keep what the floor frees. It would otherwise give the memory of each part back to the
@@ -122,22 +124,35 @@ fn start_gateway(gateway: &Gateway, s3: &str, tls: Option<&Tls>) -> anyhow::Resu
         "there is no gateway at {}; build it (cargo build --release), or name it with --gateway",
         program.display()
     );
-    let mut command = Command::new(program);
+    let mut command = if gateway.users.is_none() {
+        Command::new(program)
+    } else {
+        // Who has a users file is told nothing on standard output; the log says where it listens.
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "exec \"$0\" \"$@\" 2>&1"]).arg(program);
+        shell
+    };
     store_variables(&mut command, s3);
     command
         .args(["serve", "--listen", "127.0.0.1:0"])
         .args(["--admin-listen", "127.0.0.1:0", "--passive-ports", "0"])
         .args(["--store", "s3://bench"])
-        .args(["--user", &format!("{USER}:{PASSWORD}")])
         .env("BUCKETFERRY_LIMITS__MAX_SESSIONS", "20000")
         .env("BUCKETFERRY_LIMITS__MAX_SESSIONS_PER_IP", "20000")
         .envs(gateway.environment.iter().cloned());
+    match &gateway.users {
+        None => command.args(["--user", &format!("{USER}:{PASSWORD}")]),
+        Some(users) => command
+            .env("BUCKETFERRY_USERS__FILE", users)
+            .env("BUCKETFERRY_LOG__FORMAT", "json"),
+    };
     if let Some(folder) = tls.map(Tls::folder) {
         command
             .env("BUCKETFERRY_TLS__CERTIFICATE", certificate_in(folder))
             .env("BUCKETFERRY_TLS__PRIVATE_KEY", key_in(folder));
     }
-    seat(Process::start("the gateway", &mut command, greeting)?)
+    let found = |line: &str| greeting(line).or_else(|| serving(line));
+    seat(Process::start("the gateway", &mut command, found)?)
 }
 
 fn seat((process, address): (Process, String)) -> anyhow::Result<Seat> {
@@ -183,6 +198,13 @@ fn greeting(line: &str) -> Option<String> {
     rest.split('/').next().map(str::to_owned)
 }
 
+/// The address in the log's line that says so.
+fn serving(line: &str) -> Option<String> {
+    let line: serde_json::Value = serde_json::from_str(line).ok()?;
+    let listen = line.get("listen")?.as_str()?;
+    Some(listen.trim_matches(['[', ']']).to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -192,5 +214,7 @@ mod tests {
         let line = "  curl -T FILE ftp://bench:PASSWORD@127.0.0.1:2121/";
         assert_eq!(greeting(line).as_deref(), Some("127.0.0.1:2121"));
         assert_eq!(greeting("Health: http://127.0.0.1:8080/readyz"), None);
+        let line = r#"{"level":"INFO","message":"serving","listen":"[127.0.0.1:2121]"}"#;
+        assert_eq!(serving(line).as_deref(), Some("127.0.0.1:2121"));
     }
 }

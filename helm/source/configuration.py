@@ -20,23 +20,28 @@ DURATION = rf"( *[0-9]+(\.[0-9]+)? *({UNITS}) *)+"
 SIZE = " *[0-9]+ *(([KkMmGgTt][Ii]?)?[Bb])? *"
 ADDRESS = r"connection|[0-9.]+|dns:[^/]+"
 SERVICE = r"service:[^/]+/[^/]+"
+STORE_NAME = "^[a-z][a-z0-9]*(_[a-z0-9]+)*$"
 FILE = {"type": "object", "additionalProperties": False, "properties": {"file": {"type": "string", "minLength": 1}}, "required": ["file"]}
 
 
 def schema(page: Path) -> dict:
     """Each section an object that takes its settings and no others."""
-    return {
-        "type": "object",
-        "additionalProperties": False,
-        "properties": {
-            section: {
-                "type": "object",
-                "additionalProperties": False,
-                "properties": {name: setting(facts) for name, facts in settings.items()},
-            }
-            for section, settings in sections(page.read_text()).items()
-        },
+    properties = {
+        section: {
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {name: setting(facts) for name, facts in settings.items()},
+        }
+        for section, settings in sections(page.read_text()).items()
     }
+    of_named = {**properties["store"]["properties"], "url": {"type": "string"}}
+    named = {**properties["store"], "properties": of_named, "required": ["url"]}
+    properties["stores"] = {
+        "type": "object",
+        "propertyNames": {"pattern": STORE_NAME, "maxLength": 63, "not": {"const": "default"}},
+        "additionalProperties": named,
+    }
+    return {"type": "object", "additionalProperties": False, "properties": properties}
 
 
 def sections(text: str) -> dict[str, dict[str, dict[str, str]]]:

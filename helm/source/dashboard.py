@@ -67,7 +67,7 @@ def now() -> list[dict]:
             "Store",
             f"min(bucketferry_store_up{{{ONE}}})",
             "short",
-            "Whether the bucket answers all gateways.",
+            "Whether all stores answer all gateways.",
             steps=[("red", None), ("green", 1)],
             words={"0": "no answer", "1": "answers"},
         ),
@@ -223,22 +223,22 @@ def senders() -> list[dict]:
 
 def store() -> list[dict]:
     """The bucket, as seen from the gateways."""
-    quantile = "histogram_quantile({q}, sum by (le, operation) (rate(bucketferry_store_request_duration_seconds_bucket{{%s}}[$__rate_interval])))"
+    quantile = "histogram_quantile({q}, sum by (le, store, operation) (rate(bucketferry_store_request_duration_seconds_bucket{{%s}}[$__rate_interval])))"
     return [
-        graph("Latency, median", "s", "Durations of requests, with all their tries.", [(quantile.format(q="0.5"), "{{operation}}")]),
-        graph("Latency, p99", "s", "One in a hundred requests is slower.", [(quantile.format(q="0.99"), "{{operation}}")]),
+        graph("Latency, median", "s", "Durations of requests, with all their tries.", [(quantile.format(q="0.5"), "{{store}}: {{operation}}")]),
+        graph("Latency, p99", "s", "One in a hundred requests is slower.", [(quantile.format(q="0.99"), "{{store}}: {{operation}}")]),
         graph(
             "Requests",
             "reqps",
             "Each once, with all its tries.",
-            [("sum by (operation) (rate(bucketferry_store_requests_total{%s}[$__rate_interval]))", "{{operation}}")],
+            [("sum by (store, operation) (rate(bucketferry_store_requests_total{%s}[$__rate_interval]))", "{{store}}: {{operation}}")],
             stacked=True,
         ),
         graph(
             "Requests that failed",
             "reqps",
             "Without not_found, which is everyday.",
-            [('sum by (operation, outcome) (rate(bucketferry_store_requests_total{%s, outcome!~"ok|not_found"}[$__rate_interval]))', "{{operation}}: {{outcome}}")],
+            [('sum by (store, operation, outcome) (rate(bucketferry_store_requests_total{%s, outcome!~"ok|not_found"}[$__rate_interval]))', "{{store}}: {{operation}}: {{outcome}}")],
         ),
     ]
 

@@ -230,7 +230,7 @@ def metrics(admin: str) -> str:
     for _ in eventually("the metrics to show it all"):
         with urllib.request.urlopen(f"http://{admin}/metrics", timeout=5) as answer:
             text = answer.read().decode()
-        if 'users_reloads_total{outcome="failed"} 1' in text and "bucketferry_store_up 1" in text:
+        if 'users_reloads_total{outcome="failed"} 1' in text and 'bucketferry_store_up{store="default"} 1' in text:
             return text
     raise AssertionError
 

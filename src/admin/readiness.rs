@@ -1,9 +1,10 @@
 //! Whether the gateway can take clients, and if not, why.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::config::ReadyNeedsStore;
+use crate::config::{ReadyNeedsStore, StoreName};
 
 /// What is known about being ready.
 #[derive(Debug)]
@@ -12,7 +13,7 @@ pub struct Readiness {
     listening: AtomicBool,
     draining: AtomicBool,
     failed: AtomicBool,
-    store: Mutex<Store>,
+    stores: Mutex<BTreeMap<String, Store>>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -39,12 +40,25 @@ impl Readiness {
             listening: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             failed: AtomicBool::new(false),
-            store: Mutex::new(Store {
-                asked: false,
-                has_answered: false,
-                trouble: Some("not asked yet".to_owned()),
-            }),
+            stores: Mutex::default(),
         }
+        .with_store(StoreName::DEFAULT)
+    }
+
+    /// The same with another store, which is told of and not waited for.
+    #[must_use]
+    pub fn with_store(self, name: &str) -> Self {
+        let unasked = Store {
+            asked: false,
+            has_answered: false,
+            trouble: Some("not asked yet".to_owned()),
+        };
+        self.stores().insert(name.to_owned(), unasked);
+        self
+    }
+
+    fn stores(&self) -> MutexGuard<'_, BTreeMap<String, Store>> {
+        self.stores.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The listeners are open.
@@ -63,9 +77,10 @@ impl Readiness {
         self.failed.store(true, Ordering::Relaxed);
     }
 
-    /// The store was asked: `None` if it answered, else why not. Returns whether that is news.
-    pub fn store_answered(&self, trouble: Option<String>) -> bool {
-        let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+    /// The store of this name was asked: `None` if it answered, else why not. Returns whether that is news.
+    pub fn store_answered(&self, name: &str, trouble: Option<String>) -> bool {
+        let mut stores = self.stores();
+        let store = stores.entry(name.to_owned()).or_default();
         let news = !store.asked || store.trouble.is_some() != trouble.is_some();
         store.asked = true;
         store.has_answered |= trouble.is_none();
@@ -75,28 +90,40 @@ impl Readiness {
 
     pub(super) fn report(&self) -> Report {
         let listening = self.listening.load(Ordering::Relaxed);
-        let store = self
-            .store
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let stores = self.stores().clone();
+        let store = stores.get(StoreName::DEFAULT).cloned().unwrap_or_default();
         let store_ready = match self.needs_store {
             ReadyNeedsStore::Start => store.has_answered,
             ReadyNeedsStore::Always => store.trouble.is_none(),
         };
         let ready = listening && store_ready && !self.failed.load(Ordering::Relaxed);
         let text = format!(
-            "{}\nlisteners: {}\nstore: {}\n",
+            "{}\nlisteners: {}\n{}",
             if ready { "ready" } else { "not ready" },
             match (listening, self.draining.load(Ordering::Relaxed)) {
                 (_, true) => "closed, draining",
                 (true, false) => "open",
                 (false, false) => "not open",
             },
-            store.trouble.as_deref().unwrap_or("answers"),
+            told(&stores),
         );
         Report { ready, text }
     }
+}
+
+/// A line for each store, the default one first.
+fn told(stores: &BTreeMap<String, Store>) -> String {
+    let line = |(name, store): (&String, &Store)| {
+        let trouble = store.trouble.as_deref().unwrap_or("answers");
+        match name.as_str() {
+            StoreName::DEFAULT => format!("store: {trouble}\n"),
+            name => format!("store {name}: {trouble}\n"),
+        }
+    };
+    let (default, others): (Vec<_>, Vec<_>) = stores
+        .iter()
+        .partition(|(name, _)| *name == StoreName::DEFAULT);
+    default.into_iter().chain(others).map(line).collect()
 }
 
 #[cfg(test)]
@@ -106,7 +133,7 @@ mod tests {
     #[test]
     fn while_it_drains_but_not_once_it_has_failed() {
         let readiness = readiness(ReadyNeedsStore::Start);
-        readiness.store_answered(None);
+        readiness.store_answered(StoreName::DEFAULT, None);
         readiness.draining();
         assert!(readiness.report().ready);
         readiness.failed();
@@ -123,7 +150,7 @@ mod tests {
     fn not_before_the_store_has_answered() {
         let readiness = readiness(ReadyNeedsStore::Start);
         assert!(!readiness.report().ready);
-        readiness.store_answered(Some("connection refused".to_owned()));
+        readiness.store_answered(StoreName::DEFAULT, Some("connection refused".to_owned()));
         let report = readiness.report();
         assert!(!report.ready);
         assert!(report.text.contains("store: connection refused"));
@@ -136,9 +163,9 @@ mod tests {
             (ReadyNeedsStore::Always, false),
         ] {
             let readiness = readiness(needs);
-            readiness.store_answered(None);
+            readiness.store_answered(StoreName::DEFAULT, None);
             assert!(readiness.report().ready);
-            readiness.store_answered(Some("gone".to_owned()));
+            readiness.store_answered(StoreName::DEFAULT, Some("gone".to_owned()));
             let report = readiness.report();
             assert_eq!(report.ready, ready);
             assert!(report.text.contains("store: gone"));
@@ -146,21 +173,32 @@ mod tests {
     }
 
     #[test]
+    fn other_stores_are_named_and_not_waited_for() {
+        let readiness = readiness(ReadyNeedsStore::Always).with_store("archive");
+        readiness.store_answered(StoreName::DEFAULT, None);
+        assert!(readiness.store_answered("archive", Some("no answer".to_owned())));
+        let report = readiness.report();
+        assert!(report.ready);
+        let text = "ready\nlisteners: open\nstore: answers\nstore archive: no answer\n";
+        assert_eq!(report.text, text);
+    }
+
+    #[test]
     fn only_changes_are_news() {
         let readiness = readiness(ReadyNeedsStore::Start);
-        assert!(readiness.store_answered(Some("gone for 1 s".to_owned())));
-        assert!(!readiness.store_answered(Some("gone for 2 s".to_owned())));
-        assert!(readiness.store_answered(None));
-        assert!(!readiness.store_answered(None));
-        assert!(readiness.store_answered(Some("gone".to_owned())));
-        assert!(!readiness.store_answered(Some("gone for longer".to_owned())));
-        assert!(readiness.store_answered(None));
+        assert!(readiness.store_answered(StoreName::DEFAULT, Some("gone for 1 s".to_owned())));
+        assert!(!readiness.store_answered(StoreName::DEFAULT, Some("gone for 2 s".to_owned())));
+        assert!(readiness.store_answered(StoreName::DEFAULT, None));
+        assert!(!readiness.store_answered(StoreName::DEFAULT, None));
+        assert!(readiness.store_answered(StoreName::DEFAULT, Some("gone".to_owned())));
+        assert!(!readiness.store_answered(StoreName::DEFAULT, Some("gone for longer".to_owned())));
+        assert!(readiness.store_answered(StoreName::DEFAULT, None));
     }
 
     #[test]
     fn not_without_listeners() {
         let readiness = Readiness::new(ReadyNeedsStore::Start);
-        readiness.store_answered(None);
+        readiness.store_answered(StoreName::DEFAULT, None);
         assert!(!readiness.report().ready);
     }
 }

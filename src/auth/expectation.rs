@@ -6,7 +6,8 @@ use toml::Value;
 
 use super::{
     fault::{kind, shown},
-    permissions::{Permission, Permissions},
+    permissions::Permission,
+    user::User,
 };
 
 /// The metrics call those so who have none of their own.
@@ -29,12 +30,12 @@ pub(super) fn expect_every(value: &Value) -> Result<Duration, String> {
 }
 
 /// Why nothing can be expected of this user: what was found, and what is allowed.
-pub(super) fn unfit(name: &str, permissions: Permissions) -> Option<(String, &'static str)> {
-    if name == NAME_OF_OTHERS {
+pub(super) fn unfit(user: &User) -> Option<(String, &'static str)> {
+    if user.name == NAME_OF_OTHERS {
         let allowed = "`expect_every` for users of other names: in the metrics `other` stands for all without series of their own";
-        return Some((format!("set for the user {}", shown(name)), allowed));
+        return Some((format!("set for the user {}", shown(&user.name)), allowed));
     }
-    if !permissions.allows(Permission::Write) {
+    if !user.may_somewhere(Permission::Write) {
         let allowed = "`expect_every` for users with the permission \"write\"";
         return Some(("set for a user who may not upload".to_owned(), allowed));
     }

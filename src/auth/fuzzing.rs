@@ -16,7 +16,13 @@ pub fn users(data: &[u8]) {
         Ok(table) => table.users().for_each(|user| {
             assert!((1..=128).contains(&user.name.chars().count()));
             assert!(!user.name.contains(char::is_control));
-            assert!(is_normal(&user.home), "{:?}", user.home);
+            assert!(
+                user.places()
+                    .iter()
+                    .all(|(path, place)| is_normal(path) && is_normal(&place.prefix)),
+                "{:?}",
+                user.home
+            );
             let rates = [user.allowance.upload_rate, user.allowance.download_rate];
             let allowed = |rate: &ByteSize| ByteSize::RATES.contains(rate);
             assert!(rates.iter().flatten().all(allowed));

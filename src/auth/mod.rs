@@ -53,4 +53,4 @@ pub use permissions::{Permission, Permissions, UnknownPermission};
 pub use reload::{ReloadOutcome, Users, UsersLoadError};
 pub use standing::{Lapse, Standing};
 pub use table::UserTable;
-pub use user::User;
+pub use user::{Leads, Mount, Place, User};

@@ -9,6 +9,7 @@
 //! Must not: touch users that are logged in; whether a login still holds, it looks itself ([`Standing`](super::Standing)).
 
 use std::{
+    collections::BTreeSet,
     io,
     path::{Path, PathBuf},
     str,
@@ -21,7 +22,7 @@ use tokio::{sync::watch, task, time};
 use tokio_util::sync::CancellationToken;
 
 use super::{fault::UsersFileErrors, table::UserTable};
-use crate::config::{ByteSize, read_guarded};
+use crate::config::{ByteSize, Config, StoreName, read_guarded};
 
 /// The shortest time between two looks at the users file.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
@@ -34,8 +35,16 @@ pub struct Users {
     changes: Arc<watch::Sender<()>>,
     /// The file's content that made the first table; `None` if no file did.
     first_content: Option<Arc<[u8]>>,
+    /// What the gateway has for them; `None` if nobody has said.
+    gateway: Option<Arc<Gateway>>,
+}
+
+/// What a gateway has for its users.
+#[derive(Debug)]
+struct Gateway {
     /// No hash may need more to be verified.
-    hashing_memory: Option<ByteSize>,
+    hashing_memory: ByteSize,
+    stores: BTreeSet<StoreName>,
 }
 
 /// What came of a change of the users file.
@@ -95,15 +104,19 @@ impl Users {
         })
     }
 
-    /// The same users, if each hash in `path` can be verified in `limits.hashing_memory`. From now on, a file with
-    /// one that can't is not put in force.
+    /// The same users, if each hash in `path` can be verified in `limits.hashing_memory`, and each home and mount is in a
+    /// store that there is. From now on, no other file is put in force.
     ///
     /// # Errors
-    /// [`UsersLoadError::Content`], which names the file and the user.
-    pub fn within(self, hashing_memory: ByteSize, path: &Path) -> Result<Self, UsersLoadError> {
-        let hashing_memory = Some(hashing_memory);
+    /// [`UsersLoadError::Content`], which names the file and the users.
+    pub fn within(self, config: &Config, path: &Path) -> Result<Self, UsersLoadError> {
+        let named = config.stores.keys().cloned();
+        let gateway = Gateway {
+            hashing_memory: config.limits.hashing_memory,
+            stores: named.chain([StoreName::default()]).collect(),
+        };
         let users = Self {
-            hashing_memory,
+            gateway: Some(Arc::new(gateway)),
             ..self
         };
         users.check(&users.current(), path)?;
@@ -111,14 +124,13 @@ impl Users {
     }
 
     fn check(&self, table: &UserTable, path: &Path) -> Result<(), UsersLoadError> {
-        let Some(memory) = self.hashing_memory else {
+        let Some(gateway) = &self.gateway else {
             return Ok(());
         };
-        let path = || path.to_owned();
-        table
-            .fits(memory)
+        let fits = table.fits(gateway.hashing_memory);
+        fits.and_then(|()| table.lies_in(&gateway.stores))
             .map_err(|errors| UsersLoadError::Content {
-                path: path(),
+                path: path.to_owned(),
                 errors,
             })
     }
@@ -187,7 +199,7 @@ impl From<UserTable> for Users {
             current: Arc::new(RwLock::new(Arc::new(table))),
             changes: Arc::new(watch::Sender::new(())),
             first_content: None,
-            hashing_memory: None,
+            gateway: None,
         }
     }
 }
@@ -274,7 +286,7 @@ mod tests {
             let path = directory.path().join("users.toml");
             fs::write(&path, file_of(names)).unwrap();
             let users = Users::from_file(&path).unwrap();
-            let users = users.within(ByteSize::mib(64), &path).unwrap();
+            let users = users.within(&Config::default(), &path).unwrap();
             let cancel = CancellationToken::new();
             let (sender, outcomes) = tokio::sync::mpsc::unbounded_channel();
             let tell = move |outcome| sender.send(outcome).unwrap();

@@ -4,7 +4,7 @@
 //! Must not: hand out a hash to anything outside this room, or show one.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     hash::{DefaultHasher, Hash, Hasher},
     hint,
     sync::Arc,
@@ -13,11 +13,11 @@ use std::{
 
 use secrecy::SecretString;
 
-use crate::config::{ByteSize, RequireTls};
+use crate::config::{ByteSize, RequireTls, StoreName};
 
 use super::{
     access::Client,
-    fault::{UserFault, UsersFileErrors},
+    fault::{Faults, UserFault, UsersFileErrors, shown},
     password::{Fingerprint, PasswordHash},
     user::User,
     users_file,
@@ -199,14 +199,36 @@ impl UserTable {
         }
     }
 
+    /// That each home and each mount is in one of these stores.
+    ///
+    /// # Errors
+    /// [`UsersFileErrors`]: those that are not.
+    pub(super) fn lies_in(&self, stores: &BTreeSet<StoreName>) -> Result<(), UsersFileErrors> {
+        let mut faults = Faults::default();
+        let names: Vec<_> = stores.iter().map(StoreName::as_str).collect();
+        let allowed = format!("a store of the configuration: {}", names.join(", "));
+        for user in self.users() {
+            let places = user.places().into_iter();
+            for (path, place) in places.filter(|(_, place)| !stores.contains(&place.store)) {
+                let key = match path.as_str() {
+                    "/" => "home".to_owned(),
+                    path => format!("mount of {path}"),
+                };
+                let found = format!("in the store {}, which there is not", place.store);
+                faults.note(Some(&shown(&user.name)), &key, &found, &allowed);
+            }
+        }
+        faults.into_result(())
+    }
+
     /// How many users there are.
     pub fn len(&self) -> usize {
         self.accounts.len()
     }
 
-    #[cfg(any(fuzzing, test))]
-    pub(super) fn users(&self) -> impl Iterator<Item = &User> {
-        self.accounts.values().map(|account| account.user.as_ref())
+    /// Every user, as they stand in the file.
+    pub fn users(&self) -> impl Iterator<Item = &User> {
+        self.in_order.iter().map(AsRef::as_ref)
     }
 
     /// Whether nobody may log in.

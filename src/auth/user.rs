@@ -3,6 +3,10 @@
 //! Promises: `name` and `home` were checked, so whoever reads them need not check again.
 //! Must not: carry anything secret. A `User` may be printed and logged as it is.
 
+mod mounts;
+
+pub use mounts::{Leads, Mount, Place};
+
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
@@ -20,8 +24,12 @@ const LONGEST_NAME: usize = 128;
 pub struct User {
     /// The name as typed in `USER`: 1 to 128 characters, none of them a control character.
     pub name: String,
-    /// The directory that is `/` to this user: an absolute, normalised FTP path, `/` or `/a/b`.
-    pub home: String,
+    /// The directory that is `/` to this user.
+    pub home: Place,
+    /// Where the home shows to the client, if it is mounted: an absolute path, else empty.
+    pub shows_at: String,
+    /// What the user sees from other places, the outermost ones: [`User::at`] looks further.
+    pub mounts: Vec<Mount>,
     /// What the user may do.
     pub permissions: Permissions,
     /// Whether an upload may replace a file; `None` leaves it to the gateway's own setting.
@@ -45,7 +53,9 @@ impl User {
     pub(crate) fn unrestricted(name: String) -> Self {
         Self {
             name,
-            home: "/".to_owned(),
+            home: Place::in_default("/"),
+            shows_at: String::new(),
+            mounts: Vec::new(),
             permissions: Permissions::by_default(),
             overwrite: None,
             max_size: None,
@@ -92,7 +102,7 @@ pub(super) fn is_valid_name(name: &str) -> bool {
 }
 
 /// What a home may be, for error messages.
-pub(super) const ALLOWED_HOMES: &str = "an absolute path such as \"/\" or \"/scans/office\", \
+pub(super) const ALLOWED_HOMES: &str = "an absolute path such as \"/\" or \"/scans/office\", or in another store \"NAME:/scans\", \
      without \".\", \"..\", empty parts or control characters";
 
 /// The home that `path` means, normalised (`/a/` is `/a`), or `None` if it may not be one.

@@ -10,7 +10,9 @@
 //!
 //! Must not: read files, or change who may log in.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+mod mounts;
+
+use std::{collections::HashMap, sync::Arc};
 
 use secrecy::{ExposeSecret, SecretString};
 use toml::{Table, Value};
@@ -27,15 +29,16 @@ use super::{
     password::{ALLOWED_HASHES, ALLOWED_PASSWORDS, PasswordHash},
     permissions::{self, Permission, Permissions},
     table::Account,
-    user::{ALLOWED_HOMES, ALLOWED_NAMES, User, is_valid_name, normalised_home},
+    user::{ALLOWED_HOMES, ALLOWED_NAMES, Place, User, is_valid_name},
 };
 use crate::config::{ByteSize, Overwrite};
 
 /// The keys of a `[[user]]` table.
-const KEYS: [&str; 16] = [
+const KEYS: [&str; 17] = [
     "name",
     "password_hash",
     "home",
+    "mount",
     "permissions",
     "overwrite",
     "max_size",
@@ -202,7 +205,7 @@ impl Entry<'_> {
         let name = self.required("name", ALLOWED_NAMES, name);
         let certificate = self.optional("certificate", ALLOWED_CERTIFICATES, certificate_name);
         let hash = self.password_hash();
-        let home = self.optional("home", ALLOWED_HOMES, home);
+        let home = self.optional("home", ALLOWED_HOMES, mounts::home);
         let words = format!("a list of any of {}", permissions::known_words());
         let permissions = self.optional("permissions", &words, permissions);
         let overwrite = self.optional("overwrite", "\"allow\" or \"deny\"", overwrite);
@@ -214,11 +217,13 @@ impl Entry<'_> {
             download_rate: self.optional("download_rate", ALLOWED_RATES, rate),
         };
         let permissions = permissions.unwrap_or_else(Permissions::by_default);
-        let expect_every = self.expectation(permissions);
         let access = self.access();
-        let user = User {
-            name: name?,
-            home: home.unwrap_or_else(|| "/".to_owned()),
+        let expect_every = self.optional("expect_every", ALLOWED_EXPECTATIONS, expect_every);
+        let mut user = User {
+            name: name.unwrap_or_default(),
+            home: home.unwrap_or_else(|| Place::in_default("/")),
+            shows_at: String::new(),
+            mounts: Vec::new(),
             permissions,
             overwrite,
             max_size,
@@ -228,20 +233,24 @@ impl Entry<'_> {
             allowance,
             expect_every,
         };
+        self.mount_all(&mut user);
+        self.check_expectation(&user);
+        if user.name.is_empty() {
+            return None;
+        }
         Some(Account {
             user: Arc::new(user),
             hash: hash?,
         })
     }
 
-    fn expectation(&mut self, permissions: Permissions) -> Option<Duration> {
-        let every = self.optional("expect_every", ALLOWED_EXPECTATIONS, expect_every)?;
-        let name = self.table.get("name").and_then(Value::as_str);
-        if let Some((found, allowed)) = unfit(name.unwrap_or_default(), permissions) {
+    fn check_expectation(&mut self, user: &User) {
+        if user.expect_every.is_some()
+            && let Some((found, allowed)) = unfit(user)
+        {
             self.faults
                 .note(Some(&self.user), "expect_every", &found, allowed);
         }
-        Some(every)
     }
 
     fn access(&mut self) -> Access {
@@ -310,11 +319,6 @@ fn password_hash(value: &Value) -> Result<PasswordHash, String> {
     PasswordHash::parse(text(value)?).map_err(|unfit| unfit.to_string())
 }
 
-fn home(value: &Value) -> Result<String, String> {
-    let path = text(value)?;
-    normalised_home(path).ok_or_else(|| shown(path))
-}
-
 fn permissions(value: &Value) -> Result<Permissions, String> {
     let words = value.as_array().ok_or_else(|| kind(value).to_owned())?;
     let unknown: Vec<String> = words
@@ -352,6 +356,8 @@ fn text(value: &Value) -> Result<&str, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::super::certificate_name::CertificateName;
     use super::*;
     use crate::config::RequireTls;
@@ -400,7 +406,9 @@ mod tests {
         );
         let expected = User {
             name: "anna".into(),
-            home: "/scans".into(),
+            home: Place::in_default("/scans"),
+            shows_at: String::new(),
+            mounts: Vec::new(),
             permissions: [Permission::List, Permission::Write].into_iter().collect(),
             overwrite: Some(Overwrite::Deny),
             max_size: Some(ByteSize(10 << 20)),
@@ -620,6 +628,65 @@ mod tests {
             lines[2].starts_with("user 4: `name` is \"bert\", which is user 3 already"),
             "{lines:#?}"
         );
+    }
+
+    #[test]
+    fn homes_and_mounts_lie_in_stores() {
+        let text = user(
+            "home = \"eu_1:/a/\"\npermissions = [\"list\"]\n[[user.mount]]\npath = \"/in/\"\nstore = \"old\"\n\
+             prefix = \"/b\"\npermissions = [\"write\"]\n[[user.mount]]\npath = \"/in/deep\"",
+        );
+        let anna = only_user(&text);
+        let places = anna.places().into_iter();
+        let places: Vec<_> = places
+            .map(|(path, place)| format!("{path} {place}"))
+            .collect();
+        assert_eq!(places, ["/ eu_1:/a", "/in old:/b", "/in/deep /"]);
+        let (there, _) = anna.at("/in/x");
+        assert_eq!(there.permissions, [Permission::Write].into_iter().collect());
+        let (there, _) = anna.at("/in/deep/x");
+        assert_eq!(there.permissions, anna.permissions);
+    }
+
+    #[test]
+    fn what_is_no_mount_is_told_by_its_number() {
+        for (lines, wanted) in [
+            ("home = \"Eu:/a\"", "user \"anna\": `home` is \"Eu:/a\""),
+            ("home = \"eu:a\"", "user \"anna\": `home` is \"eu:a\""),
+            ("mount = 1", "user \"anna\": `mount` is an integer"),
+            ("mount = [1]", "user \"anna\": `mount 1` is an integer"),
+            ("[[user.mount]]", "user \"anna\": `mount 1.path` is missing"),
+            (
+                "[[user.mount]]\npath = \"/\"",
+                "user \"anna\": `mount 1.path` is \"/\"",
+            ),
+            (
+                "[[user.mount]]\npath = \"/a/../b\"",
+                "user \"anna\": `mount 1.path` is \"/a/../b\"",
+            ),
+            (
+                "[[user.mount]]\npath = \"/a\"\nprefix = \"b\"",
+                "user \"anna\": `mount 1.prefix` is \"b\"",
+            ),
+            (
+                "[[user.mount]]\npath = \"/a\"\nstore = \"A\"",
+                "user \"anna\": `mount 1.store` is \"A\"",
+            ),
+            (
+                "[[user.mount]]\npath = \"/a\"\nhome = \"/\"",
+                "user \"anna\": `mount 1.home` is no known key",
+            ),
+            (
+                "[[user.mount]]\npath = \"/a\"\npermissions = [\"fly\"]",
+                "user \"anna\": `mount 1.permissions` is a list with \"fly\"",
+            ),
+            (
+                "[[user.mount]]\npath = \"/a\"\n[[user.mount]]\npath = \"/a/\"",
+                "user \"anna\": `mount 2.path` is \"/a\", which is mounted already",
+            ),
+        ] {
+            assert_one_fault(&user(lines), wanted);
+        }
     }
 
     #[test]

@@ -54,6 +54,8 @@ macro_rules! settings {
         #[derive(Clone, Debug, Default, PartialEq)]
         pub struct $Config {
             $($(#[doc = $section_doc])+ pub $section: $Section,)+
+            /// The stores besides [`store`](Self::store), by name.
+            pub stores: std::collections::BTreeMap<$crate::config::StoreName, Store>,
         }
 
         impl $Config {
@@ -69,7 +71,10 @@ macro_rules! settings {
             ) -> Option<&mut dyn $crate::config::declare::Section> {
                 match name {
                     $(stringify!($section) => Some(&mut self.$section),)+
-                    _ => None,
+                    _ => {
+                        let name = $crate::config::store::named::name_of(name)?;
+                        Some(self.stores.entry(name).or_default())
+                    }
                 }
             }
         }

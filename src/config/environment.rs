@@ -63,11 +63,8 @@ fn set_from_file(key: &Key) -> Option<Key> {
 }
 
 fn exists(key: &Key) -> bool {
-    let config = Config::default();
-    let section = config
-        .sections()
-        .into_iter()
-        .find(|it| it.name() == key.section);
+    let mut config = Config::default();
+    let section = config.section_mut(&key.section);
     section.is_some_and(|it| it.settings().iter().any(|setting| setting.name == key.name))
 }
 

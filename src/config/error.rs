@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use super::key::Key;
+use super::setting::Setting;
+use super::store::{StoreUrl, named};
 
 /// Everything that is wrong with a configuration; its `Display` is one line for each error.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,6 +149,23 @@ pub(super) enum Problem {
 }
 
 impl Problem {
+    /// What is wrong with the name of the store that a section is for, if anything is.
+    pub(super) fn of_store_name(section: &str) -> Option<Self> {
+        let name = named::objection(section)?;
+        Some(Self::Value {
+            found: format!("found {name:?}"),
+            allowed: named::ALLOWED.to_owned(),
+        })
+    }
+
+    /// What is wrong with a store that has a name and no URL.
+    pub(super) fn no_url() -> Self {
+        Self::Value {
+            found: "found nothing".to_owned(),
+            allowed: StoreUrl::allowed(),
+        }
+    }
+
     /// What the TOML parser says, on one line.
     pub(super) fn syntax(message: &str) -> Self {
         Self::Syntax {

@@ -8,7 +8,7 @@ use super::error::{ConfigError, Origin, Problem};
 use super::key::{Assignment, Key};
 use super::sections::Config;
 use super::setting::{Setting, Written};
-use super::store::StoreOptions;
+use super::store::{StoreOptions, named};
 use super::{ConfigFile, secret, unknown_section};
 
 /// What the file sets, in the order of its lines; if it is not TOML, only that.
@@ -60,17 +60,62 @@ impl Reader<'_> {
         let at = name.span().start;
         let origin = origin(self.file, at);
         let section = Key::new(name.get_ref(), "");
+        if section.section == "stores" {
+            return self.stores(at, &section, value);
+        }
         if Config::default().section_mut(&section.section).is_none() {
             return self.push(at, Err(unknown_section(&section, origin)));
         }
-        let DeValue::Table(settings) = value.into_inner() else {
-            let error = ConfigError::new(origin, &section, Problem::NotASection);
-            return self.push(at, Err(error));
+        self.settings(at, &section, value);
+    }
+
+    /// `[stores.NAME]`, for each name.
+    fn stores(&mut self, at: usize, section: &Key, value: Spanned<DeValue<'_>>) {
+        let Some(stores) = self.table(at, section, value) else {
+            return;
         };
+        for (name, value) in stores {
+            let at = name.span().start;
+            let section = Key::new(&named::section_of(name.get_ref()), "");
+            let problem = Problem::of_store_name(&section.section);
+            match problem {
+                Some(problem) => {
+                    let error = ConfigError::new(origin(self.file, at), &section, problem);
+                    self.push(at, Err(error));
+                }
+                None => self.settings(at, &section, value),
+            }
+        }
+    }
+
+    fn settings(&mut self, at: usize, section: &Key, value: Spanned<DeValue<'_>>) {
+        let Some(settings) = self.table(at, section, value) else {
+            return;
+        };
+        if settings.is_empty() && named::is_named(&section.section) {
+            let url = Key::new(&section.section, "url");
+            let error = ConfigError::new(origin(self.file, at), &url, Problem::no_url());
+            self.push(at, Err(error));
+        }
         for (name, value) in settings {
             let key = Key::new(&section.section, name.get_ref());
             self.setting(name.span().start, key, value);
         }
+    }
+
+    /// What is in a section, or nothing and an error.
+    fn table<'a>(
+        &mut self,
+        at: usize,
+        section: &Key,
+        value: Spanned<DeValue<'a>>,
+    ) -> Option<DeTable<'a>> {
+        if let DeValue::Table(table) = value.into_inner() {
+            return Some(table);
+        }
+        let error = ConfigError::new(origin(self.file, at), section, Problem::NotASection);
+        self.push(at, Err(error));
+        None
     }
 
     fn setting(&mut self, at: usize, key: Key, value: Spanned<DeValue<'_>>) {
@@ -78,7 +123,11 @@ impl Reader<'_> {
         match value.into_inner() {
             DeValue::Table(options) if key.is_options() => {
                 for (name, value) in options {
-                    self.value(name.span().start, Key::option(name.get_ref()), value);
+                    self.value(
+                        name.span().start,
+                        Key::option(&key.section, name.get_ref()),
+                        value,
+                    );
                 }
             }
             value => self.value(at, key, Spanned::new(span, value)),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use toml::{Table, Value};
 
+use super::declare::Section;
 use super::sections::Config;
 use super::{ConfigFile, Sources};
 
@@ -60,10 +61,17 @@ fn source(text: String) -> Sources {
 
 /// All settings as the reference shows them.
 fn as_written(config: &Config) -> Table {
-    let sections = config.sections().into_iter().map(|section| {
-        let settings = section.settings().into_iter();
-        let settings = settings.map(|it| (it.name.to_owned(), it.value));
-        (section.name().to_owned(), Value::Table(settings.collect()))
-    });
-    sections.collect()
+    let sections = config.sections().into_iter();
+    let mut written: Table = sections
+        .map(|section| (section.name().to_owned(), settings(section)))
+        .collect();
+    let stores = config.stores.iter();
+    let stores = stores.map(|(name, store)| (name.to_string(), settings(store)));
+    written.insert("stores".to_owned(), Value::Table(stores.collect()));
+    written
+}
+
+fn settings(section: &dyn Section) -> Value {
+    let settings = section.settings().into_iter();
+    Value::Table(settings.map(|it| (it.name.to_owned(), it.value)).collect())
 }

@@ -6,9 +6,14 @@ use toml::Value;
 
 use super::error::Origin;
 use super::setting::Written;
+use super::store::named;
 
-/// The one setting that is a table: whoever writes `store.options.NAME` sets one option in it.
-const OPTIONS: (&str, &str) = ("store", "options");
+/// The one setting of a store that is a table: whoever writes `store.options.NAME` sets one option in it.
+const OPTIONS: &str = "options";
+
+/// The section of the default store, and what those of the others are below.
+const STORE: &str = "store";
+const STORES: &str = "stores";
 
 /// What every variable that may be ours begins with.
 const VARIABLE_PREFIX: &str = "BUCKETFERRY_";
@@ -16,7 +21,7 @@ const VARIABLE_PREFIX: &str = "BUCKETFERRY_";
 /// What parts a section from its setting in a variable's name.
 const VARIABLE_SEPARATOR: &str = "__";
 
-/// `section.name`, or `store.options.OPTION`; not necessarily one that exists.
+/// `section.name`, or `store.options.OPTION`, where the section of a store may be `stores.NAME`; not necessarily one that exists.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     pub(super) section: String,
@@ -56,10 +61,11 @@ impl Key {
         }
     }
 
-    pub(super) fn option(name: &str) -> Self {
+    /// An option of the store whose section this is.
+    pub(super) fn option(section: &str, name: &str) -> Self {
         Self {
             option: Some(name.to_owned()),
-            ..Self::new(OPTIONS.0, OPTIONS.1)
+            ..Self::new(section, OPTIONS)
         }
     }
 
@@ -78,12 +84,20 @@ impl Key {
     /// The environment variable that sets this key.
     pub(super) fn variable(&self) -> String {
         let parts = self.parts().join(VARIABLE_SEPARATOR);
+        let parts = match parts
+            .strip_prefix(STORES)
+            .and_then(|rest| rest.strip_prefix('.'))
+        {
+            Some(rest) => format!("{STORES}{VARIABLE_SEPARATOR}{rest}"),
+            None => parts,
+        };
         format!("{VARIABLE_PREFIX}{}", parts.to_uppercase())
     }
 
     /// Whether this is the setting whose members are options of the store.
     pub(super) fn is_options(&self) -> bool {
-        (self.section.as_str(), self.name.as_str()) == OPTIONS
+        let is_store = self.section == STORE || named::is_named(&self.section);
+        is_store && self.name == OPTIONS
     }
 
     /// The key without a `_file` at its end: what a file with that name's value would set.
@@ -105,10 +119,20 @@ impl Key {
 
     fn split(text: &str, separator: &str) -> Self {
         let (section, name) = text.split_once(separator).unwrap_or((text, ""));
+        if section == STORES {
+            let (store, name) = name.split_once(separator).unwrap_or((name, ""));
+            return Self::in_section(&named::section_of(store), name, separator);
+        }
+        Self::in_section(section, name, separator)
+    }
+
+    fn in_section(section: &str, name: &str, separator: &str) -> Self {
         let key = Self::new(section, name);
         match name.split_once(separator) {
             Some((_, "")) | None => key,
-            Some((name, option)) if (section, name) == OPTIONS => Self::option(option),
+            Some((name, option)) if Self::new(section, name).is_options() => {
+                Self::option(section, option)
+            }
             _ => key,
         }
     }
@@ -146,6 +170,11 @@ mod tests {
                 "store.options.aws_endpoint",
                 "BUCKETFERRY_STORE__OPTIONS__AWS_ENDPOINT",
             ),
+            ("stores.eu_1.url", "BUCKETFERRY_STORES__EU_1__URL"),
+            (
+                "stores.eu_1.options.aws_endpoint",
+                "BUCKETFERRY_STORES__EU_1__OPTIONS__AWS_ENDPOINT",
+            ),
         ] {
             let key = Key::from_dotted(dotted);
             assert_eq!(key.to_string(), dotted);
@@ -155,10 +184,10 @@ mod tests {
     }
 
     #[test]
-    fn only_the_store_has_options() {
+    fn only_stores_have_options() {
         assert_eq!(
             Key::from_dotted("store.options.aws_region"),
-            Key::option("aws_region")
+            Key::option("store", "aws_region")
         );
         assert_eq!(Key::from_dotted("ftp.listen.port").option, None);
     }

@@ -38,6 +38,7 @@ mod suggest;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 pub(crate) use self::advertised::can_be_reached;
@@ -51,7 +52,7 @@ pub use self::sections::{
 };
 pub use self::settle::Settle;
 pub use self::size::ByteSize;
-pub use self::store::{Driver, StoreOptions, StoreUrl};
+pub use self::store::{Driver, StoreName, StoreOptions, StoreUrl};
 pub use self::words::{
     ClientAuth, Conditions, ControlLoss, Create, LogFormat, LogLevel, MissingDirectories,
     OnRemoval, Overwrite, ProxyHeader, ReadyNeedsStore, RequireTls, TlsVersion, Verify,
@@ -60,6 +61,7 @@ pub use self::words::{
 use self::error::Problem;
 use self::key::{Assignment, Key};
 use self::setting::Written;
+use self::store::named;
 
 /// Everything that was written, by source; a later field wins over an earlier one.
 ///
@@ -102,10 +104,12 @@ impl Config {
     /// All that is wrong in any source, in the order of the sources and of the file's lines.
     pub fn load(sources: &Sources) -> Result<Self, ConfigErrors> {
         let mut config = Self::default();
-        let errors: Vec<_> = sources
-            .assignments()
+        let assignments = sources.assignments();
+        let without_url = without_url(assignments.iter().flatten());
+        let errors: Vec<_> = assignments
             .into_iter()
             .filter_map(|assignment| assignment.and_then(|it| config.apply(it)).err())
+            .chain(without_url)
             .collect();
         if errors.is_empty() {
             Ok(config)
@@ -120,6 +124,10 @@ impl Config {
             written,
             origin,
         } = assignment;
+        if let Some(problem) = Problem::of_store_name(&key.section) {
+            let section = Key::new(&key.section, "");
+            return Err(ConfigError::new(origin, &section, problem));
+        }
         let Some(section) = self.section_mut(&key.section) else {
             return Err(unknown_section(&key, origin));
         };
@@ -146,6 +154,21 @@ impl From<&Flag> for Assignment {
         let written = Written::Text(flag.value.clone());
         Self::new(Key::from_dotted(flag.key), written, Origin::Flag(flag.flag))
     }
+}
+
+/// An error for each store that has a name and no URL: a folder of its own is nobody's wish.
+fn without_url<'a>(assignments: impl Iterator<Item = &'a Assignment>) -> Vec<ConfigError> {
+    let mut stores = BTreeMap::new();
+    let named = assignments.filter(|it| named::is_named(&it.key.section));
+    for Assignment { key, origin, .. } in named {
+        let (_, has_url) = stores.entry(&key.section).or_insert((origin, false));
+        *has_url |= key.name == "url";
+    }
+    let without = stores.into_iter().filter(|(_, (_, has_url))| !has_url);
+    let errors = without.map(|(section, (origin, _))| {
+        ConfigError::new(origin.clone(), &Key::new(section, "url"), Problem::no_url())
+    });
+    errors.collect()
 }
 
 /// The error for a section that does not exist, or for a setting written outside of any.

@@ -57,11 +57,37 @@ the file is left out. Where `_FILE` is a part of the name itself, as in `aws_web
 it stays one. In the configuration file, options of the store can be read from files too, as above.
 "#;
 
+/// What follows `[store]`.
+const STORES: &str = r#"## `[stores.NAME]`
+
+More stores, each with all settings of [`[store]`](#store) under a name: up to 63 lower-case letters, digits and
+single `_` between them, beginning with a letter. `url` has no default here. A user's `home` or mount in the users file is in such a store by
+`NAME:/PREFIX`, and else in the one of `[store]`, whose name is `default`.
+
+```toml
+[store]
+url = "s3://deliveries"
+
+[stores.archive]
+url = "gs://our-archive/ftp"
+options = { google_service_account = "/run/secrets/archive.json" }
+```
+
+Add one when some users, or some folders of a user, belong into another bucket. All stores share the memory and the
+limits of the gateway. In the environment, `BUCKETFERRY_STORES__ARCHIVE__URL` sets `stores.archive.url`.
+"#;
+
 /// All settings with their defaults and limits, as Markdown: the text of `docs/configuration.md`.
 #[must_use]
 pub fn reference() -> String {
     let config = Config::default();
-    let sections: Vec<_> = config.sections().into_iter().map(section).collect();
+    let sections = config.sections().into_iter();
+    let sections: Vec<_> = sections
+        .map(|it| match it.name() {
+            "store" => format!("{}\n{STORES}", section(it)),
+            _ => section(it),
+        })
+        .collect();
     format!(
         "{INTRODUCTION}\n{}\n\n{}",
         contents(&config),
@@ -99,7 +125,7 @@ fn setting(section: &str, setting: &Description) -> String {
     } = setting;
     let key = Key::new(section, name);
     let variable = if key.is_options() {
-        Key::option("NAME").variable()
+        Key::option(section, "NAME").variable()
     } else {
         key.variable()
     };

@@ -2,6 +2,7 @@
 
 use super::key::Key;
 use super::sections::Config;
+use super::store::named;
 
 /// What was meant by a key whose section does not exist.
 pub(super) fn section(key: &Key) -> Option<Key> {
@@ -18,10 +19,12 @@ pub(super) fn section(key: &Key) -> Option<Key> {
 /// What was meant by a key whose section exists.
 pub(super) fn setting(key: &Key) -> Option<Key> {
     let config = Config::default();
-    let section = config
-        .sections()
-        .into_iter()
-        .find(|it| it.name() == key.section)?;
+    let name = if named::is_named(&key.section) {
+        "store"
+    } else {
+        &key.section
+    };
+    let section = config.sections().into_iter().find(|it| it.name() == name)?;
     let settings = section.settings();
     let near = nearest(&key.name, settings.iter().map(|it| it.name));
     near.map(|name| Key::new(&key.section, name))

@@ -251,6 +251,79 @@ fn names_that_do_not_exist_are_errors_with_a_hint() {
 }
 
 #[test]
+fn stores_have_names_and_the_settings_of_the_default_one() {
+    let mut sources = file(
+        "[store]\nurl = 's3://a'\n[stores.eu_1]\nurl = 'gs://b/c'\noptions = { google_base_url = 'http://x' }\n\
+         [stores.old]\nurl = 'memory://'\n",
+    );
+    let variables = [
+        ("BUCKETFERRY_STORES__EU_1__OPTIONS__GOOGLE_BUCKET", "b"),
+        ("BUCKETFERRY_STORES__OLD__PROBE_INTERVAL", "3s"),
+    ];
+    sources.environment = environment(&variables).environment;
+    let config = load(&sources);
+    assert_eq!(config.store.url.to_string(), "s3://a");
+    let stores: Vec<_> = config.stores.iter().collect();
+    let [(eu, google), (old, memory)] = stores[..] else {
+        panic!("{stores:?}");
+    };
+    assert_eq!(
+        (eu.as_str(), google.url.to_string()),
+        ("eu_1", "gs://b/c".to_owned())
+    );
+    assert_eq!(google.options.get("google_base_url"), Some("http://x"));
+    assert_eq!(google.options.get("google_bucket"), Some("b"));
+    assert_eq!(old.as_str(), "old");
+    assert_eq!(memory.probe_interval, Duration::from_secs(3));
+}
+
+#[test]
+fn what_is_wrong_with_a_named_store_is_told() {
+    let variable = "BUCKETFERRY_STORES__A__OPTIONS__AWS_REGION";
+    for (sources, expected) in [
+        (
+            file("[stores.a]\ncreate = 'never'"),
+            "ferry.toml:2: stores.a.url: found nothing; allowed: ",
+        ),
+        (
+            file("[stores.a]\n"),
+            "ferry.toml:1: stores.a.url: found nothing; allowed: ",
+        ),
+        (
+            file("[stores.default]\nurl = './a'"),
+            "ferry.toml:1: [stores.default]: found \"default\"; allowed: a name ",
+        ),
+        (
+            file("[stores.'a.b']\nurl = './a'"),
+            "ferry.toml:1: [stores.a.b]: found \"a.b\"; allowed: a name ",
+        ),
+        (
+            file("stores = 1"),
+            "ferry.toml:1: [stores]: this is a section",
+        ),
+        (
+            file("[stores]\na = 1"),
+            "ferry.toml:2: [stores.a]: this is a section",
+        ),
+        (
+            file("[stores.a]\nurl = './a'\nprobe_intervall = '3s'"),
+            "ferry.toml:3: stores.a.probe_intervall: no such setting; did you mean stores.a.probe_interval?",
+        ),
+        (
+            environment(&[(variable, "x")]),
+            &format!("{variable}: stores.a.url: found nothing"),
+        ),
+        (
+            environment(&[("BUCKETFERRY_STORES__URL", "x")]),
+            "BUCKETFERRY_STORES__URL: [stores.url]: no such setting",
+        ),
+    ] {
+        let report = report(&sources);
+        assert!(report.starts_with(expected), "{report}");
+    }
+}
+
+#[test]
 fn variables_of_a_kubernetes_service_are_ignored() {
     let service = [
         ("BUCKETFERRY_PORT", "tcp://10.0.0.1:21"),

@@ -42,12 +42,24 @@ pub struct Descriptors {
 /// What the store needs of them.
 #[derive(Debug, Clone, Copy)]
 pub struct StoreConnections {
+    /// How many stores there are.
+    pub stores: usize,
     /// Connections that one transfer may have at once.
     pub per_transfer: usize,
-    /// Files that may stay open when a transfer has ended.
+    /// Moves from one store into another that may run, each with two transfers' connections.
+    pub moves: usize,
+    /// Files that may stay open in each store when a transfer has ended.
     pub kept_files: usize,
-    /// Connections that are kept when nobody uses them, under this limit on open files.
+    /// Connections to each that are kept when nobody uses them, under this limit on open files.
     pub idle: fn(usize) -> usize,
+}
+
+impl StoreConnections {
+    /// What all stores may have that no transfer has asked for, under this limit on open files.
+    fn kept(&self, limit: usize) -> usize {
+        let moves = 2 * self.moves * self.per_transfer;
+        self.stores * (self.kept_files + (self.idle)(limit)) + moves
+    }
 }
 
 /// Descriptors of a session or of a transfer. Dropping it gives them back.
@@ -59,12 +71,12 @@ impl Descriptors {
     #[must_use]
     pub fn new(limit: usize, wanted: usize, store: StoreConnections) -> Self {
         let per_transfer = PER_TRANSFER + store.per_transfer;
-        let free = limit.saturating_sub(RESERVE + store.kept_files + (store.idle)(limit));
+        let free = limit.saturating_sub(RESERVE + store.kept(limit));
         let free = free.clamp(PER_SESSION + per_transfer, Semaphore::MAX_PERMITS);
         let fit = (free - free / FOR_TRANSFERS) / PER_SESSION;
         if fit < wanted {
             let for_sessions = wanted * PER_SESSION * FOR_TRANSFERS / (FOR_TRANSFERS - 1);
-            let needed = for_sessions + RESERVE + store.kept_files + (store.idle)(usize::MAX);
+            let needed = for_sessions + RESERVE + store.kept(usize::MAX);
             tracing::warn!(
                 open_files = limit,
                 max_sessions = fit,
@@ -148,6 +160,8 @@ mod tests {
     use super::*;
 
     const STORE: StoreConnections = StoreConnections {
+        stores: 1,
+        moves: 0,
         per_transfer: 5,
         kept_files: 0,
         idle: |_| 256,

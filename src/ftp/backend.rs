@@ -18,7 +18,7 @@ use unftp_core::storage::{
 
 use crate::auth::User;
 use crate::session::{Abort, Entry, Failure, FtpPath, Job, Session};
-use crate::storage::{Output, StorageError, Uploader, Verbs, facts_line, on_behalf_of};
+use crate::storage::{Output, Spot, StorageError, Uploader, Verbs, facts_line, on_behalf_of};
 
 /// The storage, on behalf of one session.
 #[derive(Debug)]
@@ -61,6 +61,16 @@ impl Backend {
             self.session.fail(Failure::new(553, error.to_string()));
             Error::new(ErrorKind::FileNameNotAllowedError, error)
         })
+    }
+
+    fn uploader(&self, told: Option<u64>) -> Uploader<'_> {
+        Uploader {
+            session: self.session.id(),
+            peer: self.session.peer().ip(),
+            told,
+            own: self.session.own_uploads(),
+            may_return: true,
+        }
     }
 
     fn job(&self) -> Result<Job> {
@@ -161,12 +171,7 @@ impl<U: UserDetail> StorageBackend<U> for Backend {
         R: AsyncRead + Send + Sync + Unpin + 'static,
     {
         let job = self.job()?;
-        let uploader = Uploader {
-            session: self.session.id(),
-            peer: self.session.peer().ip(),
-            told: self.session.take_unfinished(job.path()),
-            own: self.session.own_uploads(),
-        };
+        let uploader = self.uploader(self.session.take_unfinished(job.path()));
         let input = Box::new(input);
         self.run(async |user| self.storage.upload(user, uploader, job, input).await)
             .await
@@ -186,9 +191,12 @@ impl<U: UserDetail> StorageBackend<U> for Backend {
 
     async fn rename<P: AsRef<Path> + Send + Debug>(&self, _: &U, from: P, to: P) -> Result<()> {
         let (from, to) = (self.path(from)?, self.path(to)?);
-        let own = self.session.own_uploads();
-        self.run(async |user| self.storage.rename(user, own, &from, &to).await)
-            .await
+        let by = self.uploader(None);
+        self.run(async |user| {
+            let [from, to] = [&from, &to].map(|path| Spot { user, path });
+            self.storage.rename(by, from, to).await
+        })
+        .await
     }
 
     async fn rmd<P: AsRef<Path> + Send + Debug>(&self, _: &U, path: P) -> Result<()> {

@@ -3,6 +3,8 @@
 use std::fmt::Debug;
 use std::time::SystemTime;
 
+use crate::auth::Permissions;
+
 /// A reply to give instead of libunftp's own: its code and text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
@@ -42,6 +44,8 @@ pub enum EntryKind {
     File,
     /// A prefix with something under it, or a directory marker.
     Directory,
+    /// What is mounted there, where the user may do this; or a directory on the way to it. It can't be removed or renamed.
+    Mount(Permissions),
 }
 
 impl Entry {
@@ -58,7 +62,7 @@ impl Entry {
     /// Whether this is a directory.
     #[must_use]
     pub fn is_directory(&self) -> bool {
-        self.kind == EntryKind::Directory
+        self.kind != EntryKind::File
     }
 }
 

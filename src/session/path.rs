@@ -95,6 +95,39 @@ impl FtpPath {
         self.0 == "/"
     }
 
+    /// What is left of the path after a mount; `rest` is its end, from a slash on, or empty.
+    #[must_use]
+    pub(crate) fn after(&self, rest: &str) -> Self {
+        debug_assert!(self.0.ends_with(rest));
+        if rest.is_empty() {
+            return Self::root();
+        }
+        Self(rest.to_owned())
+    }
+
+    /// The path without `rest`, which is its end, from a slash on, or empty.
+    #[must_use]
+    pub(crate) fn before(&self, rest: &str) -> Self {
+        let before = self.0.strip_suffix(rest).unwrap_or(&self.0);
+        if before.is_empty() {
+            return Self::root();
+        }
+        Self(before.to_owned())
+    }
+
+    /// What a path is called where the root that it is in shows at `self`.
+    #[must_use]
+    pub(crate) fn above(&self, path: &Self) -> Self {
+        if path.is_root() || self.is_root() {
+            return if path.is_root() {
+                self.clone()
+            } else {
+                path.clone()
+            };
+        }
+        Self(format!("{}{}", self.0, path.0))
+    }
+
     /// Whether `self` lies below `directory` (a path does not lie below itself).
     #[must_use]
     pub fn is_below(&self, directory: &Self) -> bool {
@@ -196,6 +229,21 @@ mod tests {
         assert!(path("a").is_below(&path("/")));
         assert!(!path("ab").is_below(&path("a")));
         assert!(!path("a").is_below(&path("a")));
+    }
+
+    #[test]
+    fn a_mount_parts_a_path_in_two() {
+        let path = |name| FtpPath::root().resolve(name).unwrap();
+        for (whole, rest, before, after) in [
+            ("/in/a/b", "/a/b", "/in", "/a/b"),
+            ("/in", "", "/in", "/"),
+            ("/a", "/a", "/", "/a"),
+        ] {
+            let whole = path(whole);
+            let parts = (whole.before(rest), whole.after(rest));
+            assert_eq!(parts, (path(before), path(after)));
+            assert_eq!(parts.0.above(&parts.1), whole);
+        }
     }
 
     #[test]

@@ -356,7 +356,7 @@ fn one_less<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: &K) {
 
 #[cfg(test)]
 mod tests {
-    use crate::auth::{Allowance, Permissions};
+    use crate::auth::Allowance;
 
     use super::*;
 
@@ -375,19 +375,11 @@ mod tests {
 
     fn user(name: &str, max_sessions: Option<usize>) -> User {
         User {
-            name: name.to_owned(),
-            home: "/".to_owned(),
-            permissions: Permissions::by_default(),
-            overwrite: None,
-            max_size: None,
-            require_tls: None,
-            certificate: None,
-            access: crate::auth::Access::default(),
             allowance: Allowance {
                 max_sessions,
                 ..Allowance::default()
             },
-            expect_every: None,
+            ..User::unrestricted(name.to_owned())
         }
     }
 

@@ -323,6 +323,8 @@ pub struct Transfer {
 pub struct Job {
     kind: TransferKind,
     path: FtpPath,
+    /// Where the root that the path is in shows to the client.
+    mount: FtpPath,
     named: String,
     declared: Option<u64>,
     running: Option<TaskTrackerToken>,
@@ -355,6 +357,7 @@ impl Transfer {
         let job = Job {
             kind,
             path,
+            mount: FtpPath::root(),
             named: String::new(),
             declared: None,
             running: None,
@@ -441,6 +444,14 @@ impl Job {
         self
     }
 
+    /// The same for who sees the path's root: it shows to the client at `mount`.
+    #[must_use]
+    pub(crate) fn mounted(mut self, mount: FtpPath, path: FtpPath) -> Self {
+        self.mount = mount;
+        self.path = path;
+        self
+    }
+
     /// Makes the gateway wait for the end of this transfer before it exits.
     #[must_use]
     pub fn tracked(mut self, running: TaskTrackerToken) -> Self {
@@ -488,6 +499,7 @@ impl Job {
     /// When the transfer is aborted, as it is when no data connection comes.
     pub async fn open(&mut self, unique: Option<FtpPath>) -> Result<(), Abort> {
         let connected = self.connected.take().ok_or(Abort::Internal)?;
+        let unique = unique.map(|path| self.mount.above(&path));
         self.say(Event::Opened { unique }).await?;
         tokio::select! {
             biased;

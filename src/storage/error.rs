@@ -85,6 +85,18 @@ pub enum StorageError {
     /// A directory can't be moved into itself.
     #[error("can't be moved into itself")]
     IntoItself,
+    /// It is mounted there, or leads to what is.
+    #[error("is mounted there")]
+    Mounted,
+    /// A directory can't be moved into another store.
+    #[error("a directory can't be moved into another store")]
+    BetweenStores,
+    /// Other files are being moved between stores.
+    #[error("other files are being moved between stores")]
+    ManyMoves,
+    /// The store has not answered for longer than anybody waits for it.
+    #[error("the store is down")]
+    StoreDown,
     /// A back-end that is not ours can't do this.
     #[error("not possible with this store.driver: {0:?}")]
     BeyondDriver(Beyond),
@@ -254,14 +266,6 @@ impl StorageError {
                 554,
                 format!("Can't restart at {asked}, the file has {size} bytes"),
             ),
-            Self::LeftBehind(files) => Row(
-                "exists",
-                553,
-                format!(
-                    "Renamed but for {files}: others are at the new name. Delete one of each two"
-                ),
-            ),
-            Self::IntoItself => row("name", 553, "A directory can't be moved into itself"),
             Self::BeyondDriver(what) => {
                 let (code, can_not) = match what {
                     Beyond::Rename => (502, "be renamed"),
@@ -284,7 +288,43 @@ impl StorageError {
                 let failure = abort.failure();
                 Row(abort.outcome().0, failure.code, failure.text)
             }
+            Self::Mounted
+            | Self::BetweenStores
+            | Self::ManyMoves
+            | Self::IntoItself
+            | Self::LeftBehind(_) => self.row_of_rename(),
             store => store.row_of_store(),
+        }
+    }
+
+    /// The lines about what can't be renamed.
+    fn row_of_rename(&self) -> Row {
+        let row = |label, code, text: &str| Row(label, code, text.to_owned());
+        match self {
+            Self::LeftBehind(files) => Row(
+                "exists",
+                553,
+                format!(
+                    "Renamed but for {files}: others are at the new name. Delete one of each two"
+                ),
+            ),
+            Self::Mounted => row(
+                "name",
+                550,
+                "Another place is mounted there: it can't be removed, renamed or replaced",
+            ),
+            Self::ManyMoves => row(
+                "conflict",
+                450,
+                "Too many files are being renamed between stores at the moment, try again",
+            ),
+            Self::BetweenStores => row(
+                "name",
+                553,
+                "A directory can't be renamed into another store, rename the files in it",
+            ),
+            Self::IntoItself => row("name", 553, "A directory can't be moved into itself"),
+            _ => failed(),
         }
     }
 
@@ -312,6 +352,11 @@ impl StorageError {
                 "store_unreachable",
                 451,
                 "The store can't be reached, try again later",
+            ),
+            Self::StoreDown => row(
+                "store_unreachable",
+                451,
+                "The store can't be reached at the moment, try again later",
             ),
             Self::StoreFull(_) => full(),
             Self::Corrupt(_) => row(

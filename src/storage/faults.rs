@@ -354,6 +354,7 @@ impl Bench {
         let used = self
             .storage
             .metrics
+            .all()
             .memory_of(crate::memory::Use::Uploads)
             .get();
         assert_eq!(used, 0, "memory that nobody gave back");

@@ -73,7 +73,7 @@ fn assert_keys(prefix: &str, rules: SegmentRules, home: &str, paths: [&FtpPath; 
     };
     let space = KeySpace::new(root, rules);
     let mut user = User::unrestricted("anna".to_owned());
-    home.clone_into(&mut user.home);
+    home.clone_into(&mut user.home.prefix);
     let keys = paths.map(|path| {
         let key = space.key(&user, path).ok()?;
         let above = format!("/{prefix}{home}{path}")

@@ -10,20 +10,21 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::auth::{Permission, User};
-use crate::config::{Config, Overwrite, Sources};
+use crate::config::{Config, Overwrite, Sources, StoreName};
 use crate::session::{
     Abort, Entry, Event, Facts, FtpPath, Job, ListFormat, Outcome, OwnUploads, Report, SessionId,
     StoreMode, Transfer, TransferKind,
 };
 use crate::storage::Storage;
+use crate::storage::common::Common;
 use crate::storage::error::StorageError;
 use crate::storage::foreign::{Foreign, ForeignStorage};
 use crate::storage::store::Store;
 use crate::storage::store::open::open;
 use crate::storage::store::options::OpenError;
-use crate::storage::verbs::contract::Uploader;
 use crate::storage::verbs::contract::Verbs;
-use crate::telemetry::Metrics;
+use crate::storage::verbs::contract::{Spot, Uploader};
+use crate::telemetry::{Metrics, StoreMetrics};
 
 /// Bytes that may be on the way between the two ends of a transfer.
 const PIPE: usize = 1 << 16;
@@ -36,15 +37,16 @@ pub(crate) fn storage(settings: &[(&str, &str)]) -> Storage {
 /// The same on a store in place of the one that the settings name.
 pub(super) fn storage_on(
     settings: &[(&str, &str)],
-    replace: impl FnOnce(Arc<dyn Store>, &Arc<Metrics>) -> Arc<dyn Store>,
+    replace: impl FnOnce(Arc<dyn Store>, &Arc<StoreMetrics>) -> Arc<dyn Store>,
 ) -> Storage {
     let config = config(settings);
-    let metrics = Arc::new(Metrics::new().unwrap());
+    let common = common(&config);
+    let metrics = common.metrics_of(&StoreName::default());
     let store = replace(
         open(&config.store, config.upload.verify, &metrics).unwrap(),
         &metrics,
     );
-    Storage::on(store, &config, metrics).unwrap()
+    Storage::on(store, &config.store, &common, metrics).unwrap()
 }
 
 /// A foreign back-end with these settings.
@@ -52,8 +54,15 @@ pub(crate) fn foreign(
     back_end: Box<dyn Foreign>,
     settings: &[(&str, &str)],
 ) -> Result<ForeignStorage, OpenError> {
-    let metrics = Arc::new(Metrics::new().unwrap());
-    ForeignStorage::open(back_end, &config(settings), metrics)
+    let config = config(settings);
+    let common = common(&config);
+    let metrics = common.metrics_of(&StoreName::default());
+    ForeignStorage::open(back_end, &config.store, &common, metrics)
+}
+
+/// What the stores of a configuration share.
+pub(crate) fn common(config: &Config) -> Common {
+    Common::new(config, Arc::new(Metrics::new().unwrap())).unwrap()
 }
 
 /// A configuration with these settings.
@@ -225,7 +234,11 @@ impl<V: Verbs + ?Sized + 'static> Client<V> {
 
     pub(crate) async fn rename(&self, from: &str, to: &str) -> Result<(), StorageError> {
         let (from, to) = (path(from), path(to));
-        self.storage.rename(&self.user, &self.own, &from, &to).await
+        let [from, to] = [&from, &to].map(|path| Spot {
+            user: &self.user,
+            path,
+        });
+        self.storage.rename(self.uploader(), from, to).await
     }
 
     async fn send(&self, mode: StoreMode, name: &str, bytes: &Bytes, end: End) -> Uploaded {
@@ -294,14 +307,19 @@ impl<V: Verbs + ?Sized + 'static> Client<V> {
         (transfer.take_report().unwrap(), bytes.into())
     }
 
-    /// The storage's end of an upload. How it ended is in the report.
-    async fn run_upload(self, mut job: Job) {
-        let uploader = Uploader {
+    fn uploader(&self) -> Uploader<'_> {
+        Uploader {
             session: SessionId::random(),
             peer: Ipv4Addr::LOCALHOST.into(),
             told: None,
             own: &self.own,
-        };
+            may_return: true,
+        }
+    }
+
+    /// The storage's end of an upload. How it ended is in the report.
+    async fn run_upload(self, mut job: Job) {
+        let uploader = self.uploader();
         let stream = job.take_stream().unwrap();
         let stream = Box::new(stream);
         let _ = self.storage.upload(&self.user, uploader, job, stream).await;

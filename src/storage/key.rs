@@ -31,7 +31,7 @@ impl KeySpace {
 
     /// The key of a path, without a trailing slash; the empty one for the root.
     pub(crate) fn key(&self, user: &User, path: &FtpPath) -> Result<Path, StorageError> {
-        let key = format!("{}/{}/{}", self.prefix, user.home, path);
+        let key = format!("{}/{}/{}", self.prefix, user.home.prefix, path);
         // `Path::parse` refuses empty segments; ours are empty only where parts meet.
         let segments: Vec<_> = key
             .split('/')
@@ -50,19 +50,12 @@ impl KeySpace {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::Place;
 
     fn user(home: &str) -> User {
         User {
-            name: "u".to_owned(),
-            home: home.to_owned(),
-            permissions: crate::auth::Permissions::by_default(),
-            overwrite: None,
-            max_size: None,
-            require_tls: None,
-            certificate: None,
-            access: crate::auth::Access::default(),
-            allowance: crate::auth::Allowance::default(),
-            expect_every: None,
+            home: Place::in_default(home),
+            ..User::unrestricted("u".to_owned())
         }
     }
 

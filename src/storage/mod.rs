@@ -7,6 +7,7 @@
 
 #[cfg(test)]
 mod clouds;
+mod common;
 mod error;
 #[cfg(test)]
 mod faults;
@@ -23,6 +24,7 @@ mod read;
 mod sentence;
 mod served;
 mod store;
+pub mod stores;
 #[cfg(test)]
 mod suite;
 mod verbs;
@@ -32,10 +34,11 @@ mod versioned;
 mod whole;
 mod write;
 
+pub use common::Common;
 pub use error::StorageError;
 pub(crate) use store::http::command::on_behalf_of;
 pub use store::options::{OpenError, bucket, idle_connections};
-pub use verbs::contract::{Encode, Input, Output, Uploader, Verbs};
+pub use verbs::contract::{Encode, Input, Output, Spot, StoreFront, Taken, Uploader, Verbs};
 pub use write::conditions::Tried;
 pub use write::handovers::Swept;
 
@@ -43,10 +46,8 @@ use std::sync::Arc;
 
 use crate::auth::User;
 use crate::config;
-use crate::memory::Use;
 use crate::session::{Entry, Facts, FtpPath};
-use crate::supervise::Supervisor;
-use crate::telemetry::Metrics;
+use crate::telemetry::StoreMetrics;
 
 use key::KeySpace;
 use read::ahead::ReadAhead;
@@ -56,14 +57,10 @@ use verbs::listing_memory::ListingMemory;
 use verbs::renaming::Renaming;
 use verbs::unfinished::Unfinished;
 use write::appending::Appending;
-use write::budget::Budget;
 use write::conditions::{Conditions, Known};
 use write::handovers::Handovers;
 use write::part_sizes::PartSizes;
 use write::writer::Writers;
-
-/// This part of the upload memory may hold the ends of uploads whose clients were lost.
-const KEPT_UPLOADS_SHARE: usize = 8;
 
 /// A bucket, as FTP sees it.
 #[derive(Debug)]
@@ -84,67 +81,55 @@ pub struct Storage {
     listing_memory: ListingMemory,
     upload: config::Upload,
     download: config::Download,
-    metrics: Arc<Metrics>,
+    metrics: Arc<StoreMetrics>,
 }
 
 impl Storage {
-    /// Opens the store that the configuration names. Nothing is asked of it yet, but a local
+    /// Opens a store. Nothing is asked of it yet, but a local
     /// folder that is missing is created.
     ///
     /// # Errors
     /// When an option is unknown or contradicts another, or the local folder can't be created.
-    pub fn open(config: &config::Config, metrics: Arc<Metrics>) -> Result<Self, OpenError> {
-        let store = store::open::open(&config.store, config.upload.verify, &metrics)?;
-        Self::on(store, config, metrics)
+    pub fn open(
+        config: &config::Store,
+        common: &Common,
+        metrics: Arc<StoreMetrics>,
+    ) -> Result<Self, OpenError> {
+        let store = store::open::open(config, common.upload.verify, &metrics)?;
+        Self::on(store, config, common, metrics)
     }
 
     fn on(
         store: Arc<dyn Store>,
-        config: &config::Config,
-        metrics: Arc<Metrics>,
+        config: &config::Store,
+        common: &Common,
+        metrics: Arc<StoreMetrics>,
     ) -> Result<Self, OpenError> {
-        let traits = store.traits();
-        let sizes = PartSizes::new(&config.upload, traits.max_parts);
-        let memory = usize::try_from(config.upload.memory.0).unwrap_or(usize::MAX);
-        if sizes.largest() > memory / 4 {
+        let (traits, upload) = (store.traits(), &common.upload);
+        let sizes = PartSizes::new(upload, traits.max_parts);
+        if sizes.largest() > common.upload_memory() / 4 {
             return Err(OpenError::PartSize {
-                found: config.upload.part_size,
-                memory: config.upload.memory,
+                found: upload.part_size,
+                memory: upload.memory,
             });
         }
-        if let (Some(window), Some(sweep)) =
-            (config.upload.resume_window, config.upload.sweep_after)
-            && window >= sweep
-        {
-            return Err(OpenError::ResumeWindow { window, sweep });
-        }
-        if let Some(path) = &config.upload.spill_dir {
-            write::part::try_to_spill(path).map_err(|source| OpenError::SpillDir {
-                path: path.clone(),
-                source,
-            })?;
-        }
-        let used = metrics.memory_of(Use::Uploads);
-        let budget = Budget::new(memory, used, Supervisor::new(&metrics));
-        let on_disk = metrics.upload_spilled.clone();
-        let trusted = config.store.conditions == config::Conditions::Trust;
-        let gauge = metrics.store_conditional_writes.clone();
+        let on_disk = metrics.all().upload_spilled.clone();
+        let trusted = config.conditions == config::Conditions::Trust;
         let known = if traits.conditions {
             Some(Known::Holds)
         } else {
             trusted.then_some(Known::Trusted)
         };
-        let conditions = Arc::new(Conditions::new(known, gauge));
+        let conditions = Arc::new(Conditions::new(known, Arc::clone(&metrics)));
         let writers = Writers::new(
             Arc::clone(&store),
-            &config.upload,
+            upload,
             sizes,
-            budget,
+            common.budget.clone(),
             on_disk,
             Arc::clone(&conditions),
         );
-        let read_ahead = ReadAhead::new(&config.download, metrics.memory_of(Use::Downloads));
-        let root = store::options::root(&config.store)?;
+        let root = store::options::root(config)?;
         let handovers = Handovers::new(
             Arc::clone(&store),
             Arc::clone(&conditions),
@@ -155,21 +140,17 @@ impl Storage {
             store,
             appending: Appending::default(),
             renaming: Renaming::default(),
-            unfinished: config.upload.resume_window.map(|window| {
-                let memory = memory / KEPT_UPLOADS_SHARE;
-                Unfinished::new(window, memory, handovers, config.upload.sweep_after)
+            unfinished: upload.resume_window.map(|window| {
+                Unfinished::new(window, common.kept_memory(), handovers, upload.sweep_after)
             }),
             keys: KeySpace::new(root, traits.names),
             writers,
             conditions,
             tries: !trusted,
-            read_ahead,
-            listing_memory: ListingMemory::new(
-                config.limits.listing_memory,
-                metrics.memory_of(Use::Listings),
-            ),
-            upload: config.upload.clone(),
-            download: config.download.clone(),
+            read_ahead: common.read_ahead.clone(),
+            listing_memory: common.listing_memory.clone(),
+            upload: upload.clone(),
+            download: common.download.clone(),
             metrics,
         })
     }
@@ -180,6 +161,11 @@ impl Storage {
         upload
             .resume_window
             .map_or(0, |_| verbs::unfinished::MAX_KEPT)
+    }
+
+    /// What a session calls the object of this key among those that it has stored, in whatever store.
+    fn own_name(&self, key: &object_store::path::Path) -> String {
+        format!("{}:{key}", self.metrics.name())
     }
 
     /// Whether this user may replace what is there.
@@ -202,5 +188,8 @@ impl Storage {
 
 /// The facts of what a path was found to be, as `MLST` shows them.
 pub fn facts_line(user: &User, facts: Facts, path: &FtpPath, entry: &Entry) -> String {
-    FactsOf::new(facts, user.permissions, &user.home, &path.parent()).line(entry)
+    // What is mounted belongs into the directory in which it shows.
+    let directory = path.parent();
+    let (there, rest) = user.at(directory.as_str());
+    FactsOf::new(facts, there, rest).line(entry)
 }

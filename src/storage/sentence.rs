@@ -679,9 +679,9 @@ async fn it_is_found_out_which_conditions_a_store_knows() {
         storage.try_store().await.unwrap();
         assert_eq!(two.server().unwrap().keys(), Vec::<String>::new());
         assert_eq!(two.server().unwrap().open_uploads(), []);
-        let shown = &storage.metrics.store_conditional_writes;
+        let shown = &storage.metrics.all().store_conditional_writes;
         let shown = ["put", "complete", "copy", "delete"].map(|operation| {
-            let gauge = shown.with_label_values(&[operation]);
+            let gauge = shown.with_label_values(&["default", operation]);
             Some(gauge.get() == 1)
         });
         let after = storage.conditions().map(|tried| tried.holds);

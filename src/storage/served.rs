@@ -12,7 +12,9 @@ use crate::session::{Entry, EntryKind, Facts, FtpPath, Job, OwnUploads, Report, 
 use crate::storage::Storage;
 use crate::storage::error::StorageError;
 use crate::storage::store::http::command::on_behalf_of;
-use crate::storage::verbs::contract::{Encode, Input, Output, Uploader, Verbs, report};
+use crate::storage::verbs::contract::{
+    Encode, Input, Output, Spot, StoreFront, Taken, Uploader, Verbs, report,
+};
 use crate::storage::verbs::listing;
 use crate::storage::write::conditions::Tried;
 use crate::storage::write::handovers::Swept;
@@ -41,12 +43,11 @@ impl Verbs for Storage {
 
     async fn rename(
         &self,
-        user: &User,
-        own: &OwnUploads,
-        from: &FtpPath,
-        to: &FtpPath,
+        by: Uploader<'_>,
+        from: Spot<'_>,
+        to: Spot<'_>,
     ) -> Result<(), StorageError> {
-        self.rename(user, own, from, to).await
+        self.rename(by.own, from, to).await
     }
 
     async fn upload(
@@ -108,6 +109,17 @@ impl Verbs for Storage {
             modified: None,
         })
     }
+}
+
+#[async_trait]
+impl StoreFront for Storage {
+    async fn take(&self, own: &OwnUploads, from: Spot<'_>) -> Result<Taken, StorageError> {
+        self.take(own, from).await
+    }
+
+    async fn give_away(&self, from: Spot<'_>, taken: Taken) -> Result<(), StorageError> {
+        self.give_away(from, &taken).await
+    }
 
     async fn leave_unfinished(&self) {
         if let Some(unfinished) = &self.unfinished {
@@ -117,6 +129,10 @@ impl Verbs for Storage {
 
     async fn probe(&self) -> Result<(), StorageError> {
         self.probe().await
+    }
+
+    async fn ping(&self) {
+        self.ping().await;
     }
 
     async fn try_store(&self) -> Result<(), StorageError> {

@@ -116,7 +116,7 @@ impl Store {
     /// No memory is held, and no upload is left open.
     async fn assert_no_leftovers(&self) {
         for of in [Use::Uploads, Use::Downloads, Use::Listings] {
-            assert_eq!(self.storage.metrics.memory_of(of).get(), 0, "{of:?}");
+            assert_eq!(self.storage.metrics.all().memory_of(of).get(), 0, "{of:?}");
         }
         let open = self.fixture.server.as_ref().map(Server::open_uploads);
         assert_eq!(open.unwrap_or_default(), []);

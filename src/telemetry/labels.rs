@@ -133,6 +133,9 @@ pub(super) const PROXY_HEADER: Label = (
     &["stranger", "missing", "timeout", "too_long", "invalid"],
 );
 
+/// Stores have the names that the configuration gives them; one begins when it is opened.
+pub(super) const STORE: Label = ("store", &[]);
+
 /// One for each verb of FTP, and of each class of reply.
 pub(super) const VERB: Label = ("verb", &[]);
 pub(super) const CLASS: Label = ("class", &[]);

@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::labels::{
     CLASS, CONNECTION, Counters, DIRECTION, HANDSHAKE, LAPSE, LOGIN, LOOKUP, Label, OPERATION,
-    PROXY_HEADER, REFUSAL, RELOAD, REQUEST, TARGET, TASK, THROTTLED, TRANSFER, VERB,
+    PROXY_HEADER, REFUSAL, RELOAD, REQUEST, STORE, TARGET, TASK, THROTTLED, TRANSFER, VERB,
 };
 use super::senders::Senders;
 use crate::memory::{Account, Use};
@@ -49,24 +49,24 @@ pub struct Metrics {
     pub transfer_seconds: HistogramVec,
     /// Seconds that transfers have waited because of limits on their rate, by `direction`.
     pub throttled_seconds: CounterVec,
-    /// Requests to the store, by `operation` and `outcome`.
+    /// Requests to a `store`, by `operation` and `outcome`.
     pub store_requests: Counters,
-    /// Durations of requests to the store, by `operation`.
+    /// Durations of requests to a `store`, by `operation`.
     pub store_request_seconds: HistogramVec,
-    /// Unfinished uploads of killed processes that were removed from the store.
-    pub uploads_swept: IntCounter,
+    /// Unfinished uploads of killed processes that were removed from a `store`.
+    pub uploads_swept: Counters,
     /// Memory by `use`, in bytes.
     memory: IntGaugeVec,
     /// What each use is limited to, in bytes.
     memory_limit: IntGaugeVec,
     /// What slow uploads have on disk because memory was short, in bytes.
     pub upload_spilled: IntGauge,
-    /// Keys met in listings that no FTP path can name, and that were left out.
-    pub store_keys_hidden: IntCounter,
-    /// Whether the store makes changes on a condition, by `operation`: 1 or 0.
+    /// Keys met in listings that no FTP path can name, and that were left out, by `store`.
+    pub store_keys_hidden: Counters,
+    /// Whether a `store` makes changes on a condition, by `operation`: 1 or 0.
     pub store_conditional_writes: IntGaugeVec,
-    /// Whether the store answered when last asked: 1 or 0.
-    pub store_up: IntGauge,
+    /// Whether a `store` answered when last asked: 1 or 0.
+    pub store_up: IntGaugeVec,
     /// Passive ports that wait for their client.
     pub passive_ports_in_use: IntGauge,
     /// Passive ports in all; 0 when the system picks them.
@@ -258,17 +258,18 @@ impl Metrics {
             store_requests: new.counters(
                 "store_requests_total",
                 "Requests to the store.",
-                &[OPERATION, REQUEST],
+                &[STORE, OPERATION, REQUEST],
             )?,
             store_request_seconds: new.histograms(
                 "store_request_duration_seconds",
                 "Durations of requests to the store.",
-                &["operation"],
+                &["store", "operation"],
                 REQUEST_BUCKETS,
             )?,
-            uploads_swept: new.counter(
+            uploads_swept: new.counters(
                 "uploads_swept_total",
                 "Unfinished uploads of killed processes that were removed from the store.",
+                &[STORE],
             )?,
             memory: new.gauges(
                 "memory_bytes",
@@ -284,16 +285,21 @@ impl Metrics {
                 "upload_spilled_bytes",
                 "What slow uploads have on disk, because memory was short.",
             )?,
-            store_keys_hidden: new.counter(
+            store_keys_hidden: new.counters(
                 "store_keys_hidden_total",
                 "Keys met in listings that no FTP path can name, and that were left out.",
+                &[STORE],
             )?,
             store_conditional_writes: new.gauges(
                 "store_conditional_writes",
                 "Whether the store makes such changes on a condition: 1 or 0.",
-                &["operation"],
+                &["store", "operation"],
             )?,
-            store_up: new.gauge("store_up", "Whether the store answered when last asked.")?,
+            store_up: new.gauges(
+                "store_up",
+                "Whether the store answered when last asked.",
+                &["store"],
+            )?,
             passive_ports_in_use: new.gauge(
                 "passive_ports_in_use",
                 "Passive ports that wait for their client.",

@@ -8,10 +8,12 @@ pub mod logging;
 mod metrics;
 mod repeated;
 mod senders;
+mod store;
 mod xferlog;
 
 pub use labels::Counters;
 pub use metrics::{Held, InUse, Metrics, MetricsError};
 pub use repeated::{LineKind, RepeatedLines};
 pub use senders::{Senders, Uploaded};
+pub use store::StoreMetrics;
 pub use xferlog::{Xferlog, XferlogEntry};

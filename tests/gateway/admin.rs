@@ -26,22 +26,31 @@ async fn a_bucket_that_does_not_answer_is_said_and_heals() {
     .await;
     assert_eq!(get(admin, "/livez").await.0, 200);
     let mut client = gateway.client().await;
-    let reply = client.store("a.txt", b"x").await;
+    let reply = client.try_to_store("a.txt").await;
     assert_eq!(reply.code / 100, 4, "{}", reply.text());
     assert!(
         reply.text().contains("store can't be reached"),
         "{}",
         reply.text()
     );
-    assert!(gateway.metric("bucketferry_store_up").abs() < f64::EPSILON);
+    assert!(
+        gateway
+            .metric(r#"bucketferry_store_up{store="default"}"#)
+            .abs()
+            < f64::EPSILON
+    );
 
     server.go_online();
     eventually_async("readiness", async || get(admin, "/readyz").await.0 == 200).await;
     assert_eq!(client.store("a.txt", b"x").await.code, 226);
-    gateway.wait_for("bucketferry_store_up", 1.0).await;
+    gateway
+        .wait_for(r#"bucketferry_store_up{store="default"}"#, 1.0)
+        .await;
 
     server.go_offline();
-    gateway.wait_for("bucketferry_store_up", 0.0).await;
+    gateway
+        .wait_for(r#"bucketferry_store_up{store="default"}"#, 0.0)
+        .await;
     assert_eq!(
         get(admin, "/readyz").await.0,
         200,
@@ -104,8 +113,8 @@ async fn metrics_tell_what_happened() {
         r#"bucketferry_transfer_size_bytes_bucket{direction="upload",le="8192"} 1"#,
         r#"bucketferry_transfer_duration_seconds_count{direction="upload"} 1"#,
         r#"bucketferry_transfers_in_flight{direction="upload"} 0"#,
-        r#"bucketferry_store_requests_total{operation="put",outcome="ok"} 1"#,
-        r#"bucketferry_store_request_duration_seconds_count{operation="put"} 1"#,
+        r#"bucketferry_store_requests_total{operation="put",outcome="ok",store="default"} 1"#,
+        r#"bucketferry_store_request_duration_seconds_count{operation="put",store="default"} 1"#,
         "bucketferry_passive_ports_in_use 0",
         "bucketferry_build_info{version=",
         "process_resident_memory_bytes",
@@ -192,6 +201,7 @@ fn documented_metrics() -> Vec<Row> {
             let values = match (name.as_str(), &quoted(values)[..]) {
                 ("outcome", []) => outcomes.clone(),
                 ("direction", []) => vec!["upload".into(), "download".into(), "list".into()],
+                ("store", _) => vec!["default".into()],
                 (_, values) => values.to_vec(),
             };
             let with = |before: &String| {
@@ -349,7 +359,7 @@ async fn check_tells_which_conditions_and_checksums_the_store_knows() {
         let found: serde_json::Value =
             serde_json::from_str(&check(&["--format", "json"]).await).unwrap();
         assert_eq!(found["ok"], true);
-        assert_eq!(found["compared_by"], by);
+        assert_eq!(found["stores"]["default"]["compared_by"], by);
         assert_memory(&found, &told);
         assert!(told.contains(&format!("sent by: {by};")), "{told}");
         for (at, operation) in ["put", "complete", "copy", "delete"].iter().enumerate() {
@@ -357,8 +367,11 @@ async fn check_tells_which_conditions_and_checksums_the_store_knows() {
                 .lines()
                 .find(|line| line.trim_start().starts_with(operation));
             assert!(line.unwrap().contains(word), "{told}");
-            assert_eq!(found["conditions"][at]["operation"], *operation);
-            assert_eq!(found["conditions"][at]["holds"], known);
+            assert_eq!(
+                found["stores"]["default"]["conditions"][at]["operation"],
+                *operation
+            );
+            assert_eq!(found["stores"]["default"]["conditions"][at]["holds"], known);
         }
         assert_eq!(store.keys(), Vec::<String>::new());
     }
@@ -369,7 +382,7 @@ async fn a_gateway_shows_which_conditions_the_store_knows() {
     let gateway = Gateway::with(Store::s3(), &[("store.conditions", "try")]);
     let shown = &gateway.inner.metrics().store_conditional_writes;
     for operation in ["put", "complete", "copy", "delete"] {
-        let gauge = shown.with_label_values(&[operation]);
+        let gauge = shown.with_label_values(&["default", operation]);
         eventually("the conditions are known", || gauge.get() == 1).await;
     }
     let is_clear = || gateway.store.keys().is_empty();

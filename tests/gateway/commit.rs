@@ -364,7 +364,7 @@ async fn leftovers_of_a_killed_gateway_are_swept() {
     let settings = [("store.url", url.as_str()), ("upload.sweep_after", "2h")];
     let gateway = Gateway::with(Store::from(server), &settings);
     gateway
-        .wait_for("bucketferry_uploads_swept_total", 1.0)
+        .wait_for(r#"bucketferry_uploads_swept_total{store="default"}"#, 1.0)
         .await;
     let server = gateway.store.server();
     let mut left: Vec<_> = server

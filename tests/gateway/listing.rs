@@ -268,7 +268,7 @@ async fn odd_keys(store: Store) {
         assert_eq!(listing.lines().count(), 1, "{command}: {listing}");
         assert!(listing.ends_with("a.txt\r\n"), "{command}: {listing}");
     }
-    assert!(gateway.metric("bucketferry_store_keys_hidden_total") >= 5.0);
+    assert!(gateway.metric(r#"bucketferry_store_keys_hidden_total{store="default"}"#) >= 5.0);
     client.expect("CWD d", 250).await;
     client.expect("RMD /d", 550).await;
     client.expect("RNFR /d", 350).await;

@@ -44,6 +44,7 @@ mod senders;
 mod service;
 mod settle;
 mod slow_store;
+mod stores;
 mod supervision;
 mod tls;
 mod transfers;

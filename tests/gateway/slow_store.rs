@@ -33,7 +33,8 @@ async fn a_part_may_take_longer_than_the_request_timeout() {
         "it was not slow"
     );
     assert!(gateway.store.object("slow.bin").unwrap() == bytes);
-    let parts = r#"bucketferry_store_requests_total{operation="put_part",outcome="ok"}"#;
+    let parts =
+        r#"bucketferry_store_requests_total{operation="put_part",outcome="ok",store="default"}"#;
     assert!(
         (gateway.metric(parts) - 2.0).abs() < f64::EPSILON,
         "tried again"

@@ -174,7 +174,9 @@ async fn every_task_that_panics_is_told_of_and_begins_again() {
     trial.authority.renew(2040);
     let reloaded = r#"bucketferry_tls_reloads_total{outcome="reloaded"}"#;
     trial.wait_for(reloaded, "1").await;
-    trial.wait_for("bucketferry_store_up", "1").await;
+    trial
+        .wait_for(r#"bucketferry_store_up{store="default"}"#, "1")
+        .await;
     assert_eq!(get(trial.admin, "/readyz").await.0, 200);
     // No client has noticed.
     assert_eq!(trial.client().await.store("a.txt", b"x").await.code, 226);

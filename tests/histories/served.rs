@@ -204,7 +204,7 @@ impl Served {
 
     /// Waits until it is known which conditions the store looks at: what goes wrong then is no part of a history.
     async fn has_tried_its_store(&self) {
-        let known = r#"bucketferry_store_conditional_writes{operation="delete"}"#;
+        let known = r#"bucketferry_store_conditional_writes{operation="delete",store="default"}"#;
         let give_up = Instant::now() + PATIENCE;
         while self.gauge(known).await.is_none() {
             assert!(Instant::now() < give_up, "the store was not tried");

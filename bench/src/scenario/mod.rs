@@ -6,6 +6,7 @@ mod idle;
 mod listing;
 mod many;
 mod settle;
+mod silent;
 mod small;
 
 use std::path::PathBuf;
@@ -60,6 +61,8 @@ enum Scenario {
     BesideSlow,
     /// The same, but the 32 have each filled most of a part before
     BesideFull,
+    /// A fast upload beside 32 into another store that never answers
+    BesideSilent,
 }
 
 /// The arguments of `bench run`.
@@ -175,6 +178,7 @@ impl Scenario {
             Self::Many => "many",
             Self::BesideSlow => "beside-slow",
             Self::BesideFull => "beside-full",
+            Self::BesideSilent => "beside-silent",
         }
     }
 }
@@ -189,6 +193,7 @@ impl Bench {
             gateway: Gateway {
                 program,
                 environment: options.env.clone(),
+                users: None,
             },
             scale: Scale::of(options),
         })
@@ -231,6 +236,7 @@ impl Bench {
                 let head_start = PART - MIB / 2;
                 beside::run(self, name, Neighbours { head_start }).await
             }
+            Scenario::BesideSilent => silent::run(self, name).await,
         }
     }
 

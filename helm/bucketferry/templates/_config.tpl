@@ -78,7 +78,9 @@
 {{- define "bucketferry.tomlValue" -}}
 {{- if kindIs "map" . -}}
 {{- $pairs := list -}}
-{{- range $key, $value := . }}{{ $pairs = append $pairs (printf "%s = %s" (include "bucketferry.tomlKey" $key) (include "bucketferry.tomlValue" $value)) }}{{ end -}}
+{{- range $key, $value := . }}
+{{- if not (kindIs "invalid" $value) }}{{ $pairs = append $pairs (printf "%s = %s" (include "bucketferry.tomlKey" $key) (include "bucketferry.tomlValue" $value)) }}{{ end -}}
+{{- end -}}
 { {{ join ", " $pairs }} }
 {{- else if kindIs "slice" . -}}
 {{- $values := list -}}

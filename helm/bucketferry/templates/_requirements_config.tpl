@@ -17,12 +17,16 @@
 config.{{ $path }} is set by the chart: {{ $advice }}
 {{- end }}
 {{- end }}
-{{- if regexMatch "://[^/]*@" (include "bucketferry.storeUrl" .) }}
-config.store.url has a user or a password in it, which everybody who may read ConfigMaps could read. Leave them out, and put credentials into a Secret: store.credentialsSecret
+{{- $stores := dict "config.store" (dig "store" (dict) $config) }}
+{{- range $name, $store := dig "stores" (dict) $config }}{{ $_ := set $stores (printf "config.stores.%s" $name) $store }}{{ end }}
+{{- range $path, $store := $stores }}
+{{- if regexMatch "://[^/]*@" (dig "url" "" $store) }}
+{{ $path }}.url has a user or a password in it, which everybody who may read ConfigMaps could read. Leave them out, and put credentials into a Secret: store.credentialsSecret
 {{- end }}
-{{- range $name, $value := dig "store" "options" (dict) $config }}
+{{- range $name, $value := dig "options" (dict) $store }}
 {{- if and (kindIs "string" $value) (or (regexMatch "(?i)(key|key_base64|secret|password|token)$" $name) (regexMatch "://[^/]*@" $value)) }}
-config.store.options.{{ $name }} would be readable by everybody who may read ConfigMaps. Put it into a Secret: as an environment variable, store.credentialsSecret; as a file, { file: PATH } here and the Secret in extraVolumes and extraVolumeMounts
+{{ $path }}.options.{{ $name }} would be readable by everybody who may read ConfigMaps. Put it into a Secret: as an environment variable, store.credentialsSecret; as a file, { file: PATH } here and the Secret in extraVolumes and extraVolumeMounts
+{{- end }}
 {{- end }}
 {{- end }}
 {{- if not (include "bucketferry.grace" .) }}
@@ -57,15 +61,21 @@ resources.limits.memory is {{ $limit }}, but the program and all that sessions s
 {{/* Files that would be written where no volume is: the root of the container is read-only, or ends with the pod. */}}
 {{- define "bucketferry.problemsOfPaths" -}}
 {{- $url := include "bucketferry.storeUrl" . }}
-{{- $folder := regexMatch "^(file:|[./])" $url | ternary (trimPrefix "file://" $url | trimPrefix "." | clean) "" }}
-{{- range $setting, $path := dict "store.url" $folder "log.xferlog" (dig "log" "xferlog" "none" (include "bucketferry.settings" . | fromJson) | toString) }}
+{{- $settings := include "bucketferry.settings" . | fromJson }}
+{{- $paths := dict "store.url" $url "log.xferlog" (dig "log" "xferlog" "none" $settings | toString) }}
+{{- range $name, $store := dig "stores" (dict) $settings }}{{ $_ := set $paths (printf "stores.%s.url" $name) (dig "url" "" $store) }}{{ end }}
+{{- range $setting, $written := $paths }}
+{{- $path := $written }}
+{{- if hasSuffix ".url" $setting }}
+{{- $path = regexMatch "^(file:|[./])" $written | ternary (trimPrefix "file://" $written | trimPrefix "." | clean) "" }}
+{{- end }}
 {{- $covered := list }}
 {{- if or (eq $path "none") (regexMatch "^/(dev|proc)/" $path) }}{{ $covered = list $path }}{{ end }}
 {{- range include "bucketferry.mounts" $ | fromYamlArray }}
 {{- if hasPrefix (printf "%s/" (clean .mountPath)) (printf "%s/" (clean $path)) }}{{ $covered = append $covered .mountPath }}{{ end }}
 {{- end }}
 {{- if and $path (not $covered) }}
-config.{{ $setting }} is {{ $path }}, and no volume is mounted there. {{ ternary "Set persistence.enabled=true and leave config.store.url out" "Choose a file below /tmp" (eq $setting "store.url") }}; or mount a volume by extraVolumes and extraVolumeMounts
+config.{{ $setting }} is {{ $path }}, and no volume is mounted there. {{ get (dict "store.url" "Set persistence.enabled=true and leave config.store.url out" "log.xferlog" "Choose a file below /tmp") $setting | default "Take a bucket" }}; or mount a volume by extraVolumes and extraVolumeMounts
 {{- end }}
 {{- end }}
 {{- end }}

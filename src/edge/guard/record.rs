@@ -25,9 +25,15 @@ impl Guard {
         let Outcome(outcome) = report.outcome;
         self.edge.count_transfer(direction, report, elapsed);
         let user = self.session.user();
-        let (user, home) = user
-            .as_ref()
-            .map_or(("", ""), |user| (&user.name, &user.home));
+        let path = running.target();
+        let (there, rest) = user.as_ref().map_or((None, path.as_str()), |user| {
+            let (there, rest) = user.at(path.as_str());
+            (Some(&there.home), rest)
+        });
+        let place = there.map_or_else(|| path.to_string(), |home| home.child(rest));
+        let home = user.as_ref().map(|user| &user.home);
+        let is_mounted = rest.len() != path.as_str().len();
+        let user = user.as_ref().map_or("", |user| &user.name);
         if matches!(running.transfer.kind(), TransferKind::Store(_)) {
             self.edge.metrics.senders.uploaded(Uploaded {
                 user,
@@ -41,15 +47,16 @@ impl Guard {
         if is_refused && !self.logs_user(LineKind::TransferRefused, user) {
             return;
         }
-        let path = running.target();
         tracing::info!(
             session = %self.session.id(),
             peer = %self.session.peer(),
             user,
-            home,
+            home = home.map(ToString::to_string),
             verb,
             // As a string, which the log quotes: a name must not look like another field.
             path = path.as_str(),
+            // Else it is what home and path say.
+            place = is_mounted.then_some(place.as_str()),
             bytes = report.bytes,
             seconds = elapsed.as_secs_f64(),
             outcome,
@@ -65,7 +72,7 @@ impl Guard {
                 duration: elapsed,
                 peer: self.session.peer().ip(),
                 bytes: report.bytes,
-                path: &format!("{}{path}", home.trim_end_matches('/')),
+                path: &place,
                 upload: matches!(running.transfer.kind(), TransferKind::Store(_)),
                 user,
                 complete: report.failure.is_none(),

@@ -28,22 +28,24 @@ use crate::auth::{Permission, User};
 use crate::config::{self, ByteSize, MissingDirectories, Verify};
 use crate::memory::Use;
 use crate::session::{Entry, Facts, FtpPath, Job, OwnUploads, StatusPage};
+use crate::storage::common::Common;
 use crate::storage::error::{Beyond, StorageError};
 use crate::storage::key::KeySpace;
 use crate::storage::store::RESERVED;
 use crate::storage::store::names::SegmentRules;
 use crate::storage::store::options::{self, OpenError};
-use crate::storage::verbs::contract::Uploader;
-use crate::storage::verbs::contract::permit;
-use crate::storage::verbs::contract::permit_look;
-use crate::storage::verbs::contract::{Encode, Input, Output, Verbs, report};
+use crate::storage::verbs::contract::{
+    Encode, Input, Output, Spot, StoreFront, Taken, Uploader, Verbs, permit, permit_look,
+    permit_rename, report,
+};
 use crate::storage::verbs::listing::{self, Listed};
 use crate::storage::verbs::listing_memory::ListingMemory;
 use crate::storage::verbs::pages::{Page, Pages};
+use crate::storage::write::budget::Budget;
 use crate::storage::write::conditions::Tried;
 use crate::storage::write::handovers::Swept;
 use crate::storage::write::locks::KeyLocks;
-use crate::telemetry::Metrics;
+use crate::telemetry::StoreMetrics;
 
 use receive::UPLOAD_MEMORY;
 
@@ -101,7 +103,8 @@ pub struct ForeignStorage {
     request_timeout: Duration,
     upload: config::Upload,
     download: config::Download,
-    metrics: Arc<Metrics>,
+    budget: Budget,
+    metrics: Arc<StoreMetrics>,
 }
 
 impl ForeignStorage {
@@ -111,32 +114,33 @@ impl ForeignStorage {
     /// When a setting asks for what no foreign back-end can do.
     pub fn open(
         inner: Box<dyn Foreign>,
-        config: &config::Config,
-        metrics: Arc<Metrics>,
+        config: &config::Store,
+        common: &Common,
+        metrics: Arc<StoreMetrics>,
     ) -> Result<Self, OpenError> {
+        let upload = common.upload.clone();
         let beyond = [
-            (
-                "upload.resume_window",
-                config.upload.resume_window.is_some(),
-            ),
-            ("upload.verify", config.upload.verify == Verify::ReadBack),
+            ("upload.resume_window", upload.resume_window.is_some()),
+            ("upload.verify", upload.verify == Verify::ReadBack),
         ];
         if let Some((setting, _)) = beyond.into_iter().find(|(_, is_set)| *is_set) {
             let driver = inner.driver();
             return Err(OpenError::BeyondDriver { setting, driver });
         }
-        let uploads = usize::try_from(config.upload.memory.0 / UPLOAD_MEMORY).unwrap_or(usize::MAX);
-        let uploads = uploads.clamp(1, Semaphore::MAX_PERMITS);
+        // Nothing takes memory back from one of these, so they leave half of it to the other stores.
+        let share = common.upload_memory() / common.stores.min(2);
+        let uploads = (share / UPLOAD_MEMORY).clamp(1, Semaphore::MAX_PERMITS);
         Ok(Self {
             inner,
-            keys: KeySpace::new(options::root(&config.store)?, SegmentRules::NONE),
+            keys: KeySpace::new(options::root(config)?, SegmentRules::NONE),
             locks: KeyLocks::default(),
             uploads: Arc::new(Semaphore::new(uploads)),
             // Nobody knows how long a listing is until it is there: one is fetched at a time.
-            listing_memory: ListingMemory::new(ByteSize(0), metrics.memory_of(Use::Listings)),
-            request_timeout: config.store.request_timeout,
-            upload: config.upload.clone(),
-            download: config.download.clone(),
+            listing_memory: ListingMemory::new(ByteSize(0), metrics.all().memory_of(Use::Listings)),
+            request_timeout: config.request_timeout,
+            upload,
+            download: common.download.clone(),
+            budget: common.budget.clone(),
             metrics,
         })
     }
@@ -158,15 +162,7 @@ impl ForeignStorage {
     /// Counts a request that was begun then.
     fn count(&self, operation: &str, started: Instant, trouble: Option<&Trouble>) {
         let outcome = trouble.map_or("ok", Trouble::label);
-        let metrics = &self.metrics;
-        metrics
-            .store_requests
-            .with_label_values(&[operation, outcome])
-            .inc();
-        metrics
-            .store_request_seconds
-            .with_label_values(&[operation])
-            .observe(started.elapsed().as_secs_f64());
+        self.metrics.request(operation, outcome, started.elapsed());
     }
 
     async fn ask<T>(
@@ -210,10 +206,13 @@ impl ForeignStorage {
     async fn check_directory_of(&self, user: &User, path: &FtpPath) -> Result<(), StorageError> {
         let directory = path.parent();
         let may_be_missing = self.upload.missing_directories == MissingDirectories::Create;
-        if may_be_missing || directory.is_root() || self.directory_exists(user, &directory).await? {
+        let is_there = directory.is_root() || user.leads_to_mount(directory.as_str());
+        if may_be_missing || is_there || self.directory_exists(user, &directory).await? {
             return Ok(());
         }
-        Err(StorageError::MissingDirectory(directory.to_string()))
+        Err(StorageError::MissingDirectory(
+            user.shown(directory.as_str()),
+        ))
     }
 
     /// A directory that has lost its last child stays until it is removed itself. The client was told what it asked
@@ -253,7 +252,7 @@ impl Listed for ForeignStorage {
                 entries => entries?,
             };
             let page = page_of(entries, key == *self.keys.prefix());
-            self.metrics.store_keys_hidden.inc_by(page.hidden as u64);
+            self.metrics.hide(page.hidden);
             Ok(page)
         };
         Ok(stream::once(page).boxed())
@@ -369,12 +368,11 @@ impl Verbs for ForeignStorage {
 
     async fn rename(
         &self,
-        user: &User,
-        _: &OwnUploads,
-        _: &FtpPath,
-        _: &FtpPath,
+        _: Uploader<'_>,
+        from: Spot<'_>,
+        to: Spot<'_>,
     ) -> Result<(), StorageError> {
-        permit(user, Permission::Rename)?;
+        permit_rename(from.user, to.user)?;
         Err(StorageError::BeyondDriver(Beyond::Rename))
     }
 
@@ -423,6 +421,18 @@ impl Verbs for ForeignStorage {
     async fn unfinished_entry(&self, _: &User, _: IpAddr, _: &FtpPath) -> Option<Entry> {
         None
     }
+}
+
+#[async_trait]
+impl StoreFront for ForeignStorage {
+    /// It can delete nothing on the condition that it is what was seen.
+    async fn take(&self, _: &OwnUploads, _: Spot<'_>) -> Result<Taken, StorageError> {
+        Err(StorageError::BeyondDriver(Beyond::Rename))
+    }
+
+    async fn give_away(&self, _: Spot<'_>, _: Taken) -> Result<(), StorageError> {
+        Err(StorageError::BeyondDriver(Beyond::Rename))
+    }
 
     async fn leave_unfinished(&self) {}
 
@@ -438,6 +448,11 @@ impl Verbs for ForeignStorage {
                 _ => Err(trouble.into()),
             },
         }
+    }
+
+    async fn ping(&self) {
+        let key = self.keys.prefix().clone().join(RESERVED);
+        let _ = self.ask("head", self.inner.metadata(key.as_ref())).await;
     }
 
     async fn try_store(&self) -> Result<(), StorageError> {

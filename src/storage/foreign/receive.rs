@@ -21,20 +21,19 @@ use tokio::time::{Instant, timeout};
 
 use crate::auth::{Permission, User};
 use crate::config::{ByteSize, Overwrite};
-use crate::memory::Use;
 use crate::session::{Abort, Ended, FtpPath, Job, StoreMode, TransferKind};
 use crate::storage::error::{Beyond, StorageError};
 use crate::storage::verbs::contract::Input;
 use crate::storage::verbs::contract::permit;
 use crate::storage::verbs::upload::fresh_name;
+use crate::storage::write::budget::Claim;
 use crate::storage::write::publish::{DISCARD_PATIENCE, without_bucket};
-use crate::telemetry::Held;
 
 use super::gate::{Feed, Gated, Unread, gate};
 use super::{ForeignStorage, Kind, Trouble};
 
 /// What one upload takes at most: chunks that wait, and what the HTTP client holds.
-pub(super) const UPLOAD_MEMORY: u64 = 1 << 20;
+pub(super) const UPLOAD_MEMORY: usize = 1 << 20;
 
 /// One read of the client's data.
 const CHUNK: usize = 64 * 1024;
@@ -108,7 +107,7 @@ impl ForeignStorage {
         &self,
         user: &User,
         job: &Job,
-    ) -> Result<(Plan, (OwnedSemaphorePermit, Held)), StorageError> {
+    ) -> Result<(Plan, (OwnedSemaphorePermit, Claim)), StorageError> {
         permit(user, Permission::Write)?;
         let TransferKind::Store(mode) = job.kind() else {
             return Err(Abort::Internal.into());
@@ -130,11 +129,16 @@ impl ForeignStorage {
             max_size: user.max_size.or(self.upload.max_size),
         };
         self.check_new(&plan).await?;
-        let room = timeout(WAIT, Arc::clone(&self.uploads).acquire_owned()).await;
-        let room = room.map_err(|_| StorageError::MemoryShort)?;
-        let room = room.map_err(|_| Abort::Internal)?;
-        let held = Held::bytes(&self.metrics.memory_of(Use::Uploads), UPLOAD_MEMORY);
-        Ok((plan, (room, held)))
+        let room = timeout(WAIT, self.room()).await;
+        Ok((plan, room.map_err(|_| StorageError::MemoryShort)??))
+    }
+
+    /// Room for one upload, in the memory that all stores share.
+    async fn room(&self) -> Result<(OwnedSemaphorePermit, Claim), Abort> {
+        let turn = Arc::clone(&self.uploads).acquire_owned().await;
+        let mut claim = self.budget.claim(UPLOAD_MEMORY);
+        claim.grow(UPLOAD_MEMORY).await;
+        Ok((turn.map_err(|_| Abort::Internal)?, claim))
     }
 
     /// Whether there is nothing yet where nothing may be replaced.

@@ -33,8 +33,8 @@ const STRIDE: u64 = 8;
 /// How long looking may take what became of an object whose stream broke.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What all downloads share.
-#[derive(Debug)]
+/// What all downloads share; clones share it too.
+#[derive(Debug, Clone)]
 pub(crate) struct ReadAhead {
     parts: Arc<Semaphore>,
     part_size: u64,

@@ -25,7 +25,7 @@ use crate::storage::store::upload::{Base, Start, Upload};
 use crate::storage::store::{
     Aborts, Deletes, Keeping, MetadataNames, Store, Traits, put_by_library,
 };
-use crate::telemetry::Metrics;
+use crate::telemetry::StoreMetrics;
 
 /// The markers by their keys: the note on each, and since when it is there.
 type Markers = BTreeMap<String, (Option<String>, SystemTime)>;
@@ -46,7 +46,7 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    pub(crate) fn open(metrics: &Arc<Metrics>) -> Self {
+    pub(crate) fn open(metrics: &Arc<StoreMetrics>) -> Self {
         let objects = Metered::new(Arc::new(InMemory::new()), Arc::clone(metrics));
         Self {
             objects: Arc::new(objects),

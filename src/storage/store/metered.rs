@@ -19,17 +19,17 @@ use crate::storage::store::body::{Body, Crc64};
 use crate::storage::store::stored::Stored;
 use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::{Start, Unconditional, Upload};
-use crate::telemetry::Metrics;
+use crate::telemetry::StoreMetrics;
 
 /// A store whose requests are measured.
 #[derive(Debug)]
 pub(crate) struct Metered {
     inner: Arc<dyn ObjectStore>,
-    metrics: Arc<Metrics>,
+    metrics: Arc<StoreMetrics>,
 }
 
 impl Metered {
-    pub(crate) fn new(inner: Arc<dyn ObjectStore>, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(inner: Arc<dyn ObjectStore>, metrics: Arc<StoreMetrics>) -> Self {
         Self { inner, metrics }
     }
 
@@ -61,25 +61,15 @@ impl Metered {
 ///
 /// No `async fn`: that would hold the request twice, as its argument and as what it awaits.
 pub(crate) fn measure<T>(
-    metrics: &Metrics,
+    metrics: &StoreMetrics,
     operation: &str,
     request: impl Future<Output = Result<T>>,
 ) -> impl Future<Output = Result<T>> {
     let started = Instant::now();
     request.inspect(move |result| {
-        count(metrics, operation, result.as_ref().err());
-        metrics
-            .store_request_seconds
-            .with_label_values(&[operation])
-            .observe(started.elapsed().as_secs_f64());
+        let outcome = result.as_ref().err().map_or("ok", label);
+        metrics.request(operation, outcome, started.elapsed());
     })
-}
-
-fn count(metrics: &Metrics, operation: &str, error: Option<&object_store::Error>) {
-    metrics
-        .store_requests
-        .with_label_values(&[operation, error.map_or("ok", label)])
-        .inc();
 }
 
 fn label(error: &object_store::Error) -> &'static str {
@@ -142,7 +132,10 @@ impl ObjectStore for Metered {
         let metrics = Arc::clone(&self.metrics);
         self.inner
             .delete_stream(keys)
-            .inspect(move |result| count(&metrics, "delete", result.as_ref().err()))
+            .inspect(move |result| {
+                let outcome = result.as_ref().err().map_or("ok", label);
+                metrics.request_without_time("delete", outcome);
+            })
             .boxed()
     }
 
@@ -190,7 +183,7 @@ impl ObjectStore for Metered {
 /// Only a folder is listed so, whose listings have no pages; a bucket counts its own
 /// ([`keys`](crate::storage::store::keys)).
 fn counted(
-    metrics: &Arc<Metrics>,
+    metrics: &Arc<StoreMetrics>,
     mut list: BoxStream<'static, Result<ObjectMeta>>,
 ) -> BoxStream<'static, Result<ObjectMeta>> {
     let metrics = Arc::clone(metrics);
@@ -205,7 +198,7 @@ fn counted(
 #[derive(Debug)]
 struct MeteredUpload {
     inner: Box<dyn Upload>,
-    metrics: Arc<Metrics>,
+    metrics: Arc<StoreMetrics>,
 }
 
 #[async_trait]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::config;
-use crate::telemetry::Metrics;
+use crate::telemetry::StoreMetrics;
 
 use crate::storage::store::memory::Memory;
 use crate::storage::store::options::OpenError;
@@ -13,7 +13,7 @@ use crate::storage::store::{Store, azure, gcs, local, s3};
 pub(crate) fn open(
     config: &config::Store,
     verify: config::Verify,
-    metrics: &Arc<Metrics>,
+    metrics: &Arc<StoreMetrics>,
 ) -> Result<Arc<dyn Store>, OpenError> {
     Ok(match config.url.as_url().scheme() {
         "s3" => Arc::new(s3::open::open(config, verify, metrics)?),

@@ -27,6 +27,20 @@ const MAX_IDLE: usize = 256;
 /// Why a store can't be opened.
 #[derive(Debug, Error)]
 pub enum OpenError {
+    /// The store of this name can't be, for the same reasons as the default one.
+    #[error("stores.{0}")]
+    Named(String, #[source] Box<OpenError>),
+    /// Two stores of which one is in the other: what lies there would have two names, and two gateways' worth of care.
+    #[error(
+        "stores.{inner}.url: it is, or lies in, the place of the store {outer}, or the other way round; allowed: places \
+         of their own. For a part of one store, use a prefix in `home` or `[[user.mount]]`"
+    )]
+    OnePlace {
+        /// One of them.
+        outer: String,
+        /// The other.
+        inner: String,
+    },
     /// Options that the store does not know.
     #[error(
         "store.options: found {keys:?}, unknown for {store}; allowed are the option names of object_store"

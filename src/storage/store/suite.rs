@@ -16,7 +16,7 @@ use crate::storage::store::precondition::{Precondition, look};
 use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::{Base, Start, Upload};
 use crate::storage::store::{Aborts, Keeping, MIN_PART, RESERVED, Store};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, StoreMetrics};
 
 /// A store, and what it lies in.
 struct Tried {
@@ -35,6 +35,7 @@ impl From<Fixture> for Tried {
         };
         let config = Config::load(&sources).unwrap();
         let metrics = Arc::new(Metrics::new().unwrap());
+        let metrics = Arc::new(StoreMetrics::new("default", metrics));
         Self {
             store: open(&config.store, config.upload.verify, &metrics).unwrap(),
             root: fixture.root.clone(),

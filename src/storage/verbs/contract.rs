@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use object_store::ObjectMeta;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
@@ -12,6 +13,7 @@ use crate::auth::{Permission, User};
 use crate::config::ByteSize;
 use crate::session::{Entry, Facts, FtpPath, Job, OwnUploads, Report, SessionId, StatusPage};
 use crate::storage::error::StorageError;
+use crate::storage::store::mark::Mark;
 use crate::storage::write::conditions::Tried;
 use crate::storage::write::handovers::Swept;
 
@@ -24,7 +26,33 @@ pub type Output<'a> = dyn AsyncWrite + Send + Unpin + 'a;
 /// How text becomes what the client reads.
 pub type Encode<'a> = dyn Fn(&str) -> Vec<u8> + Send + Sync + 'a;
 
-/// Who sends a file.
+/// A path, and the user as it is where that leads.
+#[derive(Debug, Clone, Copy)]
+pub struct Spot<'a> {
+    /// The user: home and permissions are of the place that the path is in.
+    pub user: &'a User,
+    /// The path, in that home.
+    pub path: &'a FtpPath,
+}
+
+/// A file that may be moved away into another store.
+#[derive(Debug)]
+pub struct Taken {
+    /// As it was found.
+    pub(crate) file: ObjectMeta,
+    /// Of the upload that it is, if it has one.
+    pub(crate) mark: Option<Mark>,
+}
+
+impl Taken {
+    /// Its size in bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.file.size
+    }
+}
+
+/// Who sends a file, or renames one.
 #[derive(Debug, Clone, Copy)]
 pub struct Uploader<'a> {
     /// Its session.
@@ -35,6 +63,8 @@ pub struct Uploader<'a> {
     pub told: Option<u64>,
     /// What it has stored itself.
     pub own: &'a OwnUploads,
+    /// It may go on with an upload that was cut off.
+    pub may_return: bool,
 }
 
 type Result<T> = std::result::Result<T, StorageError>;
@@ -59,14 +89,8 @@ pub trait Verbs: Debug + Send + Sync {
     /// Deletes a file.
     async fn delete(&self, user: &User, path: &FtpPath) -> Result<()>;
 
-    /// Renames a file or a directory, for a session that has stored `own`.
-    async fn rename(
-        &self,
-        user: &User,
-        own: &OwnUploads,
-        from: &FtpPath,
-        to: &FtpPath,
-    ) -> Result<()>;
+    /// Renames a file or a directory.
+    async fn rename(&self, by: Uploader<'_>, from: Spot<'_>, to: Spot<'_>) -> Result<()>;
 
     /// Receives a file from the client. How it ended is in the job's report, too.
     async fn upload(
@@ -100,12 +124,25 @@ pub trait Verbs: Debug + Send + Sync {
 
     /// What is safely kept of a file that was cut off, as its uploader may see it.
     async fn unfinished_entry(&self, user: &User, peer: IpAddr, path: &FtpPath) -> Option<Entry>;
+}
+
+/// One store: FTP's verbs, what an operator asks of it, and what a move into another store needs.
+#[async_trait]
+pub trait StoreFront: Verbs {
+    /// What is to be moved into another store, if it is a file and this user may take it away.
+    async fn take(&self, own: &OwnUploads, from: Spot<'_>) -> Result<Taken>;
+
+    /// Deletes what was moved into another store, if it is still what was found.
+    async fn give_away(&self, from: Spot<'_>, taken: Taken) -> Result<()>;
 
     /// Leaves what is kept for clients that may come back to other gateways: the process ends.
     async fn leave_unfinished(&self);
 
     /// Asks whether what is behind answers.
     async fn probe(&self) -> Result<()>;
+
+    /// Asks for something small that is not there, for the sake of any answer.
+    async fn ping(&self);
 
     /// Tries what is behind it for what it knows, where that is wanted and possible.
     async fn try_store(&self) -> Result<()>;
@@ -148,6 +185,27 @@ pub(crate) fn permit(user: &User, permission: Permission) -> Result<()> {
     } else {
         Err(StorageError::NotPermitted(permission))
     }
+}
+
+/// Who moves a file from one place to another could fetch, delete and store it as well: `rename` alone is for one place.
+pub(crate) fn permit_rename(from: &User, to: &User) -> Result<()> {
+    permit(from, Permission::Rename)?;
+    if !std::ptr::eq(from, to) {
+        permit(from, Permission::Read)?;
+        permit(from, Permission::Delete)?;
+        permit(to, Permission::Rename)?;
+        permit(to, Permission::Write)?;
+    }
+    Ok(())
+}
+
+/// And who moves a directory sees what is in it, and makes it.
+pub(crate) fn permit_rename_of_directory(from: &User, to: &User) -> Result<()> {
+    if !std::ptr::eq(from, to) {
+        permit(from, Permission::List)?;
+        permit(to, Permission::Mkdir)?;
+    }
+    Ok(())
 }
 
 /// Who may do something with a file of a known name may look at it: clients that only upload ask for the size of what

@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 
-use crate::auth::{Permission, Permissions};
-use crate::session::{Entry, EntryKind, Fact, Facts, FtpPath, ListFormat};
+use crate::auth::{Permission, Permissions, User};
+use crate::session::{Entry, EntryKind, Fact, Facts, ListFormat};
 
 /// `ls` shows the time of day of files younger than this, and the year of others.
 const HALF_A_YEAR: Duration = Duration::from_hours(182 * 24);
@@ -81,12 +81,12 @@ pub(crate) struct FactsOf {
 }
 
 impl FactsOf {
-    /// The facts that the client wants of what lies in `directory`, where its user may do `may`.
-    pub(crate) fn new(wanted: Facts, may: Permissions, home: &str, directory: &FtpPath) -> Self {
+    /// The facts that the client wants of what lies in `directory` of this user's home.
+    pub(crate) fn new(wanted: Facts, user: &User, directory: &str) -> Self {
         Self {
             wanted,
-            may,
-            directory: format!("{home}{directory}"),
+            may: user.permissions,
+            directory: user.home.child(directory),
         }
     }
 
@@ -105,13 +105,13 @@ impl FactsOf {
     fn write(&self, line: &mut String, fact: Fact, entry: &Entry) {
         // Writing into a string can't fail.
         let _ = match (fact, entry.kind, entry.modified) {
-            (Fact::Type, EntryKind::Directory, _) => write!(line, "type=dir;"),
             (Fact::Type, EntryKind::File, _) => write!(line, "type=file;"),
+            (Fact::Type, _, _) => write!(line, "type=dir;"),
             (Fact::Size, EntryKind::File, _) => write!(line, "size={};", entry.size),
             (Fact::Modify, _, Some(modified)) => write!(line, "modify={};", timestamp(modified)),
             (Fact::Perm, _, _) => write!(line, "perm={};", self.letters(entry.kind)),
             (Fact::Unique, _, _) => write!(line, "unique={:016x};", self.unique(entry)),
-            (Fact::Size, EntryKind::Directory, _) | (Fact::Modify, _, None) => Ok(()),
+            (Fact::Size, _, _) | (Fact::Modify, _, None) => Ok(()),
         };
     }
 
@@ -133,11 +133,17 @@ impl FactsOf {
             (Permission::Mkdir, 'm'),
             (Permission::Delete, 'p'),
         ];
-        let all = match kind {
-            EntryKind::File => &of_files[..],
-            EntryKind::Directory => &of_directories[..],
+        // Neither of it may be done to what is mounted.
+        let of_mounts = of_directories.into_iter();
+        let of_mounts: Vec<_> = of_mounts
+            .filter(|(_, it)| !['d', 'f'].contains(it))
+            .collect();
+        let (all, may) = match kind {
+            EntryKind::File => (&of_files[..], self.may),
+            EntryKind::Directory => (&of_directories[..], self.may),
+            EntryKind::Mount(there) => (&of_mounts[..], there),
         };
-        let allowed = all.iter().filter(|(need, _)| self.may.allows(*need));
+        let allowed = all.iter().filter(|(need, _)| may.allows(*need));
         allowed.map(|(_, letter)| *letter).collect()
     }
 
@@ -174,7 +180,9 @@ mod tests {
     }
 
     fn facts(wanted: Facts, may: Permissions) -> FactsOf {
-        FactsOf::new(wanted, may, "/", &FtpPath::root())
+        let mut user = User::unrestricted("anna".to_owned());
+        user.permissions = may;
+        FactsOf::new(wanted, &user, "/")
     }
 
     #[test]
@@ -231,5 +239,10 @@ mod tests {
         let read = facts(perm, [Permission::Read].into_iter().collect());
         assert_eq!(read.line(&file()), "perm=r; ");
         assert_eq!(read.line(&Entry::directory("d")), "perm=; ");
+        let mount = Entry {
+            kind: EntryKind::Mount(Permissions::by_default()),
+            ..Entry::directory("in")
+        };
+        assert_eq!(read.line(&mount), "perm=celmp; ");
     }
 }

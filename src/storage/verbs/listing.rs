@@ -3,15 +3,16 @@
 //! The first page is there before the client is told that a listing will come. The next is asked for when the one before
 //! is written: a client that does not read costs one page, of the memory that all listings share.
 
+use std::collections::BTreeSet;
 use std::pin::pin;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt, stream};
 use object_store::ObjectStoreExt;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::auth::{Permission, User};
+use crate::auth::{Leads, Permission, User};
 use crate::session::{
     Abort, Entry, EntryKind, Facts, FtpPath, Job, ListFormat, StatusPage, TransferKind,
 };
@@ -85,7 +86,7 @@ pub(crate) async fn send_listing(
     let lines = Lines {
         format,
         prefix: listing.prefix(job.named()),
-        facts: FactsOf::new(facts, user.permissions, &user.home, &directory),
+        facts: FactsOf::new(facts, user, directory.as_str()),
         now: SystemTime::now(),
     };
     job.open(None).await?;
@@ -170,13 +171,49 @@ async fn open<'a>(
     }
 }
 
+/// What is in a directory, and what leads to mounts there, in the place of what else has its name.
+fn pages<'a>(
+    listed: &'a impl Listed,
+    user: &User,
+    path: &FtpPath,
+) -> Result<Pages<'a>, StorageError> {
+    let leading = user.leading_to_mounts(path.as_str());
+    let pages = match listed.directory(user, path) {
+        Ok(pages) if leading.is_empty() => return Ok(pages),
+        // What can't be there is not there.
+        Err(StorageError::Name(_)) if !leading.is_empty() => stream::empty().boxed(),
+        pages => pages?,
+    };
+    let mounts: Vec<_> = leading
+        .into_iter()
+        .map(|(name, leads)| Entry {
+            kind: EntryKind::Mount(match leads {
+                Leads::Mount(permissions) => permissions,
+                Leads::OnTheWay => user.permissions,
+            }),
+            ..Entry::directory(name)
+        })
+        .collect();
+    let names: BTreeSet<_> = mounts.iter().map(|it| it.name.clone()).collect();
+    let mut mounts = Some(mounts);
+    // Where there is no page, the mounts need one.
+    let pages = pages.chain(stream::iter([Ok(Page::default())]));
+    let merged = pages.map_ok(move |mut page| {
+        page.entries.retain(|entry| !names.contains(&entry.name));
+        page.entries.extend(mounts.take().into_iter().flatten());
+        page.entries.sort_by(|a, b| a.name.cmp(&b.name));
+        page
+    });
+    Ok(merged.boxed())
+}
+
 /// `None` if there is no such directory.
 async fn open_directory<'a>(
     listed: &'a impl Listed,
     user: &User,
     path: &FtpPath,
 ) -> Result<Option<Listing<'a>>, StorageError> {
-    let mut rest = listed.directory(user, path)?;
+    let mut rest = pages(listed, user, path)?;
     let memory = listed.listing_memory().page().await?;
     let first = rest.next().await.transpose()?.unwrap_or_default();
     let exists =
@@ -190,7 +227,7 @@ async fn open_pattern<'a>(
     path: &FtpPath,
 ) -> Result<Listing<'a>, StorageError> {
     let pattern = Pattern::of(path).ok_or(StorageError::NotFound)?;
-    let mut rest = listed.directory(user, &pattern.directory)?;
+    let mut rest = pages(listed, user, &pattern.directory)?;
     let memory = listed.listing_memory().page().await?;
     while let Some(mut page) = rest.next().await.transpose()? {
         page.entries.retain(|entry| pattern.matches(&entry.name));

@@ -26,6 +26,8 @@ const WAIT: Duration = Duration::from_secs(10);
 pub(crate) struct ListingMemory {
     /// A permit for each KiB.
     free: Arc<Semaphore>,
+    /// A permit for each KiB of one store's share, where there are several.
+    share: Arc<Semaphore>,
     used: IntGauge,
 }
 
@@ -33,6 +35,7 @@ pub(crate) struct ListingMemory {
 #[derive(Debug)]
 pub(crate) struct PageMemory {
     room: OwnedSemaphorePermit,
+    share: OwnedSemaphorePermit,
     held: Held,
 }
 
@@ -43,7 +46,18 @@ impl ListingMemory {
         let kib = kib.clamp(PAGE_KIB, Semaphore::MAX_PERMITS);
         Self {
             free: Arc::new(Semaphore::new(kib)),
+            share: Arc::new(Semaphore::new(kib)),
             used,
+        }
+    }
+
+    /// The same for one of several stores: it has half of the memory at most, so that one that does not answer leaves
+    /// the others the rest.
+    pub(crate) fn of_one_of_several(&self) -> Self {
+        let half = self.free.available_permits() / 2;
+        Self {
+            share: Arc::new(Semaphore::new(half.max(PAGE_KIB))),
+            ..self.clone()
         }
     }
 
@@ -53,10 +67,15 @@ impl ListingMemory {
     /// [`StorageError::ListingMemoryShort`] if other listings hold it for too long.
     pub(crate) async fn page(&self) -> Result<PageMemory, StorageError> {
         #[allow(clippy::cast_possible_truncation, reason = "it is 4096")]
-        let room = Arc::clone(&self.free).acquire_many_owned(PAGE_KIB as u32);
-        match timeout(WAIT, room).await {
-            Ok(Ok(room)) => Ok(PageMemory {
+        let page = PAGE_KIB as u32;
+        let both = async {
+            let share = Arc::clone(&self.share).acquire_many_owned(page).await;
+            (share, Arc::clone(&self.free).acquire_many_owned(page).await)
+        };
+        match timeout(WAIT, both).await {
+            Ok((Ok(share), Ok(room))) => Ok(PageMemory {
                 room,
+                share,
                 held: Held::bytes(&self.used, PAGE_KIB as u64 * 1024),
             }),
             _ => Err(StorageError::ListingMemoryShort),
@@ -68,7 +87,9 @@ impl PageMemory {
     /// Gives back all but what so many bytes take.
     pub(crate) fn shrink_to(&mut self, bytes: usize) {
         let (held, kept) = (self.room.num_permits(), bytes.div_ceil(1024));
-        drop(self.room.split(held.saturating_sub(kept)));
+        for permits in [&mut self.room, &mut self.share] {
+            drop(permits.split(held.saturating_sub(kept)));
+        }
         self.held.shrink_to(kept as u64 * 1024);
     }
 }
@@ -94,5 +115,15 @@ mod tests {
         drop((first, second));
         assert_eq!(memory.free.available_permits(), 5 * 1024);
         assert_eq!(used.get(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_is_silent_leaves_the_others_their_part() {
+        let used = IntGauge::new("used", "for the test").unwrap();
+        let memory = ListingMemory::new(ByteSize::mib(16), used);
+        let (silent, other) = (memory.of_one_of_several(), memory.of_one_of_several());
+        let _held = (silent.page().await.unwrap(), silent.page().await.unwrap());
+        assert!(silent.page().await.is_err());
+        let _pages = (other.page().await.unwrap(), other.page().await.unwrap());
     }
 }

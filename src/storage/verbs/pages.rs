@@ -128,7 +128,7 @@ impl Storage {
 
     fn count_hidden(&self, page: &Page) {
         if page.hidden > 0 {
-            self.metrics.store_keys_hidden.inc_by(page.hidden as u64);
+            self.metrics.hide(page.hidden);
         }
     }
 }

@@ -1,9 +1,18 @@
 //! Whether the store answers.
 
+use object_store::ObjectStoreExt;
+
 use crate::storage::Storage;
 use crate::storage::error::StorageError;
+use crate::storage::verbs::conditions::probes;
 
 impl Storage {
+    /// Asks for an object that is not there. Whether there was an answer is counted.
+    pub(crate) async fn ping(&self) {
+        let key = probes(self.keys.prefix()).join("none");
+        let _ = self.store.objects().head(&key).await;
+    }
+
     /// Asks the store for a page of keys.
     ///
     /// Credentials that may write but not list get a refusal, and a refusal is an answer.

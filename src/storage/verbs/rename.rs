@@ -596,7 +596,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::config::{Config, Sources};
+    use crate::config::{Config, Sources, StoreName};
+    use crate::storage::common::Common;
     use crate::storage::store::fixture::Fixture;
     use crate::telemetry::Metrics;
 
@@ -607,8 +608,10 @@ mod tests {
             environment: settings.iter().map(variable).collect(),
             ..Sources::default()
         };
-        let metrics = Arc::new(Metrics::new().unwrap());
-        Storage::open(&Config::load(&sources).unwrap(), metrics).unwrap()
+        let config = Config::load(&sources).unwrap();
+        let common = Common::new(&config, Arc::new(Metrics::new().unwrap())).unwrap();
+        let metrics = common.metrics_of(&StoreName::default());
+        Storage::open(&config.store, &common, metrics).unwrap()
     }
 
     #[test]

@@ -30,20 +30,22 @@ impl Storage {
     }
 
     /// On what a file may be renamed away. Under `deny`, a name that was delivered is not free again, except by the
-    /// session that has just stored it there: senders store under one name and rename to another.
+    /// session that has just stored it there: senders store under one name and rename to another. `to` is the new key, in this
+    /// store.
     pub(crate) async fn check_taking(
         &self,
         user: &User,
         own: &OwnUploads,
         file: &ObjectMeta,
-        to: &Path,
+        to: Option<&Path>,
     ) -> Result<Precondition, StorageError> {
         if self.may_release(user) {
             return Ok(Precondition::None);
         }
         let version = Base::of(file).version;
         // Or else the same rename has come so far before, and has not deleted its source.
-        if self.is_own(own, file).await || self.are_one_upload(&file.location, to).await {
+        let has_come = async |to: &Path| self.are_one_upload(&file.location, to).await;
+        if self.is_own(own, file).await || matches!(to, Some(to) if has_come(to).await) {
             return Ok(Precondition::Unchanged(version));
         }
         Err(StorageError::NotPermitted(Permission::Release))
@@ -52,7 +54,7 @@ impl Storage {
     /// Whether the session has stored this file. A version will not do where there are marks: on S3 it is one of the
     /// content, and another may have stored the same there since.
     async fn is_own(&self, own: &OwnUploads, file: &ObjectMeta) -> bool {
-        let key = file.location.as_ref();
+        let key = &self.own_name(&file.location);
         if self.store.traits().metadata.is_none() {
             let version = Base::of(file).version;
             return name_of(&version).is_some_and(|version| own.contain(key, version));

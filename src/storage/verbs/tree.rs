@@ -14,14 +14,17 @@ use crate::session::{Entry, FtpPath, OwnUploads};
 use crate::storage::Storage;
 use crate::storage::error::StorageError;
 use crate::storage::store::keys::Object;
+use crate::storage::store::mark::Mark;
 use crate::storage::store::precondition::{Precondition, is_version};
 use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::Base;
-use crate::storage::verbs::contract::permit;
-use crate::storage::verbs::contract::permit_look;
+use crate::storage::verbs::contract::{
+    Spot, Taken, permit, permit_look, permit_rename, permit_rename_of_directory,
+};
 use crate::storage::verbs::listing::Listed;
 use crate::storage::verbs::note::{Note, is_foreign};
 use crate::storage::write::conditions::Operation;
+use crate::storage::write::verdict::{self, Found};
 
 /// What is to be renamed.
 enum Source {
@@ -117,7 +120,8 @@ impl Storage {
         }
         let key = self.keys.key(user, path)?;
         if let Some(marker) = self.marker_of_empty(&key).await? {
-            self.remove_marker(path, marker).await?;
+            self.remove_marker(user.shown(path.as_str()), marker)
+                .await?;
         } else if self.store.directory_changed(&key).await.is_some() {
             self.store.remove_directory(&key).await?;
         } else {
@@ -131,9 +135,9 @@ impl Storage {
     }
 
     /// Removes the marker that was found, and no other. One with content is somebody's object.
-    async fn remove_marker(&self, path: &FtpPath, marker: Object) -> Result<(), StorageError> {
+    async fn remove_marker(&self, path: String, marker: Object) -> Result<(), StorageError> {
         if is_foreign(&marker) {
-            return Err(StorageError::MarkerInUse(path.to_string()));
+            return Err(StorageError::MarkerInUse(path));
         }
         match self.store.delete_unchanged(&[marker]).await? {
             0 => Ok(()),
@@ -177,42 +181,98 @@ impl Storage {
     /// the store both names may exist; nothing is lost.
     pub async fn rename(
         &self,
-        user: &User,
         own: &OwnUploads,
-        from: &FtpPath,
-        to: &FtpPath,
+        from: Spot<'_>,
+        to: Spot<'_>,
     ) -> Result<(), StorageError> {
-        permit(user, Permission::Rename)?;
-        let source = self.source(user, from).await?;
-        if from == to {
-            return Ok(());
-        }
-        if from.is_root() || to.is_root() || to.is_below(from) {
+        permit_rename(from.user, to.user)?;
+        let source = self.source(from.user, from.path).await?;
+        if from.path.is_root() || to.path.is_root() {
             return Err(StorageError::IntoItself);
         }
-        self.check_directory_of(user, to).await?;
+        // By keys: what is mounted may lie in what it is mounted into.
+        let [old, target] = [from, to].map(|it| self.keys.key(it.user, it.path));
+        let (old, target) = (old?, target?);
+        if old == target {
+            return Ok(());
+        }
+        if target.prefix_matches(&old) {
+            return Err(StorageError::IntoItself);
+        }
+        self.check_directory_of(to.user, to.path).await?;
         match &source {
-            Source::File(file) => {
-                let key = self.file_key(user, to)?;
-                let taken = self.check_taking(user, own, file, &key).await?;
-                let given = self.check_file_target(user, file, to, &key).await?;
-                let _only = self.only_append(&file.location)?;
-                let renamed = self.rename_file(file, &key, [&taken, &given]).await;
-                renamed.map_err(|error| match (error, self.refusal_to_replace(user)) {
-                    (StorageError::Exists, Some(refusal)) => refusal,
-                    (error, _) => error,
-                })?;
-            }
+            Source::File(file) => self.rename_one(own, file, from.user, to).await?,
             Source::Directory(key) => {
-                self.permit_taking_directory(user)?;
-                let target = self.keys.key(user, to)?;
+                self.permit_taking_directory(from.user)?;
+                permit_rename_of_directory(from.user, to.user)?;
                 let only = self.renaming.begin(key, &target);
                 let _only = only.ok_or(StorageError::Renaming)?;
-                let begun = self.check_directory_target(user, key, to, &target).await?;
+                let begun = self.check_directory_target(to, key, &target).await?;
                 self.rename_directory(key, &target, begun).await?;
             }
         }
-        self.keep_directory(user, &from.parent()).await;
+        self.keep_directory(from.user, &from.path.parent()).await;
+        Ok(())
+    }
+
+    async fn rename_one(
+        &self,
+        own: &OwnUploads,
+        file: &ObjectMeta,
+        taker: &User,
+        to: Spot<'_>,
+    ) -> Result<(), StorageError> {
+        let key = self.file_key(to.user, to.path)?;
+        let taken = self.check_taking(taker, own, file, Some(&key)).await?;
+        let given = self.check_file_target(to, file, &key).await?;
+        let _only = self.only_append(&file.location)?;
+        let renamed = self.rename_file(file, &key, [&taken, &given]).await;
+        renamed.map_err(|error| match (error, self.refusal_to_replace(to.user)) {
+            (StorageError::Exists, Some(refusal)) => refusal,
+            (error, _) => error,
+        })
+    }
+
+    /// Which upload is at a key, where uploads can be told apart.
+    async fn mark_of(&self, file: &ObjectMeta) -> Result<Option<Mark>, StorageError> {
+        if self.store.traits().metadata.is_none() {
+            return Ok(None);
+        }
+        match verdict::look(self.store.objects().as_ref(), &file.location).await? {
+            Found::Object { attributes, .. } => Ok(Mark::of(&attributes)),
+            Found::Nothing => Err(StorageError::TakenAway),
+        }
+    }
+
+    /// What is to be moved into another store.
+    pub(crate) async fn take(
+        &self,
+        own: &OwnUploads,
+        from: Spot<'_>,
+    ) -> Result<Taken, StorageError> {
+        match self.source(from.user, from.path).await? {
+            Source::Directory(_) => Err(StorageError::BetweenStores),
+            Source::File(file) => {
+                self.check_taking(from.user, own, &file, None).await?;
+                let mark = self.mark_of(&file).await?;
+                Ok(Taken { file, mark })
+            }
+        }
+    }
+
+    /// Deletes what was moved into another store. What was written there since stays.
+    pub(crate) async fn give_away(
+        &self,
+        from: Spot<'_>,
+        taken: &Taken,
+    ) -> Result<(), StorageError> {
+        // On S3 a version is one of the content: the same content that another has written, or that was just stored at
+        // the same key by another name of the store, has it too.
+        if self.mark_of(&taken.file).await? != taken.mark {
+            return Err(StorageError::Conflict);
+        }
+        self.remove_source(&taken.file).await?;
+        self.keep_directory(from.user, &from.path.parent()).await;
         Ok(())
     }
 
@@ -259,22 +319,24 @@ impl Storage {
     ) -> Result<(), StorageError> {
         let directory = path.parent();
         let may_be_missing = self.upload.missing_directories == MissingDirectories::Create;
-        if may_be_missing || directory.is_root() || self.directory_exists(user, &directory).await? {
+        let is_there = directory.is_root() || user.leads_to_mount(directory.as_str());
+        if may_be_missing || is_there || self.directory_exists(user, &directory).await? {
             return Ok(());
         }
-        Err(StorageError::MissingDirectory(directory.to_string()))
+        Err(StorageError::MissingDirectory(
+            user.shown(directory.as_str()),
+        ))
     }
 
     /// On what a file may take a name. It takes the place of a file, where the user may replace that.
     async fn check_file_target(
         &self,
-        user: &User,
+        to: Spot<'_>,
         source: &ObjectMeta,
-        to: &FtpPath,
         key: &Path,
     ) -> Result<Precondition, StorageError> {
-        let refusal = self.refusal_to_replace(user);
-        match (self.look(user, to).await, refusal) {
+        let refusal = self.refusal_to_replace(to.user);
+        match (self.look(to.user, to.path).await, refusal) {
             (Err(StorageError::NotFound), Some(_)) => Ok(Precondition::Absent),
             (Err(StorageError::NotFound), None) => Ok(Precondition::None),
             (Err(error), _) => Err(error),
@@ -291,12 +353,11 @@ impl Storage {
     /// A directory takes the place of nothing but the remains of the same rename, which it ends.
     async fn check_directory_target(
         &self,
-        user: &User,
+        to: Spot<'_>,
         key: &Path,
-        to: &FtpPath,
         target: &Path,
     ) -> Result<Option<Note>, StorageError> {
-        match self.look(user, to).await {
+        match self.look(to.user, to.path).await {
             Err(StorageError::NotFound) => return Ok(None),
             Err(error) => return Err(error),
             Ok(_) => {}
@@ -333,22 +394,33 @@ impl Storage {
         // A copy is always of the version that was looked at.
         self.copy_file(source, to, given).await?;
         // What another has written meanwhile stays where it is.
+        match self.remove_source(source).await {
+            Err(StorageError::Conflict) => Ok(()),
+            removed => removed,
+        }
+    }
+
+    /// Deletes what was copied elsewhere, as it was found. Whoever took it away has it: of several renames of one file,
+    /// one succeeds.
+    ///
+    /// # Errors
+    /// [`StorageError::Conflict`] if another has written there since, and [`StorageError::TakenAway`] if nothing is there.
+    async fn remove_source(&self, source: &ObjectMeta) -> Result<(), StorageError> {
+        let (from, traits) = (&source.location, self.store.traits());
         let hold = self.conditions.known(Operation::Delete) == Some(true);
-        let removed = if hold || traits.deletes.are_certain(&source.into()) {
-            self.remove(source).await?
+        let is_certain = hold || traits.deletes.are_certain(&source.into());
+        let removed = if is_certain || self.meta(from).await?.as_ref() == Some(source) {
+            let unchanged = Precondition::Unchanged(Base::of(source).version);
+            self.remove_on(source, Terms::new(unchanged)).await?
         } else {
-            match self.meta(from).await? {
-                Some(now) if now == *source => self.remove(source).await?,
-                _ => Removed::Changed,
-            }
+            Removed::Changed
         };
-        // Whoever took the source away has it: of several renames of one file, one succeeds.
         match removed {
             Removed::Deleted => Ok(()),
             Removed::Unclear { error, .. } => Err(StorageError::Unresolved(error)),
             Removed::Absent => Err(StorageError::TakenAway),
             Removed::Changed => match self.meta(from).await? {
-                Some(_) => Ok(()),
+                Some(_) => Err(StorageError::Conflict),
                 None => Err(StorageError::TakenAway),
             },
         }
@@ -364,13 +436,17 @@ impl Storage {
 
     /// Deletes an object as it was found. One that another has written meanwhile stays.
     pub(crate) async fn remove(&self, found: &ObjectMeta) -> Result<Removed, StorageError> {
-        let (key, version) = (&found.location, Base::of(found).version);
-        self.writers.forget(key);
         let terms = if self.store.traits().late_requests {
-            Terms::new(Precondition::Unchanged(version.clone()))
+            Terms::new(Precondition::Unchanged(Base::of(found).version))
         } else {
             Terms::none()
         };
+        self.remove_on(found, terms).await
+    }
+
+    async fn remove_on(&self, found: &ObjectMeta, terms: Terms) -> Result<Removed, StorageError> {
+        let (key, version) = (&found.location, Base::of(found).version);
+        self.writers.forget(key);
         let error = match self.delete_on(key, &terms).await {
             Ok(()) => return Ok(Removed::Deleted),
             Err(error) => error,

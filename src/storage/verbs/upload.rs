@@ -71,13 +71,14 @@ impl Storage {
                 let mark = published.mark.as_ref().map(Mark::as_str);
                 let version = published.version.as_ref().and_then(precondition::name_of);
                 if let Some(upload) = mark.or(version) {
-                    uploader.own.note(key.as_ref(), upload);
+                    uploader.own.note(&self.own_name(&key), upload);
                 }
                 Ok(published.crc64nvme)
             }
             Err(error) => {
                 let error = blame(error, &writer.plan);
-                let may_come_back = is_loss(&error) || goes_on && is_other_size(&error);
+                let may_come_back =
+                    uploader.may_return && (is_loss(&error) || goes_on && is_other_size(&error));
                 let owner = Owner::new(&user.name, uploader.peer);
                 self.give_up(&owner, writer, may_come_back).await;
                 Err(error)
@@ -97,7 +98,9 @@ impl Storage {
             None => object_store::Attributes::new(),
         };
         let mut writer = self.writers.begin(plan, attributes, running);
-        writer.telling = self.telling(user, uploader.peer, &writer);
+        if uploader.may_return {
+            writer.telling = self.telling(user, uploader.peer, &writer);
+        }
         writer
     }
 

@@ -15,6 +15,8 @@
 //! which parts have slow clients, rights to finish or not ([`relief`](super::relief)): the slowest of
 //! those that can move do so at once, and if none can, the slowest upload is ended after a while.
 
+mod shares;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -25,6 +27,8 @@ use tokio::sync::oneshot;
 use crate::storage::write::chunk::Chunks;
 use crate::storage::write::relief::{Revoked, SlowParts, Slowness};
 use crate::supervise::{Supervisor, Task};
+
+use shares::{Next, Share, Shares, StoreIndex};
 
 /// The first read of a file takes this much memory; most files on old devices fit.
 pub(crate) const FIRST_CHUNK: usize = 16 * 1024;
@@ -40,9 +44,9 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 const LOOKS_BEFORE_AN_END: u32 = 10;
 const LOOKS_BETWEEN_ENDS: u32 = 3;
 
-/// The budget; clones share it.
+/// The budget, for one store; clones share it, and so do those for other stores.
 #[derive(Debug, Clone)]
-pub(crate) struct Budget(Arc<Shared>);
+pub(crate) struct Budget(Arc<Shared>, StoreIndex);
 
 #[derive(Debug)]
 struct Shared {
@@ -71,6 +75,8 @@ struct State {
     /// Who waits, the oldest part first; those with a first chunk before all others.
     waiting: BTreeMap<Place, Waiter>,
     slow: SlowParts,
+    /// What each store has.
+    shares: Shares,
     /// In so many looks somebody waited, less those in which nobody did.
     short: u32,
     /// Somebody looks.
@@ -95,6 +101,7 @@ struct Waiter {
 /// What a part asks for, and what it may come to.
 #[derive(Debug, Clone, Copy)]
 struct Need {
+    store: StoreIndex,
     kind: Kind,
     bytes: usize,
     part_size: usize,
@@ -143,15 +150,23 @@ impl Budget {
             next: 0,
             waiting: BTreeMap::new(),
             slow: SlowParts::default(),
+            shares: Shares::new(total),
             short: 0,
             tended: false,
         };
-        Self(Arc::new(Shared {
+        let shared = Shared {
             state: Mutex::new(state),
             chunks: Chunks::new(total, supervisor.clone()),
             used,
             supervisor,
-        }))
+        };
+        Self(Arc::new(shared), Shares::FIRST)
+    }
+
+    /// The same budget for another store, which leaves the others their part.
+    pub(crate) fn for_another_store(&self) -> Self {
+        let store = self.state().shares.add();
+        Self(Arc::clone(&self.0), store)
     }
 
     /// A claim for a new part of at most `part_size`, which holds nothing yet.
@@ -178,11 +193,8 @@ impl Budget {
     fn ask(&self, age: u64, need: Need) -> Result<Grant, Waiting> {
         let mut state = self.state();
         let place = (need.kind, age, state.name());
-        if state
-            .first(need.kind)
-            .is_none_or(|(first, _)| place < first)
-            && let Some(grant) = state.take(need)
-        {
+        let next = state.next(place, need);
+        if let Some(grant) = state.take(need, next) {
             return Ok(grant);
         }
         let (grant, granted) = oneshot::channel();
@@ -219,6 +231,12 @@ impl Budget {
         }
         state.in_flight -= claim.in_flight;
         state.coming -= claim.coming;
+        state
+            .shares
+            .take(self.1, Share::plain(claim.held + claim.reserved));
+        if claim.finishing {
+            state.shares.take(self.1, Share::right(claim.part_size));
+        }
         state.serve();
     }
 
@@ -234,7 +252,7 @@ async fn tend(budget: Weak<Shared>) {
         let Some(budget) = budget.upgrade() else {
             return;
         };
-        if !Budget(budget).state().look() {
+        if !Budget(budget, Shares::FIRST).state().look() {
             return;
         }
     }
@@ -246,20 +264,24 @@ impl State {
         self.next
     }
 
-    fn take(&mut self, need: Need) -> Option<Grant> {
+    fn take(&mut self, need: Need, next: Next) -> Option<Grant> {
         let is_first = need.kind == Kind::FirstChunk;
-        if is_first && self.reserve >= need.bytes {
+        let grant = if next == Next::Nothing {
+            return None;
+        } else if is_first && self.reserve >= need.bytes {
             self.reserve -= need.bytes;
-            Some(Grant::FromReserve)
-        } else if self.free >= need.bytes {
+            Grant::FromReserve
+        } else if next == Next::Any && self.free >= need.bytes {
             self.free -= need.bytes;
-            Some(Grant::Bytes)
+            Grant::Bytes
         } else if !is_first && self.kept >= need.part_size {
             self.kept -= need.part_size;
-            Some(Grant::RightToFinish)
+            Grant::RightToFinish
         } else {
-            None
-        }
+            return None;
+        };
+        self.shares.give(need.store, need.share(grant));
+        Some(grant)
     }
 
     fn put(&mut self, grant: Grant, need: Need) {
@@ -268,6 +290,7 @@ impl State {
             Grant::Bytes => self.free += need.bytes,
             Grant::RightToFinish => self.kept += need.part_size,
         }
+        self.shares.take(need.store, need.share(grant));
     }
 
     /// Gives what there is to those who wait: first chunks, then the oldest part first.
@@ -277,8 +300,8 @@ impl State {
     }
 
     fn serve_kind(&mut self, kind: Kind) {
-        while let Some((place, need)) = self.first(kind) {
-            let Some(grant) = self.take(need) else {
+        while let Some((place, need, next)) = self.first(kind) {
+            let Some(grant) = self.take(need, next) else {
                 return;
             };
             let waiter = self.waiting.remove(&place);
@@ -289,11 +312,52 @@ impl State {
         }
     }
 
-    /// The first of a kind that wait.
-    fn first(&self, kind: Kind) -> Option<(Place, Need)> {
+    /// The first of a kind that may have something, and what.
+    fn first(&self, kind: Kind) -> Option<(Place, Need, Next)> {
+        let mut waiters = self.all_of(kind);
+        if kind == Kind::FirstChunk || !self.shares.are_limited() {
+            return waiters.next().map(|(place, need)| (place, need, Next::Any));
+        }
+        let mut turn = self.shares.turn();
+        let mut waiters = waiters.map(|(place, need)| {
+            let next = self.possible(turn.next(need.store, need.bytes), need);
+            (place, need, next)
+        });
+        waiters.find(|(_, _, next)| *next != Next::Nothing)
+    }
+
+    /// What one that asked at this place might have.
+    fn next(&self, place: Place, need: Need) -> Next {
+        let (kind, _, _) = place;
+        if kind == Kind::FirstChunk || !self.shares.are_limited() {
+            let is_first = self
+                .all_of(kind)
+                .next()
+                .is_none_or(|(first, _)| place < first);
+            return if is_first { Next::Any } else { Next::Nothing };
+        }
+        let mut turn = self.shares.turn();
+        for (_, other) in self.all_of(kind).take_while(|(other, _)| *other < place) {
+            let next = turn.next(other.store, other.bytes);
+            if self.possible(next, other) != Next::Nothing {
+                return Next::Nothing;
+            }
+        }
+        turn.next(need.store, need.bytes)
+    }
+
+    /// Who may have a right alone is in nobody's way as long as there is none.
+    fn possible(&self, next: Next, need: Need) -> Next {
+        match next {
+            Next::RightToFinish if self.kept < need.part_size => Next::Nothing,
+            next => next,
+        }
+    }
+
+    fn all_of(&self, kind: Kind) -> impl Iterator<Item = (Place, Need)> {
         let places = (kind, 0, 0)..=(kind, u64::MAX, u64::MAX);
-        let mut waiters = self.waiting.range(places);
-        waiters.next().map(|(place, waiter)| (*place, waiter.need))
+        let waiters = self.waiting.range(places);
+        waiters.map(|(place, waiter)| (*place, waiter.need))
     }
 
     /// Has slow parts give way to those who wait. Whether to look again.
@@ -329,6 +393,14 @@ impl State {
 }
 
 impl Need {
+    /// What is taken by a grant.
+    fn share(self, grant: Grant) -> Share {
+        match grant {
+            Grant::FromReserve | Grant::Bytes => Share::plain(self.bytes),
+            Grant::RightToFinish => Share::right(self.part_size),
+        }
+    }
+
     fn wants(self) -> usize {
         match self.kind {
             Kind::FirstChunk => self.bytes,
@@ -356,6 +428,7 @@ impl Claim {
     fn need(&self, bytes: usize) -> Need {
         let is_first = self.bytes == 0 && bytes <= FIRST_CHUNK;
         Need {
+            store: self.budget.1,
             kind: if is_first {
                 Kind::FirstChunk
             } else {
@@ -377,11 +450,21 @@ impl Claim {
             // The right has room for all of the part.
             Grant::RightToFinish => {
                 self.finishing = true;
+                state.shares.take(self.budget.1, Share::plain(self.held));
                 state.free += std::mem::take(&mut self.held);
             }
         }
+        state
+            .shares
+            .take(self.budget.1, Share::plain(self.reserved));
         state.reserve += std::mem::take(&mut self.reserved);
         state.serve();
+    }
+
+    /// Bytes that it was granted, whatever of them it holds.
+    fn granted(&self) -> usize {
+        let right = if self.finishing { self.part_size } else { 0 };
+        self.held + self.reserved + right
     }
 
     /// Whether it has a right to finish.
@@ -396,8 +479,7 @@ impl Claim {
 
     /// Lists the part among those that are slow, until this is dropped.
     pub(crate) fn revocable(&self, slowness: Slowness) -> Revocable {
-        let right = if self.finishing { self.part_size } else { 0 };
-        let held = self.held + self.reserved + right;
+        let held = self.granted();
         let mut state = self.budget.state();
         Revocable {
             budget: self.budget.clone(),
@@ -441,6 +523,7 @@ impl Claim {
         self.budget.0.used.sub(gauge(self.bytes - bytes));
         state.reserve += self.reserved - reserved;
         state.free += self.held - (bytes - reserved);
+        state.shares.take(self.budget.1, Share::plain(held - bytes));
         (self.reserved, self.held, self.bytes) = (reserved, bytes - reserved, bytes);
         state.serve();
     }
@@ -561,6 +644,7 @@ mod tests {
             (0, 0, 0)
         );
         assert!(state.waiting.is_empty());
+        assert!(state.shares.are_empty());
     }
 
     fn slow(can_move: bool) -> Slowness {
@@ -771,14 +855,76 @@ mod tests {
         assert_all_is_back(&budget);
     }
 
+    /// A store that never answers has its share of the memory, however many send to it.
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_is_silent_leaves_the_others_their_part() {
+        let budget = budget();
+        let silent = budget.for_another_store();
+        let stuck = (0..40).map(|_| {
+            let mut claim = silent.claim(MIB / 4);
+            tokio::spawn(async move {
+                for _ in 0..4 {
+                    claim.grow(MIB / 16).await;
+                    tokio::task::yield_now().await;
+                }
+                claim.goes_up();
+                std::future::pending::<()>().await;
+            })
+        });
+        let stuck: Vec<_> = stuck.collect();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        // Its share, and rights beyond it.
+        let most = 3 * MIB / 2 + MIB / 2 + MIB / 4;
+        let held = usize::try_from(budget.0.used.get()).unwrap();
+        assert!(held <= most, "{held} of {most}");
+        for _ in 0..100 {
+            let mut claim = budget.claim(MIB);
+            assert!(grows(&mut claim, MIB), "the other store has to wait");
+        }
+        for task in stuck {
+            task.abort();
+            let _ = task.await;
+        }
+        assert_all_is_back(&budget);
+    }
+
+    /// Parts of one store that are half full do not wait for each other either.
+    #[tokio::test]
+    async fn half_parts_of_one_store_of_two_can_not_block_each_other() {
+        let budget = budget();
+        let store = budget.for_another_store();
+        let parts = (0..100).map(|_| {
+            let mut claim = store.claim(MIB);
+            tokio::spawn(async move {
+                for _ in 0..16 {
+                    claim.grow(MIB / 16).await;
+                    tokio::task::yield_now().await;
+                }
+                claim.goes_up();
+                tokio::task::yield_now().await;
+            })
+        });
+        let all = join_all(parts.collect::<Vec<_>>());
+        let ended = tokio::time::timeout(Duration::from_secs(10), all).await;
+        assert!(ended.is_ok(), "a deadlock");
+        assert_all_is_back(&budget);
+    }
+
     /// Many parts, whose clients send, pause, go away or never come back; those that are told give way in
     /// one way or the other.
     #[tokio::test(start_paused = true)]
     async fn whatever_uploads_do_all_of_them_end_and_nothing_leaks() {
         for seed in 0..20 {
             let budget = budget();
+            // On one store, and on two.
+            let other = if seed % 2 == 0 {
+                budget.clone()
+            } else {
+                budget.for_another_store()
+            };
             let uploads = (0..60).map(|index| {
-                let upload = upload(budget.clone(), Dice(seed * 1000 + index));
+                let store = if index % 3 == 0 { &budget } else { &other };
+                let upload = upload(store.clone(), Dice(seed * 1000 + index));
                 tokio::time::timeout(Duration::from_secs(300 + index), upload)
             });
             let ended = join_all(uploads).await;

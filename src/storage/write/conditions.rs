@@ -11,13 +11,13 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use futures::future::BoxFuture;
 use object_store::path::Path;
 use object_store::{Error, Result};
-use prometheus::IntGaugeVec;
 use tokio::sync::{RwLockReadGuard, RwLockWriteGuard};
 
 use crate::storage::store::metered::Metered;
 use crate::storage::store::precondition::{Precondition, look};
 use crate::storage::store::terms::Terms;
 use crate::storage::write::locks::KeyLocks;
+use crate::telemetry::StoreMetrics;
 
 /// A change that can be made on a condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,16 +108,16 @@ pub(crate) type Looked<'a> = RwLockWriteGuard<'a, ()>;
 #[derive(Debug)]
 pub(crate) struct Conditions {
     known: [AtomicU8; 4],
-    gauge: IntGaugeVec,
+    metrics: Arc<StoreMetrics>,
     locks: KeyLocks,
 }
 
 impl Conditions {
     /// With what is known before anything was tried, if there is something.
-    pub(crate) fn new(known: Option<Known>, gauge: IntGaugeVec) -> Self {
+    pub(crate) fn new(known: Option<Known>, metrics: Arc<StoreMetrics>) -> Self {
         let conditions = Self {
             known: Default::default(),
-            gauge,
+            metrics,
             locks: KeyLocks::default(),
         };
         if let Some(known) = known {
@@ -151,9 +151,7 @@ impl Conditions {
         let before = self.known[operation as usize].swap(known as u8, Ordering::Relaxed);
         let (hold, held) = (holds(known as u8), holds(before));
         let is_new = before == 0 || held;
-        self.gauge
-            .with_label_values(&[operation.label()])
-            .set(hold.into());
+        self.metrics.show_conditional(operation.label(), hold);
         if known == Known::HoldsIfThere && is_new {
             tracing::info!(
                 "the store does not say of a deletion on a condition that nothing was there; the gateway looks before each, \
@@ -269,25 +267,27 @@ fn is_unsupported(error: &Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use prometheus::Opts;
+    use crate::telemetry::Metrics;
 
-    fn conditions(known: Option<Known>) -> Conditions {
-        let gauge = IntGaugeVec::new(Opts::new("known", "known"), &["operation"]);
-        Conditions::new(known, gauge.unwrap())
+    fn conditions(known: Option<Known>) -> (Conditions, Arc<Metrics>) {
+        let all = Arc::new(Metrics::new().unwrap());
+        let metrics = StoreMetrics::new("a", Arc::clone(&all));
+        (Conditions::new(known, Arc::new(metrics)), all)
     }
 
     #[test]
     fn what_is_certain_is_known() {
         for known in [Known::Holds, Known::Trusted] {
-            let all = Operation::ALL.map(|operation| conditions(Some(known)).known(operation));
+            let all = Operation::ALL.map(|operation| conditions(Some(known)).0.known(operation));
             assert_eq!(all, [Some(true); 4]);
         }
-        let tried = conditions(None);
+        let (tried, all) = conditions(None);
         assert_eq!(tried.known(Operation::Put), None);
         tried.learn(Operation::Put, Known::Ignored);
         assert_eq!(tried.known(Operation::Put), Some(false));
         assert_eq!(tried.known(Operation::Copy), None);
-        let shown = tried.gauge.with_label_values(&["put"]).get();
+        let shown = &all.store_conditional_writes;
+        let shown = shown.with_label_values(&["a", "put"]).get();
         assert_eq!(shown, 0);
     }
 }

@@ -504,6 +504,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         Some((bytes, self.try_reply().await?))
     }
 
+    /// `STOR` of an empty file, whether it gets as far as to a 150 or not.
+    pub(crate) async fn try_to_store(&mut self, path: &str) -> Reply {
+        let address = self.pasv().await;
+        let data = TcpStream::connect(address).await.expect("a connection");
+        let reply = self.command(&format!("STOR {path}")).await;
+        drop(data);
+        if reply.is_preliminary() {
+            return self.reply().await;
+        }
+        reply
+    }
+
     pub(crate) async fn store(&mut self, path: &str, bytes: &[u8]) -> Reply {
         self.upload(&format!("STOR {path}"), bytes).await
     }

@@ -29,7 +29,7 @@ use crate::storage::store::precondition::{Precondition, told_apart};
 use crate::storage::store::stored::{Compared, Comparison, Stored};
 use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::Base;
-use crate::telemetry::Metrics;
+use crate::telemetry::StoreMetrics;
 
 /// What errors call the store, as `object_store` does.
 pub(crate) const STORE: &str = "MicrosoftAzure";
@@ -53,7 +53,7 @@ pub(crate) struct BlobApi {
     /// Whether it compares checksums, as far as is known: its emulator does not.
     compares: AtomicBool,
     sender: Sender,
-    metrics: Arc<Metrics>,
+    metrics: Arc<StoreMetrics>,
 }
 
 /// Where a container is and how its requests are signed.
@@ -72,7 +72,7 @@ impl BlobApi {
         container: Container,
         options: &ClientOptions,
         retry_timeout: Duration,
-        metrics: Arc<Metrics>,
+        metrics: Arc<StoreMetrics>,
     ) -> Result<Self> {
         Ok(Self {
             azure,

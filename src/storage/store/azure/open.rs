@@ -14,10 +14,13 @@ use crate::storage::store::metered::Metered;
 use crate::storage::store::options::{
     OpenError, bucket, client_options, is_true, own_url, retries, settings,
 };
-use crate::telemetry::Metrics;
+use crate::telemetry::StoreMetrics;
 
 /// Opens a container.
-pub(crate) fn open(config: &config::Store, metrics: &Arc<Metrics>) -> Result<Azure, OpenError> {
+pub(crate) fn open(
+    config: &config::Store,
+    metrics: &Arc<StoreMetrics>,
+) -> Result<Azure, OpenError> {
     let url = config.url.as_url();
     let mut client = client_options(config);
     let mut builder = MicrosoftAzureBuilder::from_env()

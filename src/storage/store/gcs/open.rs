@@ -13,10 +13,10 @@ use crate::storage::store::metered::Metered;
 use crate::storage::store::options::{
     OpenError, bucket, client_options, is_true, own_url, prefix, retries, settings,
 };
-use crate::telemetry::Metrics;
+use crate::telemetry::StoreMetrics;
 
 /// Opens a bucket.
-pub(crate) fn open(config: &config::Store, metrics: &Arc<Metrics>) -> Result<Gcs, OpenError> {
+pub(crate) fn open(config: &config::Store, metrics: &Arc<StoreMetrics>) -> Result<Gcs, OpenError> {
     let url = config.url.as_url();
     let mut client = client_options(config);
     let mut builder = GoogleCloudStorageBuilder::from_env()

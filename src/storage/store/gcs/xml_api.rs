@@ -27,7 +27,7 @@ use crate::storage::store::s3::listing;
 use crate::storage::store::s3::sweep::Uploads;
 use crate::storage::store::stored::Kept;
 use crate::storage::store::terms::Terms;
-use crate::telemetry::Metrics;
+use crate::telemetry::StoreMetrics;
 
 /// The condition on the version that is there; 0 is none.
 const GENERATION: &str = "x-goog-if-generation-match";
@@ -57,7 +57,7 @@ pub(crate) struct XmlApi {
     bucket: Url,
     unsigned: bool,
     sender: Sender,
-    metrics: Arc<Metrics>,
+    metrics: Arc<StoreMetrics>,
 }
 
 impl XmlApi {
@@ -68,7 +68,7 @@ impl XmlApi {
         unsigned: bool,
         options: &ClientOptions,
         retry_timeout: Duration,
-        metrics: Arc<Metrics>,
+        metrics: Arc<StoreMetrics>,
     ) -> Result<Self> {
         Ok(Self {
             gcs,

@@ -115,18 +115,26 @@ fn rename_directory_once(root: &Root, from: &Path, to: &Path) -> io::Result<()> 
     durable.map_err(unsure)
 }
 
-/// Deletes a file. It is no error if there is none.
+/// Deletes a file. It is no error if there is none, unless one of a version was meant.
 pub(crate) fn delete(root: &Root, key: &Path, precondition: &Precondition) -> io::Result<()> {
     let dir = root.dir()?;
     let target = match Target::find(&dir, key) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return gone(precondition),
         target => target?,
     };
     let _held = root.names.hold(&dir, vec![target.lock()?])?;
     target.check(precondition)?;
     match target.parent.remove_file(&target.name) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => gone(precondition),
         deleted => deleted.and_then(|()| target.sync().map_err(unsure)),
+    }
+}
+
+/// What it means for a deletion that nothing is there.
+fn gone(precondition: &Precondition) -> io::Result<()> {
+    match precondition {
+        Precondition::Unchanged(_) => Err(io::Error::other(Changed)),
+        Precondition::None | Precondition::Absent => Ok(()),
     }
 }
 

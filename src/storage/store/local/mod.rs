@@ -31,7 +31,7 @@ use crate::storage::store::stored::Comparison;
 use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::{Base, Start, Upload};
 use crate::storage::store::{Aborts, Deletes, Keeping, Store, Traits};
-use crate::telemetry::Metrics;
+use crate::telemetry::StoreMetrics;
 
 use blocking::{Changed, blocking};
 use files::{Files, Opened, change};
@@ -48,7 +48,7 @@ pub(crate) struct Local {
 }
 
 impl Local {
-    pub(crate) fn new(root: Root, metrics: &Arc<Metrics>) -> Self {
+    pub(crate) fn new(root: Root, metrics: &Arc<StoreMetrics>) -> Self {
         let root = Arc::new(root);
         let objects = Metered::new(Arc::new(Files(Arc::clone(&root))), Arc::clone(metrics));
         Self {

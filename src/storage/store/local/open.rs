@@ -6,10 +6,13 @@ use crate::config;
 use crate::storage::store::local::Local;
 use crate::storage::store::local::root::Root;
 use crate::storage::store::options::OpenError;
-use crate::telemetry::Metrics;
+use crate::telemetry::StoreMetrics;
 
 /// Opens a folder.
-pub(crate) fn open(config: &config::Store, metrics: &Arc<Metrics>) -> Result<Local, OpenError> {
+pub(crate) fn open(
+    config: &config::Store,
+    metrics: &Arc<StoreMetrics>,
+) -> Result<Local, OpenError> {
     let url = config.url.as_url();
     let path = url
         .to_file_path()

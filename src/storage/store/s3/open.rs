@@ -15,13 +15,13 @@ use crate::storage::store::s3::authorization::Authorizer;
 use crate::storage::store::s3::carried::{Carried, Encryption};
 use crate::storage::store::s3::checksums::Check;
 use crate::storage::store::s3::signed::{SignedS3, Signing};
-use crate::telemetry::Metrics;
+use crate::telemetry::StoreMetrics;
 
 /// Opens a bucket.
 pub(crate) fn open(
     config: &config::Store,
     verify: config::Verify,
-    metrics: &Arc<Metrics>,
+    metrics: &Arc<StoreMetrics>,
 ) -> Result<S3, OpenError> {
     let url = config.url.as_url();
     let mut client = client_options(config);

@@ -25,7 +25,7 @@ use tokio::sync::OnceCell;
 use url::Url;
 
 use crate::config::Verify;
-use crate::telemetry::Metrics;
+use crate::telemetry::StoreMetrics;
 
 use crate::storage::store::body::{Algorithm, Body, Crc64};
 use crate::storage::store::http::attempts::Attempts;
@@ -54,7 +54,7 @@ pub(crate) struct SignedS3 {
     copies_have_none: AtomicBool,
     /// Whether every body has to go with a checksum, as far as is known.
     wants_checksums: AtomicBool,
-    metrics: Arc<Metrics>,
+    metrics: Arc<StoreMetrics>,
 }
 
 /// What was learnt of the checksums that a store compares.
@@ -120,7 +120,7 @@ impl SignedS3 {
         signing: Signing,
         options: &ClientOptions,
         retry_timeout: Duration,
-        metrics: Arc<Metrics>,
+        metrics: Arc<StoreMetrics>,
     ) -> Result<Self> {
         Ok(Self {
             s3,
