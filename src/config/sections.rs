@@ -16,7 +16,7 @@ use super::ports::PortRange;
 use super::rule::{Charset, NotEmpty, OneLine};
 use super::settle::Settle;
 use super::size::ByteSize;
-use super::store::{Driver, StoreOptions, StoreUrl};
+use super::store::{ContentTypes, Driver, StoreOptions, StoreUrl};
 use super::words::{
     ClientAuth, Conditions, ControlLoss, Create, LogFormat, LogLevel, MissingDirectories,
     OnRemoval, Overwrite, ProxyHeader, ReadyNeedsStore, RequireTls, TlsVersion, Verify,
@@ -369,6 +369,19 @@ settings! {
         /// mistyped path must not become a new directory. The price in a bucket: a question more for each
         /// file.
         missing_directories: MissingDirectories = MissingDirectories::Create,
+
+        /// The content types that files are stored with in a bucket, by what follows the last dot of their names. For
+        /// other names there is a list that knows most. In the file this may be a table, `[upload.content_types]`.
+        ///
+        /// Change it when readers of the bucket go by the type, and a type is missing or another is wanted.
+        content_types: ContentTypes = ContentTypes::default(),
+
+        /// Whether pages and scripts are stored with their own content types: HTML, SVG, XML, JavaScript and the like.
+        /// Otherwise they are `application/octet-stream`, so that a browser which is led to the bucket does not run
+        /// what somebody has uploaded. What is in `upload.content_types` is stored as it says there.
+        ///
+        /// Change it when everybody who may upload may also publish a web site there.
+        active_content: bool = false,
 
         /// The size that no upload may exceed; a larger one fails with 552, and nothing of it is
         /// stored.

@@ -1,8 +1,10 @@
 //! Where the bucket is, and what the store's own library is told about it.
 
+mod content_types;
 mod driver;
 pub(in crate::config) mod named;
 
+pub use content_types::ContentTypes;
 pub use driver::Driver;
 pub use named::StoreName;
 

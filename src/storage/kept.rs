@@ -25,6 +25,7 @@ async fn an_upload_that_is_overtaken_while_it_is_parked_gives_its_memory_back() 
             base: None,
             precondition: Precondition::Absent,
             lineage: Lineage::default(),
+            said: None,
             only: None,
             max_size: None,
         };

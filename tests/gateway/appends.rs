@@ -344,3 +344,49 @@ async fn an_append_to_what_is_deleted_meanwhile_may_be_tried_again() {
         gateway.store.assert_no_leftovers();
     }
 }
+
+/// Whoever wrote it: what the store's other users go by is not lost with an append.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_append_keeps_what_the_file_says_of_itself() {
+    for store in [Store::s3(), Store::google(), Store::azure()] {
+        let settings = [("upload.content_types", "log=text/x-log")];
+        let gateway = Gateway::with(store, &settings);
+        let server = gateway.store.server();
+        let mut client = gateway.client().await;
+        for length in [10, 9 * MIB] {
+            let bytes = noise(length);
+            assert_eq!(client.store("a.log", &bytes).await.code, 226);
+            assert_eq!(server.content_type("a.log").as_deref(), Some("text/x-log"));
+            server.put_with("b.csv", bytes.clone(), &[("invoice", "7")]);
+            // Another gateway knows nothing of the first one's types.
+            let other = gateway.beside();
+            let mut other = other.client().await;
+            for name in ["a.log", "b.csv"] {
+                let reply = other.upload(&format!("APPE {name}"), b"more").await;
+                assert_eq!(reply.code, 226, "{}", reply.text());
+                let whole = gateway.store.object(name).unwrap();
+                assert!(whole == [&bytes[..], b"more"].concat());
+            }
+            assert_eq!(server.content_type("a.log").as_deref(), Some("text/x-log"));
+            assert_eq!(server.metadata("b.csv", "invoice").as_deref(), Some("7"));
+            assert_eq!(client.retrieve("a.log").await.1.code, 226);
+        }
+    }
+}
+
+/// A browser that is led to the bucket runs nothing that somebody has uploaded.
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_are_stored_as_bytes_unless_told_otherwise() {
+    for (active, page) in [("false", "application/octet-stream"), ("true", "text/html")] {
+        let gateway = Gateway::with(Store::s3(), &[("upload.active_content", active)]);
+        let mut client = gateway.client().await;
+        assert_eq!(client.store("page.html", b"<script>").await.code, 226);
+        assert_eq!(client.store("scan.pdf", b"%PDF").await.code, 226);
+        let server = gateway.store.server();
+        assert_eq!(server.content_type("page.html").as_deref(), Some(page));
+        assert_eq!(
+            server.content_type("scan.pdf").as_deref(),
+            Some("application/pdf")
+        );
+    }
+}

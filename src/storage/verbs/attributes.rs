@@ -1,16 +1,30 @@
 //! What an object says about itself: its content type, and who sent it.
 
+use mime_guess::mime::Mime;
 use object_store::path::Path;
 use object_store::{Attribute, Attributes};
 
 use crate::auth::User;
+use crate::config;
 use crate::session::SessionId;
 use crate::storage::store::MetadataNames;
 
-/// The attributes of an object that `user` uploads.
-pub(crate) fn of(names: MetadataNames, user: &User, session: SessionId, key: &Path) -> Attributes {
-    let mut attributes = Attributes::new();
-    attributes.insert(Attribute::ContentType, content_type(key).into());
+/// What the gateway's own metadata begins with: it is about one version of an object.
+const OWN: &str = "ferry";
+
+/// The attributes of an object that `user` uploads. What is added to one that is there keeps what that says of itself.
+pub(crate) fn of(
+    names: MetadataNames,
+    user: &User,
+    session: SessionId,
+    key: &Path,
+    upload: &config::Upload,
+    base: Option<&Attributes>,
+) -> Attributes {
+    let mut attributes = base.map(kept).unwrap_or_default();
+    if attributes.get(&Attribute::ContentType).is_none() {
+        attributes.insert(Attribute::ContentType, content_type(key, upload).into());
+    }
     let user = in_a_header(&user.name).into();
     attributes.insert(Attribute::Metadata(names.user.into()), user);
     let session = session.to_string().into();
@@ -18,11 +32,59 @@ pub(crate) fn of(names: MetadataNames, user: &User, session: SessionId, key: &Pa
     attributes
 }
 
+/// What the next version of an object says as well.
+fn kept(base: &Attributes) -> Attributes {
+    let is_kept = |attribute: &Attribute, value: &str| match attribute {
+        Attribute::Metadata(name) => !name.starts_with(OWN),
+        // Some stores keep how a request was encoded.
+        Attribute::ContentEncoding => !value.contains("aws-chunked"),
+        _ => true,
+    };
+    let kept = base.iter();
+    let kept = kept.filter(|(attribute, value)| is_kept(attribute, value));
+    kept.map(|(attribute, value)| (attribute.clone(), value.clone()))
+        .collect()
+}
+
 /// By the name, which is all there is.
-fn content_type(key: &Path) -> String {
-    mime_guess::from_path(key.as_ref())
-        .first_or_octet_stream()
-        .to_string()
+fn content_type(key: &Path, upload: &config::Upload) -> String {
+    let end = key.filename().and_then(|name| name.rsplit_once('.'));
+    if let Some(wanted) = end.and_then(|(_, end)| upload.content_types.get(end)) {
+        return wanted.to_owned();
+    }
+    let guessed = mime_guess::from_path(key.as_ref()).first_or_octet_stream();
+    if is_active(&guessed) && !upload.active_content {
+        return mime_guess::mime::APPLICATION_OCTET_STREAM.to_string();
+    }
+    guessed.to_string()
+}
+
+/// Whether a browser may run what it gets with this type. XML can be a page: it names its own style sheet and scripts.
+fn is_active(content_type: &Mime) -> bool {
+    let (essence, subtype) = (content_type.essence_str(), content_type.subtype().as_str());
+    let is_xml = subtype == "xml"
+        || subtype == "xsl"
+        || content_type.suffix() == Some(mime_guess::mime::XML);
+    let is_script = [
+        "javascript",
+        "ecmascript",
+        "jscript",
+        "vbscript",
+        "typescript",
+    ]
+    .iter()
+    .any(|language| subtype.contains(language));
+    let is_page = [
+        "text/html",
+        "text/x-component",
+        "text/cache-manifest",
+        "message/rfc822",
+        "application/x-shockwave-flash",
+        "application/x-silverlight-app",
+        "application/java-archive",
+        "application/x-java-applet",
+    ];
+    is_xml || is_script || is_page.contains(&essence)
 }
 
 /// Metadata travels in headers, which hold ASCII: the rest is written as a URL would.
@@ -36,12 +98,77 @@ mod tests {
 
     #[test]
     fn types_go_by_the_name() {
-        assert_eq!(content_type(&Path::from("in/scan.PDF")), "application/pdf");
-        assert_eq!(content_type(&Path::from("in/a.csv")), "text/csv");
+        let types = |upload: &config::Upload, names: &[&str]| {
+            let types = names
+                .iter()
+                .map(|name| content_type(&Path::from(*name), upload));
+            types.collect::<Vec<_>>()
+        };
+        let none = "application/octet-stream";
+        let mut upload = config::Upload::default();
+        let passive = ["in/scan.PDF", "in/a.csv", "in/none", "a.jpg", "in.d/csv"];
         assert_eq!(
-            content_type(&Path::from("in/none")),
-            "application/octet-stream"
+            types(&upload, &passive),
+            ["application/pdf", "text/csv", none, "image/jpeg", none]
         );
+        let active = [
+            "a.html", "a.HTM", "a.xhtml", "a.svg", "a.xml", "a.js", "a.mjs", "a.xsl", "a.xslt",
+            "a.swf", "a.mht", "a.rss", "a.svgz", "a.shtml", "a.jar", "a.htc", "a.vbs",
+        ];
+        for name in active {
+            assert_eq!(types(&upload, &[name]), [none], "{name}");
+        }
+        upload.active_content = true;
+        let own = types(&upload, &["a.html", "a.svg", "a.js"]);
+        assert_eq!(own, ["text/html", "image/svg+xml", "text/javascript"]);
+        upload.active_content = false;
+        upload.content_types = toml_types();
+        assert_eq!(
+            types(&upload, &["a.XML", "a.html"]),
+            ["application/xml", none]
+        );
+    }
+
+    fn toml_types() -> config::ContentTypes {
+        let sources = config::Sources {
+            environment: vec![(
+                "BUCKETFERRY_UPLOAD__CONTENT_TYPES".to_owned(),
+                "xml=application/xml".to_owned(),
+            )],
+            ..config::Sources::default()
+        };
+        config::Config::load(&sources).unwrap().upload.content_types
+    }
+
+    #[test]
+    fn what_is_added_to_keeps_what_it_says_of_itself() {
+        let metadata = |name: &'static str| Attribute::Metadata(name.into());
+        let base: Attributes = [
+            (Attribute::ContentType, "text/x-ledger"),
+            (Attribute::CacheControl, "no-store"),
+            (metadata("invoice"), "7"),
+            (metadata("ftp-user"), "bert"),
+            (metadata("ferryupload"), "of another version"),
+            (metadata("ferrycrc64"), "of another version"),
+        ]
+        .into_iter()
+        .collect();
+        let anna = User::unrestricted("anna".to_owned());
+        let upload = config::Upload::default();
+        let key = Path::from("a.csv");
+        let session = SessionId::random();
+        let names = MetadataNames::HYPHENED;
+        let attributes = of(names, &anna, session, &key, &upload, Some(&base));
+        let value = |attribute| attributes.get(&attribute).map(|it| it.to_string());
+        assert_eq!(
+            value(Attribute::ContentType).as_deref(),
+            Some("text/x-ledger")
+        );
+        assert_eq!(value(Attribute::CacheControl).as_deref(), Some("no-store"));
+        assert_eq!(value(metadata("invoice")).as_deref(), Some("7"));
+        assert_eq!(value(metadata("ftp-user")).as_deref(), Some("anna"));
+        assert_eq!(value(metadata("ferryupload")), None);
+        assert_eq!(value(metadata("ferrycrc64")), None);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::pin::pin;
 use std::time::SystemTime;
 
 use object_store::path::Path;
-use object_store::{GetOptions, GetResult, ObjectStore, ObjectStoreExt};
+use object_store::{Attributes, GetOptions, GetResult, ObjectStore, ObjectStoreExt};
 use tokio::io::AsyncRead;
 use tokio::time::Instant;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -94,8 +94,11 @@ impl Storage {
         running: Option<TaskTrackerToken>,
     ) -> ObjectWriter {
         let attributes = match self.store.traits().metadata {
-            Some(names) => attributes::of(names, user, uploader.session, &plan.key),
-            None => object_store::Attributes::new(),
+            Some(names) => {
+                let (session, base) = (uploader.session, plan.said.as_ref());
+                attributes::of(names, user, session, &plan.key, &self.upload, base)
+            }
+            None => Attributes::new(),
         };
         let mut writer = self.writers.begin(plan, attributes, running);
         if uploader.may_return {
@@ -168,25 +171,30 @@ impl Storage {
             StoreMode::Replace | StoreMode::Unique => None,
         };
         let mut kept = None;
-        let (base, precondition, lineage) = match mode {
+        let Origin {
+            base,
+            precondition,
+            lineage,
+            said,
+        } = match mode {
             StoreMode::Replace => {
                 let precondition = self.check_replace(user, &key).await?;
                 if let Some(unfinished) = &self.unfinished {
                     unfinished.forget(&key).await;
                 }
-                (None, precondition, Lineage::default())
+                Origin::new(precondition)
             }
-            StoreMode::Unique => (None, Precondition::Absent, Lineage::default()),
+            StoreMode::Unique => Origin::new(Precondition::Absent),
             StoreMode::Append => {
                 let found = self.base(user, &key, None).await?;
-                if found.0.is_none() {
+                if found.base.is_none() {
                     kept = self.resume_append(user, uploader, &key).await?;
                 }
                 found
             }
             StoreMode::RestartAt(offset) => {
                 let found = self.base(user, &key, Some(offset)).await?;
-                if found.0.is_none() {
+                if found.base.is_none() {
                     kept = self.resume_at(user, uploader, &key, offset).await?;
                 }
                 found
@@ -198,6 +206,7 @@ impl Storage {
             base,
             precondition,
             lineage,
+            said,
             only,
             max_size: user.max_size.or(self.upload.max_size),
         };
@@ -228,7 +237,7 @@ impl Storage {
         user: &User,
         key: &Path,
         offset: Option<u64>,
-    ) -> Result<(Option<Base>, Precondition, Lineage), StorageError> {
+    ) -> Result<Origin, StorageError> {
         let head = GetOptions::new().with_head(true);
         match self.store.objects().get_opts(key, head).await {
             Ok(_) if self.overwrite(user) == Overwrite::Deny => Err(StorageError::Exists),
@@ -243,11 +252,14 @@ impl Storage {
                 let base = Base::of(&meta).up_to(kept);
                 let version = base.version.clone();
                 let lineage = Lineage::after(&attributes);
-                Ok((Some(base), Precondition::Unchanged(version), lineage))
+                Ok(Origin {
+                    base: Some(base),
+                    precondition: Precondition::Unchanged(version),
+                    lineage,
+                    said: Some(attributes),
+                })
             }
-            Err(object_store::Error::NotFound { .. }) => {
-                Ok((None, Precondition::Absent, Lineage::default()))
-            }
+            Err(object_store::Error::NotFound { .. }) => Ok(Origin::new(Precondition::Absent)),
             Err(error) => Err(error.into()),
         }
     }
@@ -306,6 +318,7 @@ impl Storage {
                 base: None,
                 precondition: Precondition::Absent,
                 lineage: Lineage::default(),
+                said: None,
                 only: None,
                 max_size: None,
             };
@@ -400,6 +413,27 @@ impl Storage {
             }
         }
         Ok(Filled::InPart)
+    }
+}
+
+/// What an upload begins with.
+struct Origin {
+    base: Option<Base>,
+    precondition: Precondition,
+    lineage: Lineage,
+    /// What the base says of itself.
+    said: Option<Attributes>,
+}
+
+impl Origin {
+    /// A new object, on this precondition.
+    fn new(precondition: Precondition) -> Self {
+        Self {
+            base: None,
+            precondition,
+            lineage: Lineage::default(),
+            said: None,
+        }
     }
 }
 

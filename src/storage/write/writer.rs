@@ -47,6 +47,8 @@ pub(crate) struct Plan {
     pub(crate) precondition: Precondition,
     /// The marks of what it is built on.
     pub(crate) lineage: Lineage,
+    /// What the base says of itself, and the new object as well.
+    pub(crate) said: Option<Attributes>,
     pub(crate) max_size: Option<ByteSize>,
 }
 

@@ -244,7 +244,7 @@ impl BlobApi {
         attributes: &Attributes,
         terms: &Terms,
     ) -> Result<Response<Bytes>> {
-        let mut ask = ask.describing(attributes, "x-ms-blob-content-type", METADATA);
+        let mut ask = ask.describing(attributes, "x-ms-blob-", METADATA);
         ask.headers.extend(self.customer_key.clone());
         let ask = conditional(ask, terms)?;
         let answer = self.sender.send(&ask, self).await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderMap};
+use http::header::{AUTHORIZATION, ETAG, HeaderMap};
 use http::{Method, Response};
 use object_store::client::{ClientOptions, HttpRequest};
 use object_store::gcp::GoogleCloudStorage;
@@ -162,7 +162,7 @@ impl XmlApi {
         attributes: &Attributes,
         terms: &Terms,
     ) -> Result<Response<Bytes>> {
-        let ask = ask.describing(attributes, CONTENT_TYPE.as_str(), METADATA);
+        let ask = ask.describing(attributes, "", METADATA);
         let ask = conditional(ask, terms)?;
         let answer = self.send_for_head(operation, ask).await;
         answer.map_err(|error| told_apart(STORE, error, &terms.precondition))

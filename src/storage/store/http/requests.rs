@@ -69,20 +69,24 @@ impl Ask {
         self
     }
 
-    /// With what an object says of itself. `prefix` is what headers of metadata begin with.
-    pub(crate) fn describing(
-        mut self,
-        attributes: &Attributes,
-        content_type: &'static str,
-        prefix: &str,
-    ) -> Self {
+    /// With what an object says of itself. `prefix` is what headers of metadata begin with, `own` what others begin with
+    /// that are about the object, and not about the request.
+    pub(crate) fn describing(mut self, attributes: &Attributes, own: &str, prefix: &str) -> Self {
         for (attribute, value) in attributes {
-            self = match attribute {
-                Attribute::ContentType => self.with(content_type, value),
-                Attribute::Metadata(name) => self.with_named(&format!("{prefix}{name}"), value),
+            let name = match attribute {
+                Attribute::ContentType => "content-type",
+                Attribute::CacheControl => "cache-control",
+                Attribute::ContentDisposition => "content-disposition",
+                Attribute::ContentEncoding => "content-encoding",
+                Attribute::ContentLanguage => "content-language",
+                Attribute::Metadata(name) => {
+                    self = self.with_named(&format!("{prefix}{name}"), value);
+                    continue;
+                }
                 // Nothing else is said of what the gateway writes.
-                _ => self,
+                _ => continue,
             };
+            self = self.with_named(&format!("{own}{name}"), value);
         }
         self
     }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::Utc;
-use http::header::{CONTENT_TYPE, ETAG};
+use http::header::ETAG;
 use http::{Method, Response};
 use object_store::aws::AmazonS3;
 use object_store::client::{ClientOptions, HttpRequest};
@@ -285,7 +285,7 @@ impl SignedS3 {
     ) -> Result<MultipartId> {
         let mut ask = self.about(Method::POST, key.as_ref()).await?;
         ask.url = with_query(ask.url, &[("uploads", "")]);
-        ask = ask.describing(attributes, CONTENT_TYPE.as_str(), METADATA);
+        ask = ask.describing(attributes, "", METADATA);
         ask = match check {
             Check::Crc64 => ask
                 .with("x-amz-checksum-algorithm", "CRC64NVME")

@@ -4,7 +4,7 @@
 //! S3 says within a 200 that it has failed, and every 409 for an object that exists.
 
 use http::Method;
-use http::header::{CONTENT_TYPE, ETAG, HeaderMap};
+use http::header::{ETAG, HeaderMap};
 use object_store::path::Path;
 use object_store::{Attributes, Error, Result, UpdateVersion};
 use serde::Deserialize;
@@ -34,7 +34,7 @@ pub(crate) async fn put(
     terms: &Terms,
 ) -> Result<Stored> {
     let ask = s3.about(Method::PUT, key).await?;
-    let ask = ask.describing(attributes, CONTENT_TYPE.as_str(), METADATA);
+    let ask = ask.describing(attributes, "", METADATA);
     let answer = s3.put(conditional(ask, terms)?, body).await;
     let (answer, sent) = answer.map_err(|error| told_apart(error, &terms.precondition))?;
     Ok(Stored {
