@@ -100,7 +100,7 @@ pub(super) fn shown(text: &str) -> String {
 }
 
 /// `text` without control characters, cut off where a hash could begin or when it gets long.
-fn without_secrets(text: &str) -> String {
+pub(super) fn without_secrets(text: &str) -> String {
     const LONGEST: usize = 40;
     let before_hash = text.split_inclusive('$').next().unwrap_or_default();
     let kept: String = before_hash.chars().take(LONGEST).collect();

@@ -14,7 +14,7 @@ use super::access::{Access, Client, Denied};
 use super::allowance::Allowance;
 use super::certificate_name::CertificateName;
 use super::permissions::Permissions;
-use crate::config::{ByteSize, Overwrite, RequireTls};
+use crate::config::{ByteSize, ObjectMetadata, Overwrite, RequireTls};
 
 /// The longest name a user may have, in characters.
 const LONGEST_NAME: usize = 128;
@@ -44,6 +44,8 @@ pub struct User {
     pub access: Access,
     /// How much the user may ask for.
     pub allowance: Allowance,
+    /// What the user's objects carry, besides what the gateway's own setting says.
+    pub metadata: ObjectMetadata,
     /// The longest time between two uploads that is expected of the user.
     pub expect_every: Option<Duration>,
 }
@@ -63,6 +65,7 @@ impl User {
             certificate: None,
             access: Access::default(),
             allowance: Allowance::default(),
+            metadata: ObjectMetadata::default(),
             expect_every: None,
         }
     }

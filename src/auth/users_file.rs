@@ -25,16 +25,16 @@ use super::{
     allowance::{ALLOWED_RATES, ALLOWED_SESSIONS, Allowance, rate, sessions},
     certificate_name::{ALLOWED_CERTIFICATES, certificate_name},
     expectation::{ALLOWED_EXPECTATIONS, expect_every, unfit},
-    fault::{Faults, UserFault, UsersFileErrors, kind, shown},
+    fault::{Faults, UserFault, UsersFileErrors, kind, shown, without_secrets},
     password::{ALLOWED_HASHES, ALLOWED_PASSWORDS, PasswordHash},
     permissions::{self, Permission, Permissions},
     table::Account,
     user::{ALLOWED_HOMES, ALLOWED_NAMES, Place, User, is_valid_name},
 };
-use crate::config::{ByteSize, Overwrite};
+use crate::config::{ByteSize, ObjectMetadata, Overwrite};
 
 /// The keys of a `[[user]]` table.
-const KEYS: [&str; 17] = [
+const KEYS: [&str; 18] = [
     "name",
     "password_hash",
     "home",
@@ -52,6 +52,7 @@ const KEYS: [&str; 17] = [
     "upload_rate",
     "download_rate",
     "expect_every",
+    "metadata",
 ];
 
 /// Reads the text of a users file.
@@ -218,6 +219,7 @@ impl Entry<'_> {
         };
         let permissions = permissions.unwrap_or_else(Permissions::by_default);
         let access = self.access();
+        let metadata = self.optional("metadata", ObjectMetadata::ALLOWED, metadata);
         let expect_every = self.optional("expect_every", ALLOWED_EXPECTATIONS, expect_every);
         let mut user = User {
             name: name.unwrap_or_default(),
@@ -231,6 +233,7 @@ impl Entry<'_> {
             certificate,
             access,
             allowance,
+            metadata: metadata.unwrap_or_default(),
             expect_every,
         };
         self.mount_all(&mut user);
@@ -345,6 +348,12 @@ fn overwrite(value: &Value) -> Result<Overwrite, String> {
     }
 }
 
+fn metadata(value: &Value) -> Result<ObjectMetadata, String> {
+    let table = value.as_table().ok_or_else(|| kind(value).to_owned())?;
+    let found = ObjectMetadata::from_table(table);
+    found.map_err(|found| without_secrets(found.trim_start_matches("found ")))
+}
+
 fn max_size(value: &Value) -> Result<ByteSize, String> {
     let size = text(value)?;
     size.parse().map_err(|_: String| shown(size))
@@ -402,7 +411,8 @@ mod tests {
             "home = \"/scans/\"\npermissions = [\"list\", \"write\"]\noverwrite = \"deny\"\nmax_size = \"10 MiB\"\n\
              require_tls = \"all\"\ncertificate = \"scanner-3.example\"\n\
              allow = [\"192.0.2.0/24\"]\ndisabled = true\nexpires = \"2030-01-31T18:00:00+01:00\"\n\
-             max_sessions = 3\nupload_rate = \"1 MiB\"\ndownload_rate = \"2 MiB\"\nexpect_every = \"26h\"",
+             max_sessions = 3\nupload_rate = \"1 MiB\"\ndownload_rate = \"2 MiB\"\nexpect_every = \"26h\"\n\
+             metadata = { source = \"bank\" }",
         );
         let expected = User {
             name: "anna".into(),
@@ -425,6 +435,7 @@ mod tests {
                 upload_rate: Some(ByteSize::mib(1)),
                 download_rate: Some(ByteSize::mib(2)),
             },
+            metadata: ObjectMetadata::from_table(&"source = 'bank'".parse().unwrap()).unwrap(),
             expect_every: Some(Duration::from_hours(26)),
         };
         assert_eq!(*only_user(&text), expected);
@@ -646,6 +657,23 @@ mod tests {
         assert_eq!(there.permissions, [Permission::Write].into_iter().collect());
         let (there, _) = anna.at("/in/deep/x");
         assert_eq!(there.permissions, anna.permissions);
+    }
+
+    #[test]
+    fn metadata_that_can_not_be_is_told_without_what_may_be_a_secret() {
+        for (lines, wanted) in [
+            ("metadata = 1", "user \"anna\": `metadata` is an integer"),
+            (
+                "metadata = { A = \"x\" }",
+                "user \"anna\": `metadata` is the name",
+            ),
+            (
+                "metadata = { a = \"{x}$2b$04$secret\" }",
+                "user \"anna\": `metadata` is \\\"{x}$…;",
+            ),
+        ] {
+            assert_one_fault(&user(lines), wanted);
+        }
     }
 
     #[test]

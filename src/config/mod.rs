@@ -52,7 +52,7 @@ pub use self::sections::{
 };
 pub use self::settle::Settle;
 pub use self::size::ByteSize;
-pub use self::store::{ContentTypes, Driver, StoreName, StoreOptions, StoreUrl};
+pub use self::store::{ContentTypes, Driver, ObjectMetadata, StoreName, StoreOptions, StoreUrl};
 pub use self::words::{
     ClientAuth, Conditions, ControlLoss, Create, LogFormat, LogLevel, MissingDirectories,
     OnRemoval, Overwrite, ProxyHeader, ReadyNeedsStore, RequireTls, TlsVersion, Verify,

@@ -16,7 +16,7 @@ use super::ports::PortRange;
 use super::rule::{Charset, NotEmpty, OneLine};
 use super::settle::Settle;
 use super::size::ByteSize;
-use super::store::{ContentTypes, Driver, StoreOptions, StoreUrl};
+use super::store::{ContentTypes, Driver, ObjectMetadata, StoreOptions, StoreUrl};
 use super::words::{
     ClientAuth, Conditions, ControlLoss, Create, LogFormat, LogLevel, MissingDirectories,
     OnRemoval, Overwrite, ProxyHeader, ReadyNeedsStore, RequireTls, TlsVersion, Verify,
@@ -382,6 +382,13 @@ settings! {
         ///
         /// Change it when everybody who may upload may also publish a web site there.
         active_content: bool = false,
+
+        /// User metadata that each object carries in a bucket, besides who has sent it. In values, `{user}`, `{peer}`,
+        /// `{session}` and `{home}` stand for those of the upload. A user of the users file may have more, or others. In the file
+        /// this may be a table, `[upload.metadata]`. On Azure, a `-` in a name is written as `_`. A folder keeps none.
+        ///
+        /// Change it when readers of the bucket want to know where a file comes from, or sort by it.
+        metadata: ObjectMetadata = ObjectMetadata::default(),
 
         /// The size that no upload may exceed; a larger one fails with 552, and nothing of it is
         /// stored.

@@ -2,10 +2,12 @@
 
 mod content_types;
 mod driver;
+mod metadata;
 pub(in crate::config) mod named;
 
 pub use content_types::ContentTypes;
 pub use driver::Driver;
+pub use metadata::ObjectMetadata;
 pub use named::StoreName;
 
 use std::collections::BTreeMap;

@@ -1,6 +1,6 @@
 //! Appends and restarts: right, or refused with 554, and never an object overwritten by one.
 
-use crate::support::{Gateway, MIB, Store, eventually, noise};
+use crate::support::{Gateway, MIB, Store, eventually, noise, user};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn downloads_restart_where_asked() {
@@ -388,5 +388,29 @@ async fn pages_are_stored_as_bytes_unless_told_otherwise() {
             server.content_type("scan.pdf").as_deref(),
             Some("application/pdf")
         );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_carry_what_the_operator_wants() {
+    for store in [Store::s3(), Store::google(), Store::azure()] {
+        let rest = "home = \"/scans\"\nmetadata = { kind = \"scan\" }";
+        let settings = [(
+            "upload.metadata",
+            "{ from = \"{user} {home}\", kind = \"any\" }",
+        )];
+        let gateway = Gateway::for_users(store, &user("ferry", rest), &settings);
+        let mut client = gateway.client().await;
+        for (name, length) in [("small", 10), ("large", 9 * MIB)] {
+            assert_eq!(client.store(name, &noise(length)).await.code, 226);
+            client.expect(&format!("RNFR {name}"), 350).await;
+            client.expect(&format!("RNTO new-{name}"), 250).await;
+            let (server, key) = (gateway.store.server(), format!("scans/new-{name}"));
+            assert_eq!(
+                server.metadata(&key, "from").as_deref(),
+                Some("ferry /scans")
+            );
+            assert_eq!(server.metadata(&key, "kind").as_deref(), Some("scan"));
+        }
     }
 }

@@ -21,6 +21,12 @@ impl ContentTypes {
         self.0.get(&end.to_lowercase()).map(String::as_str)
     }
 
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     fn from_pairs<'a>(pairs: impl Iterator<Item = (&'a str, &'a Value)>) -> Result<Self, String> {
         let pair = |(end, value): (&str, &Value)| {
             let content_type = value.as_str().ok_or_else(|| found(value))?;

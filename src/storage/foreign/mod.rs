@@ -122,6 +122,8 @@ impl ForeignStorage {
         let beyond = [
             ("upload.resume_window", upload.resume_window.is_some()),
             ("upload.verify", upload.verify == Verify::ReadBack),
+            ("upload.metadata", upload.metadata.iter().next().is_some()),
+            ("upload.content_types", !upload.content_types.is_empty()),
         ];
         if let Some((setting, _)) = beyond.into_iter().find(|(_, is_set)| *is_set) {
             let driver = inner.driver();

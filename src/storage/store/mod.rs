@@ -89,6 +89,14 @@ impl MetadataNames {
         session: "ftp-session",
     };
 
+    /// What another name is called there.
+    pub(crate) fn of(self, name: &str) -> String {
+        if self == Self::IDENTIFIERS {
+            return name.replace('-', "_");
+        }
+        name.to_owned()
+    }
+
     /// Azure takes identifiers only.
     pub(crate) const IDENTIFIERS: Self = Self {
         user: "ftp_user",

@@ -6,8 +6,8 @@ use object_store::{Attribute, Attributes};
 
 use crate::auth::User;
 use crate::config;
-use crate::session::SessionId;
 use crate::storage::store::MetadataNames;
+use crate::storage::verbs::contract::Uploader;
 
 /// What the gateway's own metadata begins with: it is about one version of an object.
 const OWN: &str = "ferry";
@@ -16,7 +16,7 @@ const OWN: &str = "ferry";
 pub(crate) fn of(
     names: MetadataNames,
     user: &User,
-    session: SessionId,
+    uploader: Uploader<'_>,
     key: &Path,
     upload: &config::Upload,
     base: Option<&Attributes>,
@@ -25,11 +25,34 @@ pub(crate) fn of(
     if attributes.get(&Attribute::ContentType).is_none() {
         attributes.insert(Attribute::ContentType, content_type(key, upload).into());
     }
+    for (name, value) in upload.metadata.with(&user.metadata).iter() {
+        let value = in_a_header(&filled(value, user, uploader)).into();
+        attributes.insert(Attribute::Metadata(names.of(name).into()), value);
+    }
     let user = in_a_header(&user.name).into();
     attributes.insert(Attribute::Metadata(names.user.into()), user);
-    let session = session.to_string().into();
+    let session = uploader.session.to_string().into();
     attributes.insert(Attribute::Metadata(names.session.into()), session);
     attributes
+}
+
+/// A value of the configuration with what is known of an upload in its places. What is filled in fills nothing itself.
+fn filled(value: &str, user: &User, uploader: Uploader<'_>) -> String {
+    let mut parts = value.split('{');
+    let mut filled = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (place, rest) = part.split_once('}').unwrap_or((part, ""));
+        match place {
+            "user" => filled.push_str(&user.name),
+            "peer" => filled.push_str(&uploader.peer.to_string()),
+            "session" => filled.push_str(&uploader.session.to_string()),
+            "home" => filled.push_str(&user.home.to_string()),
+            // The configuration has no others.
+            _ => {}
+        }
+        filled.push_str(rest);
+    }
+    filled
 }
 
 /// What the next version of an object says as well.
@@ -95,6 +118,8 @@ fn in_a_header(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::ObjectMetadata;
+    use crate::session::{OwnUploads, SessionId};
 
     #[test]
     fn types_go_by_the_name() {
@@ -129,6 +154,42 @@ mod tests {
         );
     }
 
+    fn uploader(own: &OwnUploads) -> Uploader<'_> {
+        Uploader {
+            session: SessionId::random(),
+            peer: [192, 0, 2, 1].into(),
+            told: None,
+            own,
+            may_return: true,
+        }
+    }
+
+    #[test]
+    fn metadata_has_places_for_what_is_known_of_an_upload() {
+        let table = |text: &str| ObjectMetadata::from_table(&text.parse().unwrap()).unwrap();
+        let mut upload = config::Upload {
+            metadata: table("from = '{user}@{peer} {home}'\nby = '{session}'\nkind = 'any'"),
+            ..config::Upload::default()
+        };
+        let mut anna = User::unrestricted("{peer} Müller".to_owned());
+        anna.metadata = table("kind = 'scan'");
+        let own = OwnUploads::default();
+        let uploader = uploader(&own);
+        let names = MetadataNames::HYPHENED;
+        let attributes = of(names, &anna, uploader, &Path::from("a"), &upload, None);
+        let value = |name: &'static str| {
+            let value = attributes.get(&Attribute::Metadata(name.into()));
+            value.map(|it| it.to_string()).unwrap_or_default()
+        };
+        assert_eq!(value("from"), "{peer} M%C3%BCller@192.0.2.1 /");
+        assert_eq!(value("by"), uploader.session.to_string());
+        assert_eq!(value("kind"), "scan");
+        upload.metadata = table("a-b = 'x'");
+        let (names, key) = (MetadataNames::IDENTIFIERS, Path::from("a"));
+        let attributes = of(names, &anna, uploader, &key, &upload, None);
+        assert!(attributes.get(&Attribute::Metadata("a_b".into())).is_some());
+    }
+
     fn toml_types() -> config::ContentTypes {
         let sources = config::Sources {
             environment: vec![(
@@ -156,9 +217,9 @@ mod tests {
         let anna = User::unrestricted("anna".to_owned());
         let upload = config::Upload::default();
         let key = Path::from("a.csv");
-        let session = SessionId::random();
+        let own = OwnUploads::default();
         let names = MetadataNames::HYPHENED;
-        let attributes = of(names, &anna, session, &key, &upload, Some(&base));
+        let attributes = of(names, &anna, uploader(&own), &key, &upload, Some(&base));
         let value = |attribute| attributes.get(&attribute).map(|it| it.to_string());
         assert_eq!(
             value(Attribute::ContentType).as_deref(),

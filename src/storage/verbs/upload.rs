@@ -95,8 +95,8 @@ impl Storage {
     ) -> ObjectWriter {
         let attributes = match self.store.traits().metadata {
             Some(names) => {
-                let (session, base) = (uploader.session, plan.said.as_ref());
-                attributes::of(names, user, session, &plan.key, &self.upload, base)
+                let base = plan.said.as_ref();
+                attributes::of(names, user, uploader, &plan.key, &self.upload, base)
             }
             None => Attributes::new(),
         };
