@@ -10,6 +10,7 @@ from pathlib import Path
 
 from suite.azurite import AzuriteStore
 from suite.clouds.foreign import try_driver
+from suite.clouds.moves import try_moves
 from suite.clouds.outage import try_outage
 from suite.fakegcs import FakeGcsStore
 from suite.gateway import HOST, REPOSITORY, GatewayError
@@ -83,6 +84,7 @@ def try_store(name: str, store: Store, options: argparse.Namespace) -> list[str]
         failed.append("the histories")
     if isinstance(store, VersityStore) and not options.test:
         failed += try_outage(store, store.home)
+        failed += try_moves(store, store.home)
     return failed
 
 
