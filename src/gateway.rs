@@ -263,7 +263,7 @@ fn store_connections(config: &Config) -> StoreConnections {
     let connections = config.upload.concurrency.max(config.download.concurrency) + 1;
     StoreConnections {
         stores: 1 + config.stores.len(),
-        moves: if config.stores.is_empty() { 0 } else { MOVES },
+        moves: MOVES * config.stores.len(),
         // What an upload has on disk is in a file.
         per_transfer: connections + usize::from(config.upload.spill_dir.is_some()),
         kept_files: Storage::kept_files(&config.upload),

@@ -159,6 +159,8 @@ impl Silent {
             [
                 ("STORES__SILENT__URL", "s3://silent"),
                 ("STORES__SILENT__OPTIONS__AWS_ENDPOINT", &endpoint),
+                // Else it is taken for down before the end, and nobody is stuck there any more.
+                ("STORES__SILENT__RETRY_TIMEOUT", "1h"),
             ]
             .map(|(name, value)| (format!("BUCKETFERRY_{name}"), value.to_owned())),
         );

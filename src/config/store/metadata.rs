@@ -12,6 +12,9 @@ const MOST: usize = 20;
 /// The longest value, in characters.
 const LONGEST: usize = 200;
 
+/// Bytes of all names and values: S3 takes 2 KiB, of which the gateway's own and a user's are others.
+const MOST_BYTES: usize = 600;
+
 /// Names that the gateway uses, or that begin so.
 const OWN: [&str; 3] = ["ferry", "ftp-", "ftp_"];
 
@@ -25,8 +28,8 @@ pub struct ObjectMetadata(BTreeMap<String, String>);
 impl ObjectMetadata {
     /// What may be written, for messages.
     pub const ALLOWED: &'static str = "a table of up to 20, whose keys are lower-case letters, digits, `-` and `_`, begin with a \
-        letter, and neither with `ferry` nor with `ftp-`, and whose values are texts of up to 200 characters, without \
-        braces but in `{user}`, `{peer}`, `{session}` and `{home}`";
+        letter, and neither with `ferry` nor with `ftp-`, and whose values are texts of up to 200 characters, 600 bytes in all, \
+        without braces but in `{user}`, `{peer}`, `{session}` and `{home}`";
 
     /// Each with its value, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
@@ -61,7 +64,23 @@ impl ObjectMetadata {
             }
             Ok((name.clone(), text.to_owned()))
         };
-        table.iter().map(pair).collect::<Result<_, _>>().map(Self)
+        let pairs: BTreeMap<_, _> = table.iter().map(pair).collect::<Result<_, _>>()?;
+        let bytes: usize = pairs
+            .iter()
+            .map(|(name, value)| name.len() + value.len())
+            .sum();
+        if bytes > MOST_BYTES {
+            return Err(format!("found {bytes} bytes"));
+        }
+        // They are one name on Azure.
+        let alike = pairs.keys().find(|name| {
+            let other = name.replace('-', "_");
+            **name != other && pairs.contains_key(&other)
+        });
+        match alike {
+            Some(name) => Err(format!("found both {name:?} and the same with `_`")),
+            None => Ok(Self(pairs)),
+        }
     }
 }
 
@@ -83,7 +102,7 @@ fn is_value(text: &str) -> bool {
         }
         rest = after;
     }
-    let is_plain = !text.trim().is_empty() && !text.contains(char::is_control);
+    let is_plain = !text.is_empty() && text.trim() == text && !text.contains(char::is_control);
     is_plain && !rest.contains('}') && text.chars().count() <= LONGEST
 }
 
@@ -140,6 +159,8 @@ mod tests {
             "a = ''",
             "a = ' '",
             "a = '{name}'",
+            "a = ' x'",
+            "a-b = 'x'\na_b = 'x'",
             "a = '{user'",
             "a = 'user}'",
             "a = '}{user}'",
@@ -149,5 +170,7 @@ mod tests {
         }
         let many: Vec<_> = (0..21).map(|n| format!("a{n} = 'x'")).collect();
         assert_eq!(parse(&many.join("\n")), Err("found 21 of them".to_owned()));
+        let long = format!("a = '{0}'\nb = '{0}'\nc = '{0}'", "x".repeat(200));
+        assert_eq!(parse(&long), Err("found 603 bytes".to_owned()));
     }
 }

@@ -45,19 +45,15 @@ const PROBE_SLACK: Duration = Duration::from_secs(1);
 /// How long a store that has not answered that has to answer anything.
 const PING: Duration = Duration::from_secs(5);
 
-/// So many files are moved from one store into another at once. Each takes connections to both that no transfer has asked for.
+/// So many files are moved out of a store or into it at once. Each takes connections to both that no transfer has asked for.
 pub const MOVES: usize = 4;
 
 /// How long one more move waits.
 const WAIT_TO_MOVE: Duration = Duration::from_secs(10);
 
 /// The stores of a gateway.
-#[derive(Debug)]
-pub struct Stores {
-    all: BTreeMap<StoreName, Arc<One>>,
-    /// For each move from one into another that may run.
-    moves: Semaphore,
-}
+#[derive(Debug, Default)]
+pub struct Stores(BTreeMap<StoreName, Arc<One>>);
 
 /// One of them.
 #[derive(Debug)]
@@ -73,6 +69,8 @@ pub struct One {
     /// How long it may take to say whether it answers.
     patience: Duration,
     breaker: Breaker,
+    /// For each move out of it or into it that may run.
+    moves: Semaphore,
 }
 
 /// Where a path leads.
@@ -83,15 +81,6 @@ struct There<'a> {
     path: Cow<'a, FtpPath>,
     /// Where that home shows, if it is mounted.
     mount: Option<FtpPath>,
-}
-
-impl Default for Stores {
-    fn default() -> Self {
-        Self {
-            all: BTreeMap::new(),
-            moves: Semaphore::new(MOVES),
-        }
-    }
 }
 
 impl Stores {
@@ -113,18 +102,19 @@ impl Stores {
                 .max(config.request_timeout)
                 .saturating_add(PROBE_SLACK),
             breaker: Breaker::new(config.retry_timeout),
+            moves: Semaphore::new(MOVES),
         };
-        self.all.insert(name, Arc::new(one));
+        self.0.insert(name, Arc::new(one));
     }
 
     /// Each store; the default one is among them.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<One>> {
-        self.all.values()
+        self.0.values()
     }
 
     fn there<'a>(&'a self, user: &'a User, path: &'a FtpPath) -> Result<There<'a>> {
         let (inner, rest) = user.at(path.as_str());
-        let store = self.all.get(&inner.home.store).ok_or(Abort::Internal)?;
+        let store = self.0.get(&inner.home.store).ok_or(Abort::Internal)?;
         let is_mounted = !std::ptr::eq(user, inner);
         Ok(There {
             store,
@@ -297,8 +287,12 @@ impl Verbs for Stores {
         }
         old.store.breaker.pass()?;
         new.store.breaker.pass()?;
-        let turn = timeout(WAIT_TO_MOVE, self.moves.acquire()).await;
-        let _turn = turn.map_err(|_| StorageError::ManyMoves)?;
+        // In the order of their names, so that no two wait for each other.
+        let mut both = [old.store, new.store];
+        both.sort_by(|a, b| a.name.cmp(&b.name));
+        let turns = async { (both[0].moves.acquire().await, both[1].moves.acquire().await) };
+        let turns = timeout(WAIT_TO_MOVE, turns).await;
+        let _turns = turns.map_err(|_| StorageError::ManyMoves)?;
         moving::move_file(by, &old, &new).await
     }
 

@@ -22,8 +22,16 @@ pub(super) async fn move_file(
     from: &There<'_>,
     to: &There<'_>,
 ) -> Result<(), StorageError> {
-    let taken = from.store.front.take(by.own, from.spot()).await?;
-    check_target(to).await?;
+    let looking = async {
+        let taken = from.store.front.take(by.own, from.spot()).await?;
+        check_target(to).await?;
+        Ok(taken)
+    };
+    let taken = tokio::select! {
+        biased;
+        () = given_up() => Err(StorageError::GivenUp),
+        taken = looking => taken,
+    }?;
     let size = taken.size();
     let fetched = TransferKind::Retrieve { offset: 0 };
     let (fetching, fetch) = Transfer::new(fetched, from.path.clone().into_owned());
@@ -41,7 +49,9 @@ pub(super) async fn move_file(
     );
     stored.map_err(|error| match (error, fetched) {
         // It was not all there to be stored.
-        (StorageError::Aborted(_), Err(cause)) => cause,
+        (StorageError::Aborted(_), Err(cause)) if !matches!(cause, StorageError::Aborted(_)) => {
+            cause
+        }
         // It was another file by then.
         (StorageError::Aborted(Abort::SizeMismatch { .. }), Ok(_)) => StorageError::Conflict,
         (error, _) => error,

@@ -55,16 +55,50 @@ fn filled(value: &str, user: &User, uploader: Uploader<'_>) -> String {
     filled
 }
 
+/// What metadata of other programs has in its name that is about the content of one version: checksums and times.
+const OF_A_VERSION: [&str; 9] = [
+    "md5",
+    "sha",
+    "crc",
+    "checksum",
+    "chksum",
+    "hash",
+    "etag",
+    "mtime",
+    "s3cmd-attrs",
+];
+
+/// Bytes of other programs' metadata that are kept: S3 takes 2 KiB in all, and some of that is the gateway's.
+const MOST_KEPT: usize = 1024;
+
+/// What Google says of objects of which nobody has said it.
+const GOOGLES_CACHE_CONTROL: &str = "private, max-age=0";
+
 /// What the next version of an object says as well.
 fn kept(base: &Attributes) -> Attributes {
     let is_kept = |attribute: &Attribute, value: &str| match attribute {
-        Attribute::Metadata(name) => !name.starts_with(OWN),
+        Attribute::Metadata(name) => {
+            let name = name.to_lowercase();
+            !name.starts_with(OWN) && !OF_A_VERSION.iter().any(|it| name.contains(it))
+        }
         // Some stores keep how a request was encoded.
         Attribute::ContentEncoding => !value.contains("aws-chunked"),
+        Attribute::CacheControl => value != GOOGLES_CACHE_CONTROL,
         _ => true,
     };
+    let mut room = MOST_KEPT;
+    let mut fits = |attribute: &Attribute, value: &str| {
+        let Attribute::Metadata(name) = attribute else {
+            return true;
+        };
+        let bytes = name.len() + value.len();
+        let fits = bytes <= room;
+        room -= if fits { bytes } else { 0 };
+        fits
+    };
     let kept = base.iter();
-    let kept = kept.filter(|(attribute, value)| is_kept(attribute, value));
+    let kept =
+        kept.filter(|(attribute, value)| is_kept(attribute, value) && fits(attribute, value));
     kept.map(|(attribute, value)| (attribute.clone(), value.clone()))
         .collect()
 }
@@ -211,6 +245,8 @@ mod tests {
             (metadata("ftp-user"), "bert"),
             (metadata("ferryupload"), "of another version"),
             (metadata("ferrycrc64"), "of another version"),
+            (metadata("md5chksum"), "of another version"),
+            (metadata("mtime"), "1700000000.5"),
         ]
         .into_iter()
         .collect();
@@ -230,6 +266,16 @@ mod tests {
         assert_eq!(value(metadata("ftp-user")).as_deref(), Some("anna"));
         assert_eq!(value(metadata("ferryupload")), None);
         assert_eq!(value(metadata("ferrycrc64")), None);
+        assert_eq!(value(metadata("md5chksum")), None);
+        assert_eq!(value(metadata("mtime")), None);
+        let long = "x".repeat(700);
+        let base = ["a", "b"].map(|name| (metadata(name), long.clone()));
+        let base: Attributes = base.into_iter().collect();
+        let attributes = of(names, &anna, uploader(&own), &key, &upload, Some(&base));
+        let left = attributes
+            .iter()
+            .filter(|(_, value)| value.as_ref() == long);
+        assert_eq!(left.count(), 1, "there is no room for both");
     }
 
     #[test]

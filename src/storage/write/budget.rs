@@ -15,7 +15,7 @@
 //! which parts have slow clients, rights to finish or not ([`relief`](super::relief)): the slowest of
 //! those that can move do so at once, and if none can, the slowest upload is ended after a while.
 
-mod shares;
+pub(in crate::storage::write) mod shares;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -28,7 +28,7 @@ use crate::storage::write::chunk::Chunks;
 use crate::storage::write::relief::{Revoked, SlowParts, Slowness};
 use crate::supervise::{Supervisor, Task};
 
-use shares::{Next, Share, Shares, StoreIndex};
+use shares::{Left, Next, Share, Shares, StoreIndex, Turn};
 
 /// The first read of a file takes this much memory; most files on old devices fit.
 pub(crate) const FIRST_CHUNK: usize = 16 * 1024;
@@ -234,6 +234,7 @@ impl Budget {
         state
             .shares
             .take(self.1, Share::plain(claim.held + claim.reserved));
+        state.shares.take(self.1, Share::in_flight(claim.in_flight));
         if claim.finishing {
             state.shares.take(self.1, Share::right(claim.part_size));
         }
@@ -271,10 +272,10 @@ impl State {
         } else if is_first && self.reserve >= need.bytes {
             self.reserve -= need.bytes;
             Grant::FromReserve
-        } else if next == Next::Any && self.free >= need.bytes {
+        } else if next != Next::RightToFinish && self.free >= need.bytes {
             self.free -= need.bytes;
             Grant::Bytes
-        } else if !is_first && self.kept >= need.part_size {
+        } else if !is_first && next != Next::Bytes && self.kept >= need.part_size {
             self.kept -= need.part_size;
             Grant::RightToFinish
         } else {
@@ -314,13 +315,9 @@ impl State {
 
     /// The first of a kind that may have something, and what.
     fn first(&self, kind: Kind) -> Option<(Place, Need, Next)> {
-        let mut waiters = self.all_of(kind);
-        if kind == Kind::FirstChunk || !self.shares.are_limited() {
-            return waiters.next().map(|(place, need)| (place, need, Next::Any));
-        }
-        let mut turn = self.shares.turn();
-        let mut waiters = waiters.map(|(place, need)| {
-            let next = self.possible(turn.next(need.store, need.bytes), need);
+        let mut turn = self.shares.turn(self.left());
+        let mut waiters = self.all_of(kind).map(|(place, need)| {
+            let next = self.may_have(need, &mut turn);
             (place, need, next)
         });
         waiters.find(|(_, _, next)| *next != Next::Nothing)
@@ -329,28 +326,35 @@ impl State {
     /// What one that asked at this place might have.
     fn next(&self, place: Place, need: Need) -> Next {
         let (kind, _, _) = place;
-        if kind == Kind::FirstChunk || !self.shares.are_limited() {
-            let is_first = self
-                .all_of(kind)
-                .next()
-                .is_none_or(|(first, _)| place < first);
-            return if is_first { Next::Any } else { Next::Nothing };
+        let mut turn = self.shares.turn(self.left());
+        let mut before = self.all_of(kind).take_while(|(other, _)| *other < place);
+        if before.any(|(_, other)| self.may_have(other, &mut turn) != Next::Nothing) {
+            return Next::Nothing;
         }
-        let mut turn = self.shares.turn();
-        for (_, other) in self.all_of(kind).take_while(|(other, _)| *other < place) {
-            let next = turn.next(other.store, other.bytes);
-            if self.possible(next, other) != Next::Nothing {
-                return Next::Nothing;
-            }
-        }
-        turn.next(need.store, need.bytes)
+        self.may_have(need, &mut turn)
     }
 
-    /// Who may have a right alone is in nobody's way as long as there is none.
-    fn possible(&self, next: Next, need: Need) -> Next {
-        match next {
-            Next::RightToFinish if self.kept < need.part_size => Next::Nothing,
-            next => next,
+    fn left(&self) -> Left {
+        Left {
+            free: self.free,
+            kept: self.kept,
+        }
+    }
+
+    /// What the next one that waits may have. With one store, it is whatever there is.
+    fn may_have(&self, need: Need, turn: &mut Turn<'_>) -> Next {
+        match need.kind {
+            _ if !self.shares.are_limited() => Next::Any,
+            Kind::More => turn.next(need.store, need.bytes, need.part_size),
+            // Beyond its share, a store has what is left in the reserve.
+            Kind::FirstChunk => {
+                let is_beyond = self.shares.is_beyond(need.store, need.bytes);
+                if is_beyond && self.reserve < need.bytes {
+                    Next::Nothing
+                } else {
+                    Next::Any
+                }
+            }
         }
     }
 
@@ -368,28 +372,61 @@ impl State {
             return self.tended;
         }
         self.short = (self.short + 1).min(LOOKS_BEFORE_AN_END);
-        let wanted = self.wanted().saturating_sub(self.coming);
-        let moves = self.slow.move_slowest(wanted, FIRST_CHUNK) || self.coming > 0;
-        let has_waited = self.short == LOOKS_BEFORE_AN_END;
-        if !moves && has_waited && self.is_held_up() && self.slow.end_slowest(FIRST_CHUNK) {
-            self.short -= LOOKS_BETWEEN_ENDS;
+        for line in self.lines() {
+            let wanted = line.wanted.saturating_sub(self.coming);
+            let moved = self.slow.move_slowest(wanted, FIRST_CHUNK, line.of);
+            let has_waited = self.short == LOOKS_BEFORE_AN_END;
+            if !moved
+                && self.coming == 0
+                && has_waited
+                && self.is_held_up(&line)
+                && self.slow.end_slowest(FIRST_CHUNK, line.of)
+            {
+                self.short -= LOOKS_BETWEEN_ENDS;
+            }
         }
         true
     }
 
-    /// What those who wait could make use of.
-    fn wanted(&self) -> usize {
-        let needs = self.waiting.values().map(|waiter| waiter.need);
-        needs.fold(0, |sum, need| sum.saturating_add(need.wants()))
+    /// Those who wait, by whom they wait for: those whose store has its share wait for that store, the others for all.
+    fn lines(&self) -> Vec<Line> {
+        let mut lines = Vec::<Line>::new();
+        for waiter in self.waiting.values() {
+            let need = waiter.need;
+            let is_beyond = self.shares.is_beyond(need.store, need.bytes);
+            let of = is_beyond.then_some(need.store);
+            match lines.iter_mut().find(|line| line.of == of) {
+                Some(line) => line.wanted = line.wanted.saturating_add(need.wants()),
+                None => lines.push(Line {
+                    of,
+                    first: need.bytes,
+                    wanted: need.wants(),
+                }),
+            }
+        }
+        lines
     }
 
     /// Whether it is slow clients that memory is short for, and not a slow store: what the first in the
-    /// line needs is not on its way there, or they hold more than half of all.
-    fn is_held_up(&self) -> bool {
-        let first = self.waiting.first_key_value();
-        let comes = first.is_some_and(|(_, first)| self.in_flight >= first.need.bytes);
-        !comes || self.slow.held() > self.total / 2
+    /// line needs is not on its way there, or they hold more than half of what there is for the line.
+    fn is_held_up(&self, line: &Line) -> bool {
+        let (in_flight, all) = match line.of {
+            Some(store) => (self.shares.in_flight(store), self.shares.limit()),
+            None => (self.in_flight, self.total),
+        };
+        in_flight < line.first || self.slow.held(line.of) > all / 2
     }
+}
+
+/// Some of those who wait.
+#[derive(Debug)]
+struct Line {
+    /// Whose memory they wait for; `None` is everybody's.
+    of: Option<StoreIndex>,
+    /// What the first of them needs.
+    first: usize,
+    /// What they could make use of, all together.
+    wanted: usize,
 }
 
 impl Need {
@@ -484,7 +521,7 @@ impl Claim {
         Revocable {
             budget: self.budget.clone(),
             age: self.age,
-            revoked: state.slow.enter(self.age, held, slowness),
+            revoked: state.slow.enter(self.budget.1, self.age, held, slowness),
         }
     }
 
@@ -504,6 +541,9 @@ impl Claim {
     pub(crate) fn goes_up(&mut self) {
         let mut state = self.budget.state();
         state.in_flight = state.in_flight - self.in_flight + self.bytes;
+        let store = self.budget.1;
+        state.shares.take(store, Share::in_flight(self.in_flight));
+        state.shares.give(store, Share::in_flight(self.bytes));
         self.in_flight = self.bytes;
     }
 
@@ -640,7 +680,7 @@ mod tests {
             (5 * MIB / 2, MIB / 2, MIB)
         );
         assert_eq!(
-            (state.in_flight, state.coming, state.slow.held()),
+            (state.in_flight, state.coming, state.slow.held(None)),
             (0, 0, 0)
         );
         assert!(state.waiting.is_empty());
@@ -849,7 +889,10 @@ mod tests {
         let mut given_way = claims.iter_mut().zip(&told).filter(|(_, told)| **told);
         given_way.by_ref().for_each(|(claim, _)| claim.gives_way());
         tokio::time::sleep(10 * BETWEEN_LOOKS).await;
-        assert!(budget.state().slow.held() > 0, "what is coming is enough");
+        assert!(
+            budget.state().slow.held(None) > 0,
+            "what is coming is enough"
+        );
         drop((lists, claims));
         waits.await.unwrap();
         assert_all_is_back(&budget);

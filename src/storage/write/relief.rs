@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use tokio::sync::oneshot;
 use tokio::time::{Duration, Instant};
 
+use crate::storage::write::budget::shares::StoreIndex;
+
 /// An upload is ended for others only if its client takes longer than this for [`STRIDE`] bytes.
 const CRAWLING: Duration = Duration::from_secs(1);
 
@@ -38,6 +40,7 @@ pub(super) struct SlowParts(BTreeMap<u64, SlowPart>);
 
 #[derive(Debug)]
 struct SlowPart {
+    store: StoreIndex,
     /// When its client's last [`STRIDE`] bytes were there.
     since: Instant,
     held: usize,
@@ -48,6 +51,7 @@ struct SlowPart {
 impl SlowParts {
     pub(super) fn enter(
         &mut self,
+        store: StoreIndex,
         age: u64,
         held: usize,
         slowness: Slowness,
@@ -55,6 +59,7 @@ impl SlowParts {
         let (revoke, revoked) = oneshot::channel();
         let now = Instant::now();
         let part = SlowPart {
+            store,
             since: now.checked_sub(slowness.behind).unwrap_or(now),
             held,
             can_move: slowness.can_move,
@@ -68,17 +73,23 @@ impl SlowParts {
         self.0.remove(&age);
     }
 
-    /// Bytes that they hold together.
-    pub(super) fn held(&self) -> usize {
-        self.0.values().map(|part| part.held).sum()
+    /// Bytes that they hold together, those of one store or all.
+    pub(super) fn held(&self, of: Option<StoreIndex>) -> usize {
+        let parts = self.0.values().filter(|part| part.is_of(of));
+        parts.map(|part| part.held).sum()
     }
 
     /// Has the slowest give way that can, as many as it takes to make up `wanted` bytes. Whether any does.
     /// One with no more than `least` is not worth it.
-    pub(super) fn move_slowest(&mut self, wanted: usize, least: usize) -> bool {
+    pub(super) fn move_slowest(
+        &mut self,
+        wanted: usize,
+        least: usize,
+        of: Option<StoreIndex>,
+    ) -> bool {
         let mut freed = 0;
         while freed < wanted {
-            let slowest = self.slowest(|part| part.can_move && part.held > least);
+            let slowest = self.slowest(|part| part.is_of(of) && part.can_move && part.held > least);
             let Some(held) = slowest.and_then(|age| self.revoke(age, Revoked::Gently)) else {
                 break;
             };
@@ -89,9 +100,9 @@ impl SlowParts {
 
     /// Ends the slowest, unless no client is so slow; those with more than `least` bytes first. Whether
     /// one was told.
-    pub(super) fn end_slowest(&mut self, least: usize) -> bool {
+    pub(super) fn end_slowest(&mut self, least: usize, of: Option<StoreIndex>) -> bool {
         let now = Instant::now();
-        let crawls = |part: &SlowPart| now.duration_since(part.since) >= CRAWLING;
+        let crawls = |part: &SlowPart| part.is_of(of) && now.duration_since(part.since) >= CRAWLING;
         let slowest = self
             .slowest(|part| crawls(part) && part.held > least)
             .or_else(|| self.slowest(|part| crawls(part) && part.held > 0));
@@ -114,9 +125,17 @@ impl SlowParts {
     }
 }
 
+impl SlowPart {
+    /// Whether it is of this store, if one is meant.
+    fn is_of(&self, store: Option<StoreIndex>) -> bool {
+        store.is_none_or(|store| self.store == store)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::write::budget::shares::Shares;
 
     const LEAST: usize = 16;
 
@@ -130,27 +149,27 @@ mod tests {
         let mut parts = SlowParts::default();
         tokio::time::advance(Duration::from_mins(1)).await;
         let mut told: Vec<_> = (0..4)
-            .map(|age| parts.enter(age, 100, slowness(10 + age, age != 3)))
+            .map(|age| parts.enter(Shares::FIRST, age, 100, slowness(10 + age, age != 3)))
             .collect();
-        assert!(parts.move_slowest(150, LEAST));
+        assert!(parts.move_slowest(150, LEAST, None));
         let told: Vec<_> = told.iter_mut().map(|told| told.try_recv().ok()).collect();
         let gently = Some(Revoked::Gently);
         assert_eq!(told, [None, gently, gently, None]);
-        assert_eq!(parts.held(), 200);
+        assert_eq!(parts.held(None), 200);
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_holds_next_to_nothing_is_ended_last() {
         let mut parts = SlowParts::default();
         tokio::time::advance(Duration::from_mins(1)).await;
-        let mut small = parts.enter(1, LEAST, slowness(30, false));
-        let mut large = parts.enter(2, 100, slowness(5, false));
-        let _quick = parts.enter(3, 100, slowness(0, false));
-        assert!(!parts.move_slowest(1, LEAST));
-        assert!(parts.end_slowest(LEAST));
+        let mut small = parts.enter(Shares::FIRST, 1, LEAST, slowness(30, false));
+        let mut large = parts.enter(Shares::FIRST, 2, 100, slowness(5, false));
+        let _quick = parts.enter(Shares::FIRST, 3, 100, slowness(0, false));
+        assert!(!parts.move_slowest(1, LEAST, None));
+        assert!(parts.end_slowest(LEAST, None));
         assert_eq!(large.try_recv(), Ok(Revoked::ForGood));
-        assert!(parts.end_slowest(LEAST));
+        assert!(parts.end_slowest(LEAST, None));
         assert_eq!(small.try_recv(), Ok(Revoked::ForGood));
-        assert!(!parts.end_slowest(LEAST), "it is not that slow");
+        assert!(!parts.end_slowest(LEAST, None), "it is not that slow");
     }
 }
