@@ -28,7 +28,7 @@ pub struct ObjectMetadata(BTreeMap<String, String>);
 impl ObjectMetadata {
     /// What may be written, for messages.
     pub const ALLOWED: &'static str = "a table of up to 20, whose keys are lower-case letters, digits, `-` and `_`, begin with a \
-        letter, and neither with `ferry` nor with `ftp-`, and whose values are texts of up to 200 characters, 600 bytes in all, \
+        letter, and neither with `ferry` nor with `ftp-`, and whose values are texts of up to 200 characters, 600 all together, \
         without braces but in `{user}`, `{peer}`, `{session}` and `{home}`";
 
     /// Each with its value, by name.
