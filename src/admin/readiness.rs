@@ -45,7 +45,7 @@ impl Readiness {
         .with_store(StoreName::DEFAULT)
     }
 
-    /// The same with another store, which is told of and not waited for.
+    /// The same with another store. Its state is shown, and does not decide whether the gateway is ready.
     #[must_use]
     pub fn with_store(self, name: &str) -> Self {
         let unasked = Store {

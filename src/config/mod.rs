@@ -156,7 +156,7 @@ impl From<&Flag> for Assignment {
     }
 }
 
-/// An error for each store that has a name and no URL: a folder of its own is nobody's wish.
+/// An error for each store that has a name and no URL.
 fn without_url<'a>(assignments: impl Iterator<Item = &'a Assignment>) -> Vec<ConfigError> {
     let mut stores = BTreeMap::new();
     let named = assignments.filter(|it| named::is_named(&it.key.section));

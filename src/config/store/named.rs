@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// What stands before the name in a section's name.
+/// What a section's name begins with, before the store's.
 const PREFIX: &str = "stores.";
 
 /// The longest name, in characters.
@@ -66,7 +66,7 @@ pub(in crate::config) fn is_named(section: &str) -> bool {
     section.starts_with(PREFIX)
 }
 
-/// What stands where the name of a store should, of a section that is for one and has no such name.
+/// The name in a section that is for a store, if no store can have it.
 pub(in crate::config) fn objection(section: &str) -> Option<&str> {
     let name = section.strip_prefix(PREFIX)?;
     name_of(section).is_none().then_some(name)

@@ -29,7 +29,6 @@ use crate::session::{
 use crate::storage::error::StorageError;
 use crate::storage::verbs::contract::{
     Encode, Input, Output, Spot, StoreFront, Uploader, Verbs, permit, permit_look, permit_rename,
-    report,
 };
 use crate::telemetry::StoreMetrics;
 
@@ -304,11 +303,7 @@ impl Verbs for Stores {
         input: Input,
     ) -> Result<u64> {
         let path = job.path().clone();
-        let there = match self.there_of_job(user, &path, job.kind()) {
-            Ok(there) => there,
-            Err(error) => return report(job, Err(error)),
-        };
-        let job = there.job(job);
+        let (there, job) = self.lead(user, &path, job)?;
         there
             .store
             .front
@@ -318,11 +313,7 @@ impl Verbs for Stores {
 
     async fn download(&self, user: &User, job: Job, output: &mut Output<'_>) -> Result<u64> {
         let path = job.path().clone();
-        let there = match self.there_of_job(user, &path, job.kind()) {
-            Ok(there) => there,
-            Err(error) => return report(job, Err(error)),
-        };
-        let job = there.job(job);
+        let (there, job) = self.lead(user, &path, job)?;
         there.store.front.download(there.user, job, output).await
     }
 
@@ -335,11 +326,7 @@ impl Verbs for Stores {
         encode: &Encode<'_>,
     ) -> Result<u64> {
         let path = job.path().clone();
-        let there = match self.there_of_job(user, &path, job.kind()) {
-            Ok(there) => there,
-            Err(error) => return report(job, Err(error)),
-        };
-        let job = there.job(job);
+        let (there, job) = self.lead(user, &path, job)?;
         there
             .store
             .front
@@ -373,6 +360,20 @@ impl Verbs for Stores {
 }
 
 impl Stores {
+    /// Where a transfer leads, and the job for what is there. A job that can't go there now has ended.
+    fn lead<'a>(&'a self, user: &'a User, path: &'a FtpPath, job: Job) -> Result<(There<'a>, Job)> {
+        match self.there_of_job(user, path, job.kind()) {
+            Ok(there) => {
+                let job = there.job(job);
+                Ok((there, job))
+            }
+            Err(error) => {
+                job.finish(error.report(0));
+                Err(error)
+            }
+        }
+    }
+
     /// Where a transfer leads, if it can go there now.
     fn there_of_job<'a>(
         &'a self,

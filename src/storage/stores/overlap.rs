@@ -28,7 +28,7 @@ impl fmt::Display for Overlap {
 type Way = (String, Vec<String>);
 
 /// Each home and mount that lies in one of another user's, or in another one of its own user's, with the nearest such.
-/// Users who share a home altogether are not told of: that is what they are for.
+/// Users with the same home are left out: they share it on purpose.
 pub fn overlaps<'a>(config: &Config, users: impl Iterator<Item = &'a User>) -> Vec<Overlap> {
     let mut places: Vec<(Way, String)> = users
         .flat_map(|user| {

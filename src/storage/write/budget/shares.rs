@@ -157,7 +157,7 @@ impl Share {
         }
     }
 
-    /// Bytes on their way, of those that are held already.
+    /// Held bytes that are on their way to the store.
     pub(super) fn in_flight(in_flight: usize) -> Self {
         Self {
             in_flight,
