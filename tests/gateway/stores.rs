@@ -549,19 +549,10 @@ async fn a_store_that_is_down_is_not_waited_for() {
         asked.elapsed() < Duration::from_millis(300)
     })
     .await;
-    for (line, code) in [
-        ("DELE in/a", 450),
-        ("MKD in/d", 450),
-        ("SIZE in/a", 450),
-        ("CWD in/d", 450),
-    ] {
+    for line in ["DELE in/a", "MKD in/d", "SIZE in/a", "CWD in/d"] {
         let asked = Instant::now();
         let reply = client.command(line).await;
-        assert!(
-            reply.code / 100 == 4,
-            "{line}: {} instead of {code}",
-            reply.text()
-        );
+        assert_eq!(reply.code / 100, 4, "{line}: {}", reply.text());
         assert!(asked.elapsed() < Duration::from_millis(300), "{line}");
     }
     client.expect("CWD /in", 250).await;
