@@ -1,7 +1,7 @@
 //! A store that is down is not asked: whoever would ask it hears so at once, instead of waiting for it in vain.
 //!
 //! The gateway asks each store again and again whether it answers. When that has failed for as long as any request is tried
-//! again, and no other request was answered meanwhile, not even one for something small that is not there, the store is
+//! again, and for as long as lies between two questions to a healthy store, and no other request was answered meanwhile, not even one for something small that is not there, the store is
 //! taken for down. The first answer ends that.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,17 +13,18 @@ use crate::storage::error::StorageError;
 /// Whether a store is down.
 #[derive(Debug)]
 pub(super) struct Breaker {
-    /// For so long requests are tried again.
+    /// For so long it must have been silent.
     patience: Duration,
     is_open: AtomicBool,
     failing_since: Mutex<Option<Instant>>,
 }
 
 impl Breaker {
-    /// For a store whose requests are tried again for so long.
-    pub(super) fn new(patience: Duration) -> Self {
+    /// For a store whose requests are tried again for `retry_timeout`, and which is asked every `probe_interval`. Where
+    /// nothing is tried again, one answer that failed is not silence yet.
+    pub(super) fn new(retry_timeout: Duration, probe_interval: Duration) -> Self {
         Self {
-            patience,
+            patience: retry_timeout.max(probe_interval),
             is_open: AtomicBool::new(false),
             failing_since: Mutex::default(),
         }
@@ -77,6 +78,7 @@ mod tests {
     use super::*;
 
     const PATIENCE: Duration = Duration::from_secs(20);
+    const INTERVAL: Duration = Duration::from_secs(10);
 
     fn unreachable() -> Result<(), StorageError> {
         Err(StorageError::StoreUnreachable(
@@ -89,7 +91,7 @@ mod tests {
 
     /// The breaker after questions that failed, each begun so many seconds ago.
     fn after(began: &[u64], answered: Option<u64>) -> Breaker {
-        let breaker = Breaker::new(PATIENCE);
+        let breaker = Breaker::new(PATIENCE, INTERVAL);
         let now = Instant::now();
         let ago = |seconds: u64| now.checked_sub(Duration::from_secs(seconds)).unwrap();
         for seconds in began {
@@ -108,6 +110,21 @@ mod tests {
         ));
         assert!(after(&[21, 1], None).pass().is_err());
         assert!(after(&[21], Some(30)).pass().is_err(), "it answered before");
+    }
+
+    #[test]
+    fn a_store_whose_requests_are_not_tried_again_is_not_down_for_one_failure() {
+        let breaker = Breaker::new(Duration::from_millis(1), INTERVAL);
+        let ago = |seconds| {
+            Instant::now()
+                .checked_sub(Duration::from_secs(seconds))
+                .unwrap()
+        };
+        breaker.probed(ago(9), &unreachable(), None);
+        assert!(breaker.pass().is_ok());
+        let breaker = Breaker::new(Duration::from_millis(1), INTERVAL);
+        breaker.probed(ago(11), &unreachable(), None);
+        assert!(breaker.pass().is_err());
     }
 
     #[test]

@@ -100,7 +100,7 @@ impl Stores {
                 .retry_timeout
                 .max(config.request_timeout)
                 .saturating_add(PROBE_SLACK),
-            breaker: Breaker::new(config.retry_timeout),
+            breaker: Breaker::new(config.retry_timeout, config.probe_interval),
             moves: Semaphore::new(MOVES),
         };
         self.0.insert(name, Arc::new(one));
