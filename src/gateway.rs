@@ -246,6 +246,10 @@ fn open_store(
     config: &config::Store,
     common: &Common,
 ) -> Result<(Arc<dyn StoreFront>, Arc<StoreMetrics>), OpenError> {
+    let upload = &common.upload;
+    config
+        .check_carried(upload.storage_class.as_ref(), &upload.tags, upload.verify)
+        .map_err(OpenError::Uncarried)?;
     let metrics = common.metrics_of(name);
     let counted = Arc::clone(&metrics);
     let front: Arc<dyn StoreFront> = match config.driver {

@@ -14,9 +14,13 @@ use s3s::{S3Result, s3_error};
 
 use crate::azure::Ledger;
 use crate::s3::request::computed;
+use crate::tags::Tags;
 
 /// S3 takes no smaller part, unless it is the last.
 pub(crate) const MIN_PART: u64 = 5 * 1024 * 1024;
+
+/// The class of objects of which nobody has said another, on S3 and on Google.
+pub(crate) const STANDARD: &str = "STANDARD";
 
 const FIRST_GENERATION: u64 = 1_760_000_000_000_000;
 
@@ -95,6 +99,9 @@ pub(crate) struct Attributes {
     pub(crate) content_type: Option<String>,
     pub(crate) expires: Option<Timestamp>,
     pub(crate) metadata: Option<Metadata>,
+    /// Azure's access tier. Nothing is the one that the store gives by itself.
+    pub(crate) storage_class: Option<String>,
+    pub(crate) tags: Tags,
 }
 
 #[derive(Clone)]
@@ -123,7 +130,7 @@ pub(crate) struct Upload {
     pub(crate) parts: BTreeMap<i32, Part>,
     /// It was begun with a checksum.
     pub(crate) has_checksum: bool,
-    attributes: Attributes,
+    pub(crate) attributes: Attributes,
 }
 
 #[derive(Clone)]
@@ -375,6 +382,13 @@ impl Conditions {
             }
             _ => Ok(()),
         }
+    }
+}
+
+impl Attributes {
+    /// The class as S3 and Google tell it, the usual one included.
+    pub(crate) fn class(&self) -> &str {
+        self.storage_class.as_deref().unwrap_or(STANDARD)
     }
 }
 

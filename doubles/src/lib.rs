@@ -15,6 +15,7 @@ mod google;
 pub mod http;
 mod s3;
 mod server;
+mod tags;
 
 pub use bucket::Damage;
 pub use faults::{Fault, Strike};

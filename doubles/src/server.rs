@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use crate::azure::Azure;
-use crate::bucket::{Attributes, Bucket, Conditions, Content, Damage, Object, Part};
+use crate::bucket::{Attributes, Bucket, Conditions, Content, Damage, Object, Part, STANDARD};
 use crate::faults::{Fault, Faults, Strike};
 use crate::faulty::Faulty;
 use crate::google::Google;
@@ -215,6 +215,30 @@ impl Server {
             .as_ref()?
             .get(name)
             .cloned()
+    }
+
+    /// The storage class of the object at `key`, or its access tier on Azure. None is the one that the store gives by
+    /// itself: `STANDARD`, or an inferred `Hot`. A `Hot` that was asked for is told.
+    pub fn storage_class(&self, key: &str) -> Option<String> {
+        let state = self.state();
+        state.objects.get(key)?.attributes.storage_class.clone()
+    }
+
+    /// The tags of the object at `key`.
+    pub fn tags(&self, key: &str) -> BTreeMap<String, String> {
+        let state = self.state();
+        let object = state.objects.get(key);
+        object.map_or_else(BTreeMap::new, |object| object.attributes.tags.clone())
+    }
+
+    /// Gives the object at `key` this storage class and these tags in place of its own, as those may have done who put
+    /// it there. Nothing is checked.
+    pub fn set_class_and_tags(&self, key: &str, class: Option<&str>, tags: &[(&str, &str)]) {
+        let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let mut state = self.state();
+        let attributes = &mut state.objects.get_mut(key).expect("an object").attributes;
+        attributes.storage_class = class.filter(|it| *it != STANDARD).map(str::to_owned);
+        attributes.tags = tags.iter().map(pair).collect();
     }
 
     /// All keys, in S3's order.

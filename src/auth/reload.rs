@@ -9,7 +9,7 @@
 //! Must not: touch users that are logged in; whether a login still holds, it looks itself ([`Standing`](super::Standing)).
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     io,
     path::{Path, PathBuf},
     str,
@@ -22,7 +22,7 @@ use tokio::{sync::watch, task, time};
 use tokio_util::sync::CancellationToken;
 
 use super::{fault::UsersFileErrors, table::UserTable};
-use crate::config::{ByteSize, Config, StoreName, read_guarded};
+use crate::config::{ByteSize, Config, Store, StoreName, Verify, read_guarded};
 
 /// The shortest time between two looks at the users file.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
@@ -44,7 +44,8 @@ pub struct Users {
 struct Gateway {
     /// No hash may need more to be verified.
     hashing_memory: ByteSize,
-    stores: BTreeSet<StoreName>,
+    stores: BTreeMap<StoreName, Store>,
+    verify: Verify,
 }
 
 /// What came of a change of the users file.
@@ -110,10 +111,12 @@ impl Users {
     /// # Errors
     /// [`UsersLoadError::Content`], which names the file and the users.
     pub fn within(self, config: &Config, path: &Path) -> Result<Self, UsersLoadError> {
-        let named = config.stores.keys().cloned();
+        let named = config.stores.clone();
+        let default = (StoreName::default(), config.store.clone());
         let gateway = Gateway {
             hashing_memory: config.limits.hashing_memory,
-            stores: named.chain([StoreName::default()]).collect(),
+            verify: config.upload.verify,
+            stores: named.into_iter().chain([default]).collect(),
         };
         let users = Self {
             gateway: Some(Arc::new(gateway)),
@@ -128,7 +131,7 @@ impl Users {
             return Ok(());
         };
         let fits = table.fits(gateway.hashing_memory);
-        fits.and_then(|()| table.lies_in(&gateway.stores))
+        fits.and_then(|()| table.lies_in(&gateway.stores, gateway.verify))
             .map_err(|errors| UsersLoadError::Content {
                 path: path.to_owned(),
                 errors,

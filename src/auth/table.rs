@@ -4,7 +4,7 @@
 //! Must not: hand out a hash to anything outside this room, or show one.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     hash::{DefaultHasher, Hash, Hasher},
     hint,
     sync::Arc,
@@ -13,7 +13,7 @@ use std::{
 
 use secrecy::SecretString;
 
-use crate::config::{ByteSize, RequireTls, StoreName};
+use crate::config::{ByteSize, RequireTls, Store, StoreName, Uncarried, Verify};
 
 use super::{
     access::Client,
@@ -199,23 +199,45 @@ impl UserTable {
         }
     }
 
-    /// That each home and each mount is in one of these stores.
+    /// That each home and each mount is in one of these stores, which can keep what the user's objects carry.
     ///
     /// # Errors
     /// [`UsersFileErrors`]: those that are not.
-    pub(super) fn lies_in(&self, stores: &BTreeSet<StoreName>) -> Result<(), UsersFileErrors> {
+    pub(super) fn lies_in(
+        &self,
+        stores: &BTreeMap<StoreName, Store>,
+        verify: Verify,
+    ) -> Result<(), UsersFileErrors> {
         let mut faults = Faults::default();
-        let names: Vec<_> = stores.iter().map(StoreName::as_str).collect();
+        let names: Vec<_> = stores.keys().map(StoreName::as_str).collect();
         let allowed = format!("a store of the configuration: {}", names.join(", "));
         for user in self.users() {
-            let places = user.places().into_iter();
-            for (path, place) in places.filter(|(_, place)| !stores.contains(&place.store)) {
-                let key = match path.as_str() {
+            let name = shown(&user.name);
+            for (path, there) in user.everywhere() {
+                let place = match path.as_str() {
                     "/" => "home".to_owned(),
                     path => format!("mount of {path}"),
                 };
-                let found = format!("in the store {}, which there is not", place.store);
-                faults.note(Some(&shown(&user.name)), &key, &found, &allowed);
+                let Some(store) = stores.get(&there.home.store) else {
+                    let found = format!("in the store {}, which there is not", there.home.store);
+                    faults.note(Some(&name), &place, &found, &allowed);
+                    continue;
+                };
+                let carried =
+                    store.check_carried(there.storage_class.as_ref(), &there.tags, verify);
+                if let Err(Uncarried {
+                    setting,
+                    found,
+                    allowed,
+                }) = carried
+                {
+                    faults.note(
+                        Some(&name),
+                        setting,
+                        &format!("{found}, the {place}"),
+                        &allowed,
+                    );
+                }
             }
         }
         faults.into_result(())

@@ -14,7 +14,7 @@ use super::access::{Access, Client, Denied};
 use super::allowance::Allowance;
 use super::certificate_name::CertificateName;
 use super::permissions::Permissions;
-use crate::config::{ByteSize, ObjectMetadata, Overwrite, RequireTls};
+use crate::config::{ByteSize, ObjectMetadata, ObjectTags, Overwrite, RequireTls, StorageClass};
 
 /// The longest name a user may have, in characters.
 const LONGEST_NAME: usize = 128;
@@ -46,6 +46,10 @@ pub struct User {
     pub allowance: Allowance,
     /// What the user's objects carry, besides what the gateway's own setting says.
     pub metadata: ObjectMetadata,
+    /// The tags that the user's objects have, besides those of the gateway's own setting.
+    pub tags: ObjectTags,
+    /// Their storage class; `None` leaves it to the gateway's own setting.
+    pub storage_class: Option<StorageClass>,
     /// The longest time between two uploads that is expected of the user.
     pub expect_every: Option<Duration>,
 }
@@ -66,6 +70,8 @@ impl User {
             access: Access::default(),
             allowance: Allowance::default(),
             metadata: ObjectMetadata::default(),
+            tags: ObjectTags::default(),
+            storage_class: None,
             expect_every: None,
         }
     }

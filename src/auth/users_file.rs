@@ -31,10 +31,10 @@ use super::{
     table::Account,
     user::{ALLOWED_HOMES, ALLOWED_NAMES, Place, User, is_valid_name},
 };
-use crate::config::{ByteSize, ObjectMetadata, Overwrite};
+use crate::config::{ByteSize, ObjectMetadata, ObjectTags, Overwrite, StorageClass};
 
 /// The keys of a `[[user]]` table.
-const KEYS: [&str; 18] = [
+const KEYS: [&str; 20] = [
     "name",
     "password_hash",
     "home",
@@ -53,6 +53,8 @@ const KEYS: [&str; 18] = [
     "download_rate",
     "expect_every",
     "metadata",
+    "tags",
+    "storage_class",
 ];
 
 /// Reads the text of a users file.
@@ -220,6 +222,8 @@ impl Entry<'_> {
         let permissions = permissions.unwrap_or_else(Permissions::by_default);
         let access = self.access();
         let metadata = self.optional("metadata", ObjectMetadata::ALLOWED, metadata);
+        let tags = self.optional("tags", ObjectTags::ALLOWED, tags);
+        let storage_class = self.optional("storage_class", StorageClass::ALLOWED, storage_class);
         let expect_every = self.optional("expect_every", ALLOWED_EXPECTATIONS, expect_every);
         let mut user = User {
             name: name.unwrap_or_default(),
@@ -234,6 +238,8 @@ impl Entry<'_> {
             access,
             allowance,
             metadata: metadata.unwrap_or_default(),
+            tags: tags.unwrap_or_default(),
+            storage_class,
             expect_every,
         };
         self.mount_all(&mut user);
@@ -354,6 +360,17 @@ fn metadata(value: &Value) -> Result<ObjectMetadata, String> {
     found.map_err(|found| without_secrets(found.trim_start_matches("found ")))
 }
 
+fn tags(value: &Value) -> Result<ObjectTags, String> {
+    let table = value.as_table().ok_or_else(|| kind(value).to_owned())?;
+    let found = ObjectTags::from_table(table);
+    found.map_err(|found| without_secrets(found.trim_start_matches("found ")))
+}
+
+fn storage_class(value: &Value) -> Result<StorageClass, String> {
+    let name = text(value)?;
+    StorageClass::new(name).ok_or_else(|| shown(name))
+}
+
 fn max_size(value: &Value) -> Result<ByteSize, String> {
     let size = text(value)?;
     size.parse().map_err(|_: String| shown(size))
@@ -412,7 +429,7 @@ mod tests {
              require_tls = \"all\"\ncertificate = \"scanner-3.example\"\n\
              allow = [\"192.0.2.0/24\"]\ndisabled = true\nexpires = \"2030-01-31T18:00:00+01:00\"\n\
              max_sessions = 3\nupload_rate = \"1 MiB\"\ndownload_rate = \"2 MiB\"\nexpect_every = \"26h\"\n\
-             metadata = { source = \"bank\" }",
+             metadata = { source = \"bank\" }\ntags = { kind = \"scan\" }\nstorage_class = \"Cool\"",
         );
         let expected = User {
             name: "anna".into(),
@@ -436,6 +453,8 @@ mod tests {
                 download_rate: Some(ByteSize::mib(2)),
             },
             metadata: ObjectMetadata::from_table(&"source = 'bank'".parse().unwrap()).unwrap(),
+            tags: ObjectTags::from_table(&"kind = 'scan'".parse().unwrap()).unwrap(),
+            storage_class: StorageClass::new("Cool"),
             expect_every: Some(Duration::from_hours(26)),
         };
         assert_eq!(*only_user(&text), expected);

@@ -52,7 +52,10 @@ pub use self::sections::{
 };
 pub use self::settle::Settle;
 pub use self::size::ByteSize;
-pub use self::store::{ContentTypes, Driver, ObjectMetadata, StoreName, StoreOptions, StoreUrl};
+pub use self::store::{
+    ContentTypes, Driver, LONGEST_TAG, MOST_TAGS, ObjectMetadata, ObjectTags, StorageClass,
+    StoreName, StoreOptions, StoreUrl, Uncarried, is_in_tags,
+};
 pub use self::words::{
     ClientAuth, Conditions, ControlLoss, Create, LogFormat, LogLevel, MissingDirectories,
     OnRemoval, Overwrite, ProxyHeader, ReadyNeedsStore, RequireTls, TlsVersion, Verify,

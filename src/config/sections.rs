@@ -16,7 +16,9 @@ use super::ports::PortRange;
 use super::rule::{Charset, NotEmpty, OneLine};
 use super::settle::Settle;
 use super::size::ByteSize;
-use super::store::{ContentTypes, Driver, ObjectMetadata, StoreOptions, StoreUrl};
+use super::store::{
+    ContentTypes, Driver, ObjectMetadata, ObjectTags, StorageClass, StoreOptions, StoreUrl,
+};
 use super::words::{
     ClientAuth, Conditions, ControlLoss, Create, LogFormat, LogLevel, MissingDirectories,
     OnRemoval, Overwrite, ProxyHeader, ReadyNeedsStore, RequireTls, TlsVersion, Verify,
@@ -389,6 +391,21 @@ settings! {
         ///
         /// Change it when readers of the bucket want to know where a file comes from, or sort by it.
         metadata: ObjectMetadata = ObjectMetadata::default(),
+
+        /// The storage class of each object, in the cloud's own spelling; Azure calls it an access tier. `none` leaves it to
+        /// the bucket. An object that is appended to or renamed keeps its own. A user of the users file may have another.
+        ///
+        /// Change it when what is uploaded is seldom read. What is in `GLACIER`, `DEEP_ARCHIVE` or Azure's `Archive` can't
+        /// be downloaded, appended to or renamed by FTP.
+        storage_class: Option<StorageClass> = None,
+
+        /// Tags of each object, by which rules and access policies of S3 and Azure go; Google and folders have none. In values,
+        /// `{user}`, `{peer}`, `{session}` and `{home}` stand for those of the upload, with `_` for what a tag can't hold. An
+        /// object that is appended to or renamed keeps its own as well. A user of the users file may have more, or others.
+        /// In the file this may be a table, `[upload.tags]`.
+        ///
+        /// Change it when rules of the bucket, such as those that expire objects, are to know what came by FTP.
+        tags: ObjectTags = ObjectTags::default(),
 
         /// The size that no upload may exceed; a larger one fails with 552, and nothing of it is
         /// stored.

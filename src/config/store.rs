@@ -1,10 +1,13 @@
 //! Where the bucket is, and what the store's own library is told about it.
 
+mod carried;
 mod content_types;
 mod driver;
 mod metadata;
 pub(in crate::config) mod named;
+mod places;
 
+pub use carried::{LONGEST_TAG, MOST_TAGS, ObjectTags, StorageClass, Uncarried, is_in_tags};
 pub use content_types::ContentTypes;
 pub use driver::Driver;
 pub use metadata::ObjectMetadata;

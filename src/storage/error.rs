@@ -118,6 +118,9 @@ pub enum StorageError {
     /// The store answered with an error.
     #[error("the store failed: {0}")]
     Store(#[source] object_store::Error),
+    /// The store has put the object into an archive.
+    #[error("the object is in an archive of the store, and has to be restored first: {0}")]
+    Archived(#[source] object_store::Error),
     /// What the store has, or was sent, is not what the client has sent.
     #[error("damaged on the way: {0}")]
     Corrupt(String),
@@ -359,6 +362,11 @@ impl StorageError {
                 "The store can't be reached at the moment, try again later",
             ),
             Self::StoreFull(_) => full(),
+            Self::Archived(_) => row(
+                "archived",
+                450,
+                "File is in an archive, tell the gateway's operator to have it restored",
+            ),
             Self::Corrupt(_) => row(
                 "corrupt",
                 451,
@@ -415,6 +423,7 @@ impl From<object_store::Error> for StorageError {
     fn from(error: object_store::Error) -> Self {
         use object_store::Error as E;
         match (&error, Reason::of(&error)) {
+            (_, Some(Reason::Archived)) => Self::Archived(error),
             (E::NotFound { .. }, Some(Reason::NoBucket)) => Self::NoBucket,
             (E::NotFound { .. }, _) => Self::NotFound,
             (E::AlreadyExists { .. }, Some(Reason::Changing)) => Self::Store(error),
@@ -450,6 +459,8 @@ enum Reason {
     Changing,
     /// What arrived is not what was sent, by its checksum.
     Damaged,
+    /// It was put where it is cheap and can't be read.
+    Archived,
 }
 
 impl Reason {
@@ -492,6 +503,7 @@ impl Reason {
             | "XAmzContentChecksumMismatch"
             | "Crc64Mismatch"
             | "Md5Mismatch" => Some(Self::Damaged),
+            "InvalidObjectState" | "BlobArchived" | "BlobBeingRehydrated" => Some(Self::Archived),
             "AccountBeingCreated" | "ContainerBeingDeleted" | "ContainerBeingDisabled" => {
                 Some(Self::Changing)
             }

@@ -16,15 +16,16 @@ use futures::stream::{BoxStream, StreamExt};
 use object_store::client::{HttpError, HttpErrorKind};
 use object_store::path::Path;
 use object_store::{
-    Attributes, CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult,
-    MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMultipartOptions, PutOptions,
-    PutPayload, PutResult, RenameOptions, Result, UploadPart,
+    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload,
+    ObjectMeta, ObjectStore, ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload,
+    PutResult, RenameOptions, Result, UploadPart,
 };
 
 use crate::session::{Outcome, Report, StoreMode};
 use crate::storage::Storage;
 use crate::storage::harness::{Client, bytes, storage_on};
 use crate::storage::store::body::{Body, Crc64};
+use crate::storage::store::description::Description;
 use crate::storage::store::keys::{Marker, Object, Page, Query};
 use crate::storage::store::metered::Metered;
 use crate::storage::store::precondition::Precondition;
@@ -331,7 +332,9 @@ impl Bench {
 
     async fn put(&self, name: &str, bytes: Bytes) {
         let (key, none) = (Path::from(name), Terms::none());
-        let put = self.truth.put(&key, bytes.into(), Attributes::new(), &none);
+        let put = self
+            .truth
+            .put(&key, bytes.into(), Description::default(), &none);
         put.await.unwrap();
     }
 

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use object_store::Attributes;
 use object_store::path::Path;
 
 use crate::storage::harness::storage;
+use crate::storage::store::description::Description;
 use crate::storage::store::mark::Lineage;
 use crate::storage::store::precondition::Precondition;
 use crate::storage::write::handover::Owner;
@@ -29,7 +29,7 @@ async fn an_upload_that_is_overtaken_while_it_is_parked_gives_its_memory_back() 
             only: None,
             max_size: None,
         };
-        storage.writers.begin(plan, Attributes::new(), None)
+        storage.writers.begin(plan, Description::default(), None)
     };
     let before = unfinished.memory_left();
     unfinished.keep(&owner, writer());

@@ -93,6 +93,7 @@ pub(super) const TRANSFER: Label = (
         "restart",
         "unsupported",
         "store_denied",
+        "archived",
         "store_credentials",
         "store_unreachable",
         "store_full",

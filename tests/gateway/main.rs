@@ -19,6 +19,7 @@ mod advertised;
 mod appends;
 mod bandwidth;
 mod burst;
+mod carried;
 mod commands;
 mod commit;
 mod counts;

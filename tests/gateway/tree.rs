@@ -228,16 +228,50 @@ async fn rename(client: &mut Client, from: &str, to: &str, code: u16) {
     client.expect(&format!("RNTO {to}"), code).await;
 }
 
-/// A policy that demands encryption holds for the markers of directories as for files.
+/// A policy that demands encryption holds for the markers of directories as for files, and for all that is made of others.
 #[tokio::test(flavor = "multi_thread")]
 async fn all_that_is_written_is_encrypted_as_configured() {
-    let settings = [("store.options.aws_server_side_encryption", "AES256")];
-    let gateway = Gateway::with(Store::s3(), &settings);
+    let kind = "store.options.aws_server_side_encryption";
+    let says = "x-amz-server-side-encryption";
+    encrypts(&[(kind, "AES256")], &[says]).await;
+    let names_key = "x-amz-server-side-encryption-aws-kms-key-id";
+    let kms = [
+        (kind, "aws:kms"),
+        ("store.options.aws_sse_kms_key_id", "key-1"),
+    ];
+    encrypts(&kms, &[says, names_key]).await;
+}
+
+/// Of such a key S3 keeps nothing, so that each request has to bring it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_customers_own_key_goes_with_every_request() {
+    let key = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, [7; 32]);
+    let settings = [
+        ("store.options.aws_server_side_encryption", "sse-c"),
+        ("store.options.aws_sse_customer_key_base64", key.as_str()),
+    ];
+    let key = "x-amz-server-side-encryption-customer-key";
+    let of_source = "x-amz-copy-source-server-side-encryption-customer-key";
+    encrypts(&settings, &[key, of_source]).await;
+}
+
+/// Whether each request that writes has these headers, where a bucket demands them.
+async fn encrypts(settings: &[(&str, &str)], headers: &[&'static str]) {
+    let gateway = Gateway::with(Store::s3(), settings);
     let server = gateway.store.server();
-    server.demand("x-amz-server-side-encryption");
+    for header in headers {
+        server.demand(header);
+    }
     let mut client = gateway.client().await;
     assert_eq!(client.store("in/a.txt", b"x").await.code, 226);
     assert_eq!(client.store("in/b.bin", &noise(9 << 20)).await.code, 226);
+    for name in ["in/a.txt", "in/b.bin"] {
+        let appended = client.upload(&format!("APPE {name}"), b"more").await;
+        assert_eq!(appended.code, 226, "{}", appended.text());
+        assert_eq!(client.retrieve(name).await.1.code, 226);
+        rename(&mut client, name, &format!("{name}.new"), 250).await;
+        rename(&mut client, &format!("{name}.new"), name, 250).await;
+    }
     client.expect("MKD in/empty", 257).await;
     client.expect("RNFR in", 350).await;
     client.expect("RNTO out", 250).await;

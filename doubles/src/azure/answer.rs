@@ -13,6 +13,7 @@ use super::copies::Copy;
 use super::failure::Failure;
 use super::headers::written;
 use super::ledger::tag;
+use super::tiers::described;
 
 /// What a blob is of which nobody has said.
 pub(crate) const DEFAULT_TYPE: &str = "application/octet-stream";
@@ -117,6 +118,9 @@ pub(crate) fn description(bucket: &Bucket, key: &str, status: u16) -> Builder {
     }
     for (name, value) in attributes(&object.attributes) {
         builder = builder.header(name, value);
+    }
+    for (header, _, value) in described(&object.attributes) {
+        builder = builder.header(header, value);
     }
     let copy = bucket.note(key).and_then(|note| note.copy.as_ref());
     for (name, value) in copy.map(Copy::description).unwrap_or_default() {

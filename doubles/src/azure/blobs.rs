@@ -13,6 +13,7 @@ use super::failure::{BLOB_NOT_FOUND, Failure, invalid_header, missing_header, no
 use super::headers::{attributes_of_whole, given_md5, range, text};
 use super::ledger::Extras;
 use super::payload::receive;
+use super::tiers::{check_online, check_target};
 use super::{Azure, Call, Outcome};
 
 impl Azure {
@@ -29,6 +30,7 @@ impl Azure {
         let object = blob(payload.content, attributes, Vec::new());
         let mut bucket = self.bucket();
         conditions.check_write(bucket.objects.get(&call.key), Write::Create)?;
+        check_target(bucket.objects.get(&call.key))?;
         bucket.check_no_copy(&call.key)?;
         let extras = Extras {
             md5: Some(given.unwrap_or_else(|| actual.clone())),
@@ -42,6 +44,7 @@ impl Azure {
         let mut bucket = self.bucket();
         look(&mut bucket, call)?;
         let object = &bucket.objects[&call.key];
+        check_online(object)?;
         let len = object.content.len;
         let Some(range) = range(&call.headers, len)? else {
             return Ok(whole(&bucket, &call.key, sent(&object.content)));

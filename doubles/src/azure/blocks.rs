@@ -20,6 +20,7 @@ use super::failure::{
 use super::headers::{attributes_of_blob, given_md5};
 use super::ledger::Extras;
 use super::payload::receive;
+use super::tiers::check_target;
 use super::{Azure, Call, Outcome};
 
 const MOST_BLOCKS: usize = 50_000;
@@ -59,6 +60,7 @@ impl Azure {
             return Err(invalid_header("Content-Length"));
         }
         let mut bucket = self.bucket();
+        check_target(bucket.objects.get(&call.key))?;
         bucket.check_no_copy(&call.key)?;
         check_waiting(&bucket, &call.key, &id)?;
         bucket.staged.insert((call.key, id), payload.content);
@@ -76,6 +78,7 @@ impl Azure {
         let list = read_list(&payload.content)?;
         let mut bucket = self.bucket();
         conditions.check_write(bucket.objects.get(&call.key), Write::Create)?;
+        check_target(bucket.objects.get(&call.key))?;
         bucket.check_no_copy(&call.key)?;
         let blocks = choose(&bucket, &call.key, &list)?;
         let object = blob(assembled(&blocks), attributes, blocks);

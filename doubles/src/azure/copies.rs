@@ -14,6 +14,7 @@ use super::failure::{BLOB_NOT_FOUND, Failure, invalid_header, not_implemented};
 use super::headers::{metadata, text, written};
 use super::ledger::{Extras, Ledger};
 use super::target::Target;
+use super::tiers::{check_online, check_target, tags_asked, tier_asked};
 use super::{Azure, Call, Outcome};
 
 /// How copies are made in the background from now on.
@@ -79,16 +80,23 @@ impl Azure {
         let of_source = Conditions::of_source(&call.headers)?;
         let of_target = Conditions::of(&call.headers)?;
         let metadata = metadata(&call.headers)?;
+        let storage_class = tier_asked(&call.headers)?;
+        let tags = tags_asked(&call.headers)?;
         let mut bucket = self.bucket();
         let source = bucket.objects.get(&source_key).ok_or(BLOB_NOT_FOUND)?;
         of_source.check_source(source)?;
         of_target.check_write(bucket.objects.get(&call.key), Write::CopyTo)?;
+        check_target(bucket.objects.get(&call.key))?;
         bucket.check_no_copy(&source_key)?;
         bucket.check_no_copy(&call.key)?;
+        check_online(source)?;
         let mut target = source.clone();
         target.modified = now();
         // Metadata is copied only if the request brings none.
         target.attributes.metadata = metadata.or(target.attributes.metadata);
+        // Its tier and its tags never are.
+        target.attributes.storage_class = storage_class;
+        target.attributes.tags = tags;
         let md5 = bucket.note(&source_key).and_then(|note| note.md5.clone());
         let status = bucket.begin_copy(&call.key, url, target, md5);
         let object = &bucket.objects[&call.key];

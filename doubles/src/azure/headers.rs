@@ -11,6 +11,7 @@ use s3s::dto::Metadata;
 use crate::bucket::Attributes;
 
 use super::failure::{Failure, invalid_header, invalid_range};
+use super::tiers::{tags_asked, tier_asked};
 
 /// Names and values together.
 const MOST_METADATA: usize = 8 * 1024;
@@ -50,6 +51,8 @@ pub(crate) fn attributes_of_blob(headers: &HeaderMap) -> Result<Attributes, Fail
         content_type: owned(headers, "x-ms-blob-content-type")?,
         expires: None,
         metadata: metadata(headers)?,
+        storage_class: tier_asked(headers)?,
+        tags: tags_asked(headers)?,
     })
 }
 

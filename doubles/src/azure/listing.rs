@@ -16,6 +16,7 @@ use super::failure::{Failure, invalid_parameter, not_implemented};
 use super::headers::{text, written};
 use super::ledger::tag;
 use super::target::Query;
+use super::tiers::described;
 use super::{Azure, Call, Outcome};
 
 /// Entries on a page, unless fewer are asked for.
@@ -207,13 +208,14 @@ fn write_properties(text: &mut String, bucket: &Bucket, key: &str, object: &Obje
             or_nothing(&attributes.content_disposition),
         ),
         ("BlobType", "BlockBlob".to_owned()),
-        ("AccessTier", "Hot".to_owned()),
-        ("AccessTierInferred", "true".to_owned()),
         ("LeaseStatus", "unlocked".to_owned()),
         ("LeaseState", "available".to_owned()),
         ("ServerEncrypted", "true".to_owned()),
     ];
     for (name, value) in properties {
+        element(text, name, &value);
+    }
+    for (_, name, value) in described(attributes) {
         element(text, name, &value);
     }
 }

@@ -19,6 +19,7 @@ mod signature;
 mod target;
 #[cfg(test)]
 mod tests;
+mod tiers;
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -125,6 +126,7 @@ impl Azure {
         match operation {
             Operation::PutBlob => self.put_blob(call).await,
             Operation::GetBlob => self.get_blob(&call),
+            Operation::GetBlobTags => self.get_blob_tags(&call),
             Operation::GetBlobProperties => self.get_blob_properties(&call),
             Operation::DeleteBlob => self.delete_blob(&call),
             Operation::CopyBlob => self.copy_blob(&call),

@@ -13,6 +13,7 @@ pub(crate) enum Operation {
     PutBlob,
     GetBlob,
     GetBlobProperties,
+    GetBlobTags,
     DeleteBlob,
     CopyBlob,
     PutBlock,
@@ -46,6 +47,7 @@ impl Operation {
             Self::PutBlob => "PutObject",
             Self::GetBlob => "GetObject",
             Self::GetBlobProperties => "HeadObject",
+            Self::GetBlobTags => "GetObjectTagging",
             Self::DeleteBlob => "DeleteObject",
             Self::CopyBlob => "CopyObject",
             Self::PutBlock => "UploadPart",
@@ -85,6 +87,7 @@ impl Operation {
             ("PUT", Some("block")) if !is_copy => Ok(Self::PutBlock),
             ("PUT", Some("blocklist")) => Ok(Self::PutBlockList),
             ("GET", Some("blocklist")) => Ok(Self::GetBlockList),
+            ("GET", Some("tags")) => Ok(Self::GetBlobTags),
             _ => Err(not_implemented("this request to a blob")),
         }
     }
@@ -97,7 +100,7 @@ impl Operation {
     fn parameters(self) -> &'static [&'static str] {
         match self {
             Self::PutBlock => &["timeout", "comp", "blockid"],
-            Self::PutBlockList => &["timeout", "comp"],
+            Self::PutBlockList | Self::GetBlobTags => &["timeout", "comp"],
             Self::GetBlockList => &["timeout", "comp", "blocklisttype"],
             Self::ListBlobs => &[
                 "timeout",
@@ -148,6 +151,7 @@ impl Operation {
                 name.starts_with("x-ms-meta-")
                     || name.starts_with("x-ms-source-if-")
                     || name == "x-ms-copy-source"
+                    || is_label(name)
             }
             _ => false,
         }
@@ -185,5 +189,10 @@ fn is_attribute(name: &str) -> bool {
         "x-ms-blob-content-md5",
         "x-ms-blob-content-type",
     ];
-    name.starts_with("x-ms-meta-") || attributes.contains(&name)
+    name.starts_with("x-ms-meta-") || attributes.contains(&name) || is_label(name)
+}
+
+/// The tier and the tags, which a copy is given too.
+fn is_label(name: &str) -> bool {
+    ["x-ms-access-tier", "x-ms-tags"].contains(&name)
 }

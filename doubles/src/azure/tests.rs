@@ -8,6 +8,7 @@ mod copies;
 mod listing;
 mod names;
 mod raw;
+mod tiers;
 
 use raw::{Answer, ask};
 

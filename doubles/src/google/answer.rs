@@ -11,14 +11,17 @@ use hyper::{HeaderMap, Response};
 use s3s::Body;
 use s3s::dto::{Timestamp, TimestampFormat};
 
-use crate::bucket::{Attributes, Bucket, Object};
+use crate::bucket::{Attributes, Bucket, Object, STANDARD};
+use crate::tags::Tags;
 
 use super::ask::header;
 use super::checksums::hashes;
 use super::conditions::METAGENERATION;
-use super::refusal::{Answered, invalid_argument, not_implemented};
+use super::refusal::{Answered, invalid_argument};
 
 const METADATA: &str = "x-goog-meta-";
+const CLASS: &str = "x-goog-storage-class";
+const OTHER_CLASSES: [&str; 3] = ["NEARLINE", "COLDLINE", "ARCHIVE"];
 
 /// The answer to a write: no body, and what was made.
 pub(crate) fn written(object: &mut Object) -> Response<Body> {
@@ -42,7 +45,7 @@ pub(crate) fn identity(object: &mut Object) -> HeaderMap {
             "x-goog-stored-content-encoding",
             encoding.unwrap_or_else(|| "identity".to_owned()),
         ),
-        ("x-goog-storage-class", "STANDARD".to_owned()),
+        (CLASS, object.attributes.class().to_owned()),
     ];
     let named = named.map(|(name, text)| (HeaderName::from_static(name), value(&text)));
     let mut headers = HeaderMap::from_iter(named);
@@ -80,10 +83,6 @@ pub(crate) fn description(object: &mut Object) -> HeaderMap {
 
 /// What the headers of a request say about the object that it makes.
 pub(crate) fn attributes(headers: &HeaderMap) -> Answered<Attributes> {
-    let class = header(headers, "x-goog-storage-class")?;
-    if class.is_some_and(|class| class != "STANDARD") {
-        return Err(not_implemented("x-goog-storage-class"));
-    }
     let read = |name: HeaderName| header(headers, name.as_str()).map(|it| it.map(str::to_owned));
     let metadata = headers.iter().filter_map(|(name, value)| {
         let name = name.as_str().strip_prefix(METADATA)?.to_owned();
@@ -98,7 +97,18 @@ pub(crate) fn attributes(headers: &HeaderMap) -> Answered<Attributes> {
         content_type: read(CONTENT_TYPE)?,
         expires: None,
         metadata: Some(metadata.collect::<Answered<_>>()?),
+        storage_class: class_asked(headers)?,
+        tags: Tags::new(),
     })
+}
+
+/// The class that a request names, unless it is the bucket's, which an object gets by itself.
+pub(crate) fn class_asked(headers: &HeaderMap) -> Answered<Option<String>> {
+    match header(headers, CLASS)? {
+        None | Some(STANDARD) => Ok(None),
+        Some(other) if OTHER_CLASSES.contains(&other) => Ok(Some(other.to_owned())),
+        Some(unknown) => Err(invalid_argument(format!("{CLASS}: {unknown}"))),
+    }
 }
 
 /// Stores an object that has no MD5. Its tag is of its generation, so it changes with every write.

@@ -70,6 +70,7 @@ fn put_together(
     let mut sums = Vec::new();
     for component in components {
         let object = component.find(bucket)?;
+        check_class(object, &attributes)?;
         chunks.extend_from_slice(object.content.chunks());
         sums.push((crc32c_of_object(object), object.content.len));
     }
@@ -82,6 +83,18 @@ fn put_together(
         checksum: kept(joined(sums)),
         blocks: Vec::new(),
     })
+}
+
+/// An object is composed of what has its class.
+fn check_class(component: &Object, new: &Attributes) -> Answered<()> {
+    let (of_new, of_component) = (new.class(), component.attributes.class());
+    if of_new == of_component {
+        return Ok(());
+    }
+    Err(invalid_argument(format!(
+        "Cannot compose object with destination storage class {of_new} from source components that have different \
+         storage classes ({of_component})"
+    )))
 }
 
 impl Component {

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::bucket::{Attributes, Bucket, Object, now};
 
 use super::Google;
-use super::answer::{attributes, identity, quoted, retag, stored, xml_date};
+use super::answer::{attributes, class_asked, identity, quoted, retag, stored, xml_date};
 use super::ask::{Ask, address, header, number_in_header};
 use super::checksums::{crc32c_of_object, kept, md5_in_tag};
 use super::conditions::{Generations, Validators};
@@ -63,12 +63,20 @@ fn copy_of(
     Generations::of_source(headers)?.check(Some(source))?;
     Validators::of_source(headers)?.check_source(source)?;
     let checksum = kept(crc32c_of_object(source));
+    let attributes = match attributes {
+        Some(new) => new,
+        // The class of the source is not copied, whatever else is.
+        None => Attributes {
+            storage_class: class_asked(headers)?,
+            ..source.attributes.clone()
+        },
+    };
     Ok(Object {
         content: source.content.clone(),
         etag: source.etag.clone(),
         generation: 0,
         modified: now(),
-        attributes: attributes.unwrap_or_else(|| source.attributes.clone()),
+        attributes,
         checksum,
         blocks: Vec::new(),
     })

@@ -36,6 +36,7 @@ struct ListBucketResult<'a> {
     common_prefixes: Vec<CommonPrefix>,
 }
 
+/// S3 tells the storage class here. Google does not.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Contents {

@@ -1,5 +1,6 @@
 //! The double against the client that the gateway uses, and against requests that this client can't make.
 
+mod classes;
 mod client;
 mod composing;
 mod conditions;

@@ -36,7 +36,7 @@ struct ListMultipartUploadsResult<'a> {
 struct UploadEntry {
     key: String,
     upload_id: String,
-    storage_class: &'static str,
+    storage_class: String,
     initiated: String,
 }
 
@@ -46,7 +46,7 @@ struct ListPartsResult<'a> {
     bucket: &'a str,
     key: &'a str,
     upload_id: &'a str,
-    storage_class: &'static str,
+    storage_class: &'a str,
     part_number_marker: i32,
     #[serde(skip_serializing_if = "Option::is_none")]
     next_part_number_marker: Option<i32>,
@@ -108,7 +108,7 @@ impl Google {
             bucket: &ask.bucket,
             key: &ask.key,
             upload_id,
-            storage_class: "STANDARD",
+            storage_class: upload.attributes.class(),
             part_number_marker: marker,
             next_part_number_marker: last.map(|last| last.part_number),
             max_parts: limit,
@@ -145,7 +145,7 @@ fn upload_entry(spelling: &Spelling, key: &str, id: &str, upload: &Upload) -> Up
     UploadEntry {
         key: spelling.of(key),
         upload_id: id.to_owned(),
-        storage_class: "STANDARD",
+        storage_class: upload.attributes.class().to_owned(),
         initiated: xml_date(upload.begun),
     }
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use bytes::Bytes;
 use futures::stream;
+use hyper::header::HeaderValue;
 #[allow(
     clippy::wildcard_imports,
     reason = "an operation is all types of its own"
@@ -12,6 +13,9 @@ use futures::stream;
 use s3s::dto::*;
 use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 
+use super::classes::{
+    check_online, class_asked, class_told, tag_count, tag_set, tags_asked, tags_in,
+};
 use super::request::{
     Claims, Preconditions, Span, all_of, check_crc64nvme, check_part_number, conditions_in,
     copy_range, named_parts, read_token, receive,
@@ -20,6 +24,7 @@ use super::spelling::Spelling;
 use crate::bucket::{
     Attributes, Bucket, Conditions, Content, Object as Stored, Part as StoredPart, Query,
 };
+use crate::tags::Tags;
 
 /// What one request copies at most.
 const LARGEST_COPY: u64 = 5 << 30;
@@ -48,7 +53,11 @@ impl S3 for Api {
         request: S3Request<PutObjectInput>,
     ) -> S3Result<S3Response<PutObjectOutput>> {
         let input = request.input;
-        let attributes = attributes!(input);
+        let attributes = Attributes {
+            storage_class: class_asked(input.storage_class.as_ref())?,
+            tags: tags_asked(input.tagging.as_deref())?,
+            ..attributes!(input)
+        };
         let claims = Claims {
             md5: input.content_md5,
             checksum: self.claimed(checksum!(input)),
@@ -84,10 +93,12 @@ impl S3 for Api {
         let input = request.input;
         let bucket = self.bucket(&input.bucket)?;
         let object = bucket.object(&input.key)?;
+        check_online(object)?;
         preconditions!(input).check(object)?;
         let span = Span::new(input.range, object.content.len)?;
         let tells = tells(&bucket, input.checksum_mode.as_ref());
         let mut output = description!(GetObjectOutput, object, span, tells);
+        output.tag_count = tag_count(&object.attributes);
         output.body = Some(blob(&object.content.slice(&span.range)));
         output.version_id = bucket.version(&input.key);
         Ok(S3Response::new(output))
@@ -105,7 +116,13 @@ impl S3 for Api {
         let tells = tells(&bucket, input.checksum_mode.as_ref());
         let mut output = description!(HeadObjectOutput, object, span, tells);
         output.version_id = bucket.version(&input.key);
-        Ok(S3Response::new(output))
+        let mut response = S3Response::new(output);
+        if let Some(count) = tag_count(&object.attributes) {
+            // The type of the answer doesn't know it yet.
+            let count = HeaderValue::from(count);
+            response.headers.insert("x-amz-tagging-count", count);
+        }
+        Ok(response)
     }
 
     async fn delete_object(
@@ -244,10 +261,24 @@ impl S3 for Api {
             .metadata_directive
             .as_ref()
             .is_some_and(|is| is.as_str() == MetadataDirective::REPLACE);
-        let attributes = if replace {
+        let retag = input
+            .tagging_directive
+            .as_ref()
+            .is_some_and(|is| is.as_str() == TaggingDirective::REPLACE);
+        let described = if replace {
             attributes!(input)
         } else {
             source.attributes.clone()
+        };
+        let attributes = Attributes {
+            // The source's is not copied, whatever else is.
+            storage_class: class_asked(input.storage_class.as_ref())?,
+            tags: if retag {
+                tags_asked(input.tagging.as_deref())?
+            } else {
+                source.attributes.tags.clone()
+            },
+            ..described
         };
         let copy = Stored::new(source.content.clone(), attributes, source.checksum.clone());
         let result = CopyObjectResult {
@@ -268,8 +299,13 @@ impl S3 for Api {
         request: S3Request<CreateMultipartUploadInput>,
     ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
         let input = request.input;
+        let attributes = Attributes {
+            storage_class: class_asked(input.storage_class.as_ref())?,
+            tags: tags_asked(input.tagging.as_deref())?,
+            ..attributes!(input)
+        };
         let mut bucket = self.bucket(&input.bucket)?;
-        let upload_id = bucket.begin(&input.key, attributes!(input));
+        let upload_id = bucket.begin(&input.key, attributes);
         bucket.upload(&input.key, &upload_id)?.has_checksum = input.checksum_algorithm.is_some();
         Ok(S3Response::new(CreateMultipartUploadOutput {
             bucket: Some(input.bucket),
@@ -418,7 +454,7 @@ impl S3 for Api {
         });
         let mut uploads: Vec<_> = matching
             .take(max_uploads as usize + 1)
-            .map(|((key, id), upload)| spell.upload(key, id, upload.begun))
+            .map(|((key, id), upload)| spell.upload(key, id, upload))
             .collect();
         let is_truncated = uploads.len() > max_uploads as usize;
         uploads.truncate(max_uploads as usize);
@@ -466,8 +502,41 @@ impl S3 for Api {
                 .filter(|_| is_truncated)
                 .and_then(|part| part.part_number),
             parts: Some(parts),
+            storage_class: Some(upload.attributes.class().to_owned().into()),
             ..Default::default()
         }))
+    }
+
+    async fn get_object_tagging(
+        &self,
+        request: S3Request<GetObjectTaggingInput>,
+    ) -> S3Result<S3Response<GetObjectTaggingOutput>> {
+        let input = request.input;
+        let bucket = self.bucket(&input.bucket)?;
+        let object = bucket.object(&input.key)?;
+        Ok(S3Response::new(GetObjectTaggingOutput {
+            tag_set: tag_set(&object.attributes.tags),
+            version_id: bucket.version(&input.key),
+        }))
+    }
+
+    async fn put_object_tagging(
+        &self,
+        request: S3Request<PutObjectTaggingInput>,
+    ) -> S3Result<S3Response<PutObjectTaggingOutput>> {
+        let input = request.input;
+        let tags = tags_in(input.tagging.tag_set)?;
+        let version_id = self.tag(&input.bucket, &input.key, tags)?;
+        Ok(S3Response::new(PutObjectTaggingOutput { version_id }))
+    }
+
+    async fn delete_object_tagging(
+        &self,
+        request: S3Request<DeleteObjectTaggingInput>,
+    ) -> S3Result<S3Response<DeleteObjectTaggingOutput>> {
+        let input = request.input;
+        let version_id = self.tag(&input.bucket, &input.key, Tags::new())?;
+        Ok(S3Response::new(DeleteObjectTaggingOutput { version_id }))
     }
 }
 
@@ -512,7 +581,19 @@ impl Api {
             return Err(s3_error!(NotImplemented));
         };
         self.check_name(name)?;
-        bucket.object(key)
+        let source = bucket.object(key)?;
+        check_online(source)?;
+        Ok(source)
+    }
+
+    /// Gives an object these tags and no others. It stays the same version. Gives that, where versions are kept.
+    fn tag(&self, bucket: &str, key: &str, tags: Tags) -> S3Result<Option<String>> {
+        let mut bucket = self.bucket(bucket)?;
+        bucket.object(key)?;
+        if let Some(object) = bucket.objects.get_mut(key) {
+            object.attributes.tags = tags;
+        }
+        Ok(bucket.version(key))
     }
 }
 

@@ -1,6 +1,6 @@
 //! S3's requests and answers repeat the same fields in many types; these macros copy them.
 
-/// The attributes in a request of any kind that creates an object.
+/// The attributes in a request of any kind that creates an object, but for its class and its tags: these can be wrong.
 macro_rules! attributes {
     ($input:ident) => {
         Attributes {
@@ -11,6 +11,7 @@ macro_rules! attributes {
             content_type: $input.content_type.clone(),
             expires: $input.expires.clone(),
             metadata: $input.metadata.clone(),
+            ..Attributes::default()
         }
     };
 }
@@ -81,6 +82,7 @@ macro_rules! description {
             expires: attributes.expires,
             last_modified: Some($object.modified.into()),
             metadata: attributes.metadata,
+            storage_class: class_told(&$object.attributes),
             ..Default::default()
         };
         // A checksum is of the whole object: it would mislead who asked for a range.

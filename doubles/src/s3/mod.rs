@@ -4,6 +4,7 @@
 mod fields;
 
 mod api;
+mod classes;
 pub(crate) mod request;
 mod spelling;
 #[cfg(test)]
@@ -75,7 +76,11 @@ impl S3Access for Door {
             operation.as_str(),
             "PutObject" | "CopyObject" | "CreateMultipartUpload"
         );
-        let lacks = |header: &&str| writes && !context.headers().contains_key(*header);
+        let lacks = |header: &&str| {
+            let is_due =
+                (writes && *header != SOURCE_KEY) || is_of_customers_key(&operation, header);
+            is_due && !context.headers().contains_key(*header)
+        };
         let lacking = self.0.demanded().filter(lacks);
         let visit = context.extensions_mut().get::<Visit>().cloned();
         let visit = visit.expect("every request is a visit");
@@ -105,6 +110,18 @@ impl S3Access for Door {
         }
     }
 }
+
+/// Nobody keeps a customer's own key: parts and reads have to bring it too, and copies that of their source.
+fn is_of_customers_key(operation: &str, header: &str) -> bool {
+    match operation {
+        "UploadPart" | "GetObject" | "HeadObject" => header == CUSTOMER_KEY,
+        "CopyObject" | "UploadPartCopy" => header == CUSTOMER_KEY || header == SOURCE_KEY,
+        _ => false,
+    }
+}
+
+const CUSTOMER_KEY: &str = "x-amz-server-side-encryption-customer-key";
+const SOURCE_KEY: &str = "x-amz-copy-source-server-side-encryption-customer-key";
 
 /// `big.bin?partNumber=1&uploadId=upload-00000001`
 fn describe(context: &S3AccessContext<'_>) -> String {

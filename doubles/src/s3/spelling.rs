@@ -1,12 +1,8 @@
 //! How listings spell what they list.
 
-use std::time::SystemTime;
+use s3s::dto::{CommonPrefix, EncodingType, MultipartUpload, Object};
 
-use s3s::dto::{
-    CommonPrefix, EncodingType, MultipartUpload, Object, ObjectStorageClass, StorageClass,
-};
-
-use crate::bucket::Object as Stored;
+use crate::bucket::{Object as Stored, Upload};
 
 /// How keys are written in a listing: as they are, or percent-encoded where the request asks for it.
 pub(crate) struct Spelling {
@@ -40,19 +36,17 @@ impl Spelling {
             e_tag: Some(object.etag()),
             last_modified: Some(object.modified.into()),
             size: Some(object.content.len as i64),
-            storage_class: Some(ObjectStorageClass::from_static(
-                ObjectStorageClass::STANDARD,
-            )),
+            storage_class: Some(object.attributes.class().to_owned().into()),
             ..Default::default()
         }
     }
 
-    pub(crate) fn upload(&self, key: &str, id: &str, begun: SystemTime) -> MultipartUpload {
+    pub(crate) fn upload(&self, key: &str, id: &str, upload: &Upload) -> MultipartUpload {
         MultipartUpload {
             key: Some(self.key(key)),
             upload_id: Some(id.to_owned()),
-            initiated: Some(begun.into()),
-            storage_class: Some(StorageClass::from_static(StorageClass::STANDARD)),
+            initiated: Some(upload.begun.into()),
+            storage_class: Some(upload.attributes.class().to_owned().into()),
             ..Default::default()
         }
     }

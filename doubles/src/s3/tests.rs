@@ -1,5 +1,8 @@
 //! The server, held to what tests rely on: S3's rules for multipart uploads and listings, and the faults.
 
+mod classes;
+mod raw;
+
 use std::time::Duration;
 
 use bytes::Bytes;

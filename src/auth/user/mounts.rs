@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::User;
 use crate::auth::permissions::{Permission, Permissions};
-use crate::config::StoreName;
+use crate::config::{ObjectTags, StoreName};
 
 /// A directory in a store.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -126,15 +126,22 @@ impl User {
     /// All places that the user can get to, each with its path.
     #[must_use]
     pub fn places(&self) -> Vec<(String, &Place)> {
-        let mut places = vec![("/".to_owned(), &self.home)];
+        let all = self.everywhere().into_iter();
+        all.map(|(path, user)| (path, &user.home)).collect()
+    }
+
+    /// The user as it is in each place that it can get to, with the path.
+    #[must_use]
+    pub fn everywhere(&self) -> Vec<(String, &User)> {
+        let mut all = vec![("/".to_owned(), self)];
         for mount in &self.mounts {
-            let inner = mount.user.places().into_iter();
-            places.extend(inner.map(|(path, place)| {
+            let inner = mount.user.everywhere().into_iter();
+            all.extend(inner.map(|(path, user)| {
                 let path = format!("{}{}", mount.path, path.trim_end_matches('/'));
-                (path, place)
+                (path, user)
             }));
         }
-        places
+        all
     }
 
     /// The user with this mounted, too; inside of what is mounted there already, if the path leads there. Outer ones have
@@ -148,13 +155,18 @@ impl User {
             Arc::make_mut(&mut mount.user).mount(rest, place, permissions);
             return;
         }
-        let user = Self {
+        let mut user = Self {
             home: place,
             permissions,
             shows_at: self.shown(path),
             mounts: Vec::new(),
             ..self.clone()
         };
+        if user.home.store != self.home.store {
+            // They are for the cloud that the home is in.
+            user.tags = ObjectTags::default();
+            user.storage_class = None;
+        }
         self.mounts.push(Mount {
             path: path.to_owned(),
             user: Arc::new(user),
@@ -181,6 +193,17 @@ mod tests {
         anna.mount("/x/y/out", place("b:/out"), read);
         anna.mount("/in/deep", place("b:/deep"), read);
         anna
+    }
+
+    #[test]
+    fn tags_are_for_the_store_of_the_home() {
+        let mut anna = User::unrestricted("anna".into());
+        anna.tags = ObjectTags::from_table(&"a = 'b'".parse().unwrap()).unwrap();
+        anna.mount("/same", Place::in_default("/same"), anna.permissions);
+        anna.mount("/in", place("a:/in"), anna.permissions);
+        for (path, are_there) in [("/f", true), ("/same/f", true), ("/in/f", false)] {
+            assert_eq!(anna.at(path).0.tags.is_empty(), !are_there, "{path}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use toml::Value;
 
 use crate::config::setting::{Setting, found, found_type};
+use crate::config::store::places::is_value;
 
 /// As many are taken: clouds have room for 2 KiB and more.
 const MOST: usize = 20;
@@ -17,9 +18,6 @@ const MOST_BYTES: usize = 600;
 
 /// Names that the gateway uses, or that begin so.
 const OWN: [&str; 3] = ["ferry", "ftp-", "ftp_"];
-
-/// What may stand in a value in braces.
-const PLACES: [&str; 4] = ["user", "peer", "session", "home"];
 
 /// User metadata of objects by name. In values, `{user}`, `{peer}`, `{session}` and `{home}` stand for those of an upload.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,7 +57,7 @@ impl ObjectMetadata {
                 return Err(format!("found the name {name:?}"));
             }
             let text = value.as_str().ok_or_else(|| found(value))?;
-            if !is_value(text) {
+            if text.chars().count() > LONGEST || !is_value(text) {
                 return Err(found(value));
             }
             Ok((name.clone(), text.to_owned()))
@@ -89,21 +87,6 @@ fn is_name(name: &str) -> bool {
     let begins = name.starts_with(|c: char| c.is_ascii_lowercase());
     let is_own = OWN.iter().any(|own| name.starts_with(own));
     begins && !is_own && name.len() <= 64 && name.chars().all(takes)
-}
-
-fn is_value(text: &str) -> bool {
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once('{') {
-        let Some((place, after)) = after.split_once('}') else {
-            return false;
-        };
-        if before.contains('}') || !PLACES.contains(&place) {
-            return false;
-        }
-        rest = after;
-    }
-    let is_plain = !text.is_empty() && text.trim() == text && !text.contains(char::is_control);
-    is_plain && !rest.contains('}') && text.chars().count() <= LONGEST
 }
 
 impl Setting for ObjectMetadata {

@@ -64,6 +64,12 @@ pub(crate) const EXCEPTIONS: &[Exception] = &[
                  `copy` is `no` in `check`, and it looks before each copy",
     },
     Exception {
+        server: "versitygw",
+        test: "store::a_copy_keeps_its_class",
+        is_race: false,
+        reason: "it takes any storage class and forgets it: it has one kind of disk",
+    },
+    Exception {
         server: "moto",
         test: "store::a_copy_is_the_same_and_knows_preconditions",
         is_race: false,

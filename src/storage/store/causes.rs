@@ -18,6 +18,11 @@ pub(crate) fn refused_with(error: &object_store::Error) -> Option<u16> {
     status.get(..3)?.parse().ok()
 }
 
+/// Whether a store has refused with this code.
+pub(crate) fn has_code(error: &object_store::Error, code: &str) -> bool {
+    error.to_string().contains(&format!("<Code>{code}</Code>"))
+}
+
 /// The first error of type `T` in the chain of causes.
 pub(crate) fn find<'a, T: StdError + 'static>(
     error: &'a (dyn StdError + 'static),

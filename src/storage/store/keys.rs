@@ -13,6 +13,7 @@ use http::header::{CONTENT_LENGTH, HeaderMap};
 use object_store::path::Path;
 use object_store::{Attribute, Attributes, Error, ObjectMeta, Result, UpdateVersion};
 
+use crate::storage::store::description::{Carries, Description};
 use crate::storage::store::http::requests::Ask;
 use crate::storage::store::precondition::Precondition;
 
@@ -64,6 +65,7 @@ pub(crate) struct Object {
     pub(crate) e_tag: Option<String>,
     /// What Google tells versions by.
     pub(crate) generation: Option<String>,
+    pub(crate) carries: Carries,
 }
 
 /// What is at the key of a directory's marker.
@@ -103,18 +105,19 @@ impl Marker {
             modified: SystemTime::UNIX_EPOCH,
             e_tag: version.e_tag.as_deref().map(|e_tag| bare(e_tag).to_owned()),
             generation: version.version.clone(),
+            carries: Carries::default(),
         }
     }
 }
 
 /// What a marker with a note says of itself. One that may replace another says it of no note as well.
-pub(crate) fn with_note(note: Option<&str>, precondition: &Precondition) -> Attributes {
+pub(crate) fn with_note(note: Option<&str>, precondition: &Precondition) -> Description {
     let mut attributes = Attributes::new();
     let is_new = *precondition == Precondition::Absent;
     if let Some(note) = note.or((!is_new).then_some(OVER)) {
         attributes.insert(Attribute::Metadata(NOTE.into()), note.to_owned().into());
     }
-    attributes
+    attributes.into()
 }
 
 /// The answer of a store, where nothing is no error.
@@ -159,6 +162,7 @@ impl From<&ObjectMeta> for Object {
             modified: meta.last_modified.into(),
             e_tag: meta.e_tag.as_deref().map(|e_tag| bare(e_tag).to_owned()),
             generation: meta.version.clone(),
+            carries: Carries::default(),
         }
     }
 }

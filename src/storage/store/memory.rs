@@ -9,12 +9,11 @@ use chrono::{DateTime, Utc};
 use futures::TryStreamExt;
 use object_store::memory::InMemory;
 use object_store::path::Path;
-use object_store::{
-    Attributes, Error, ObjectStore, ObjectStoreExt, Result, UpdateVersion, UploadPart,
-};
+use object_store::{Error, ObjectStore, ObjectStoreExt, Result, UpdateVersion, UploadPart};
 use tokio::sync::Mutex as AsyncMutex;
 
 use crate::storage::store::body::{Body, Crc64};
+use crate::storage::store::description::{Carries, Description};
 use crate::storage::store::keys::{Marker, Object, Page, Query, bare, if_any};
 use crate::storage::store::metered::Metered;
 use crate::storage::store::names::SegmentRules;
@@ -69,6 +68,7 @@ impl Memory {
             modified: meta.last_modified.into(),
             e_tag: meta.e_tag.map(|e_tag| bare(&e_tag).to_owned()),
             generation: None,
+            carries: Carries::default(),
         });
         let mut objects: Vec<_> = stored.try_collect().await?;
         objects.extend(self.markers().iter().map(|(key, (_, since))| Object {
@@ -77,6 +77,7 @@ impl Memory {
             modified: *since,
             e_tag: None,
             generation: None,
+            carries: Carries::default(),
         }));
         objects.retain(|object| object.key.starts_with(prefix));
         objects.sort_by(|a, b| a.key.cmp(&b.key));
@@ -150,11 +151,11 @@ impl Store for Memory {
         &self,
         key: &Path,
         body: Body,
-        attributes: Attributes,
+        description: Description,
         terms: &Terms,
     ) -> Result<Stored> {
         let _changes = self.changes.lock().await;
-        put_by_library(&self.objects, key, body, attributes, terms).await
+        put_by_library(&self.objects, key, body, description, terms).await
     }
 
     async fn copy(&self, from: &Base, to: &Path, terms: &Terms) -> Result<()> {

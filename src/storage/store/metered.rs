@@ -16,6 +16,7 @@ use object_store::{
 };
 
 use crate::storage::store::body::{Body, Crc64};
+use crate::storage::store::description::Carries;
 use crate::storage::store::stored::Stored;
 use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::{Start, Unconditional, Upload};
@@ -51,7 +52,11 @@ impl Metered {
 
     /// Begins an upload as `object_store` makes it.
     pub(crate) async fn begin(&self, start: Start) -> Result<Box<dyn Upload>> {
-        let options = start.attributes.into();
+        let options = PutMultipartOptions {
+            tags: start.description.tags.set(),
+            attributes: start.description.attributes,
+            ..PutMultipartOptions::default()
+        };
         let upload = self.put_multipart_opts(&start.key, options).await?;
         Ok(self.measured(Unconditional::new(upload)))
     }
@@ -118,7 +123,12 @@ impl ObjectStore for Metered {
 
     async fn get_opts(&self, key: &Path, options: GetOptions) -> Result<GetResult> {
         let operation = if options.head { "head" } else { "get" };
-        measure(&self.metrics, operation, self.inner.get_opts(key, options)).await
+        let got = measure(&self.metrics, operation, self.inner.get_opts(key, options));
+        let mut got = got.await?;
+        if let Some(carries) = got.extensions.get::<Carries>() {
+            carries.put_on(&mut got.attributes);
+        }
+        Ok(got)
     }
 
     async fn get_ranges(&self, key: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {

@@ -6,6 +6,7 @@
 pub(crate) mod azure;
 pub(crate) mod body;
 pub(crate) mod causes;
+pub(crate) mod description;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub(crate) mod gcs;
@@ -34,9 +35,10 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use futures::stream::{self, BoxStream, StreamExt};
 use object_store::path::Path;
-use object_store::{Attributes, Error, ObjectStore, PutOptions, Result, UpdateVersion};
+use object_store::{Error, ObjectStore, PutOptions, Result, UpdateVersion};
 
 use body::{Algorithm, Body};
+use description::{Description, Tags};
 use keys::{MAX_PAGE, Marker, Object, Page, Query, if_any, marker};
 use metered::Metered;
 use names::SegmentRules;
@@ -196,6 +198,11 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
         Ok(None)
     }
 
+    /// The tags of an object.
+    async fn tags(&self, _key: &Path) -> Result<Tags> {
+        Ok(Tags::default())
+    }
+
     /// Writes a whole object.
     ///
     /// # Errors
@@ -204,10 +211,10 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
         &self,
         key: &Path,
         body: Body,
-        attributes: Attributes,
+        description: Description,
         terms: &Terms,
     ) -> Result<Stored> {
-        put_by_library(self.objects(), key, body, attributes, terms).await
+        put_by_library(self.objects(), key, body, description, terms).await
     }
 
     /// Whether a base can stay where it is.
@@ -293,12 +300,13 @@ pub(crate) async fn put_by_library(
     objects: &Metered,
     key: &Path,
     body: Body,
-    attributes: Attributes,
+    description: Description,
     terms: &Terms,
 ) -> Result<Stored> {
     let options = PutOptions {
         mode: terms.precondition.mode(),
-        attributes,
+        tags: description.tags.set(),
+        attributes: description.attributes,
         ..PutOptions::default()
     };
     let put = objects.put_opts(key, body.payload, options).await;

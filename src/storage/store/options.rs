@@ -101,6 +101,9 @@ pub enum OpenError {
         /// The driver.
         driver: &'static str,
     },
+    /// What the store can't keep with its objects.
+    #[error("upload.{}: found {}; allowed: {}; users of other stores can have their own in the users file", .0.setting, .0.found, .0.allowed)]
+    Uncarried(config::Uncarried),
     /// An option whose value is of no use.
     #[error("store.options: {key}: {reason}")]
     Option {

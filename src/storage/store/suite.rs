@@ -6,9 +6,12 @@ use bytes::Bytes;
 use chrono::Utc;
 use futures::TryStreamExt;
 use object_store::path::Path;
-use object_store::{Attributes, Error, ObjectMeta, ObjectStoreExt, Result};
+use object_store::{
+    Attribute, Attributes, Error, GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, Result,
+};
 
 use crate::config::{Config, Sources};
+use crate::storage::store::description::{Carries, Description, Tags};
 use crate::storage::store::fixture::{Fixture, on_each_store};
 use crate::storage::store::keys::{Object, Query, marker};
 use crate::storage::store::open::open;
@@ -51,10 +54,20 @@ fn ready(fixture: Fixture) -> std::future::Ready<Tried> {
 
 impl Tried {
     async fn put(&self, key: &str, bytes: &[u8], precondition: &Precondition) -> Result<()> {
+        let description = Description::default();
+        self.put_as(key, bytes, description, precondition).await
+    }
+
+    async fn put_as(
+        &self,
+        key: &str,
+        bytes: &[u8],
+        description: Description,
+        precondition: &Precondition,
+    ) -> Result<()> {
         let body = Bytes::copy_from_slice(bytes).into();
-        let attributes = Attributes::new();
         self.store
-            .put(&key.into(), body, attributes, &on(precondition))
+            .put(&key.into(), body, description, &on(precondition))
             .await
             .map(drop)
     }
@@ -76,7 +89,7 @@ impl Tried {
     async fn begin(&self, key: &str, base: Option<Base>) -> Result<Box<dyn Upload>> {
         let start = Start {
             key: key.into(),
-            attributes: Attributes::new(),
+            description: Description::default(),
             base,
         };
         self.store.begin(start).await
@@ -126,6 +139,8 @@ on_each_store! {
     a_marker_carries_a_note
     a_version_is_replaced_once
     a_copy_is_the_same_and_knows_preconditions
+    a_copy_keeps_its_class
+    a_copy_keeps_its_tags
     a_deletion_knows_preconditions
     what_has_changed_is_not_deleted_with_a_page
     parts_become_an_object_when_they_are_published
@@ -203,6 +218,124 @@ async fn a_copy_is_the_same_and_knows_preconditions(tried: Tried) {
     assert!(matches!(changed, Error::Precondition { .. }), "{changed}");
     assert_eq!(tried.read("c").await.unwrap(), "one");
     assert_eq!(tried.read("a").await.unwrap(), "one");
+}
+
+/// Of a small object and of one in parts, which is found by a look at it and by a listing.
+async fn a_copy_keeps_its_class(tried: Tried) {
+    let Some(class) = tried.another_class() else {
+        assert_eq!(tried.carried("a", Description::default()).await, []);
+        return;
+    };
+    let attributes = [(Attribute::StorageClass, class)];
+    let description = Description::from(attributes.into_iter().collect::<Attributes>());
+    let carried = tried.carried("a", description).await;
+    assert_eq!(carried.len(), 6);
+    for (name, carries) in carried {
+        assert_eq!(carries.class.as_deref(), Some(class), "{name}");
+    }
+}
+
+async fn a_copy_keeps_its_tags(tried: Tried) {
+    let tags = [("keep", "7 years"), ("a:b/c", "1+1=2")];
+    let tags = tags.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let tags = Tags(tags.into_iter().collect());
+    let has_tags = matches!(tried.scheme().as_str(), "s3" | "az");
+    let attributes = Attributes::new();
+    let description = Description {
+        attributes,
+        tags: if has_tags {
+            tags.clone()
+        } else {
+            Tags::default()
+        },
+    };
+    tried.carried("a", description.clone()).await;
+    for name in [
+        "a",
+        "a-parts",
+        "a-copy",
+        "a-listed",
+        "a-parts-copy",
+        "a-parts-listed",
+    ] {
+        let told = tried.store.tags(&name.into()).await;
+        assert_eq!(told.unwrap(), description.tags, "{name}");
+    }
+}
+
+impl Tried {
+    fn scheme(&self) -> String {
+        let mut settings = self.fixture.settings().into_iter();
+        let url = settings.find_map(|(name, value)| (name == "STORE__URL").then_some(value));
+        url.unwrap().split(':').next().unwrap().to_owned()
+    }
+
+    /// A class that the store has, and that is not its usual one.
+    fn another_class(&self) -> Option<&'static str> {
+        match self.scheme().as_str() {
+            "s3" => Some("STANDARD_IA"),
+            "gs" => Some("NEARLINE"),
+            "az" => Some("Cool"),
+            _ => None,
+        }
+    }
+
+    /// Puts an object that is described so, and one in parts, and copies each as a look and as a listing have found it.
+    /// What each is found to carry, if anything.
+    async fn carried(&self, key: &str, description: Description) -> Vec<(String, Carries)> {
+        let parts = format!("{key}-parts");
+        self.put_both(key, &parts, description).await;
+        let pages = self.store.pages(&Path::default(), 1000);
+        let pages: Vec<_> = pages.try_collect().await.unwrap();
+        let listed: Vec<_> = pages.into_iter().flat_map(|page| page.objects).collect();
+        let mut carried = Vec::new();
+        for key in [key, &parts] {
+            let (meta, carries) = self.look_at(key).await;
+            let of_listing = listed.iter().find(|object| object.key == key).unwrap();
+            for (end, carries) in [
+                ("copy", carries.unwrap_or_default()),
+                ("listed", of_listing.carries.clone()),
+            ] {
+                let to = format!("{key}-{end}");
+                self.copy(Base::of(&meta).carrying(carries), &to).await;
+                carried.extend(self.look_at(&to).await.1.map(|it| (to, it)));
+            }
+            carried.extend(self.look_at(key).await.1.map(|it| (key.to_owned(), it)));
+        }
+        carried
+    }
+
+    async fn put_both(&self, key: &str, parts: &str, description: Description) {
+        let none = Precondition::None;
+        let put = self.put_as(key, b"one", description.clone(), &none);
+        put.await.unwrap();
+        let start = Start {
+            key: parts.into(),
+            description,
+            base: None,
+        };
+        let mut upload = self.store.begin(start).await.unwrap();
+        for part in [part(MIN_PART, 1), part(3, 2)] {
+            upload.put_part(part.into()).await.unwrap();
+        }
+        self.publish(parts, &mut upload, &none).await.unwrap();
+    }
+
+    async fn copy(&self, from: Base, to: &str) {
+        let (to, terms) = (to.into(), Terms::none());
+        self.store.copy(&from, &to, &terms).await.unwrap();
+    }
+
+    async fn look_at(&self, key: &str) -> (ObjectMeta, Option<Carries>) {
+        let head = GetOptions::new().with_head(true);
+        let mut found = self
+            .store
+            .objects()
+            .get_opts(&key.into(), head)
+            .await
+            .unwrap();
+        (found.meta, found.extensions.remove())
+    }
 }
 
 async fn a_deletion_knows_preconditions(tried: Tried) {

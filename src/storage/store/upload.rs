@@ -5,12 +5,11 @@ use std::fmt;
 
 use async_trait::async_trait;
 use object_store::path::Path;
-use object_store::{
-    Attributes, Error, MultipartUpload, ObjectMeta, Result, UpdateVersion, UploadPart,
-};
+use object_store::{Error, MultipartUpload, ObjectMeta, Result, UpdateVersion, UploadPart};
 use serde::de::DeserializeOwned;
 
 use crate::storage::store::body::{Body, Crc64};
+use crate::storage::store::description::{Carries, Description};
 use crate::storage::store::stored::Stored;
 use crate::storage::store::terms::Terms;
 
@@ -18,7 +17,7 @@ use crate::storage::store::terms::Terms;
 #[derive(Debug, Clone)]
 pub(crate) struct Start {
     pub(crate) key: Path,
-    pub(crate) attributes: Attributes,
+    pub(crate) description: Description,
     /// What the new parts come after.
     pub(crate) base: Option<Base>,
 }
@@ -33,6 +32,8 @@ pub(crate) struct Base {
     /// They are all that it has.
     pub(crate) is_whole: bool,
     pub(crate) version: UpdateVersion,
+    /// What a copy has to be told to carry as well, as far as it is known.
+    pub(crate) carries: Carries,
 }
 
 impl Base {
@@ -45,7 +46,13 @@ impl Base {
                 e_tag: meta.e_tag.clone(),
                 version: meta.version.clone(),
             },
+            carries: Carries::default(),
         }
+    }
+
+    /// The same, which was found to carry this.
+    pub(crate) fn carrying(self, carries: Carries) -> Self {
+        Self { carries, ..self }
     }
 
     /// The same, up to here.

@@ -1,4 +1,6 @@
-//! What an object says about itself: its content type, and who sent it.
+//! What an object carries: its content type, who sent it, and what the configuration has it carry besides.
+
+use std::collections::BTreeMap;
 
 use mime_guess::mime::Mime;
 use object_store::path::Path;
@@ -7,21 +9,43 @@ use object_store::{Attribute, Attributes};
 use crate::auth::User;
 use crate::config;
 use crate::storage::store::MetadataNames;
+use crate::storage::store::description::{Description, Tags};
 use crate::storage::verbs::contract::Uploader;
 
 /// What the gateway's own metadata begins with: it is about one version of an object.
 const OWN: &str = "ferry";
 
-/// The attributes of an object that `user` uploads. What is added to one that is there keeps what that says of itself.
+/// The description of an object that `user` uploads. What is added to one that is there keeps what that carries.
 pub(crate) fn of(
     names: MetadataNames,
     user: &User,
     uploader: Uploader<'_>,
     key: &Path,
     upload: &config::Upload,
-    base: Option<&Attributes>,
+    base: Option<&Description>,
+) -> Description {
+    Description {
+        attributes: attributes(names, user, uploader, key, upload, base),
+        tags: tags(user, uploader, upload, base),
+    }
+}
+
+fn attributes(
+    names: MetadataNames,
+    user: &User,
+    uploader: Uploader<'_>,
+    key: &Path,
+    upload: &config::Upload,
+    base: Option<&Description>,
 ) -> Attributes {
-    let mut attributes = base.map(kept).unwrap_or_default();
+    let mut attributes = base.map(|it| kept(&it.attributes)).unwrap_or_default();
+    let class = user
+        .storage_class
+        .as_ref()
+        .or(upload.storage_class.as_ref());
+    if let (None, Some(class)) = (base, class) {
+        attributes.insert(Attribute::StorageClass, class.to_string().into());
+    }
     if attributes.get(&Attribute::ContentType).is_none() {
         attributes.insert(Attribute::ContentType, content_type(key, upload).into());
     }
@@ -34,6 +58,33 @@ pub(crate) fn of(
     let session = uploader.session.to_string().into();
     attributes.insert(Attribute::Metadata(names.session.into()), session);
     attributes
+}
+
+/// Those of the base, as far as there is room beside the configured ones.
+fn tags(
+    user: &User,
+    uploader: Uploader<'_>,
+    upload: &config::Upload,
+    base: Option<&Description>,
+) -> Tags {
+    let wanted = upload.tags.with(&user.tags);
+    let wanted = wanted.iter().map(|(name, value)| {
+        let value = in_a_tag(&filled(value, user, uploader));
+        (name.to_owned(), value)
+    });
+    let mut tags: BTreeMap<_, _> = wanted.collect();
+    for (name, value) in base.iter().flat_map(|base| &base.tags.0) {
+        if tags.len() < config::MOST_TAGS {
+            tags.entry(name.clone()).or_insert_with(|| value.clone());
+        }
+    }
+    Tags(tags)
+}
+
+/// What no tag can hold is `_`, and what is too long ends early.
+fn in_a_tag(text: &str) -> String {
+    let taken = |c: char| if config::is_in_tags(c) { c } else { '_' };
+    text.chars().take(config::LONGEST_TAG).map(taken).collect()
 }
 
 /// A value of the configuration with what is known of an upload in its places. What is filled in fills nothing itself.
@@ -210,7 +261,7 @@ mod tests {
         let own = OwnUploads::default();
         let uploader = uploader(&own);
         let names = MetadataNames::HYPHENED;
-        let attributes = of(names, &anna, uploader, &Path::from("a"), &upload, None);
+        let attributes = of(names, &anna, uploader, &Path::from("a"), &upload, None).attributes;
         let value = |name: &'static str| {
             let value = attributes.get(&Attribute::Metadata(name.into()));
             value.map(|it| it.to_string()).unwrap_or_default()
@@ -220,7 +271,7 @@ mod tests {
         assert_eq!(value("kind"), "scan");
         upload.metadata = table("a-b = 'x'");
         let (names, key) = (MetadataNames::IDENTIFIERS, Path::from("a"));
-        let attributes = of(names, &anna, uploader, &key, &upload, None);
+        let attributes = of(names, &anna, uploader, &key, &upload, None).attributes;
         assert!(attributes.get(&Attribute::Metadata("a_b".into())).is_some());
     }
 
@@ -255,7 +306,8 @@ mod tests {
         let key = Path::from("a.csv");
         let own = OwnUploads::default();
         let names = MetadataNames::HYPHENED;
-        let attributes = of(names, &anna, uploader(&own), &key, &upload, Some(&base));
+        let base = Description::from(base);
+        let attributes = of(names, &anna, uploader(&own), &key, &upload, Some(&base)).attributes;
         let value = |attribute| attributes.get(&attribute).map(|it| it.to_string());
         assert_eq!(
             value(Attribute::ContentType).as_deref(),
@@ -271,7 +323,8 @@ mod tests {
         let long = "x".repeat(700);
         let base = ["a", "b"].map(|name| (metadata(name), long.clone()));
         let base: Attributes = base.into_iter().collect();
-        let attributes = of(names, &anna, uploader(&own), &key, &upload, Some(&base));
+        let base = Description::from(base);
+        let attributes = of(names, &anna, uploader(&own), &key, &upload, Some(&base)).attributes;
         let left = attributes
             .iter()
             .filter(|(_, value)| value.as_ref() == long);

@@ -5,11 +5,12 @@
 
 use bytes::Bytes;
 use object_store::path::Path;
-use object_store::{Attributes, Error, ObjectStoreExt, Result, UpdateVersion};
+use object_store::{Error, ObjectStoreExt, Result, UpdateVersion};
 
 use crate::config::Verify;
 use crate::storage::Storage;
 use crate::storage::error::StorageError;
+use crate::storage::store::description::Description;
 use crate::storage::store::precondition::Precondition;
 use crate::storage::store::stored::Comparison;
 use crate::storage::store::terms::Terms;
@@ -199,7 +200,7 @@ impl<'a> Probe<'a> {
         let put = self.store.put(
             key,
             Bytes::from_static(CONTENT).into(),
-            Attributes::new(),
+            Description::default(),
             &terms,
         );
         put.await.map(drop)
@@ -208,7 +209,7 @@ impl<'a> Probe<'a> {
     async fn complete(&self, precondition: Precondition) -> Result<()> {
         let start = Start {
             key: self.one.clone(),
-            attributes: Attributes::new(),
+            description: Description::default(),
             base: None,
         };
         let mut upload = self.store.begin(start).await?;

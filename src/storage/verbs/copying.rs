@@ -49,7 +49,7 @@ impl Storage {
     /// Copies an object as it was found. [`Precondition::None`] replaces whatever is there.
     pub(crate) async fn copy_file(
         &self,
-        source: &ObjectMeta,
+        source: Base,
         to: &Path,
         precondition: &Precondition,
     ) -> Result<(), StorageError> {
@@ -65,7 +65,7 @@ impl Storage {
     /// Copies an object as it was found to a new name. The caller has to look at the copy before the source may go.
     pub(crate) async fn copy_to_new_name(
         &self,
-        source: &ObjectMeta,
+        source: Base,
         to: &Path,
     ) -> Result<(), StorageError> {
         let copying = Copying::new(self, source, to);
@@ -78,7 +78,7 @@ impl Storage {
         source: &ObjectMeta,
         to: &Path,
     ) -> Result<(), StorageError> {
-        Copying::new(self, source, to).verify().await
+        Copying::new(self, Base::of(source), to).verify().await
     }
 
     /// Whether two objects are of the same upload: one is a copy of the other.
@@ -93,10 +93,10 @@ impl Storage {
 }
 
 impl<'a> Copying<'a> {
-    fn new(storage: &'a Storage, source: &ObjectMeta, to: &'a Path) -> Self {
+    fn new(storage: &'a Storage, source: Base, to: &'a Path) -> Self {
         Self {
             storage,
-            source: Base::of(source),
+            source,
             to,
             attempts: Arc::default(),
             began: Utc::now(),

@@ -172,6 +172,7 @@ mod tests {
             modified: SystemTime::UNIX_EPOCH,
             e_tag: None,
             generation: None,
+            carries: crate::storage::store::description::Carries::default(),
         }
     }
 

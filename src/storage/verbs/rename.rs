@@ -25,6 +25,7 @@ use crate::storage::store::Store;
 use crate::storage::store::keys::{MAX_PAGE, Marker, Object, PARALLEL, Page, Query, bare, marker};
 use crate::storage::store::mark::Mark;
 use crate::storage::store::precondition::Precondition;
+use crate::storage::store::upload::Base;
 use crate::storage::verbs::note::{Note, is_foreign};
 use crate::storage::verbs::tree::Removed;
 use crate::storage::write::conditions::Operation;
@@ -359,7 +360,8 @@ impl Rename<'_> {
                 Copied::InTheWay(object.key)
             });
         }
-        let copied = self.storage.copy_to_new_name(&source, &target);
+        let source = Base::of(&source).carrying(object.carries.clone());
+        let copied = self.storage.copy_to_new_name(source, &target);
         match copied.await {
             Ok(()) => Ok(Copied::There(object)),
             Err(StorageError::NotFound) => Ok(Copied::Gone),

@@ -5,7 +5,7 @@
 
 use futures::{FutureExt, StreamExt};
 use object_store::path::Path;
-use object_store::{ObjectMeta, ObjectStoreExt};
+use object_store::{GetOptions, ObjectMeta, ObjectStore};
 
 use crate::auth::{Permission, User};
 use crate::config::MissingDirectories;
@@ -13,6 +13,7 @@ use crate::session::{Entry, FtpPath, OwnUploads};
 
 use crate::storage::Storage;
 use crate::storage::error::StorageError;
+use crate::storage::store::description::Carries;
 use crate::storage::store::keys::Object;
 use crate::storage::store::mark::Mark;
 use crate::storage::store::precondition::{Precondition, is_version};
@@ -28,7 +29,8 @@ use crate::storage::write::verdict::{self, Found};
 
 /// What is to be renamed.
 enum Source {
-    File(ObjectMeta),
+    /// It carries what a copy of it is to carry.
+    File(ObjectMeta, Carries),
     Directory(Path),
 }
 
@@ -201,7 +203,9 @@ impl Storage {
         }
         self.check_directory_of(to.user, to.path).await?;
         match &source {
-            Source::File(file) => self.rename_one(own, file, from.user, to).await?,
+            Source::File(file, carries) => {
+                self.rename_one(own, file, carries, from.user, to).await?;
+            }
             Source::Directory(key) => {
                 self.permit_taking_directory(from.user)?;
                 permit_rename_of_directory(from.user, to.user)?;
@@ -219,6 +223,7 @@ impl Storage {
         &self,
         own: &OwnUploads,
         file: &ObjectMeta,
+        carries: &Carries,
         taker: &User,
         to: Spot<'_>,
     ) -> Result<(), StorageError> {
@@ -226,7 +231,9 @@ impl Storage {
         let taken = self.check_taking(taker, own, file, Some(&key)).await?;
         let given = self.check_file_target(to, file, &key).await?;
         let _only = self.only_append(&file.location)?;
-        let renamed = self.rename_file(file, &key, [&taken, &given]).await;
+        let renamed = self
+            .rename_file(file, carries, &key, [&taken, &given])
+            .await;
         renamed.map_err(|error| match (error, self.refusal_to_replace(to.user)) {
             (StorageError::Exists, Some(refusal)) => refusal,
             (error, _) => error,
@@ -252,7 +259,7 @@ impl Storage {
     ) -> Result<Taken, StorageError> {
         match self.source(from.user, from.path).await? {
             Source::Directory(_) => Err(StorageError::BetweenStores),
-            Source::File(file) => {
+            Source::File(file, _) => {
                 self.check_taking(from.user, own, &file, None).await?;
                 let mark = self.mark_of(&file).await?;
                 Ok(Taken { file, mark })
@@ -280,9 +287,9 @@ impl Storage {
     async fn source(&self, user: &User, path: &FtpPath) -> Result<Source, StorageError> {
         if !path.is_root()
             && let Ok(key) = self.keys.key(user, path)
-            && let Some(meta) = self.meta(&key).await?
+            && let Some((meta, carries)) = self.meta_and_carries(&key).await?
         {
-            return Ok(Source::File(meta));
+            return Ok(Source::File(meta, carries));
         }
         let directory = path.is_root() || self.directory_exists(user, path).await?;
         let key = self.keys.key(user, path)?;
@@ -368,14 +375,21 @@ impl Storage {
 
     /// What is at a key, if anything is.
     pub(crate) async fn meta(&self, key: &Path) -> Result<Option<ObjectMeta>, StorageError> {
-        match self
-            .store
-            .objects()
-            .head(key)
-            .await
-            .map_err(StorageError::from)
-        {
-            Ok(meta) => Ok(Some(meta)),
+        let found = self.meta_and_carries(key).await?;
+        Ok(found.map(|(meta, _)| meta))
+    }
+
+    async fn meta_and_carries(
+        &self,
+        key: &Path,
+    ) -> Result<Option<(ObjectMeta, Carries)>, StorageError> {
+        let head = GetOptions::new().with_head(true);
+        let found = self.store.objects().get_opts(key, head).await;
+        match found.map_err(StorageError::from) {
+            Ok(mut found) => {
+                let carries = found.extensions.remove::<Carries>();
+                Ok(Some((found.meta, carries.unwrap_or_default())))
+            }
             Err(StorageError::NotFound | StorageError::IsDirectory) => Ok(None),
             Err(error) => Err(error),
         }
@@ -384,6 +398,7 @@ impl Storage {
     async fn rename_file(
         &self,
         source: &ObjectMeta,
+        carries: &Carries,
         to: &Path,
         [taken, given]: [&Precondition; 2],
     ) -> Result<(), StorageError> {
@@ -392,7 +407,8 @@ impl Storage {
             return Ok(self.store.rename(from, to, [taken, given]).await?);
         }
         // A copy is always of the version that was looked at.
-        self.copy_file(source, to, given).await?;
+        let base = Base::of(source).carrying(carries.clone());
+        self.copy_file(base, to, given).await?;
         // What another has written meanwhile stays where it is.
         match self.remove_source(source).await {
             Err(StorageError::Conflict) => Ok(()),

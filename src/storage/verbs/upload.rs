@@ -14,7 +14,7 @@ use std::pin::pin;
 use std::time::SystemTime;
 
 use object_store::path::Path;
-use object_store::{Attributes, GetOptions, GetResult, ObjectStore, ObjectStoreExt};
+use object_store::{GetOptions, GetResult, ObjectStore, ObjectStoreExt};
 use tokio::io::AsyncRead;
 use tokio::time::Instant;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -25,6 +25,7 @@ use crate::session::{Abort, Ended, FtpPath, Job, StoreMode, TransferKind};
 
 use crate::storage::Storage;
 use crate::storage::error::StorageError;
+use crate::storage::store::description::{Carries, Description, Tags};
 use crate::storage::store::mark::{Lineage, Mark};
 use crate::storage::store::precondition::{self, Precondition};
 use crate::storage::store::upload::Base;
@@ -93,14 +94,14 @@ impl Storage {
         plan: Plan,
         running: Option<TaskTrackerToken>,
     ) -> ObjectWriter {
-        let attributes = match self.store.traits().metadata {
+        let description = match self.store.traits().metadata {
             Some(names) => {
                 let base = plan.said.as_ref();
                 attributes::of(names, user, uploader, &plan.key, &self.upload, base)
             }
-            None => Attributes::new(),
+            None => Description::default(),
         };
-        let mut writer = self.writers.begin(plan, attributes, running);
+        let mut writer = self.writers.begin(plan, description, running);
         if uploader.may_return {
             writer.telling = self.telling(user, uploader.peer, &writer);
         }
@@ -242,7 +243,10 @@ impl Storage {
         match self.store.objects().get_opts(key, head).await {
             Ok(_) if self.overwrite(user) == Overwrite::Deny => Err(StorageError::Exists),
             Ok(GetResult {
-                meta, attributes, ..
+                meta,
+                attributes,
+                extensions,
+                ..
             }) => {
                 let size = meta.size;
                 let kept = offset.unwrap_or(size);
@@ -252,11 +256,20 @@ impl Storage {
                 let base = Base::of(&meta).up_to(kept);
                 let version = base.version.clone();
                 let lineage = Lineage::after(&attributes);
+                let is_tagged = extensions.get::<Carries>().is_some_and(|it| it.is_tagged);
+                let said = Description {
+                    attributes,
+                    tags: if is_tagged {
+                        self.store.tags(key).await?
+                    } else {
+                        Tags::default()
+                    },
+                };
                 Ok(Origin {
                     base: Some(base),
                     precondition: Precondition::Unchanged(version),
                     lineage,
-                    said: Some(attributes),
+                    said: Some(said),
                 })
             }
             Err(object_store::Error::NotFound { .. }) => Ok(Origin::new(Precondition::Absent)),
@@ -421,8 +434,8 @@ struct Origin {
     base: Option<Base>,
     precondition: Precondition,
     lineage: Lineage,
-    /// What the base says of itself.
-    said: Option<Attributes>,
+    /// What the base carries.
+    said: Option<Description>,
 }
 
 impl Origin {

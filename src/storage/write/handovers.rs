@@ -12,12 +12,12 @@ use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 use object_store::path::Path;
 use object_store::{
-    Attributes, Error, GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutPayload, Result,
-    UpdateVersion,
+    Error, GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutPayload, Result, UpdateVersion,
 };
 
 use crate::storage::error::StorageError;
 use crate::storage::store::body::Body;
+use crate::storage::store::description::Description;
 use crate::storage::store::keys::Object;
 use crate::storage::store::precondition::{Precondition, is_version};
 use crate::storage::store::terms::Terms;
@@ -372,7 +372,7 @@ impl Handovers {
         };
         let start = Start {
             key: Path::parse(&told.key)?,
-            attributes: Attributes::new(),
+            description: Description::default(),
             base: None,
         };
         self.store.resume(start, upload).await?.abort().await
@@ -385,7 +385,7 @@ impl Handovers {
         let terms = Terms::new(precondition);
         let store = &self.store;
         let put = |terms: Terms| {
-            let (body, none) = (body.clone(), Attributes::new());
+            let (body, none) = (body.clone(), Description::default());
             async move { store.put(place, body, none, &terms).await }.boxed()
         };
         let (objects, operation) = (self.store.objects(), Operation::Put);

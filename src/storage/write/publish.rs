@@ -261,13 +261,13 @@ impl ObjectWriter {
                 Err(_) => Err(gone()),
             };
         };
-        let mut attributes = self.attributes.clone();
+        let mut description = self.description.clone();
         if self.mark.is_some() {
-            expected.lineage.put_on(&mut attributes);
-            Carried::put_on(body.crc64, &mut attributes);
+            expected.lineage.put_on(&mut description.attributes);
+            Carried::put_on(body.crc64, &mut description.attributes);
         }
         let (key, body) = (&self.plan.key, body.clone());
-        self.store.put(key, body, attributes, terms).await
+        self.store.put(key, body, description, terms).await
     }
 
     fn remember(&mut self, version: &UpdateVersion, expected: &Expected) {

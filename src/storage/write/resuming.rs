@@ -113,7 +113,7 @@ impl ObjectWriter {
     ) -> Result<(), StorageError> {
         let told = &found.handed_over;
         let mark = told.holder.upload.clone();
-        mark.put_on(&mut self.attributes);
+        mark.put_on(&mut self.description.attributes);
         self.mark = Some(mark.clone());
         if let Some(upload) = &told.upload {
             let resumed = self.store.resume(self.start(None), upload).await?;

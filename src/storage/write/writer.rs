@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::StreamExt;
 use object_store::path::Path;
-use object_store::{Attributes, GetOptions, ObjectStore, UpdateVersion};
+use object_store::{GetOptions, ObjectStore, UpdateVersion};
 use prometheus::IntGauge;
 use tokio::io::AsyncRead;
 use tokio::task::JoinSet;
@@ -18,6 +18,7 @@ use crate::session::{Abort, FtpPath};
 
 use crate::storage::error::StorageError;
 use crate::storage::store::body::Crc64;
+use crate::storage::store::description::Description;
 use crate::storage::store::mark::{Lineage, Mark};
 use crate::storage::store::precondition::Precondition;
 use crate::storage::store::upload::{Base, Start};
@@ -47,8 +48,8 @@ pub(crate) struct Plan {
     pub(crate) precondition: Precondition,
     /// The marks of what it is built on.
     pub(crate) lineage: Lineage,
-    /// What the base says of itself, and the new object as well.
-    pub(crate) said: Option<Attributes>,
+    /// What the base carries, and the new object as well.
+    pub(crate) said: Option<Description>,
     pub(crate) max_size: Option<ByteSize>,
 }
 
@@ -64,7 +65,7 @@ impl Plan {
 pub(crate) struct ObjectWriter {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) plan: Plan,
-    pub(crate) attributes: Attributes,
+    pub(crate) description: Description,
     /// By which the object is known again; `None` on stores whose answers are not lost.
     pub(crate) mark: Option<Mark>,
     pub(crate) known: Arc<Known>,
@@ -174,18 +175,18 @@ impl Writers {
     pub(crate) fn begin(
         &self,
         plan: Plan,
-        mut attributes: Attributes,
+        mut description: Description,
         running: Option<TaskTrackerToken>,
     ) -> ObjectWriter {
         let mark = self.store.traits().metadata.map(|_| Mark::new());
         if let Some(mark) = &mark {
-            mark.put_on(&mut attributes);
+            mark.put_on(&mut description.attributes);
         }
         let sizes = self.sizes;
         ObjectWriter {
             store: Arc::clone(&self.store),
             plan,
-            attributes,
+            description,
             mark,
             known: Arc::clone(&self.known),
             conditions: Arc::clone(&self.conditions),
@@ -529,13 +530,13 @@ impl ObjectWriter {
 
     /// How the store is told to begin it, or to go on with it.
     pub(crate) fn start(&self, base: Option<Base>) -> Start {
-        let mut attributes = self.attributes.clone();
+        let mut description = self.description.clone();
         if self.mark.is_some() {
-            self.lineage().put_on(&mut attributes);
+            self.lineage().put_on(&mut description.attributes);
         }
         Start {
             key: self.plan.key.clone(),
-            attributes,
+            description,
             base,
         }
     }

@@ -132,7 +132,11 @@ async fn what_is_not_known_is_never_done() {
         let answer = ask(&server, method, target, &[], "").await;
         assert_eq!(answer.failure(), failure, "{method} {target}");
     }
-    for header in ["x-ms-lease-id", "x-ms-tags", "x-ms-access-tier"] {
+    for header in [
+        "x-ms-lease-id",
+        "x-ms-legal-hold",
+        "x-ms-rehydrate-priority",
+    ] {
         let answer = ask(&server, "PUT", "/a", &[BLOCK_BLOB, (header, "x")], "y").await;
         assert_eq!(answer.failure(), (400, "UnsupportedHeader"), "{header}");
     }

@@ -87,7 +87,7 @@ async fn refuses_what_it_does_not_know() {
         ask_bucket(&server, "DELETE", ""),
         Asking::new(&server, "GET", "/"),
         ask(&server, "PUT", "a").with("x-goog-acl", "public-read"),
-        ask(&server, "PUT", "a").with("x-goog-storage-class", "COLDLINE"),
+        ask(&server, "GET", "a").with("x-goog-storage-class", "COLDLINE"),
         ask(&server, "PUT", "a").with("x-amz-meta-a", "b"),
         ask(&server, "GET", "a").with("if-range", "\"a\""),
     ];

@@ -14,7 +14,7 @@ use http::{Method, Response};
 use object_store::azure::{AzureAuthorizer, AzureCredential, MicrosoftAzure};
 use object_store::client::{ClientOptions, HttpRequest};
 use object_store::path::Path;
-use object_store::{Attributes, Error, Result, UpdateVersion};
+use object_store::{Error, Result, UpdateVersion};
 use serde::Deserialize;
 use url::Url;
 
@@ -22,6 +22,7 @@ use crate::storage::store::azure::copy::CopyWatch;
 use crate::storage::store::azure::listing;
 use crate::storage::store::azure::xml::without_mark;
 use crate::storage::store::body::{Body, Crc64};
+use crate::storage::store::description::{Description, Headers, Tags};
 use crate::storage::store::http::requests::{Ask, Sender, Sign, url_of, with_query};
 use crate::storage::store::keys::{Marker, Page, Query, only_if};
 use crate::storage::store::metered::measure;
@@ -36,9 +37,6 @@ pub(crate) const STORE: &str = "MicrosoftAzure";
 
 /// The checksum of a body.
 const CRC64: &str = "x-ms-content-crc64";
-
-/// What headers of metadata begin with.
-const METADATA: &str = "x-ms-meta-";
 
 /// The wait between two looks at a copy that is under way.
 const COPY_WAIT: Duration = Duration::from_millis(500);
@@ -137,7 +135,7 @@ impl BlobApi {
         &self,
         key: &str,
         body: Body,
-        attributes: &Attributes,
+        description: &Description,
         terms: &Terms,
     ) -> Result<Stored> {
         let ask = self.about(Method::PUT, key).with_body(body.payload);
@@ -146,7 +144,7 @@ impl BlobApi {
             if self.compares.load(Ordering::Relaxed) {
                 let sent = crc64(body.crc64);
                 let checked = ask.clone().with(CRC64, &sent);
-                match self.write(checked, attributes, terms).await {
+                match self.write(checked, description, terms).await {
                     Err(Error::NotSupported { .. }) => {
                         self.compares.store(false, Ordering::Relaxed);
                     }
@@ -159,7 +157,7 @@ impl BlobApi {
                     }
                 }
             }
-            let answer = self.write(ask, attributes, terms).await?;
+            let answer = self.write(ask, description, terms).await?;
             Ok(Stored::uncompared(version(answer.headers())))
         };
         measure(&self.metrics, "put", write).await
@@ -188,12 +186,12 @@ impl BlobApi {
         &self,
         key: &str,
         blocks: String,
-        attributes: &Attributes,
+        description: &Description,
         terms: &Terms,
     ) -> Result<Stored> {
         let mut ask = self.about(Method::PUT, key).with_body(blocks);
         ask.url = with_query(ask.url, &[("comp", "blocklist")]);
-        let answer = self.write(ask, attributes, terms).await?;
+        let answer = self.write(ask, description, terms).await?;
         let version = version(answer.headers());
         // Of each block it was known when it came.
         Ok(match self.comparison() {
@@ -224,6 +222,17 @@ impl BlobApi {
         if let Some(e_tag) = &from.version.e_tag {
             ask = only_if(ask, "x-ms-source-if-match", e_tag)?;
         }
+        if let Some(class) = &from.carries.class {
+            ask = ask.with(Headers::AZURE.class, class);
+        }
+        if from.carries.is_tagged {
+            // A copy has the tags that the request says, and no others.
+            let tags = self.tags(from.key.as_ref()).await?;
+            let tags = Headers::AZURE.tags.zip(tags.header());
+            ask = tags
+                .into_iter()
+                .fold(ask, |ask, (name, tags)| ask.with(name, &tags));
+        }
         let ask = conditional(ask, terms)?;
         let answer = self.send("copy", ask).await;
         let answer = answer.map_err(|error| told_apart(STORE, error, &terms.precondition))?;
@@ -238,13 +247,21 @@ impl BlobApi {
         })
     }
 
+    /// The tags of a blob.
+    pub(crate) async fn tags(&self, key: &str) -> Result<Tags> {
+        let mut ask = self.about(Method::GET, key);
+        ask.url = with_query(ask.url, &[("comp", "tags")]);
+        let answer = self.send("tags", ask).await?;
+        Tags::read(without_mark(answer.body())).map_err(|error| self.sender.generic(error))
+    }
+
     async fn write(
         &self,
         ask: Ask,
-        attributes: &Attributes,
+        description: &Description,
         terms: &Terms,
     ) -> Result<Response<Bytes>> {
-        let mut ask = ask.describing(attributes, "x-ms-blob-", METADATA);
+        let mut ask = ask.describing(description, &Headers::AZURE);
         ask.headers.extend(self.customer_key.clone());
         let ask = conditional(ask, terms)?;
         let answer = self.sender.send(&ask, self).await;
@@ -261,7 +278,11 @@ impl BlobApi {
         let mut ask = self.about(Method::HEAD, key);
         ask.headers.extend(self.customer_key.clone());
         let answer = self.send("head", ask).await?;
-        Ok(Marker::read(answer.headers(), METADATA, version))
+        Ok(Marker::read(
+            answer.headers(),
+            Headers::AZURE.metadata,
+            version,
+        ))
     }
 
     /// A request about any key.

@@ -4,6 +4,7 @@ use chrono::DateTime;
 use serde::Deserialize;
 
 use crate::storage::store::azure::xml::without_mark;
+use crate::storage::store::description::Carries;
 use crate::storage::store::keys::{Object, Page, bare};
 
 /// What Azure answers; of it, what we need.
@@ -56,6 +57,12 @@ struct Properties {
     /// On accounts with a hierarchical namespace: `file` or `directory`.
     #[serde(rename = "ResourceType")]
     resource: Option<String>,
+    #[serde(rename = "AccessTier")]
+    tier: Option<String>,
+    #[serde(rename = "AccessTierInferred")]
+    is_tier_inferred: Option<bool>,
+    #[serde(rename = "TagCount", default)]
+    tags: u64,
 }
 
 impl Name {
@@ -69,6 +76,18 @@ impl Name {
     }
 }
 
+impl Properties {
+    fn carries(&self) -> Carries {
+        let tier = self.tier.as_deref();
+        Carries {
+            class: tier
+                .filter(|_| self.is_tier_inferred != Some(true))
+                .map(Into::into),
+            is_tagged: self.tags > 0,
+        }
+    }
+}
+
 impl Blob {
     fn object(self) -> Option<Object> {
         let mut key = self.name.text();
@@ -77,12 +96,14 @@ impl Blob {
             key.push('/');
         }
         let modified = DateTime::parse_from_rfc2822(&self.properties.modified).ok()?;
+        let carries = self.properties.carries();
         Some(Object {
             key,
             size: self.properties.length,
             modified: modified.into(),
             e_tag: self.properties.e_tag.map(|e_tag| bare(&e_tag).to_owned()),
             generation: None,
+            carries,
         })
     }
 }

@@ -16,9 +16,10 @@ use chrono::{DateTime, Utc};
 use futures::FutureExt;
 use http::Method;
 use object_store::path::Path;
-use object_store::{Attributes, Error, ObjectStoreExt, Result};
+use object_store::{Error, ObjectStoreExt, Result};
 
 use crate::storage::store::body::Body;
+use crate::storage::store::description::{Description, Tags};
 use crate::storage::store::keys::{Marker, Object, Page, Query, if_any, one_by_one, with_note};
 use crate::storage::store::metered::Metered;
 use crate::storage::store::names::SegmentRules;
@@ -86,11 +87,15 @@ impl Store for Azure {
         &self,
         key: &Path,
         body: Body,
-        attributes: Attributes,
+        description: Description,
         terms: &Terms,
     ) -> Result<Stored> {
         let key = key.as_ref();
-        self.api.put_blob(key, body, &attributes, terms).await
+        self.api.put_blob(key, body, &description, terms).await
+    }
+
+    async fn tags(&self, key: &Path) -> Result<Tags> {
+        self.api.tags(key.as_ref()).await
     }
 
     async fn begin(&self, start: Start) -> Result<Box<dyn Upload>> {
@@ -145,9 +150,9 @@ impl Store for Azure {
         precondition: &Precondition,
     ) -> Result<()> {
         let terms = Terms::new(precondition.clone());
-        let attributes = with_note(note, precondition);
+        let description = with_note(note, precondition);
         let empty = Bytes::new().into();
-        let put = self.api.put_blob(key, empty, &attributes, &terms);
+        let put = self.api.put_blob(key, empty, &description, &terms);
         put.await.map(drop)
     }
 

@@ -8,10 +8,11 @@ use async_trait::async_trait;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use object_store::path::Path;
-use object_store::{Attributes, Error, Result, UploadPart};
+use object_store::{Error, Result, UploadPart};
 
 use crate::storage::store::azure::blob_api::{BlobApi, Committed, STORE};
 use crate::storage::store::body::{Body, Crc64};
+use crate::storage::store::description::Description;
 use crate::storage::store::stored::{Carried, Stored};
 use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::{Base, Start, Upload, first, understood};
@@ -30,7 +31,7 @@ const MAX_BLOCKS: usize = 50_000;
 pub(crate) struct AzureUpload {
     azure: Arc<BlobApi>,
     key: Path,
-    attributes: Attributes,
+    description: Description,
     /// The names of the blocks that it begins with, as Azure writes them.
     kept: Vec<String>,
     next: usize,
@@ -45,7 +46,7 @@ impl AzureUpload {
         Ok(Self {
             azure,
             key: start.key,
-            attributes: start.attributes,
+            description: start.description,
             kept: Vec::new(),
             next: names.len(),
             parts: Arc::new(Mutex::new(names.into_iter().enumerate().collect())),
@@ -64,7 +65,7 @@ impl AzureUpload {
         Ok(Self {
             azure,
             key: start.key,
-            attributes: start.attributes,
+            description: start.description,
             kept,
             next: 0,
             parts: Arc::default(),
@@ -151,11 +152,12 @@ impl Upload for AzureUpload {
 
     async fn publish(&mut self, terms: &Terms, whole: Option<Crc64>) -> Result<Stored> {
         let blocks = self.list_of_blocks()?;
-        let (key, mut attributes) = (self.key.as_ref(), self.attributes.clone());
+        let (key, mut description) = (self.key.as_ref(), self.description.clone());
         if let Some(whole) = whole {
-            Carried::put_on(whole, &mut attributes);
+            Carried::put_on(whole, &mut description.attributes);
         }
-        self.azure.put_blocks(key, blocks, &attributes, terms).await
+        let put = self.azure.put_blocks(key, blocks, &description, terms);
+        put.await
     }
 
     /// Azure forgets blocks that are in no blob after a week; it can't be told to do so before.

@@ -2,15 +2,16 @@
 
 use std::fmt::Write;
 
-use object_store::Attributes;
 use object_store::path::Path;
 use quick_xml::escape::escape;
+
+use crate::storage::store::description::Description;
 
 /// What is composed, and into what.
 #[derive(Debug)]
 pub(crate) struct Composition {
     pub(crate) key: Path,
-    pub(crate) attributes: Attributes,
+    pub(crate) description: Description,
     /// The object that stays at its beginning, and its generation, which it has to have yet.
     pub(crate) base: Option<(Path, String)>,
     /// Where what is new is put together.
@@ -44,7 +45,7 @@ mod tests {
     fn components_come_in_their_order() {
         let mut composition = Composition {
             key: "a".into(),
-            attributes: Attributes::new(),
+            description: Description::default(),
             base: None,
             tail: Path::parse("t&").unwrap(),
         };

@@ -13,10 +13,11 @@ use chrono::{DateTime, Utc};
 use futures::FutureExt;
 use http::Method;
 use object_store::path::Path;
-use object_store::{Attributes, Result, UpdateVersion};
+use object_store::{Result, UpdateVersion};
 use serde::Deserialize;
 
 use crate::storage::store::body::{Algorithm, Body};
+use crate::storage::store::description::{Description, Headers};
 use crate::storage::store::http::requests::encoded;
 use crate::storage::store::keys::{Marker, Object, Page, Query, if_any, one_by_one, with_note};
 use crate::storage::store::metered::Metered;
@@ -31,7 +32,7 @@ use crate::storage::store::{
 };
 
 use upload::{GcsUpload, appends_prefix};
-use xml_api::{METADATA, STORE, XmlApi, conditional};
+use xml_api::{STORE, XmlApi, conditional};
 
 /// Parts that an upload may have.
 const MAX_PARTS: usize = 10_000;
@@ -112,14 +113,14 @@ impl Store for Gcs {
         &self,
         key: &Path,
         body: Body,
-        attributes: Attributes,
+        description: Description,
         terms: &Terms,
     ) -> Result<Stored> {
         let sum = hash::crc32c(&body.payload);
         let ask = self.api.about(Method::PUT, key.as_ref());
         let ask = ask.with(hash::HEADER, &hash::written(sum));
         let ask = ask.with_body(body.payload);
-        let answer = self.api.write("put", ask, &attributes, terms).await?;
+        let answer = self.api.write("put", ask, &description, terms).await?;
         Ok(Stored {
             compared: hash::compared(Some(sum), answer.headers()),
             version: xml_api::version(answer.headers()),
@@ -143,6 +144,14 @@ impl Store for Gcs {
         let mut ask = ask.with("x-goog-copy-source", &source);
         if let Some(generation) = &from.version.version {
             ask = ask.with("x-goog-copy-source-generation", generation);
+        }
+        let class = match &from.carries.class {
+            Some(class) => Some(class.clone()),
+            None => self.api.class(&from.key).await?,
+        };
+        if let Some(class) = class {
+            // Of what nothing is said, Google makes what is usual in the bucket.
+            ask = ask.with(Headers::GOOGLE.class, &class);
         }
         let ask = conditional(ask, terms)?;
         let answer = self.api.send("copy", ask).await;
@@ -178,16 +187,18 @@ impl Store for Gcs {
         precondition: &Precondition,
     ) -> Result<()> {
         let terms = Terms::new(precondition.clone());
-        let attributes = with_note(note, precondition);
+        let description = with_note(note, precondition);
         let ask = self.api.about(Method::PUT, key);
-        let put = self.api.write("put", ask, &attributes, &terms);
+        let put = self.api.write("put", ask, &description, &terms);
         put.await.map(drop)
     }
 
     async fn read_marker(&self, key: &str) -> Result<Option<Marker>> {
         let ask = self.api.about(Method::HEAD, key);
         let answer = if_any(self.api.send_for_head("head", ask).await)?;
-        Ok(answer.map(|answer| Marker::read(answer.headers(), METADATA, xml_api::version)))
+        Ok(answer.map(|answer| {
+            Marker::read(answer.headers(), Headers::GOOGLE.metadata, xml_api::version)
+        }))
     }
 
     /// What was to be composed, and was not, whether its last part has come or not.

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use http::Method;
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
-use object_store::{Error, MultipartId, ObjectStoreExt, Result, UploadPart};
+use object_store::{Attribute, Error, MultipartId, ObjectStoreExt, Result, UploadPart};
 use serde::{Deserialize, Serialize};
 
 use crate::storage::store::RESERVED;
@@ -70,7 +70,7 @@ impl GcsUpload {
         }
         let composition = Composition {
             key: start.key,
-            attributes: start.attributes,
+            description: start.description,
             base: None,
             tail,
         };
@@ -98,10 +98,11 @@ impl GcsUpload {
         let base = base.transpose()?;
         let name: u128 = rand::random();
         let tail = appends_prefix(prefix).join(format!("{name:032x}"));
-        let id = gcs.store().create_multipart(&tail).await?;
+        let class = start.description.attributes.get(&Attribute::StorageClass);
+        let id = gcs.create_multipart(&tail, class).await?;
         let composition = Composition {
             key: start.key,
-            attributes: start.attributes,
+            description: start.description,
             base,
             tail,
         };
@@ -174,11 +175,11 @@ impl Upload for GcsUpload {
             self.put_together().await?;
             self.is_there = true;
         }
-        let mut attributes = self.composition.attributes.clone();
+        let mut description = self.composition.description.clone();
         if let Some(whole) = whole {
-            Carried::put_on(whole, &mut attributes);
+            Carried::put_on(whole, &mut description.attributes);
         }
-        let answer = self.gcs.compose(&self.composition, &attributes, terms);
+        let answer = self.gcs.compose(&self.composition, &description, terms);
         let answer = answer.await?;
         self.forget_tail().await;
         // Nobody has told Google what the composition has to be.

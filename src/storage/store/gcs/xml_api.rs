@@ -12,11 +12,12 @@ use object_store::client::{ClientOptions, HttpRequest};
 use object_store::gcp::GoogleCloudStorage;
 use object_store::multipart::MultipartStore;
 use object_store::path::Path;
-use object_store::{Attributes, Error, Result, UpdateVersion};
+use object_store::{AttributeValue, Error, MultipartId, Result, UpdateVersion};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::storage::store::body::{Algorithm, Body};
+use crate::storage::store::description::{Carries, Description, Headers};
 use crate::storage::store::gcs::compose::Composition;
 use crate::storage::store::gcs::hash;
 use crate::storage::store::http::requests::{Ask, Sender, Sign, url_of, with_query};
@@ -35,9 +36,6 @@ const GENERATION: &str = "x-goog-if-generation-match";
 /// What errors call the store, as `object_store` does.
 pub(crate) const STORE: &str = "GCS";
 
-/// What headers of metadata begin with.
-pub(crate) const METADATA: &str = "x-goog-meta-";
-
 /// Where Google's buckets are.
 pub(crate) const GOOGLE: &str = "https://storage.googleapis.com";
 
@@ -49,6 +47,12 @@ pub(crate) struct Part {
     /// Its CRC32C.
     pub(crate) sum: u64,
     pub(crate) length: u64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct InitiateMultipartUploadResult {
+    upload_id: String,
 }
 
 /// Sends requests to one bucket.
@@ -91,17 +95,36 @@ impl XmlApi {
         listing::parse(&body).map_err(|error| self.sender.generic(error))
     }
 
+    /// Begins an upload in parts of what is to be composed, for which it needs the class of the whole. It is for the caller
+    /// to count.
+    pub(crate) async fn create_multipart(
+        &self,
+        key: &Path,
+        class: Option<&AttributeValue>,
+    ) -> Result<MultipartId> {
+        let mut ask = self.about(Method::POST, key.as_ref());
+        ask.url = with_query(ask.url, &[("uploads", "")]);
+        if let Some(class) = class {
+            ask = ask.with(Headers::GOOGLE.class, class);
+        }
+        let answer = self.sender.send(&ask, self).await?;
+        let begun: InitiateMultipartUploadResult =
+            quick_xml::de::from_reader(answer.body().as_ref())
+                .map_err(|error| self.sender.generic(error))?;
+        Ok(begun.upload_id)
+    }
+
     /// Composes existing objects into one.
     pub(crate) async fn compose(
         &self,
         composition: &Composition,
-        attributes: &Attributes,
+        description: &Description,
         terms: &Terms,
     ) -> Result<Response<Bytes>> {
         let ask = self.about(Method::PUT, composition.key.as_ref());
         let mut ask = ask.with_body(composition.components());
         ask.url = with_query(ask.url, &[("compose", "")]);
-        self.write("compose", ask, attributes, terms).await
+        self.write("compose", ask, description, terms).await
     }
 
     /// The checksum that Google keeps of a version of an object.
@@ -154,15 +177,22 @@ impl XmlApi {
         })
     }
 
+    /// The storage class of an object, which listings do not tell.
+    pub(crate) async fn class(&self, key: &Path) -> Result<Option<Box<str>>> {
+        let answer = self.send_for_head("head", self.about(Method::HEAD, key.as_ref()));
+        let carries = Carries::of(answer.await?.headers());
+        Ok(carries.and_then(|carries| carries.class))
+    }
+
     /// Writes an object.
     pub(crate) async fn write(
         &self,
         operation: &str,
         ask: Ask,
-        attributes: &Attributes,
+        description: &Description,
         terms: &Terms,
     ) -> Result<Response<Bytes>> {
-        let ask = ask.describing(attributes, "", METADATA);
+        let ask = ask.describing(description, &Headers::GOOGLE);
         let ask = conditional(ask, terms)?;
         let answer = self.send_for_head(operation, ask).await;
         answer.map_err(|error| told_apart(STORE, error, &terms.precondition))

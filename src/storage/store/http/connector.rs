@@ -20,6 +20,7 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::tls::Certificate;
 use reqwest::{Client, ClientBuilder, NoProxy, Proxy};
 
+use crate::storage::store::description::Carries;
 use crate::storage::store::http::patience::{Patience, Patient};
 use crate::storage::store::options::is_true;
 
@@ -65,7 +66,11 @@ impl HttpService for PatientClient {
             Some(patience) => patience.with(answer).await??,
             None => answer.await?,
         };
-        let (parts, body) = http::Response::<reqwest::Body>::from(answer).into_parts();
+        let (mut parts, body) = http::Response::<reqwest::Body>::from(answer).into_parts();
+        if let Some(carries) = Carries::of(&parts.headers) {
+            // `object_store` reads these headers of no answer, but passes this on.
+            parts.extensions.insert(carries);
+        }
         let body = Patient::new(body, self.patience, http_error);
         Ok(HttpResponse::from_parts(parts, HttpResponseBody::new(body)))
     }

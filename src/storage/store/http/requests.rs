@@ -10,9 +10,10 @@ use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode};
 use object_store::client::{
     ClientOptions, HttpClient, HttpConnector, HttpErrorKind, HttpRequest, HttpRequestBody,
 };
-use object_store::{Attribute, Attributes, Error, PutPayload, Result};
+use object_store::{Attribute, Error, PutPayload, Result};
 use url::Url;
 
+use crate::storage::store::description::{Description, Headers};
 use crate::storage::store::http::attempts::Attempts;
 use crate::storage::store::http::command;
 use crate::storage::store::http::connector::PatientConnector;
@@ -69,10 +70,12 @@ impl Ask {
         self
     }
 
-    /// With what an object says of itself. `prefix` is what headers of metadata begin with, `own` what others begin with
-    /// that are about the object, and not about the request.
-    pub(crate) fn describing(mut self, attributes: &Attributes, own: &str, prefix: &str) -> Self {
-        for (attribute, value) in attributes {
+    /// With what an object carries, as a cloud names it.
+    pub(crate) fn describing(mut self, description: &Description, headers: &Headers) -> Self {
+        if let (Some(name), Some(tags)) = (headers.tags, description.tags.header()) {
+            self = self.with(name, &tags);
+        }
+        for (attribute, value) in &description.attributes {
             let name = match attribute {
                 Attribute::ContentType => "content-type",
                 Attribute::CacheControl => "cache-control",
@@ -80,13 +83,17 @@ impl Ask {
                 Attribute::ContentEncoding => "content-encoding",
                 Attribute::ContentLanguage => "content-language",
                 Attribute::Metadata(name) => {
-                    self = self.with_named(&format!("{prefix}{name}"), value);
+                    self = self.with_named(&format!("{}{name}", headers.metadata), value);
+                    continue;
+                }
+                Attribute::StorageClass => {
+                    self = self.with(headers.class, value);
                     continue;
                 }
                 // Nothing else is said of what the gateway writes.
                 _ => continue,
             };
-            self = self.with_named(&format!("{own}{name}"), value);
+            self = self.with_named(&format!("{}{name}", headers.own), value);
         }
         self
     }
@@ -211,11 +218,15 @@ impl Sender {
             StatusCode::FORBIDDEN => Error::PermissionDenied { path, source },
             StatusCode::UNAUTHORIZED => Error::Unauthenticated { path, source },
             StatusCode::PRECONDITION_FAILED => Error::Precondition { path, source },
-            // Others were at it until the end. That says nothing of what is there.
-            StatusCode::CONFLICT if is_others_change(answer.body()) => Error::Generic {
-                store: self.store,
-                source,
-            },
+            // Others were at it until the end, or its source can't be read. That says nothing of what is there.
+            StatusCode::CONFLICT
+                if is_others_change(answer.body()) || has_code(answer.body(), ARCHIVED) =>
+            {
+                Error::Generic {
+                    store: self.store,
+                    source,
+                }
+            }
             StatusCode::CONFLICT => Error::AlreadyExists { path, source },
             _ if is_unsupported(answer) => Error::NotSupported { source },
             _ => Error::Generic {
@@ -300,6 +311,9 @@ const DAMAGED: &[&str] = &[
     "Crc64Mismatch",
     "Md5Mismatch",
 ];
+
+/// What Azure says if a blob can't be read before it is back from the archive.
+const ARCHIVED: &[&str] = &["BlobArchived", "BlobBeingRehydrated"];
 
 /// Whether an answer has one of these codes.
 fn has_code(body: &[u8], codes: &[&str]) -> bool {

@@ -10,6 +10,7 @@ use object_store::path::Path;
 use rustix::io::Errno;
 
 use crate::storage::store::RESERVED;
+use crate::storage::store::description::Carries;
 use crate::storage::store::keys::{Object, Page, marker};
 use crate::storage::store::local::blocking::{blocking, leads_out};
 use crate::storage::store::local::root::Root;
@@ -90,6 +91,7 @@ fn add(page: &mut Page, prefix: &str, directory: &Dir, name: Option<&str>) -> io
         modified: meta(&Path::default(), &metadata).last_modified.into(),
         e_tag: None,
         generation: None,
+        carries: Carries::default(),
     };
     if metadata.is_dir() {
         // As if it had a marker: it has a time, too.

@@ -194,6 +194,7 @@ mod tests {
             modified: std::time::UNIX_EPOCH,
             e_tag: Some("ab".to_owned()),
             generation: None,
+            carries: crate::storage::store::description::Carries::default(),
         };
         let (with, without) = (
             deletion(std::slice::from_ref(&object), true),

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 
+use crate::storage::store::description::Carries;
 use crate::storage::store::keys::{Object, Page, Query, bare};
 
 /// What S3 answers; of it, what we need.
@@ -28,6 +29,7 @@ struct Content {
     e_tag: Option<String>,
     /// Google's.
     generation: Option<String>,
+    storage_class: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -74,6 +76,11 @@ pub(crate) fn parse(body: &[u8]) -> Result<Page, quick_xml::DeError> {
         modified: content.last_modified.into(),
         e_tag: content.e_tag.map(|e_tag| bare(&e_tag).to_owned()),
         generation: content.generation,
+        carries: Carries {
+            class: Carries::of_class(content.storage_class.as_deref()),
+            // Tags are copied with the object, or there are none.
+            is_tagged: false,
+        },
     });
     let prefixes = answer.common_prefixes.into_iter();
     Ok(Page {

@@ -20,12 +20,12 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use http::Method;
 use object_store::path::Path;
-use object_store::{
-    Attributes, CopyOptions, Error, GetOptions, ObjectStore, Result, UpdateVersion,
-};
+use object_store::{CopyOptions, Error, GetOptions, GetResult, ObjectStore, Result, UpdateVersion};
 
 use crate::storage::store::body::{Algorithm, Body};
 use crate::storage::store::causes::find;
+use crate::storage::store::description::{Carries, Description, Headers, Tags};
+use crate::storage::store::http::requests::with_query;
 use crate::storage::store::keys::{Marker, Object, Page, Query, if_any, with_note};
 use crate::storage::store::mark::Mark;
 use crate::storage::store::metered::Metered;
@@ -40,7 +40,7 @@ use crate::storage::store::{
 
 use checksums::Check;
 use deletions::Deletions;
-use signed::{METADATA, SignedS3};
+use signed::SignedS3;
 use upload::S3Upload;
 
 /// S3 copies no more in one request.
@@ -101,14 +101,15 @@ impl S3 {
         precondition: &Precondition,
     ) -> Result<()> {
         let (terms, empty) = (Terms::new(precondition.clone()), Bytes::new().into());
-        let attributes = with_note(note, precondition);
-        let put = writes::put(&self.signed, key, empty, &attributes, &terms).await;
+        let description = with_note(note, precondition);
+        let put = writes::put(&self.signed, key, empty, &description, &terms).await;
         put.map(drop)
     }
 
     /// By an upload of parts that are copies.
     async fn copy_large(&self, from: &Base, to: &Path, terms: &Terms) -> Result<()> {
-        let mut attributes = self.attributes(&from.key).await?.1;
+        let found = self.look(&from.key).await?;
+        let mut attributes = found.attributes;
         // An object that others wrote has no mark. Its copy gets one, by which it is known from an earlier object of
         // the same size.
         let mark = Mark::of(&attributes).unwrap_or_else(|| {
@@ -116,8 +117,20 @@ impl S3 {
             mark.put_on(&mut attributes);
             mark
         });
+        let is_tagged = found
+            .extensions
+            .get::<Carries>()
+            .is_some_and(|it| it.is_tagged);
+        let description = Description {
+            attributes,
+            tags: if is_tagged {
+                self.tags(&from.key).await?
+            } else {
+                Tags::default()
+            },
+        };
         let signed = Arc::clone(&self.signed);
-        let copied = S3Upload::copy_object(signed, from.clone(), to.clone(), attributes, terms);
+        let copied = S3Upload::copy_object(signed, from.clone(), to.clone(), description, terms);
         match self.objects.measure("copy", copied).await {
             // The answer may have been lost, and the copy be there.
             Err(error) if !is_damaged(&error) && self.is_there(to, from.size, &mark).await => {
@@ -129,14 +142,13 @@ impl S3 {
 
     /// Whether an object is of this size and this upload.
     async fn is_there(&self, key: &Path, size: u64, mark: &Mark) -> bool {
-        let found = self.attributes(key).await;
-        found.is_ok_and(|(found, attributes)| found == size && mark.is_on(&attributes))
+        let found = self.look(key).await;
+        found.is_ok_and(|found| found.meta.size == size && mark.is_on(&found.attributes))
     }
 
-    async fn attributes(&self, key: &Path) -> Result<(u64, Attributes)> {
+    async fn look(&self, key: &Path) -> Result<GetResult> {
         let head = GetOptions::new().with_head(true);
-        let found = self.objects.get_opts(key, head).await?;
-        Ok((found.meta.size, found.attributes))
+        self.objects.get_opts(key, head).await
     }
 
     /// By `object_store`, which knows one condition on a copy's target.
@@ -236,13 +248,20 @@ impl Store for S3 {
         &self,
         key: &Path,
         body: Body,
-        attributes: Attributes,
+        description: Description,
         terms: &Terms,
     ) -> Result<Stored> {
         if !self.own_uploads {
-            return put_by_library(&self.objects, key, body, attributes, terms).await;
+            return put_by_library(&self.objects, key, body, description, terms).await;
         }
-        writes::put(&self.signed, key.as_ref(), body, &attributes, terms).await
+        writes::put(&self.signed, key.as_ref(), body, &description, terms).await
+    }
+
+    async fn tags(&self, key: &Path) -> Result<Tags> {
+        let mut ask = self.signed.about(Method::GET, key.as_ref()).await?;
+        ask.url = with_query(ask.url, &[("tagging", "")]);
+        let body = self.signed.send("tags", ask).await?;
+        Tags::read(&body).map_err(|error| self.signed.unreadable(error))
     }
 
     async fn copy(&self, from: &Base, to: &Path, terms: &Terms) -> Result<()> {
@@ -286,7 +305,8 @@ impl Store for S3 {
     async fn read_marker(&self, key: &str) -> Result<Option<Marker>> {
         let ask = self.signed.about(Method::HEAD, key).await?;
         let answer = if_any(self.signed.send_for_head("head", ask).await)?;
-        Ok(answer.map(|answer| Marker::read(answer.headers(), METADATA, writes::version)))
+        Ok(answer
+            .map(|answer| Marker::read(answer.headers(), Headers::S3.metadata, writes::version)))
     }
 
     async fn sweep(&self, prefix: &Path, before: DateTime<Utc>) -> Result<usize> {

@@ -19,7 +19,7 @@ use object_store::aws::AmazonS3;
 use object_store::client::{ClientOptions, HttpRequest};
 use object_store::path::Path;
 use object_store::signer::Signer;
-use object_store::{Attributes, Error, MultipartId, Result, UpdateVersion};
+use object_store::{Error, MultipartId, Result, UpdateVersion};
 use serde::Deserialize;
 use tokio::sync::OnceCell;
 use url::Url;
@@ -28,6 +28,7 @@ use crate::config::Verify;
 use crate::telemetry::StoreMetrics;
 
 use crate::storage::store::body::{Algorithm, Body, Crc64};
+use crate::storage::store::description::{Description, Headers};
 use crate::storage::store::http::attempts::Attempts;
 use crate::storage::store::http::requests::{Ask, Sender, Sign, encoded, url_of, with_query};
 use crate::storage::store::metered::measure;
@@ -38,9 +39,6 @@ use crate::storage::store::s3::checksums::{
     is_of_whole, read_crc64, sha256, written_crc64,
 };
 use crate::storage::store::stored::{Comparison, Kept};
-
-/// What headers of metadata begin with.
-pub(crate) const METADATA: &str = "x-amz-meta-";
 
 /// Sends signed requests to one bucket.
 pub(crate) struct SignedS3 {
@@ -280,12 +278,12 @@ impl SignedS3 {
     pub(crate) async fn create_multipart(
         &self,
         key: &Path,
-        attributes: &Attributes,
+        description: &Description,
         check: Check,
     ) -> Result<MultipartId> {
         let mut ask = self.about(Method::POST, key.as_ref()).await?;
         ask.url = with_query(ask.url, &[("uploads", "")]);
-        ask = ask.describing(attributes, "", METADATA);
+        ask = ask.describing(description, &Headers::S3);
         ask = match check {
             Check::Crc64 => ask
                 .with("x-amz-checksum-algorithm", "CRC64NVME")

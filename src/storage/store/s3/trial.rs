@@ -9,12 +9,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::Method;
 use object_store::path::Path;
-use object_store::{Attributes, Error, Result, UpdateVersion};
+use object_store::{Error, Result, UpdateVersion};
 use tokio_util::sync::CancellationToken;
 
 use crate::storage::store::MIN_PART;
 use crate::storage::store::body::{Body, Crc64};
 use crate::storage::store::causes::refused_with;
+use crate::storage::store::description::{Carries, Description};
 use crate::storage::store::http::command::on_behalf_of;
 use crate::storage::store::s3::checksums::{Check, checked};
 use crate::storage::store::s3::signed::{Learnt, SignedS3};
@@ -79,7 +80,7 @@ async fn put(s3: &SignedS3, key: &Path, body: Body) -> Result<()> {
 async fn put_in_parts(s3: &Arc<SignedS3>, key: &Path, parts: [Body; 2]) -> Result<bool> {
     let start = Start {
         key: key.clone(),
-        attributes: Attributes::new(),
+        description: Description::default(),
         base: None,
     };
     let mut upload = S3Upload::begin_by(Arc::clone(s3), start, Check::Crc64).await?;
@@ -108,10 +109,11 @@ async fn sums_copies(s3: &Arc<SignedS3>, key: &Path) -> Result<bool> {
             e_tag: None,
             version: None,
         },
+        carries: Carries::default(),
     };
     let start = Start {
         key: key.clone(),
-        attributes: Attributes::new(),
+        description: Description::default(),
         base: Some(base),
     };
     let right = Body::from(vec![0; RANGE]).crc64;

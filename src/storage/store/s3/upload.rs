@@ -10,11 +10,12 @@ use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use http::Method;
 use object_store::path::Path;
-use object_store::{Attributes, Error, MultipartId, Result, UpdateVersion, UploadPart};
+use object_store::{Error, MultipartId, Result, UpdateVersion, UploadPart};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::storage::store::body::{Body, Crc64};
 use crate::storage::store::causes::refused_with;
+use crate::storage::store::description::Description;
 use crate::storage::store::s3::checksums::{Check, Part, is_crc64, read_crc64, written_crc64};
 use crate::storage::store::s3::signed::{Completion, CopiedPart, SignedS3};
 use crate::storage::store::s3::writes::{header, told_apart, version};
@@ -142,7 +143,7 @@ impl S3Upload {
 
     /// The same with this checksum.
     pub(crate) async fn begin_by(s3: Arc<SignedS3>, start: Start, check: Check) -> Result<Self> {
-        let begun = s3.create_multipart(&start.key, &start.attributes, check);
+        let begun = s3.create_multipart(&start.key, &start.description, check);
         let id = begun.await?;
         let mut upload = Self {
             s3,
@@ -183,12 +184,12 @@ impl S3Upload {
         s3: Arc<SignedS3>,
         base: Base,
         to: Path,
-        attributes: Attributes,
+        description: Description,
         terms: &Terms,
     ) -> Result<()> {
         let start = Start {
             key: to,
-            attributes,
+            description,
             base: Some(base),
         };
         let mut upload = Self::begin(s3, start).await?;

@@ -6,14 +6,16 @@
 use http::Method;
 use http::header::{ETAG, HeaderMap};
 use object_store::path::Path;
-use object_store::{Attributes, Error, Result, UpdateVersion};
+use object_store::{Error, Result, UpdateVersion};
 use serde::Deserialize;
 
 use crate::storage::store::body::Body;
+use crate::storage::store::causes::has_code;
+use crate::storage::store::description::{Description, Headers};
 use crate::storage::store::http::requests::{Ask, encoded};
 use crate::storage::store::keys::only_if;
 use crate::storage::store::precondition::{self, Precondition};
-use crate::storage::store::s3::signed::{METADATA, SignedS3};
+use crate::storage::store::s3::signed::SignedS3;
 use crate::storage::store::stored::Stored;
 use crate::storage::store::terms::Terms;
 use crate::storage::store::upload::Base;
@@ -30,11 +32,11 @@ pub(crate) async fn put(
     s3: &SignedS3,
     key: &str,
     body: Body,
-    attributes: &Attributes,
+    description: &Description,
     terms: &Terms,
 ) -> Result<Stored> {
     let ask = s3.about(Method::PUT, key).await?;
-    let ask = ask.describing(attributes, "", METADATA);
+    let ask = ask.describing(description, &Headers::S3);
     let answer = s3.put(conditional(ask, terms)?, body).await;
     let (answer, sent) = answer.map_err(|error| told_apart(error, &terms.precondition))?;
     Ok(Stored {
@@ -43,11 +45,32 @@ pub(crate) async fn put(
     })
 }
 
-/// Copies an object of at most 5 GiB, with all that it says of itself.
+/// Copies an object of at most 5 GiB, with all that it carries.
 pub(crate) async fn copy(s3: &SignedS3, from: &Base, to: &Path, terms: &Terms) -> Result<()> {
+    let class = from.carries.class.as_deref();
+    match copy_as(s3, from, to, class, terms).await {
+        // Some stores tell a class that nobody can ask for: MinIO of what it has moved to another store.
+        Err(error) if class.is_some() && has_code(&error, "InvalidStorageClass") => {
+            copy_as(s3, from, to, None, terms).await
+        }
+        copied => copied,
+    }
+}
+
+async fn copy_as(
+    s3: &SignedS3,
+    from: &Base,
+    to: &Path,
+    class: Option<&str>,
+    terms: &Terms,
+) -> Result<()> {
     let source = format!("{}/{}", s3.bucket_name(), encoded(from.key.as_ref()));
     let ask = s3.about(Method::PUT, to.as_ref()).await?;
     let mut ask = ask.with("x-amz-copy-source", &source);
+    if let Some(class) = class {
+        // Of a copy of which nothing is said S3 makes a standard one. It copies tags by itself.
+        ask = ask.with(Headers::S3.class, class);
+    }
     if let Some(e_tag) = &from.version.e_tag {
         ask = only_if(ask, "x-amz-copy-source-if-match", e_tag)?;
     }
