@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::{Bound, Range};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use s3s::crypto::{Checksum as _, Md5};
@@ -45,6 +45,8 @@ pub(crate) struct Bucket {
     pub(crate) takes_marks_for_objects: bool,
     /// What there was at each key, the oldest first, if versions are kept; nothing is a delete marker.
     pub(crate) versions: Option<BTreeMap<String, Vec<Option<Object>>>>,
+    /// Keys that were given out for a while, by their names, each with its secret and its end.
+    pub(crate) keys: BTreeMap<String, (String, Instant)>,
     /// Uploads have to say a checksum, as where Object Lock is on.
     pub(crate) is_locked: bool,
     /// Content under a key that ends with a slash is refused, as by stores that keep objects in folders.

@@ -459,6 +459,23 @@ impl Server {
         self.faults.strike(strikes);
     }
 
+    /// From now on, for so long, S3 takes this key as well.
+    pub fn give_out_key(&self, name: &str, secret: &str, lifetime: Duration) {
+        let key = (secret.to_owned(), Instant::now() + lifetime);
+        self.state().keys.insert(name.to_owned(), key);
+    }
+
+    /// All keys that were given out are over, or, if they are to be forgotten, unknown.
+    pub fn end_keys(&self, forget: bool) {
+        let mut state = self.state();
+        if forget {
+            state.keys.clear();
+        }
+        for (_, until) in state.keys.values_mut() {
+            *until = Instant::now();
+        }
+    }
+
     /// From now on, the bucket's policy denies writes on S3 without this header.
     pub fn demand(&self, header: &'static str) {
         self.faults.demand(header);

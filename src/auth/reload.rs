@@ -22,7 +22,7 @@ use tokio::{sync::watch, task, time};
 use tokio_util::sync::CancellationToken;
 
 use super::{fault::UsersFileErrors, table::UserTable};
-use crate::config::{ByteSize, Config, Store, StoreName, Verify, read_guarded};
+use crate::config::{ByteSize, Config, Store, StoreName, Upload, read_guarded};
 
 /// The shortest time between two looks at the users file.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
@@ -45,7 +45,7 @@ struct Gateway {
     /// No hash may need more to be verified.
     hashing_memory: ByteSize,
     stores: BTreeMap<StoreName, Store>,
-    verify: Verify,
+    upload: Upload,
 }
 
 /// What came of a change of the users file.
@@ -115,7 +115,7 @@ impl Users {
         let default = (StoreName::default(), config.store.clone());
         let gateway = Gateway {
             hashing_memory: config.limits.hashing_memory,
-            verify: config.upload.verify,
+            upload: config.upload.clone(),
             stores: named.into_iter().chain([default]).collect(),
         };
         let users = Self {
@@ -131,7 +131,7 @@ impl Users {
             return Ok(());
         };
         let fits = table.fits(gateway.hashing_memory);
-        fits.and_then(|()| table.lies_in(&gateway.stores, gateway.verify))
+        fits.and_then(|()| table.lies_in(&gateway.stores, &gateway.upload))
             .map_err(|errors| UsersLoadError::Content {
                 path: path.to_owned(),
                 errors,

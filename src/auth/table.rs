@@ -13,7 +13,7 @@ use std::{
 
 use secrecy::SecretString;
 
-use crate::config::{ByteSize, RequireTls, Store, StoreName, Uncarried, Verify};
+use crate::config::{ByteSize, RequireTls, Store, StoreName, Uncarried, Upload};
 
 use super::{
     access::Client,
@@ -206,7 +206,7 @@ impl UserTable {
     pub(super) fn lies_in(
         &self,
         stores: &BTreeMap<StoreName, Store>,
-        verify: Verify,
+        upload: &Upload,
     ) -> Result<(), UsersFileErrors> {
         let mut faults = Faults::default();
         let names: Vec<_> = stores.keys().map(StoreName::as_str).collect();
@@ -223,8 +223,10 @@ impl UserTable {
                     faults.note(Some(&name), &place, &found, &allowed);
                     continue;
                 };
-                let carried =
-                    store.check_carried(there.storage_class.as_ref(), &there.tags, verify);
+                let carried = {
+                    let tags = upload.tags.with(&there.tags);
+                    store.check_carried(there.storage_class.as_ref(), &tags, upload.verify)
+                };
                 if let Err(Uncarried {
                     setting,
                     found,

@@ -13,10 +13,11 @@ use super::sections::Config;
 use super::setting::Written;
 
 /// The store's own options that name a file: for them `_FILE` is a part of the name.
-const OPTIONS_THAT_NAME_A_FILE: [&str; 3] = [
+const OPTIONS_THAT_NAME_A_FILE: [&str; 4] = [
     "identity_token_file",
     "federated_token_file",
     "authorization_token_file",
+    "shared_credentials_file",
 ];
 
 /// What the environment sets, by the variables' names; what is set by two of them is an error.

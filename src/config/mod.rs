@@ -54,7 +54,7 @@ pub use self::settle::Settle;
 pub use self::size::ByteSize;
 pub use self::store::{
     ContentTypes, Driver, LONGEST_TAG, MOST_TAGS, ObjectMetadata, ObjectTags, StorageClass,
-    StoreName, StoreOptions, StoreUrl, Uncarried, is_in_tags,
+    StoreName, StoreOptions, StoreUrl, Uncarried, is_archive, is_in_tags,
 };
 pub use self::words::{
     ClientAuth, Conditions, ControlLoss, Create, LogFormat, LogLevel, MissingDirectories,

@@ -7,7 +7,9 @@ mod metadata;
 pub(in crate::config) mod named;
 mod places;
 
-pub use carried::{LONGEST_TAG, MOST_TAGS, ObjectTags, StorageClass, Uncarried, is_in_tags};
+pub use carried::{
+    LONGEST_TAG, MOST_TAGS, ObjectTags, StorageClass, Uncarried, is_archive, is_in_tags,
+};
 pub use content_types::ContentTypes;
 pub use driver::Driver;
 pub use metadata::ObjectMetadata;

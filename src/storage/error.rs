@@ -11,7 +11,8 @@ use thiserror::Error;
 use crate::auth::Permission;
 use crate::config::ByteSize;
 use crate::session::{Abort, Failure, Outcome, Report};
-use crate::storage::store::causes::{Unsure, find, refused_with};
+use crate::storage::store::causes::{Unsure, code_of, find, refused_with};
+use crate::storage::store::credentials::NoCredentials;
 use crate::storage::store::stored::Difference;
 
 /// What the client is told whose upload was ended for others.
@@ -464,17 +465,16 @@ enum Reason {
 }
 
 impl Reason {
-    /// By the code in the store's answer: S3, Azure and Google write it in the same way. The answer to a `HEAD` has
-    /// none.
+    /// By the code in the store's answer.
     fn of(error: &object_store::Error) -> Option<Self> {
         if find::<Difference>(error).is_some() {
             return Some(Self::Damaged);
         }
-        let text = error.to_string();
-        // The last one: what comes before may be the client's name for the file.
-        let (_, code) = text.rsplit_once("<Code>")?;
-        let (code, _) = code.split_once("</Code>")?;
-        match code {
+        if find::<NoCredentials>(error).is_some() {
+            return Some(Self::Credentials);
+        }
+        let code = code_of(error)?;
+        match code.as_str() {
             // Ceph, Ozone and others say QuotaExceeded, with 403; MinIO says XMinioAdminBucketQuotaExceeded, with 400.
             _ if code.ends_with("QuotaExceeded") || code.ends_with("StorageFull") => {
                 Some(Self::Full)

@@ -133,16 +133,57 @@ async fn appends_and_renames_keep_the_class_and_the_tags_of_others() {
 
 /// `MinIO` tells so the name of the store that it has moved an object to, and takes it from nobody.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_object_of_a_class_that_nobody_can_ask_for_is_renamed() {
-    let gateway = Gateway::on(Store::s3());
-    gateway.store.put("a", b"x");
-    let server = gateway.store.server();
-    server.set_class_and_tags("a", Some("WARM-TIER"), &[]);
-    let mut client = gateway.client().await;
-    client.expect("RNFR a", 350).await;
-    client.expect("RNTO b", 250).await;
-    assert_eq!(gateway.store.object("b").unwrap(), b"x");
-    assert_eq!(class(&gateway, "b"), None);
+async fn an_object_of_a_class_that_nobody_can_ask_for_is_used_all_the_same() {
+    for length in [1, 9 * MIB] {
+        let gateway = Gateway::on(Store::s3());
+        let server = gateway.store.server();
+        let bytes = noise(length);
+        gateway.store.put("a", &bytes);
+        server.set_class_and_tags("a", Some("WARM-TIER"), &[]);
+        let mut client = gateway.client().await;
+        client.expect("RNFR a", 350).await;
+        client.expect("RNTO b", 250).await;
+        assert!(gateway.store.object("b").unwrap() == bytes);
+        assert_eq!(class(&gateway, "b"), None);
+        server.set_class_and_tags("b", Some("WARM-TIER"), &[]);
+        let appended = client.upload("APPE b", b"more").await;
+        assert_eq!(appended.code, 226, "{}", appended.text());
+        assert!(gateway.store.object("b").unwrap() == [&bytes[..], b"more"].concat());
+        // Nobody has asked for it, so nobody is told that it can't be. Who asks is told.
+        let wanted = [
+            ("upload.storage_class", "WARM-TIER"),
+            ("store.retry_timeout", "100ms"),
+        ];
+        let other = Gateway::with(gateway.store.clone(), &wanted);
+        assert_eq!(other.client().await.store("c", &bytes).await.code, 451);
+        assert!(gateway.store.object("c").is_none());
+    }
+}
+
+/// Some stores tell everybody that there are tags, and few may read them.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_not_read_tags_loses_them_and_no_file() {
+    for store in [Store::s3(), Store::azure()] {
+        let gateway = Gateway::on(store);
+        let server = gateway.store.server();
+        server.fail_next("GetObjectTagging", usize::MAX, 403);
+        let mut client = gateway.client().await;
+        gateway.store.put("d/a", b"x");
+        server.set_class_and_tags("d/a", None, &[("keep", "7")]);
+        assert_eq!(client.upload("APPE d/a", b"y").await.code, 226);
+        server.set_class_and_tags("d/a", None, &[("keep", "7")]);
+        client.expect("RNFR d/a", 350).await;
+        client.expect("RNTO d/b", 250).await;
+        client.expect("RNFR d", 350).await;
+        client.expect("RNTO e", 250).await;
+        assert_eq!(gateway.store.object("e/b").unwrap(), b"xy");
+        server.heal();
+        // Any other trouble is told, and nothing is lost.
+        server.set_class_and_tags("e/b", None, &[("keep", "7")]);
+        server.fail_next("GetObjectTagging", usize::MAX, 400);
+        assert_eq!(client.begin("APPE e/b").await.1.code, 451);
+        assert_eq!(gateway.store.object("e/b").unwrap(), b"xy");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -162,7 +203,7 @@ async fn what_is_in_an_archive_is_told_so_and_stays() {
             client.expect("RNFR a", 350).await;
             let renamed = client.command("RNTO b").await;
             assert_eq!(renamed.code, 450, "{}", renamed.text());
-            let appended = client.upload("APPE a", b"more").await;
+            let (_, appended) = client.begin("APPE a").await;
             assert_eq!(appended.code, 450, "{}", appended.text());
             assert!(gateway.store.object("b").is_none());
             assert!(gateway.store.keys().contains(&"a".to_owned()));
@@ -196,6 +237,11 @@ async fn what_a_store_can_not_keep_is_refused_at_the_start() {
             ("UPLOAD__OVERWRITE", "allow"),
             "tags = { a = \"b\" }",
             "user \"anna\": `tags` is tags for a memory:// store, the home",
+        ),
+        (
+            ("UPLOAD__STORAGE_CLASS", "GLACIER"),
+            "",
+            "upload.storage_class: found \"GLACIER\" for a memory:// store; allowed: none there",
         ),
         (
             ("UPLOAD__OVERWRITE", "allow"),

@@ -23,6 +23,7 @@ mod carried;
 mod commands;
 mod commit;
 mod counts;
+mod credentials;
 mod cut_off;
 mod downloads;
 mod drain;

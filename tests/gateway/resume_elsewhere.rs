@@ -50,6 +50,33 @@ pub(crate) async fn go_on(client: &mut Client, at: usize, rest: &[u8]) -> Reply 
     client.upload("STOR a.bin", rest).await
 }
 
+/// Google puts together only what has one class. Elsewhere too it was asked for when the upload began.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_goes_on_at_a_gateway_with_another_storage_class() {
+    for (store, class) in [
+        (Store::s3(), "STANDARD_IA"),
+        (Store::google(), "NEARLINE"),
+        (Store::azure(), "Cool"),
+    ] {
+        let class_of_one = ("upload.storage_class", class);
+        let wanted: Vec<_> = PARTS.into_iter().chain([class_of_one]).collect();
+        let with = Gateway::with(store.clone(), &wanted);
+        let without = Gateway::with(store.clone(), &PARTS);
+        for (one, other) in [(&with, &without), (&without, &with)] {
+            let (whole, at) = (noise(20 * MIB), 13 * MIB + 5);
+            cut_off(one, "STOR a.bin", &whole[..at]).await;
+            one.client().await.expect("SIZE a.bin", 213).await;
+            let mut client = other.client().await;
+            client.expect("SIZE a.bin", 213).await;
+            client.expect(&format!("REST {}", at - 1), 350).await;
+            let reply = client.upload("STOR a.bin", &whole[at - 1..]).await;
+            assert_eq!(reply.code, 226, "{class}: {}", reply.text());
+            assert!(store.object("a.bin").unwrap() == whole);
+            client.expect("DELE a.bin", 250).await;
+        }
+    }
+}
+
 /// What tells other gateways of it, and holds what is in no part.
 pub(crate) fn notes(store: &Store) -> Vec<String> {
     let keys = store.keys().into_iter();

@@ -127,6 +127,12 @@ pub(crate) const NO_AUTHENTICATION: Failure = Failure::new(
      www-authenticate header.",
 );
 
+pub(crate) const TOKEN_EXPIRED: Failure = Failure::new(
+    401,
+    "InvalidAuthenticationInfo",
+    "Lifetime validation failed. The token is expired.",
+);
+
 pub(crate) const INVALID_AUTHENTICATION: Failure = Failure::new(
     400,
     "InvalidAuthenticationInfo",

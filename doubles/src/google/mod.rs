@@ -21,6 +21,7 @@ mod xml;
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
 
 use hyper::header::AUTHORIZATION;
 use hyper::{HeaderMap, Request, Response};
@@ -65,7 +66,7 @@ impl Google {
 
     async fn respond(&self, request: Request<Body>) -> Answered<Response<Body>> {
         let (parts, body) = request.into_parts();
-        check_token(&parts.headers)?;
+        self.check_token(&parts.headers)?;
         let visit = parts.extensions.get::<Visit>();
         let visit = visit.expect("every request is a visit").clone();
         let ask = Ask::read(parts)?;
@@ -98,6 +99,17 @@ impl Google {
         self.bucket.lock().expect("the bucket")
     }
 
+    fn check_token(&self, headers: &HeaderMap) -> Answered<()> {
+        let given = headers.get(AUTHORIZATION);
+        let token = given.and_then(|given| given.to_str().ok()?.strip_prefix("Bearer "));
+        let is_right = token.is_some_and(|token| {
+            let bucket = self.bucket();
+            let until = bucket.keys.get(token).map(|(_, until)| *until);
+            token == TOKEN || until.is_some_and(|until| Instant::now() < until)
+        });
+        is_right.then_some(()).ok_or_else(authentication_required)
+    }
+
     fn check_name(&self, name: &str) -> Answered<()> {
         (name == self.name).then_some(()).ok_or_else(no_such_bucket)
     }
@@ -108,11 +120,4 @@ impl Service for Google {
         let answer = self.respond(request).await;
         Ok(answer.unwrap_or_else(Refusal::into_response))
     }
-}
-
-fn check_token(headers: &HeaderMap) -> Answered<()> {
-    let right = format!("Bearer {TOKEN}");
-    let given = headers.get(AUTHORIZATION);
-    let is_right = given.is_some_and(|given| given.as_bytes() == right.as_bytes());
-    is_right.then_some(()).ok_or_else(authentication_required)
 }

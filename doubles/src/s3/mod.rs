@@ -12,10 +12,11 @@ mod tests;
 
 use std::io;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use hyper::{Request, Response};
 use s3s::access::{S3Access, S3AccessContext};
-use s3s::auth::SimpleAuth;
+use s3s::auth::{S3Auth, SecretKey};
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{Body, S3Error, S3ErrorCode, S3Result, s3_error};
 
@@ -35,8 +36,9 @@ pub(crate) struct S3(S3Service);
 
 impl S3 {
     pub(crate) fn new(name: &'static str, bucket: Arc<Mutex<Bucket>>, faults: Arc<Faults>) -> Self {
+        let auth = Keyring(Arc::clone(&bucket));
         let mut builder = S3ServiceBuilder::new(Api { name, bucket });
-        builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
+        builder.set_auth(auth);
         builder.set_access(Door(Gate::new(faults)));
         Self(builder.build())
     }
@@ -51,6 +53,27 @@ impl S3 {
             ("aws_allow_http", "true".to_owned()),
             ("aws_virtual_hosted_style_request", "false".to_owned()),
         ]
+    }
+}
+
+/// Who may ask: its own key, and those that a test has given out.
+struct Keyring(Arc<Mutex<Bucket>>);
+
+#[async_trait::async_trait]
+impl S3Auth for Keyring {
+    async fn get_secret_key(&self, access_key: &str) -> S3Result<SecretKey> {
+        if access_key == ACCESS_KEY {
+            return Ok(SECRET_KEY.into());
+        }
+        let bucket = self.0.lock().expect("the bucket");
+        match bucket.keys.get(access_key) {
+            Some((secret, until)) if Instant::now() < *until => Ok(secret.as_str().into()),
+            Some(_) => Err(s3_error!(ExpiredToken, "The provided token has expired.")),
+            None => Err(s3_error!(
+                InvalidAccessKeyId,
+                "The AWS Access Key Id you provided does not exist in our records."
+            )),
+        }
     }
 }
 

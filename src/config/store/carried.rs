@@ -71,7 +71,7 @@ pub struct ObjectTags(BTreeMap<String, String>);
 impl ObjectTags {
     /// What may be written, for messages.
     pub const ALLOWED: &'static str = "a table of up to 10, whose keys have up to 128 characters and whose values up to 256, of \
-        letters, digits, spaces and `+-.:=_/`, and in values `{user}`, `{peer}`, `{session}` and `{home}`";
+        letters, digits, spaces and `+-.:=_/`, no key beginning with `aws:`, and in values `{user}`, `{peer}`, `{session}` and `{home}`";
 
     /// Each with its value, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
@@ -104,6 +104,7 @@ impl ObjectTags {
         }
         let pair = |(name, value): (&String, &Value)| {
             let is_name = (1..=LONGEST_NAME).contains(&name.chars().count())
+                && !name.to_ascii_lowercase().starts_with("aws:")
                 && name.trim() == name
                 && name.chars().all(is_in_tags);
             if !is_name {
@@ -174,6 +175,12 @@ const AZURE: [&str; 4] = ["Hot", "Cool", "Cold", "Archive"];
 /// Classes of S3 and Azure whose objects have to be restored before they can be read.
 const ARCHIVES: [&str; 3] = ["GLACIER", "DEEP_ARCHIVE", "Archive"];
 
+/// Whether objects of a class have to be restored before they can be read.
+#[must_use]
+pub fn is_archive(class: &str) -> bool {
+    ARCHIVES.contains(&class)
+}
+
 impl Store {
     /// What this store can't keep of a class and of tags, where what is stored is verified like this.
     ///
@@ -185,7 +192,7 @@ impl Store {
         tags: &ObjectTags,
         verify: Verify,
     ) -> Result<(), Uncarried> {
-        if let Some(class) = class.filter(|it| ARCHIVES.contains(&it.as_str()))
+        if let Some(class) = class.filter(|it| is_archive(it.as_str()))
             && verify == Verify::ReadBack
         {
             return Err(Uncarried {
@@ -219,6 +226,14 @@ impl Store {
     }
 
     fn check_tags(&self, tags: &ObjectTags) -> Result<(), Uncarried> {
+        let count = tags.iter().count();
+        if count > MOST_TAGS {
+            return Err(Uncarried {
+                setting: "tags",
+                found: format!("{count} with those of upload.tags"),
+                allowed: format!("{MOST_TAGS} together"),
+            });
+        }
         if tags.is_empty() || matches!(self.url.as_url().scheme(), "s3" | "az") {
             return Ok(());
         }
@@ -264,6 +279,7 @@ mod tests {
             "'' = 'a'",
             "' a' = 'a'",
             "'ä' = 'a'",
+            "'aws:a' = 'x'",
             "a = 'x@y'",
             "a = '{name}'",
             "a = '{user'",

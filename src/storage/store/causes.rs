@@ -18,9 +18,18 @@ pub(crate) fn refused_with(error: &object_store::Error) -> Option<u16> {
     status.get(..3)?.parse().ok()
 }
 
-/// Whether a store has refused with this code.
-pub(crate) fn has_code(error: &object_store::Error, code: &str) -> bool {
-    error.to_string().contains(&format!("<Code>{code}</Code>"))
+/// The code in a store's answer: S3, Azure and Google write it in the same way. The answer to a `HEAD` has none.
+pub(crate) fn code_of(error: &object_store::Error) -> Option<String> {
+    let text = error.to_string();
+    // The last one: what comes before may be the client's name for the file.
+    let (_, code) = text.rsplit_once("<Code>")?;
+    let (code, _) = code.split_once("</Code>")?;
+    Some(code.to_owned())
+}
+
+/// Whether S3 does not know the storage class that a request has named.
+pub(crate) fn is_no_class(error: &object_store::Error) -> bool {
+    code_of(error).as_deref() == Some("InvalidStorageClass")
 }
 
 /// The first error of type `T` in the chain of causes.

@@ -1,10 +1,13 @@
 //! What an object carries besides its content: what it says of itself, its storage class, and its tags.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::header::HeaderMap;
-use object_store::{Attribute, Attributes, TagSet};
+use object_store::{Attribute, Attributes, Error, Result, TagSet};
 use serde::Deserialize;
+
+use crate::config::StorageClass;
 
 /// What is said of an object that is written.
 #[derive(Debug, Clone, Default)]
@@ -12,13 +15,24 @@ pub(crate) struct Description {
     /// Its storage class is one of them.
     pub(crate) attributes: Attributes,
     pub(crate) tags: Tags,
+    /// Its class is that of another object, and was asked for by nobody.
+    pub(crate) is_class_kept: bool,
+}
+
+impl Description {
+    /// The same without a class, if it is one that was kept.
+    pub(crate) fn without_kept_class(&self) -> Option<Self> {
+        let mut plain = self.clone();
+        let class = plain.attributes.remove(&Attribute::StorageClass);
+        (self.is_class_kept && class.is_some()).then_some(plain)
+    }
 }
 
 impl From<Attributes> for Description {
     fn from(attributes: Attributes) -> Self {
         Self {
             attributes,
-            tags: Tags::default(),
+            ..Self::default()
         }
     }
 }
@@ -81,6 +95,19 @@ struct Tag {
 }
 
 impl Tags {
+    /// These, or none where the gateway may not read them; that is told once.
+    pub(crate) fn if_allowed(read: Result<Self>, told: &AtomicBool) -> Result<Self> {
+        match read {
+            Err(error @ Error::PermissionDenied { .. }) => {
+                if !told.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(%error, "not allowed to read the tags of objects, appends and renames lose them");
+                }
+                Ok(Self::default())
+            }
+            read => read,
+        }
+    }
+
     /// As headers hold them: `a=b&c=d`, percent-encoded. `None` if there are none.
     pub(crate) fn header(&self) -> Option<String> {
         if self.0.is_empty() {
@@ -122,9 +149,12 @@ pub(crate) struct Carries {
 impl Carries {
     /// A class that was told, unless it is what every object has of which nothing was said.
     pub(crate) fn of_class(class: Option<&str>) -> Option<Box<str>> {
-        class
-            .filter(|it| !it.is_empty() && *it != S3_STANDARD)
-            .map(Into::into)
+        Self::named(class).filter(|it| &**it != S3_STANDARD)
+    }
+
+    /// A class that was told, if it can be one.
+    pub(crate) fn named(class: Option<&str>) -> Option<Box<str>> {
+        StorageClass::new(class?).map(|class| class.as_str().into())
     }
 
     /// By the headers of an answer about an object, of whatever cloud. `None` if they tell nothing.
@@ -133,8 +163,8 @@ impl Carries {
         let is_inferred = text("x-ms-access-tier-inferred") == Some("true");
         let azures = text(Headers::AZURE.class).filter(|_| !is_inferred);
         let class = Self::of_class(text(Headers::S3.class))
-            .or_else(|| text(Headers::GOOGLE.class).map(Into::into))
-            .or_else(|| azures.map(Into::into));
+            .or_else(|| Self::named(text(Headers::GOOGLE.class)))
+            .or_else(|| Self::named(azures));
         let counts = [text("x-amz-tagging-count"), text("x-ms-tag-count")];
         let is_tagged = counts.into_iter().flatten().any(|count| count != "0");
         (class.is_some() || is_tagged).then_some(Self { class, is_tagged })

@@ -170,7 +170,10 @@ impl From<&ObjectMeta> for Object {
 /// A request with a condition. One that no header can hold is an error: without it, more would be done
 /// than was meant.
 pub(crate) fn only_if(mut ask: Ask, name: &'static str, value: &str) -> Result<Ask> {
-    let value: HeaderValue = value.parse().map_err(|_| Error::Generic {
+    // The library can't sign others, though headers can hold them.
+    let header = value.parse::<HeaderValue>().ok();
+    let header = header.filter(|header| header.to_str().is_ok());
+    let header = header.ok_or_else(|| Error::Generic {
         store: "store",
         source: format!(
             "{}: no request can hold the condition {name}: {value:?}",
@@ -178,7 +181,7 @@ pub(crate) fn only_if(mut ask: Ask, name: &'static str, value: &str) -> Result<A
         )
         .into(),
     })?;
-    ask.headers.insert(name, value);
+    ask.headers.insert(name, header);
     Ok(ask)
 }
 
@@ -214,6 +217,7 @@ mod tests {
         let ask = || Ask::new(Method::DELETE, "http://store/a".parse().unwrap(), "a");
         let only = only_if(ask(), "if-match", "\"ab\"").unwrap();
         assert_eq!(only.headers["if-match"], "\"ab\"");
+        assert!(only_if(ask(), "if-match", "\"ä\"").is_err());
         let error = only_if(ask(), "if-match", "\"a\nb\"").unwrap_err();
         assert!(error.to_string().contains("if-match"), "{error}");
     }

@@ -6,6 +6,7 @@
 pub(crate) mod azure;
 pub(crate) mod body;
 pub(crate) mod causes;
+pub(crate) mod credentials;
 pub(crate) mod description;
 #[cfg(test)]
 pub(crate) mod fixture;

@@ -172,11 +172,12 @@ pub(crate) fn prefix(url: &Url) -> Result<Path, OpenError> {
 }
 
 /// What the builder is to be told after our own client options, which would otherwise win over the
-/// environment: first the environment's variables, then `[store.options]`.
+/// environment: first the environment's variables, then `[store.options]`, but for options of `ours`.
 pub(crate) fn settings<K: FromStr>(
     config: &config::Store,
     prefix: &str,
     store: &'static str,
+    ours: &[&str],
 ) -> Result<Vec<(K, String)>, OpenError> {
     let environment = std::env::vars_os().filter_map(|(name, value)| {
         let (name, value) = (name.into_string().ok()?, value.into_string().ok()?);
@@ -188,7 +189,7 @@ pub(crate) fn settings<K: FromStr>(
     });
     let mut settings: Vec<_> = environment.collect();
     let mut keys = Vec::new();
-    for (key, value) in config.options.iter() {
+    for (key, value) in config.options.iter().filter(|(key, _)| !ours.contains(key)) {
         match key.parse() {
             Ok(known) => settings.push((known, value.to_owned())),
             Err(_) => keys.push(key.to_owned()),
@@ -229,6 +230,11 @@ pub(crate) fn open_files() -> usize {
     limit.map_or(usize::MAX, |limit| {
         usize::try_from(limit).unwrap_or(usize::MAX)
     })
+}
+
+/// How long a server that gives credentials is waited for.
+pub(crate) fn patience(config: &config::Store) -> Duration {
+    config.request_timeout.max(config.retry_timeout)
 }
 
 pub(crate) fn retries(config: &config::Store) -> RetryConfig {

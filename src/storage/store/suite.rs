@@ -248,6 +248,7 @@ async fn a_copy_keeps_its_tags(tried: Tried) {
         } else {
             Tags::default()
         },
+        ..Description::default()
     };
     tried.carried("a", description.clone()).await;
     for name in [

@@ -1,7 +1,7 @@
 //! A store that is down is not asked: whoever would ask it hears so at once, instead of waiting for it in vain.
 //!
 //! The gateway asks each store again and again whether it answers. When that has failed for as long as any request is tried
-//! again, and for as long as lies between two questions to a healthy store, and no other request was answered meanwhile, not even one for something small that is not there, the store is
+//! again, and for ten seconds, and no other request was answered meanwhile, not even one for something small that is not there, the store is
 //! taken for down. The first answer ends that.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,6 +9,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::storage::error::StorageError;
+
+/// It must have been silent for so long, unless it is asked more often.
+const LEAST_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Whether a store is down.
 #[derive(Debug)]
@@ -24,7 +27,7 @@ impl Breaker {
     /// nothing is tried again, one answer that failed is not silence yet.
     pub(super) fn new(retry_timeout: Duration, probe_interval: Duration) -> Self {
         Self {
-            patience: retry_timeout.max(probe_interval),
+            patience: retry_timeout.max(probe_interval.min(LEAST_PATIENCE)),
             is_open: AtomicBool::new(false),
             failing_since: Mutex::default(),
         }
@@ -113,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_whose_requests_are_not_tried_again_is_not_down_for_one_failure() {
+    fn a_store_whose_requests_are_not_tried_again_is_not_down_at_once() {
         let breaker = Breaker::new(Duration::from_millis(1), INTERVAL);
         let ago = |seconds| {
             Instant::now()
@@ -124,6 +127,10 @@ mod tests {
         assert!(breaker.pass().is_ok());
         let breaker = Breaker::new(Duration::from_millis(1), INTERVAL);
         breaker.probed(ago(11), &unreachable(), None);
+        assert!(breaker.pass().is_err());
+        // One that is seldom asked is not waited for longer.
+        let breaker = Breaker::new(PATIENCE, Duration::from_hours(1));
+        breaker.probed(ago(21), &unreachable(), None);
         assert!(breaker.pass().is_err());
     }
 

@@ -27,6 +27,7 @@ pub(crate) fn of(
     Description {
         attributes: attributes(names, user, uploader, key, upload, base),
         tags: tags(user, uploader, upload, base),
+        is_class_kept: base.is_some(),
     }
 }
 
@@ -74,12 +75,37 @@ fn tags(
     });
     let mut tags: BTreeMap<_, _> = wanted.collect();
     for (name, value) in base.iter().flat_map(|base| &base.tags.0) {
-        if tags.len() < config::MOST_TAGS {
+        if tags.len() < config::MOST_TAGS && !is_of_a_version(name) {
             tags.entry(name.clone()).or_insert_with(|| value.clone());
         }
     }
     Tags(tags)
 }
+
+/// Whether a tag is about the content of one version: the verdict of a scanner must not be that of what was added.
+fn is_of_a_version(tag: &str) -> bool {
+    let tag = tag.to_lowercase();
+    let is_verdict = VERDICTS.iter().any(|word| tag.contains(word)) || tag.starts_with("av-");
+    is_verdict || OF_A_VERSION_IN_TAGS.iter().any(|word| tag.contains(word))
+}
+
+/// What scanners for malware have in the names of their tags (those of AWS, of Microsoft and others).
+const VERDICTS: [&str; 9] = [
+    "malware",
+    "virus",
+    "threat",
+    "clamav",
+    "scan-",
+    "scan_",
+    "scan ",
+    "scanstatus",
+    "scanresult",
+];
+
+/// Checksums and times.
+const OF_A_VERSION_IN_TAGS: [&str; 8] = [
+    "md5", "sha1", "sha256", "sha512", "crc32", "crc64", "checksum", "mtime",
+];
 
 /// What no tag can hold is `_`, and what is too long ends early.
 fn in_a_tag(text: &str) -> String {
@@ -329,6 +355,50 @@ mod tests {
             .iter()
             .filter(|(_, value)| value.as_ref() == long);
         assert_eq!(left.count(), 1, "there is no room for both");
+    }
+
+    #[test]
+    fn verdicts_are_not_those_of_what_was_added() {
+        let mut base = Description::default();
+        let dropped = [
+            "GuardDutyMalwareScanStatus",
+            "Malware Scanning scan result",
+            "av-status",
+            "scan-result",
+            "MD5",
+        ];
+        let kept = ["scanner", "scanned-by", "retain", "shared"];
+        for name in dropped.iter().chain(&kept) {
+            base.tags.0.insert((*name).to_owned(), "x".to_owned());
+        }
+        let (own, anna) = (OwnUploads::default(), User::unrestricted("anna".to_owned()));
+        let upload = config::Upload::default();
+        let tags = super::tags(&anna, uploader(&own), &upload, Some(&base));
+        let mut left: Vec<_> = tags.0.keys().map(String::as_str).collect();
+        left.sort_unstable();
+        let mut kept = kept;
+        kept.sort_unstable();
+        assert_eq!(left, kept);
+    }
+
+    #[test]
+    fn those_of_the_configuration_are_there_first() {
+        let tags = |text: &str| config::ObjectTags::from_table(&text.parse().unwrap()).unwrap();
+        let upload = config::Upload {
+            tags: tags("by = '{user}'\nkind = 'any'"),
+            ..config::Upload::default()
+        };
+        let mut anna = User::unrestricted("ännä".repeat(100));
+        anna.tags = tags("kind = 'scan'");
+        let mut base = Description::default();
+        for number in 0..10 {
+            base.tags.0.insert(format!("{number}"), String::new());
+        }
+        let own = OwnUploads::default();
+        let tags = super::tags(&anna, uploader(&own), &upload, Some(&base)).0;
+        assert_eq!(tags.len(), 10);
+        assert_eq!(tags["kind"], "scan");
+        assert!(tags["by"].starts_with("_nn__nn_") && tags["by"].len() == 256);
     }
 
     #[test]

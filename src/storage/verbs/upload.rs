@@ -14,13 +14,13 @@ use std::pin::pin;
 use std::time::SystemTime;
 
 use object_store::path::Path;
-use object_store::{GetOptions, GetResult, ObjectStore, ObjectStoreExt};
+use object_store::{Attributes, GetOptions, GetResult, ObjectStore, ObjectStoreExt};
 use tokio::io::AsyncRead;
 use tokio::time::Instant;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::auth::{Permission, User};
-use crate::config::Overwrite;
+use crate::config::{Overwrite, is_archive};
 use crate::session::{Abort, Ended, FtpPath, Job, StoreMode, TransferKind};
 
 use crate::storage::Storage;
@@ -256,15 +256,8 @@ impl Storage {
                 let base = Base::of(&meta).up_to(kept);
                 let version = base.version.clone();
                 let lineage = Lineage::after(&attributes);
-                let is_tagged = extensions.get::<Carries>().is_some_and(|it| it.is_tagged);
-                let said = Description {
-                    attributes,
-                    tags: if is_tagged {
-                        self.store.tags(key).await?
-                    } else {
-                        Tags::default()
-                    },
-                };
+                let carries = extensions.get::<Carries>();
+                let said = self.said(key, attributes, carries).await?;
                 Ok(Origin {
                     base: Some(base),
                     precondition: Precondition::Unchanged(version),
@@ -275,6 +268,35 @@ impl Storage {
             Err(object_store::Error::NotFound { .. }) => Ok(Origin::new(Precondition::Absent)),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// What is said of an object that is added to, or that it can't be.
+    async fn said(
+        &self,
+        key: &Path,
+        attributes: Attributes,
+        carries: Option<&Carries>,
+    ) -> Result<Description, StorageError> {
+        let class = carries.and_then(|carries| carries.class.as_deref());
+        if class.is_some_and(is_archive) {
+            return Err(StorageError::Archived(object_store::Error::Generic {
+                store: "the store",
+                source: format!("{key} has the class {}", class.unwrap_or_default()).into(),
+            }));
+        }
+        let tags = match carries {
+            Some(carries) if carries.is_tagged => self.store.tags(key).await,
+            _ => Ok(Tags::default()),
+        };
+        Ok(Description {
+            attributes,
+            tags: tags.map_err(|error| match error {
+                // It was there a moment ago.
+                object_store::Error::NotFound { .. } => StorageError::Conflict,
+                error => error.into(),
+            })?,
+            ..Description::default()
+        })
     }
 
     /// What is kept of an upload that was cut off, if the client goes on where that ends.

@@ -2,6 +2,7 @@
 
 pub(crate) mod calm;
 pub(crate) mod ftp;
+pub(crate) mod identity;
 pub(crate) mod kubernetes;
 pub(crate) mod process;
 #[allow(

@@ -11,11 +11,11 @@ use rustls::client::{Resumption, Tls12Resumption};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
+use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::ftp::Client;
 
@@ -118,6 +118,20 @@ impl Authority {
         let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
         settings.extend(others.iter().map(owned));
         settings
+    }
+
+    /// A server's side, with the certificate for `localhost`.
+    pub(crate) fn acceptor(&self) -> TlsAcceptor {
+        let chain = CertificateDer::pem_file_iter(self.path("cert.pem")).expect("a certificate");
+        let chain = chain.map(|it| it.expect("a certificate")).collect();
+        let key = PrivateKeyDer::from_pem_file(self.path("key.pem")).expect("a key");
+        let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .expect("a certificate and its key");
+        TlsAcceptor::from(Arc::new(config))
     }
 
     /// A client's side; those made of one connector share its tickets.

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, ETAG, HeaderMap};
 use http::{Method, Response};
 use object_store::azure::{AzureAuthorizer, AzureCredential, MicrosoftAzure};
-use object_store::client::{ClientOptions, HttpRequest};
+use object_store::client::HttpRequest;
 use object_store::path::Path;
 use object_store::{Error, Result, UpdateVersion};
 use serde::Deserialize;
@@ -52,6 +52,7 @@ pub(crate) struct BlobApi {
     compares: AtomicBool,
     sender: Sender,
     metrics: Arc<StoreMetrics>,
+    has_told_of_tags: AtomicBool,
 }
 
 /// Where a container is and how its requests are signed.
@@ -68,20 +69,20 @@ impl BlobApi {
     pub(crate) fn new(
         azure: Arc<MicrosoftAzure>,
         container: Container,
-        options: &ClientOptions,
-        retry_timeout: Duration,
+        sender: Sender,
         metrics: Arc<StoreMetrics>,
-    ) -> Result<Self> {
-        Ok(Self {
+    ) -> Self {
+        Self {
             azure,
             container: container.url,
             account: container.account,
             unsigned: container.unsigned,
             customer_key: container.customer_key,
             compares: AtomicBool::new(true),
-            sender: Sender::new(options, retry_timeout, STORE)?,
+            sender,
+            has_told_of_tags: AtomicBool::default(),
             metrics,
-        })
+        }
     }
 
     /// One page of a listing.
@@ -251,8 +252,11 @@ impl BlobApi {
     pub(crate) async fn tags(&self, key: &str) -> Result<Tags> {
         let mut ask = self.about(Method::GET, key);
         ask.url = with_query(ask.url, &[("comp", "tags")]);
-        let answer = self.send("tags", ask).await?;
-        Tags::read(without_mark(answer.body())).map_err(|error| self.sender.generic(error))
+        let read = self.send("tags", ask).await.and_then(|answer| {
+            let tags = Tags::read(without_mark(answer.body()));
+            tags.map_err(|error| self.sender.generic(error))
+        });
+        Tags::if_allowed(read, &self.has_told_of_tags)
     }
 
     async fn write(

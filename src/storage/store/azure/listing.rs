@@ -80,9 +80,7 @@ impl Properties {
     fn carries(&self) -> Carries {
         let tier = self.tier.as_deref();
         Carries {
-            class: tier
-                .filter(|_| self.is_tier_inferred != Some(true))
-                .map(Into::into),
+            class: Carries::named(tier.filter(|_| self.is_tier_inferred != Some(true))),
             is_tagged: self.tags > 0,
         }
     }

@@ -19,7 +19,7 @@ use object_store::path::Path;
 use object_store::{Error, ObjectStoreExt, Result};
 
 use crate::storage::store::body::Body;
-use crate::storage::store::description::{Description, Tags};
+use crate::storage::store::description::{Carries, Description, Tags};
 use crate::storage::store::keys::{Marker, Object, Page, Query, if_any, one_by_one, with_note};
 use crate::storage::store::metered::Metered;
 use crate::storage::store::names::SegmentRules;
@@ -111,6 +111,9 @@ impl Store for Azure {
     async fn copy(&self, from: &Base, to: &Path, terms: &Terms) -> Result<()> {
         if self.api.has_customer_key() {
             // Such blobs are copied by another request, which only `object_store` makes.
+            if from.carries != Carries::default() {
+                tracing::warn!(key = %from.key, "with a customer's own key, a copy loses access tier and tags");
+            }
             look(&*self.objects, to, &terms.precondition).await?;
             let copied = self.objects.copy(&from.key, to).await;
             return copied.inspect_err(|error| terms.attempts.unseen(error));

@@ -2,17 +2,18 @@
 
 use std::sync::Arc;
 
-use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
+use object_store::azure::{AzureConfigKey, AzureCredential, MicrosoftAzureBuilder};
 
 use crate::config;
 use crate::storage::store::azure::Azure;
-use crate::storage::store::azure::blob_api::{BlobApi, Container};
+use crate::storage::store::azure::blob_api::{BlobApi, Container, STORE};
 use crate::storage::store::azure::customer_key;
+use crate::storage::store::credentials::{Credentials, Renew};
 use crate::storage::store::http::connector::PatientConnector;
-use crate::storage::store::http::requests::url_of;
+use crate::storage::store::http::requests::{Sender, url_of};
 use crate::storage::store::metered::Metered;
 use crate::storage::store::options::{
-    OpenError, bucket, client_options, is_true, own_url, retries, settings,
+    OpenError, bucket, client_options, is_true, own_url, patience, retries, settings,
 };
 use crate::telemetry::StoreMetrics;
 
@@ -28,7 +29,7 @@ pub(crate) fn open(
         .with_client_options(client.clone())
         .with_http_connector(PatientConnector)
         .with_retry(retries(config));
-    for (key, value) in settings::<AzureConfigKey>(config, "AZURE_", "az")? {
+    for (key, value) in settings::<AzureConfigKey>(config, "AZURE_", "az", &[])? {
         if let AzureConfigKey::Client(key) = key {
             client = client.with_config(key, value.clone());
         }
@@ -38,17 +39,30 @@ pub(crate) fn open(
     if container.emulated {
         client = client.with_allow_http(true);
     }
-    let store = Arc::new(builder.build().map_err(OpenError::Options)?);
+    let credentials = credentials(config, builder.clone())?;
+    let renewal = Arc::clone(&credentials) as Arc<dyn Renew>;
+    let store = builder.with_credentials(credentials).build();
+    let store = Arc::new(store.map_err(OpenError::Options)?);
+    let sender = Sender::new(&client, config.retry_timeout, STORE, renewal);
     let api = BlobApi::new(
         Arc::clone(&store),
         container.at,
-        &client,
-        config.retry_timeout,
+        sender.map_err(OpenError::Options)?,
         Arc::clone(metrics),
     );
-    let api = Arc::new(api.map_err(OpenError::Options)?);
+    let api = Arc::new(api);
     let objects = Metered::new(store, Arc::clone(metrics));
     Ok(Azure::new(Arc::new(objects), api))
+}
+
+/// As `object_store` finds them, which reads a federated token anew each time.
+fn credentials(
+    config: &config::Store,
+    builder: MicrosoftAzureBuilder,
+) -> Result<Arc<Credentials<AzureCredential>>, OpenError> {
+    let make = move || Ok(Arc::clone(builder.clone().build()?.credentials()));
+    let credentials = Credentials::new(make, Vec::new(), patience(config));
+    Ok(Arc::new(credentials.map_err(OpenError::Options)?))
 }
 
 /// A container, and whether it is an emulator's.

@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
+use object_store::gcp::{GcpCredential, GoogleCloudStorageBuilder, GoogleConfigKey};
 
 use crate::config;
+use crate::storage::store::credentials::{Credentials, Renew};
 use crate::storage::store::gcs::Gcs;
-use crate::storage::store::gcs::xml_api::{GOOGLE, XmlApi};
+use crate::storage::store::gcs::xml_api::{GOOGLE, STORE, XmlApi};
 use crate::storage::store::http::connector::PatientConnector;
-use crate::storage::store::http::requests::url_of;
+use crate::storage::store::http::requests::{Sender, url_of};
 use crate::storage::store::metered::Metered;
 use crate::storage::store::options::{
-    OpenError, bucket, client_options, is_true, own_url, prefix, retries, settings,
+    OpenError, bucket, client_options, is_true, own_url, patience, prefix, retries, settings,
 };
 use crate::telemetry::StoreMetrics;
 
@@ -24,7 +25,7 @@ pub(crate) fn open(config: &config::Store, metrics: &Arc<StoreMetrics>) -> Resul
         .with_client_options(client.clone())
         .with_http_connector(PatientConnector)
         .with_retry(retries(config));
-    for (key, value) in settings::<GoogleConfigKey>(config, "GOOGLE_", "gs")? {
+    for (key, value) in settings::<GoogleConfigKey>(config, "GOOGLE_", "gs", &[])? {
         if let GoogleConfigKey::Client(key) = key {
             client = client.with_config(key, value.clone());
         }
@@ -33,16 +34,35 @@ pub(crate) fn open(config: &config::Store, metrics: &Arc<StoreMetrics>) -> Resul
     let base = builder.get_config_value(&GoogleConfigKey::BaseUrl);
     let base = own_url(base.as_deref().unwrap_or(GOOGLE))?;
     let unsigned = builder.get_config_value(&GoogleConfigKey::SkipSignature);
-    let store = Arc::new(builder.build().map_err(OpenError::Options)?);
+    let credentials = credentials(config, builder.clone())?;
+    let renewal = Arc::clone(&credentials) as Arc<dyn Renew>;
+    let store = builder.with_credentials(credentials).build();
+    let store = Arc::new(store.map_err(OpenError::Options)?);
+    let sender = Sender::new(&client, config.retry_timeout, STORE, renewal);
     let api = XmlApi::new(
         Arc::clone(&store),
         url_of(&base, bucket(url)?),
         unsigned.is_some_and(|value| is_true(&value)),
-        &client,
-        config.retry_timeout,
+        sender.map_err(OpenError::Options)?,
         Arc::clone(metrics),
     );
-    let api = Arc::new(api.map_err(OpenError::Options)?);
+    let api = Arc::new(api);
     let objects = Arc::new(Metered::new(store, Arc::clone(metrics)));
     Ok(Gcs::new(objects, api, prefix(url)?))
+}
+
+/// As `object_store` finds them, whose files are watched.
+fn credentials(
+    config: &config::Store,
+    builder: GoogleCloudStorageBuilder,
+) -> Result<Arc<Credentials<GcpCredential>>, OpenError> {
+    let named = [
+        GoogleConfigKey::ServiceAccount,
+        GoogleConfigKey::ApplicationCredentials,
+    ];
+    let files = named.iter().filter_map(|key| builder.get_config_value(key));
+    let files = files.map(Into::into).collect();
+    let make = move || Ok(Arc::clone(builder.clone().build()?.credentials()));
+    let credentials = Credentials::new(make, files, patience(config));
+    Ok(Arc::new(credentials.map_err(OpenError::Options)?))
 }

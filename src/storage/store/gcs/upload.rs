@@ -47,6 +47,9 @@ struct HandedOver {
     tail: String,
     id: MultipartId,
     parts: Vec<Part>,
+    /// What it was begun with; the whole has to have the same.
+    #[serde(default)]
+    class: Option<String>,
 }
 
 impl GcsUpload {
@@ -60,7 +63,12 @@ impl GcsUpload {
         start: Start,
         handed_over: &str,
     ) -> Result<Self> {
-        let HandedOver { tail, id, parts } = understood(handed_over)?;
+        let HandedOver {
+            tail,
+            id,
+            parts,
+            class,
+        } = understood(handed_over)?;
         let tail = Path::parse(tail)?;
         if !tail.prefix_matches(&appends_prefix(prefix)) {
             // It is deleted in the end.
@@ -68,9 +76,15 @@ impl GcsUpload {
                 source: format!("{tail} is not for uploads").into(),
             });
         }
+        let mut description = start.description;
+        let attributes = &mut description.attributes;
+        attributes.remove(&Attribute::StorageClass);
+        if let Some(class) = class {
+            attributes.insert(Attribute::StorageClass, class.into());
+        }
         let composition = Composition {
             key: start.key,
-            description: start.description,
+            description,
             base: None,
             tail,
         };
@@ -203,8 +217,15 @@ impl Upload for GcsUpload {
             return None;
         }
         let parts = first(&lock(&self.parts), parts)?;
-        let (tail, id) = (self.composition.tail.to_string(), self.id.clone());
-        serde_json::to_string(&HandedOver { tail, id, parts }).ok()
+        let attributes = &self.composition.description.attributes;
+        let class = attributes.get(&Attribute::StorageClass);
+        let handed_over = HandedOver {
+            tail: self.composition.tail.to_string(),
+            id: self.id.clone(),
+            parts,
+            class: class.map(|class| class.to_string()),
+        };
+        serde_json::to_string(&handed_over).ok()
     }
 }
 

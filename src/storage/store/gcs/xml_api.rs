@@ -2,13 +2,12 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, ETAG, HeaderMap};
 use http::{Method, Response};
-use object_store::client::{ClientOptions, HttpRequest};
+use object_store::client::HttpRequest;
 use object_store::gcp::GoogleCloudStorage;
 use object_store::multipart::MultipartStore;
 use object_store::path::Path;
@@ -70,17 +69,16 @@ impl XmlApi {
         gcs: Arc<GoogleCloudStorage>,
         bucket: Url,
         unsigned: bool,
-        options: &ClientOptions,
-        retry_timeout: Duration,
+        sender: Sender,
         metrics: Arc<StoreMetrics>,
-    ) -> Result<Self> {
-        Ok(Self {
+    ) -> Self {
+        Self {
             gcs,
             bucket,
             unsigned,
-            sender: Sender::new(options, retry_timeout, STORE)?,
+            sender,
             metrics,
-        })
+        }
     }
 
     /// The store, for what it can say itself.

@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use object_store::client::{
     ClientOptions, HttpClient, HttpConnector, HttpErrorKind, HttpRequest, HttpRequestBody,
 };
 use object_store::{Attribute, Error, PutPayload, Result};
 use url::Url;
 
+use crate::storage::store::credentials::Renew;
 use crate::storage::store::description::{Description, Headers};
 use crate::storage::store::http::attempts::Attempts;
 use crate::storage::store::http::command;
@@ -105,8 +106,11 @@ impl Ask {
 
     /// The same with a name that was made up.
     pub(crate) fn with_named(mut self, name: &str, value: &str) -> Self {
-        match (name.parse::<HeaderName>(), value.parse()) {
-            (Ok(name), Ok(value)) => drop(self.headers.insert(name, value)),
+        match (name.parse::<HeaderName>(), value.parse::<HeaderValue>()) {
+            // The library can't sign others, though headers can hold them.
+            (Ok(name), Ok(value)) if value.to_str().is_ok() => {
+                self.headers.insert(name, value);
+            }
             _ => self.impossible = Some(name.to_owned()),
         }
         self
@@ -121,11 +125,11 @@ pub(crate) trait Sign: Send + Sync {
 }
 
 /// Sends requests until there is an answer that trying again would not change, or time is over.
-#[derive(Debug)]
 pub(crate) struct Sender {
     client: HttpClient,
     retry_timeout: Duration,
     store: &'static str,
+    credentials: Arc<dyn Renew>,
 }
 
 impl Sender {
@@ -133,11 +137,13 @@ impl Sender {
         options: &ClientOptions,
         retry_timeout: Duration,
         store: &'static str,
+        credentials: Arc<dyn Renew>,
     ) -> Result<Self> {
         Ok(Self {
             client: PatientConnector.connect(options)?,
             retry_timeout,
             store,
+            credentials,
         })
     }
 
@@ -153,13 +159,16 @@ impl Sender {
         let give_up = Instant::now() + self.retry_timeout;
         let mut wait = BACKOFF;
         loop {
+            let began = Instant::now();
             let (error, again) = match self.attempt(ask, signer).await {
                 Ok(answer) if answer.status().is_success() => return Ok(answer),
                 Ok(answer) => {
                     if !is_unsupported(&answer) {
                         ask.attempts.failed_with(answer.status());
                     }
-                    (self.refusal(&answer, &ask.key), is_passing(ask, &answer))
+                    let is_renewed = is_stale(&answer) && self.credentials.renew(began);
+                    let again = is_renewed || is_passing(ask, &answer);
+                    (self.refusal(&answer, &ask.key), again)
                 }
                 Err(error) => (error, true),
             };
@@ -218,9 +227,9 @@ impl Sender {
             StatusCode::FORBIDDEN => Error::PermissionDenied { path, source },
             StatusCode::UNAUTHORIZED => Error::Unauthenticated { path, source },
             StatusCode::PRECONDITION_FAILED => Error::Precondition { path, source },
-            // Others were at it until the end, or its source can't be read. That says nothing of what is there.
+            // Others were at it until the end, or it can't be done at all. That says nothing of what is there.
             StatusCode::CONFLICT
-                if is_others_change(answer.body()) || has_code(answer.body(), ARCHIVED) =>
+                if is_others_change(answer.body()) || has_code(answer.body(), NEVER) =>
             {
                 Error::Generic {
                     store: self.store,
@@ -292,6 +301,21 @@ fn is_passing(ask: &Ask, answer: &Response<Bytes>) -> bool {
     }
 }
 
+/// Whether the credentials were good once, or may be again.
+fn is_stale(answer: &Response<Bytes>) -> bool {
+    answer.status() == StatusCode::UNAUTHORIZED || has_code(answer.body(), STALE)
+}
+
+/// What stores say of credentials that are over, or not known yet.
+const STALE: &[&str] = &[
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "InvalidToken",
+    "TokenRefreshRequired",
+    "InvalidAccessKeyId",
+    "AuthenticationFailed",
+];
+
 /// Whether a store does not know what it is asked for. Azure's emulator says so with a 500.
 fn is_unsupported(answer: &Response<Bytes>) -> bool {
     answer.status() == StatusCode::NOT_IMPLEMENTED
@@ -312,8 +336,12 @@ const DAMAGED: &[&str] = &[
     "Md5Mismatch",
 ];
 
-/// What Azure says if a blob can't be read before it is back from the archive.
-const ARCHIVED: &[&str] = &["BlobArchived", "BlobBeingRehydrated"];
+/// What Azure says if a blob can't be read before it is back from the archive, and of tags in an account that has none.
+const NEVER: &[&str] = &[
+    "BlobArchived",
+    "BlobBeingRehydrated",
+    "FeatureNotYetSupportedForHierarchicalNamespaceAccounts",
+];
 
 /// Whether an answer has one of these codes.
 fn has_code(body: &[u8], codes: &[&str]) -> bool {

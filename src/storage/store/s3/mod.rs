@@ -6,6 +6,7 @@ pub(crate) mod checksums;
 pub(crate) mod deletions;
 pub(crate) mod listing;
 pub(crate) mod open;
+pub(crate) mod profile;
 pub(crate) mod signed;
 pub(crate) mod sweep;
 pub(crate) mod trial;
@@ -13,7 +14,7 @@ pub(crate) mod upload;
 pub(crate) mod writes;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -59,6 +60,7 @@ pub(crate) struct S3 {
     /// `object_store` has.
     own_uploads: bool,
     copies: AtomicU8,
+    has_told_of_tags: AtomicBool,
 }
 
 /// Whether the store copies ranges: not known yet, yes, no.
@@ -80,6 +82,7 @@ impl S3 {
             signed,
             own_uploads,
             copies: AtomicU8::new(if copies { UNTRIED } else { REFUSES }),
+            has_told_of_tags: AtomicBool::default(),
         }
     }
 
@@ -128,6 +131,7 @@ impl S3 {
             } else {
                 Tags::default()
             },
+            is_class_kept: true,
         };
         let signed = Arc::clone(&self.signed);
         let copied = S3Upload::copy_object(signed, from.clone(), to.clone(), description, terms);
@@ -260,8 +264,12 @@ impl Store for S3 {
     async fn tags(&self, key: &Path) -> Result<Tags> {
         let mut ask = self.signed.about(Method::GET, key.as_ref()).await?;
         ask.url = with_query(ask.url, &[("tagging", "")]);
-        let body = self.signed.send("tags", ask).await?;
-        Tags::read(&body).map_err(|error| self.signed.unreadable(error))
+        let read = self
+            .signed
+            .send("tags", ask)
+            .await
+            .and_then(|body| Tags::read(&body).map_err(|error| self.signed.unreadable(error)));
+        Tags::if_allowed(read, &self.has_told_of_tags)
     }
 
     async fn copy(&self, from: &Base, to: &Path, terms: &Terms) -> Result<()> {

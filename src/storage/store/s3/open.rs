@@ -2,18 +2,21 @@
 
 use std::sync::Arc;
 
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum};
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, AwsCredential, Checksum};
 
 use crate::config;
+use crate::storage::store::credentials::{Credentials, Renew};
 use crate::storage::store::http::connector::PatientConnector;
+use crate::storage::store::http::requests::Sender;
 use crate::storage::store::metered::Metered;
 use crate::storage::store::options::{
-    OpenError, bucket, client_options, is_true, retries, settings,
+    OpenError, bucket, client_options, is_true, patience, retries, settings,
 };
 use crate::storage::store::s3::S3;
 use crate::storage::store::s3::authorization::Authorizer;
 use crate::storage::store::s3::carried::{Carried, Encryption};
 use crate::storage::store::s3::checksums::Check;
+use crate::storage::store::s3::profile::{self, Profile};
 use crate::storage::store::s3::signed::{SignedS3, Signing};
 use crate::telemetry::StoreMetrics;
 
@@ -30,7 +33,7 @@ pub(crate) fn open(
         .with_client_options(client.clone())
         .with_http_connector(PatientConnector)
         .with_retry(retries(config));
-    let settings = settings::<AmazonS3ConfigKey>(config, "AWS_", "s3")?;
+    let settings = settings::<AmazonS3ConfigKey>(config, "AWS_", "s3", &profile::OPTIONS)?;
     if is_aws_itself(&settings) {
         // A signature over the payload costs a SHA-256 of every byte. TLS protects the way to AWS, and
         // this checksum the way from our memory to its disks, for a tenth of the price.
@@ -54,7 +57,10 @@ pub(crate) fn open(
     let payer = builder.get_config_value(&AmazonS3ConfigKey::RequestPayer);
     let carried = Carried::new(&encryption(&builder));
     let express = builder.get_config_value(&AmazonS3ConfigKey::S3Express);
-    let s3 = Arc::new(builder.build().map_err(OpenError::Options)?);
+    let credentials = credentials(config, builder.clone())?;
+    let renewal = Arc::clone(&credentials) as Arc<dyn Renew>;
+    let s3 = builder.with_credentials(credentials).build();
+    let s3 = Arc::new(s3.map_err(OpenError::Options)?);
     let region = region.unwrap_or_else(|| "us-east-1".to_owned());
     let payloads = !unsigned_payload.is_some_and(|value| is_true(&value));
     let pays = payer.is_some_and(|value| is_true(&value));
@@ -71,15 +77,41 @@ pub(crate) fn open(
     let signed = SignedS3::new(
         Arc::clone(&s3),
         signing,
-        &client,
-        config.retry_timeout,
+        Sender::new(&client, config.retry_timeout, "S3", renewal).map_err(OpenError::Options)?,
         Arc::clone(metrics),
     );
-    let signed = Arc::new(signed.map_err(OpenError::Options)?);
+    let signed = Arc::new(signed);
     let objects = Metered::new(s3, Arc::clone(metrics));
     // Requests to directory buckets are signed with sessions of their own.
     let own_uploads = !express.is_some_and(|value| is_true(&value));
     Ok(S3::new(Arc::new(objects), signed, own_uploads, copies))
+}
+
+/// Those of a file, if no others are named; else as `object_store` finds them.
+fn credentials(
+    config: &config::Store,
+    builder: AmazonS3Builder,
+) -> Result<Arc<Credentials<AwsCredential>>, OpenError> {
+    use AmazonS3ConfigKey as Key;
+    let others = [
+        Key::AccessKeyId,
+        Key::SecretAccessKey,
+        Key::WebIdentityTokenFile,
+        Key::ContainerCredentialsRelativeUri,
+        Key::ContainerCredentialsFullUri,
+        Key::MetadataEndpoint,
+    ];
+    let are_named = others
+        .iter()
+        .any(|key| builder.get_config_value(key).is_some());
+    let profile = Profile::find(&config.options).filter(|_| !are_named);
+    let files = profile.iter().map(|profile| profile.file.clone()).collect();
+    let make = move || match &profile {
+        Some(profile) => profile.read(),
+        None => Ok(Arc::clone(builder.clone().build()?.credentials())),
+    };
+    let credentials = Credentials::new(make, files, patience(config));
+    Ok(Arc::new(credentials.map_err(OpenError::Options)?))
 }
 
 /// How `object_store` has been told to have its objects encrypted.

@@ -16,7 +16,7 @@ use chrono::Utc;
 use http::header::ETAG;
 use http::{Method, Response};
 use object_store::aws::AmazonS3;
-use object_store::client::{ClientOptions, HttpRequest};
+use object_store::client::HttpRequest;
 use object_store::path::Path;
 use object_store::signer::Signer;
 use object_store::{Error, MultipartId, Result, UpdateVersion};
@@ -116,20 +116,19 @@ impl SignedS3 {
     pub(crate) fn new(
         s3: Arc<AmazonS3>,
         signing: Signing,
-        options: &ClientOptions,
-        retry_timeout: Duration,
+        sender: Sender,
         metrics: Arc<StoreMetrics>,
-    ) -> Result<Self> {
-        Ok(Self {
+    ) -> Self {
+        Self {
             s3,
             signing,
-            sender: Sender::new(options, retry_timeout, "S3")?,
+            sender,
             bucket: OnceCell::new(),
             learnt: AtomicU8::default(),
             copies_have_none: AtomicBool::new(false),
             wants_checksums: AtomicBool::new(false),
             metrics,
-        })
+        }
     }
 
     /// A request about the whole bucket.

@@ -14,7 +14,7 @@ use object_store::{Error, MultipartId, Result, UpdateVersion, UploadPart};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::storage::store::body::{Body, Crc64};
-use crate::storage::store::causes::refused_with;
+use crate::storage::store::causes::{is_no_class, refused_with};
 use crate::storage::store::description::Description;
 use crate::storage::store::s3::checksums::{Check, Part, is_crc64, read_crc64, written_crc64};
 use crate::storage::store::s3::signed::{Completion, CopiedPart, SignedS3};
@@ -144,7 +144,12 @@ impl S3Upload {
     /// The same with this checksum.
     pub(crate) async fn begin_by(s3: Arc<SignedS3>, start: Start, check: Check) -> Result<Self> {
         let begun = s3.create_multipart(&start.key, &start.description, check);
-        let id = begun.await?;
+        let id = match (begun.await, start.description.without_kept_class()) {
+            (Err(error), Some(plain)) if is_no_class(&error) => {
+                s3.create_multipart(&start.key, &plain, check).await?
+            }
+            (begun, _) => begun?,
+        };
         let mut upload = Self {
             s3,
             key: start.key,

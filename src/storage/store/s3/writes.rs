@@ -10,7 +10,7 @@ use object_store::{Error, Result, UpdateVersion};
 use serde::Deserialize;
 
 use crate::storage::store::body::Body;
-use crate::storage::store::causes::has_code;
+use crate::storage::store::causes::is_no_class;
 use crate::storage::store::description::{Description, Headers};
 use crate::storage::store::http::requests::{Ask, encoded};
 use crate::storage::store::keys::only_if;
@@ -35,6 +35,22 @@ pub(crate) async fn put(
     description: &Description,
     terms: &Terms,
 ) -> Result<Stored> {
+    let put = put_as(s3, key, body.clone(), description, terms).await;
+    match (put, description.without_kept_class()) {
+        (Err(error), Some(plain)) if is_no_class(&error) => {
+            put_as(s3, key, body, &plain, terms).await
+        }
+        (put, _) => put,
+    }
+}
+
+async fn put_as(
+    s3: &SignedS3,
+    key: &str,
+    body: Body,
+    description: &Description,
+    terms: &Terms,
+) -> Result<Stored> {
     let ask = s3.about(Method::PUT, key).await?;
     let ask = ask.describing(description, &Headers::S3);
     let answer = s3.put(conditional(ask, terms)?, body).await;
@@ -50,7 +66,7 @@ pub(crate) async fn copy(s3: &SignedS3, from: &Base, to: &Path, terms: &Terms) -
     let class = from.carries.class.as_deref();
     match copy_as(s3, from, to, class, terms).await {
         // Some stores tell a class that nobody can ask for: MinIO of what it has moved to another store.
-        Err(error) if class.is_some() && has_code(&error, "InvalidStorageClass") => {
+        Err(error) if class.is_some() && is_no_class(&error) => {
             copy_as(s3, from, to, None, terms).await
         }
         copied => copied,
