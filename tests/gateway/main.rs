@@ -42,6 +42,7 @@ mod replies;
 mod resume;
 mod resume_contested;
 mod resume_elsewhere;
+mod rights;
 mod senders;
 mod service;
 mod settle;
