@@ -141,20 +141,29 @@ const LONG: Duration = Duration::from_hours(1);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn credentials_that_expire_during_an_upload_are_renewed() {
-    join_all(WAYS.map(uploads_while_credentials_expire)).await;
+    let pause = Duration::from_millis(800);
+    let each = WAYS.map(|way| uploads_while_credentials_expire(way, 32 * MIB, pause));
+    join_all(each).await;
 }
 
-async fn uploads_while_credentials_expire(way: Way) {
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes; .ci/run asks for it"]
+async fn credentials_that_expire_during_a_large_upload_are_renewed() {
+    let pause = Duration::from_millis(40);
+    uploads_while_credentials_expire(Way::Pod, 1024 * MIB, pause).await;
+}
+
+async fn uploads_while_credentials_expire(way: Way, length: usize, pause: Duration) {
     let target = roaming(way, Duration::from_secs(2), TimeDelta::seconds(2));
     let (store, identity) = (target.store.clone(), Arc::clone(&target.identity));
     let gateway = Gateway::with(target, &[("upload.part_size", "5 MiB")]);
     let mut client = gateway.client().await;
-    let bytes = noise(32 * MIB);
+    let bytes = noise(length);
     let mut data = client.open_data().await;
     client.expect("STOR a.bin", 150).await;
     for piece in bytes.chunks(4 * MIB) {
         data.write_all(piece).await.unwrap();
-        tokio::time::sleep(Duration::from_millis(800)).await;
+        tokio::time::sleep(pause).await;
     }
     drop(data);
     client.expect_reply(226).await;
