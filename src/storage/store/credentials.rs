@@ -7,10 +7,11 @@
 
 use std::any::Any;
 use std::fmt;
+use std::os::unix::fs::MetadataExt;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use futures::FutureExt;
@@ -30,6 +31,16 @@ const FILES_REST: Duration = Duration::from_secs(1);
 /// Ones that a store refuses are thrown away, but not more often.
 const RENEWAL_REST: Duration = Duration::from_secs(10);
 
+/// What stores say of credentials that are over, or not known yet.
+pub(crate) const STALE: &[&str] = &[
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "InvalidToken",
+    "TokenRefreshRequired",
+    "InvalidAccessKeyId",
+    "AuthenticationFailed",
+];
+
 /// There are no credentials.
 #[derive(Debug, Clone, ThisError)]
 #[error("the gateway has got no credentials: {0}")]
@@ -47,38 +58,52 @@ pub(crate) trait Renew: Send + Sync {
     fn renew(&self, began: Instant) -> bool;
 }
 
+/// Where credentials come from.
+#[derive(Debug)]
+pub(crate) enum Origin {
+    /// They are as they were written.
+    Fixed,
+    /// A server, and these files.
+    Changing(Vec<PathBuf>),
+}
+
 /// Credentials of a store, new ones when the old ones expire.
 pub(crate) struct Credentials<T> {
     make: Make<T>,
-    files: Vec<PathBuf>,
+    origin: Origin,
     patience: Duration,
     state: Mutex<State<T>>,
+    /// Held by who makes the provider anew, which reads files: others go on meanwhile.
+    making: Mutex<()>,
     /// Held by who asks for new ones.
     asking: tokio::sync::Mutex<()>,
 }
 
 struct State<T> {
     provider: Provider<T>,
+    /// What a provider that is not used any more says late counts for nothing.
     made: Instant,
     renewed: Option<Instant>,
     looked: Instant,
     stamps: Vec<Option<Stamp>>,
+    /// What could not be read.
+    unreadable: Vec<Option<Stamp>>,
     last: Option<Arc<T>>,
     failed: Option<(Instant, NoCredentials)>,
 }
 
-/// What a file looked like from outside.
-type Stamp = (Option<SystemTime>, u64);
+/// What a file looked like from outside: its number, its size, and when it has changed.
+type Stamp = (u64, u64, i64, i64);
 
 impl<T> Credentials<T> {
     /// What `make` gives, made anew when one of the files changes. A server is waited for as long as `patience`.
     pub(crate) fn new(
         make: impl Fn() -> Result<Provider<T>> + Send + Sync + 'static,
-        files: Vec<PathBuf>,
+        origin: Origin,
         patience: Duration,
     ) -> Result<Self> {
         let now = Instant::now();
-        let stamps = stamps(&files);
+        let stamps = stamps(&origin);
         Ok(Self {
             state: Mutex::new(State {
                 provider: make()?,
@@ -86,12 +111,14 @@ impl<T> Credentials<T> {
                 renewed: None,
                 looked: now,
                 stamps,
+                unreadable: Vec::new(),
                 last: None,
                 failed: None,
             }),
             make: Box::new(make),
-            files,
+            origin,
             patience,
+            making: Mutex::default(),
             asking: tokio::sync::Mutex::default(),
         })
     }
@@ -102,26 +129,46 @@ impl<T> Credentials<T> {
 
     /// Makes the provider anew if a file has changed since it was made.
     fn look_at_files(&self) {
-        let mut state = self.state();
-        if self.files.is_empty() || state.looked.elapsed() < FILES_REST {
+        if !matches!(&self.origin, Origin::Changing(files) if !files.is_empty()) {
             return;
         }
-        state.looked = Instant::now();
-        let stamps = stamps(&self.files);
-        if stamps == state.stamps {
+        let Some(_making) = self.making() else { return };
+        {
+            let mut state = self.state();
+            if state.looked.elapsed() < FILES_REST {
+                return;
+            }
+            state.looked = Instant::now();
+        }
+        let stamps = stamps(&self.origin);
+        if stamps == self.state().stamps {
             return;
         }
         match (self.make)() {
             Ok(provider) => {
-                tracing::info!(files = ?self.files, "the store's credentials were read again");
-                state.stamps = stamps;
-                state.begin_anew(provider);
+                tracing::info!(from = ?self.origin, "the store's credentials were read again");
+                self.state().begin_anew(provider, stamps);
             }
             // It may be half written. It is tried again until it can be read.
-            Err(error) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, files = ?self.files, "can't read the store's credentials, the old ones are kept");
-            }
+            Err(error) => self.keep_old(&error, stamps),
+        }
+    }
+
+    fn keep_old(&self, error: &Error, stamps: Vec<Option<Stamp>>) {
+        let mut state = self.state();
+        if state.unreadable != stamps {
+            let error = error as &dyn std::error::Error;
+            tracing::warn!(error, from = ?self.origin, "can't read the store's credentials, the old ones are kept");
+        }
+        state.unreadable = stamps;
+    }
+
+    /// Whoever is at it may hang on a file. Nobody waits for that.
+    fn making(&self) -> Option<MutexGuard<'_, ()>> {
+        match self.making.try_lock() {
+            Ok(making) => Some(making),
+            Err(TryLockError::Poisoned(making)) => Some(making.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
         }
     }
 
@@ -140,9 +187,9 @@ impl<T> Credentials<T> {
     }
 
     async fn ask(&self) -> Result<Arc<T>> {
-        let (provider, last) = {
+        let (provider, made, last) = {
             let state = self.state();
-            (Arc::clone(&state.provider), state.last.clone())
+            (Arc::clone(&state.provider), state.made, state.last.clone())
         };
         let patience = match &last {
             Some(_) => self.patience.min(PATIENCE_WITH_OLD),
@@ -151,7 +198,7 @@ impl<T> Credentials<T> {
         let asked = AssertUnwindSafe(provider.get_credential()).catch_unwind();
         let why = match timeout(patience, asked).await {
             Ok(Ok(Ok(credential))) => {
-                self.got(&credential);
+                self.got(&credential, made);
                 return Ok(credential);
             }
             Ok(Ok(Err(error))) => in_full(&error),
@@ -159,20 +206,26 @@ impl<T> Credentials<T> {
             Err(_) => format!("no answer for {}", humantime::format_duration(patience)),
         };
         let why = NoCredentials(why.into());
-        self.got_none(&why);
+        self.got_none(&why, made);
         last.ok_or_else(|| unauthenticated(&why))
     }
 
-    fn got(&self, credential: &Arc<T>) {
+    fn got(&self, credential: &Arc<T>, made: Instant) {
         let mut state = self.state();
+        if state.made != made {
+            return;
+        }
         if state.failed.take().is_some() {
             tracing::info!("there are new credentials for the store");
         }
         state.last = Some(Arc::clone(credential));
     }
 
-    fn got_none(&self, why: &NoCredentials) {
+    fn got_none(&self, why: &NoCredentials, made: Instant) {
         let mut state = self.state();
+        if state.made != made {
+            return;
+        }
         if state.failed.is_none() {
             let are_old_used = state.last.is_some();
             tracing::warn!(error = %why, are_old_used, "can't get new credentials for the store");
@@ -183,8 +236,9 @@ impl<T> Credentials<T> {
 
 impl<T> State<T> {
     /// The old ones are used until this gives some.
-    fn begin_anew(&mut self, provider: Provider<T>) {
+    fn begin_anew(&mut self, provider: Provider<T>, stamps: Vec<Option<Stamp>>) {
         self.provider = provider;
+        self.stamps = stamps;
         self.made = Instant::now();
         self.failed = None;
     }
@@ -218,24 +272,30 @@ impl<T: Send + Sync + fmt::Debug + 'static> CredentialProvider for Credentials<T
 
 impl<T: Send + Sync> Renew for Credentials<T> {
     fn renew(&self, began: Instant) -> bool {
-        let mut state = self.state();
-        if state.made > began {
-            return true;
-        }
-        if state.renewed.is_some_and(|at| at.elapsed() < RENEWAL_REST) {
+        if matches!(self.origin, Origin::Fixed) {
             return false;
         }
-        state.renewed = Some(Instant::now());
-        match (self.make)() {
-            Ok(provider) => {
-                tracing::info!("the store has refused the credentials, others are asked for");
-                state.stamps = stamps(&self.files);
-                state.last = None;
-                state.begin_anew(provider);
-                true
+        let making = self.making();
+        {
+            let mut state = self.state();
+            if state.made > began {
+                return true;
             }
-            Err(_) => false,
+            let rests = state.renewed.is_some_and(|at| at.elapsed() < RENEWAL_REST);
+            if rests || making.is_none() {
+                return false;
+            }
+            state.renewed = Some(Instant::now());
         }
+        let stamps = stamps(&self.origin);
+        let Ok(provider) = (self.make)() else {
+            return false;
+        };
+        tracing::info!("the store has refused the credentials, others are asked for");
+        let mut state = self.state();
+        state.last = None;
+        state.begin_anew(provider, stamps);
+        true
     }
 }
 
@@ -246,10 +306,13 @@ impl<T> fmt::Debug for Credentials<T> {
     }
 }
 
-fn stamps(files: &[PathBuf]) -> Vec<Option<Stamp>> {
+fn stamps(origin: &Origin) -> Vec<Option<Stamp>> {
+    let Origin::Changing(files) = origin else {
+        return Vec::new();
+    };
     let stamp = |file: &PathBuf| {
-        let metadata = std::fs::metadata(file).ok()?;
-        Some((metadata.modified().ok(), metadata.len()))
+        let file = std::fs::metadata(file).ok()?;
+        Some((file.ino(), file.len(), file.ctime(), file.ctime_nsec()))
     };
     files.iter().map(stamp).collect()
 }
@@ -319,7 +382,8 @@ mod tests {
     fn credentials(scripted: &Arc<Scripted>) -> Credentials<usize> {
         let scripted = Arc::clone(scripted);
         let make = move || Ok(Arc::clone(&scripted) as Provider<usize>);
-        Credentials::new(make, Vec::new(), Duration::from_secs(30)).unwrap()
+        let origin = Origin::Changing(Vec::new());
+        Credentials::new(make, origin, Duration::from_secs(30)).unwrap()
     }
 
     fn is_trouble(error: &Error) -> bool {
@@ -366,6 +430,58 @@ mod tests {
         );
         assert!(!credentials.renew(Instant::now()), "not again so soon");
         assert!(is_trouble(&credentials.get_credential().await.unwrap_err()));
+    }
+
+    /// As Kubernetes changes what it mounts: by a link that leads elsewhere.
+    #[tokio::test]
+    async fn files_are_read_again_when_they_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        for (name, text) in [("one", "1"), ("two", "2"), ("bad", "x")] {
+            std::fs::write(path(name), text).unwrap();
+        }
+        let point_to = |name: &str| {
+            let _ = std::fs::remove_file(path("new"));
+            std::os::unix::fs::symlink(path(name), path("new")).unwrap();
+            std::fs::rename(path("new"), path("key")).unwrap();
+        };
+        point_to("one");
+        let key = path("key");
+        let make = move || {
+            let text = std::fs::read_to_string(&key).unwrap();
+            let number: usize = text.parse().map_err(|_| Error::NotImplemented {
+                operation: text.clone(),
+                implementer: String::new(),
+            })?;
+            Ok(Arc::new(object_store::StaticCredentialProvider::new(number)) as Provider<usize>)
+        };
+        let origin = Origin::Changing(vec![path("key")]);
+        let credentials = Credentials::new(make, origin, Duration::from_secs(1)).unwrap();
+        let get = async || *credentials.get_credential().await.unwrap();
+        let look_again = || {
+            let past = Instant::now().checked_sub(FILES_REST).unwrap();
+            credentials.state().looked = past;
+        };
+        assert_eq!(get().await, 1);
+        point_to("two");
+        assert_eq!(get().await, 1, "it is not looked at each time");
+        look_again();
+        assert_eq!(get().await, 2);
+        point_to("bad");
+        look_again();
+        assert_eq!(get().await, 2);
+        point_to("one");
+        look_again();
+        assert_eq!(get().await, 1);
+    }
+
+    #[test]
+    fn what_is_fixed_is_not_asked_for_again() {
+        let make = || {
+            Ok(Arc::new(object_store::StaticCredentialProvider::new(1_usize)) as Provider<usize>)
+        };
+        let credentials = Credentials::new(make, Origin::Fixed, Duration::from_secs(1)).unwrap();
+        assert!(!credentials.renew(Instant::now()));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use object_store::{Attribute, Attributes, Error, Result, TagSet};
 use serde::Deserialize;
 
 use crate::config::StorageClass;
+use crate::storage::store::causes::code_of;
 
 /// What is said of an object that is written.
 #[derive(Debug, Clone, Default)]
@@ -98,7 +99,7 @@ impl Tags {
     /// These, or none where the gateway may not read them; that is told once.
     pub(crate) fn if_allowed(read: Result<Self>, told: &AtomicBool) -> Result<Self> {
         match read {
-            Err(error @ Error::PermissionDenied { .. }) => {
+            Err(error) if is_forbidden(&error) => {
                 if !told.swap(true, Ordering::Relaxed) {
                     tracing::warn!(%error, "not allowed to read the tags of objects, appends and renames lose them");
                 }
@@ -144,6 +145,8 @@ pub(crate) struct Carries {
     pub(crate) class: Option<Box<str>>,
     /// Whether it has tags.
     pub(crate) is_tagged: bool,
+    /// It was brought back from an archive for a while.
+    pub(crate) is_restored: bool,
 }
 
 impl Carries {
@@ -167,7 +170,13 @@ impl Carries {
             .or_else(|| Self::named(azures));
         let counts = [text("x-amz-tagging-count"), text("x-ms-tag-count")];
         let is_tagged = counts.into_iter().flatten().any(|count| count != "0");
-        (class.is_some() || is_tagged).then_some(Self { class, is_tagged })
+        let restore = text("x-amz-restore").unwrap_or_default();
+        let is_restored = restore.contains("ongoing-request=\"false\"");
+        (class.is_some() || is_tagged).then_some(Self {
+            class,
+            is_tagged,
+            is_restored,
+        })
     }
 
     /// Has attributes that were read name the class.
@@ -177,6 +186,19 @@ impl Carries {
         }
     }
 }
+
+/// Whether this request is not allowed, and others may be. A 403 may also be about who asks.
+fn is_forbidden(error: &Error) -> bool {
+    let code = code_of(error);
+    code.is_some_and(|code| FORBIDDEN.contains(&code.as_str()))
+}
+
+const FORBIDDEN: [&str; 4] = [
+    "AccessDenied",
+    "AuthorizationFailure",
+    "AuthorizationPermissionMismatch",
+    "InsufficientAccountPermissions",
+];
 
 /// What S3 gives an object of which nothing was said. Google's `STANDARD` is not always the bucket's own.
 const S3_STANDARD: &str = "STANDARD";
@@ -226,7 +248,11 @@ mod tests {
         };
         let class = |class: &str, is_tagged| {
             let class = (!class.is_empty()).then(|| class.into());
-            Some(Carries { class, is_tagged })
+            Some(Carries {
+                class,
+                is_tagged,
+                is_restored: false,
+            })
         };
         assert_eq!(carries(&[]), None);
         assert_eq!(carries(&[("x-amz-storage-class", "STANDARD")]), None);
@@ -243,6 +269,14 @@ mod tests {
             ("x-ms-access-tier-inferred", "true"),
         ];
         assert_eq!(carries(&hot), None);
+        let restored = [
+            ("x-amz-storage-class", "GLACIER"),
+            (
+                "x-amz-restore",
+                "ongoing-request=\"false\", expiry-date=\"x\"",
+            ),
+        ];
+        assert!(carries(&restored).unwrap().is_restored);
         let cool = [("x-ms-access-tier", "Cool"), ("x-ms-tag-count", "1")];
         assert_eq!(carries(&cool), class("Cool", true));
     }

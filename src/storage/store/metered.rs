@@ -16,6 +16,8 @@ use object_store::{
 };
 
 use crate::storage::store::body::{Body, Crc64};
+use crate::storage::store::causes::{code_of, find, refused_with};
+use crate::storage::store::credentials::{NoCredentials, Renew, STALE};
 use crate::storage::store::description::Carries;
 use crate::storage::store::stored::Stored;
 use crate::storage::store::terms::Terms;
@@ -23,15 +25,34 @@ use crate::storage::store::upload::{Start, Unconditional, Upload};
 use crate::telemetry::StoreMetrics;
 
 /// A store whose requests are measured.
-#[derive(Debug)]
 pub(crate) struct Metered {
     inner: Arc<dyn ObjectStore>,
     metrics: Arc<StoreMetrics>,
+    /// What renews the credentials of reads; those of writes are renewed with them.
+    credentials: Option<Arc<dyn Renew>>,
 }
 
 impl Metered {
     pub(crate) fn new(inner: Arc<dyn ObjectStore>, metrics: Arc<StoreMetrics>) -> Self {
-        Self { inner, metrics }
+        Self {
+            inner,
+            metrics,
+            credentials: None,
+        }
+    }
+
+    /// The same, whose reads are sent again when others renew its credentials.
+    pub(crate) fn renewed_by(self, credentials: Arc<dyn Renew>) -> Self {
+        let credentials = Some(credentials);
+        Self {
+            credentials,
+            ..self
+        }
+    }
+
+    async fn get(&self, key: &Path, options: GetOptions) -> Result<GetResult> {
+        let operation = if options.head { "head" } else { "get" };
+        measure(&self.metrics, operation, self.inner.get_opts(key, options)).await
     }
 
     /// Awaits a request that was made past the store, and counts it.
@@ -77,6 +98,16 @@ pub(crate) fn measure<T>(
     })
 }
 
+/// Whether credentials were good once, or may be again. S3 gives a `HEAD` no reason; it says 400 then, and to no other.
+fn is_stale(error: &object_store::Error, is_head: bool) -> bool {
+    if find::<NoCredentials>(error).is_some() {
+        return false;
+    }
+    let is_refused = matches!(error, object_store::Error::Unauthenticated { .. });
+    let has_code = code_of(error).is_some_and(|code| STALE.contains(&code.as_str()));
+    is_refused || has_code || is_head && refused_with(error) == Some(400)
+}
+
 fn label(error: &object_store::Error) -> &'static str {
     use object_store::Error as E;
     match error {
@@ -86,6 +117,12 @@ fn label(error: &object_store::Error) -> &'static str {
         E::PermissionDenied { .. } | E::Unauthenticated { .. } => "denied",
         E::NotSupported { .. } | E::NotImplemented { .. } => "unsupported",
         _ => "error",
+    }
+}
+
+impl fmt::Debug for Metered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
     }
 }
 
@@ -122,9 +159,13 @@ impl ObjectStore for Metered {
     }
 
     async fn get_opts(&self, key: &Path, options: GetOptions) -> Result<GetResult> {
-        let operation = if options.head { "head" } else { "get" };
-        let got = measure(&self.metrics, operation, self.inner.get_opts(key, options));
-        let mut got = got.await?;
+        let (began, is_head) = (Instant::now(), options.head);
+        let again = options.clone();
+        let renews = || self.credentials.as_ref().is_some_and(|it| it.renew(began));
+        let mut got = match self.get(key, options).await {
+            Err(error) if is_stale(&error, is_head) && renews() => self.get(key, again).await?,
+            got => got?,
+        };
         if let Some(carries) = got.extensions.get::<Carries>() {
             carries.put_on(&mut got.attributes);
         }

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::auth::{Permission, User};
-use crate::config::{Overwrite, is_archive};
+use crate::config::{Overwrite, Verify, is_archive};
 use crate::session::{Abort, Ended, FtpPath, Job, StoreMode, TransferKind};
 
 use crate::storage::Storage;
@@ -278,7 +278,9 @@ impl Storage {
         carries: Option<&Carries>,
     ) -> Result<Description, StorageError> {
         let class = carries.and_then(|carries| carries.class.as_deref());
-        if class.is_some_and(is_archive) {
+        let is_readable = carries.is_some_and(|carries| carries.is_restored)
+            && self.upload.verify != Verify::ReadBack;
+        if class.is_some_and(is_archive) && !is_readable {
             return Err(StorageError::Archived(object_store::Error::Generic {
                 store: "the store",
                 source: format!("{key} has the class {}", class.unwrap_or_default()).into(),

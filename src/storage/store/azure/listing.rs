@@ -82,6 +82,7 @@ impl Properties {
         Carries {
             class: Carries::named(tier.filter(|_| self.is_tier_inferred != Some(true))),
             is_tagged: self.tags > 0,
+            is_restored: false,
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::config;
 use crate::storage::store::azure::Azure;
 use crate::storage::store::azure::blob_api::{BlobApi, Container, STORE};
 use crate::storage::store::azure::customer_key;
-use crate::storage::store::credentials::{Credentials, Renew};
+use crate::storage::store::credentials::{Credentials, Origin, Renew};
 use crate::storage::store::http::connector::PatientConnector;
 use crate::storage::store::http::requests::{Sender, url_of};
 use crate::storage::store::metered::Metered;
@@ -40,10 +40,10 @@ pub(crate) fn open(
         client = client.with_allow_http(true);
     }
     let credentials = credentials(config, builder.clone())?;
-    let renewal = Arc::clone(&credentials) as Arc<dyn Renew>;
+    let renewal: Arc<dyn Renew> = credentials.clone();
     let store = builder.with_credentials(credentials).build();
     let store = Arc::new(store.map_err(OpenError::Options)?);
-    let sender = Sender::new(&client, config.retry_timeout, STORE, renewal);
+    let sender = Sender::new(&client, config.retry_timeout, STORE, Arc::clone(&renewal));
     let api = BlobApi::new(
         Arc::clone(&store),
         container.at,
@@ -51,7 +51,7 @@ pub(crate) fn open(
         Arc::clone(metrics),
     );
     let api = Arc::new(api);
-    let objects = Metered::new(store, Arc::clone(metrics));
+    let objects = Metered::new(store, Arc::clone(metrics)).renewed_by(Arc::clone(&renewal));
     Ok(Azure::new(Arc::new(objects), api))
 }
 
@@ -60,8 +60,17 @@ fn credentials(
     config: &config::Store,
     builder: MicrosoftAzureBuilder,
 ) -> Result<Arc<Credentials<AzureCredential>>, OpenError> {
+    let fixed = [AzureConfigKey::AccessKey, AzureConfigKey::Token];
+    let is_fixed = fixed
+        .iter()
+        .any(|key| builder.get_config_value(key).is_some());
+    let origin = if is_fixed {
+        Origin::Fixed
+    } else {
+        Origin::Changing(Vec::new())
+    };
     let make = move || Ok(Arc::clone(builder.clone().build()?.credentials()));
-    let credentials = Credentials::new(make, Vec::new(), patience(config));
+    let credentials = Credentials::new(make, origin, patience(config));
     Ok(Arc::new(credentials.map_err(OpenError::Options)?))
 }
 

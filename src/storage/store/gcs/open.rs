@@ -5,7 +5,7 @@ use std::sync::Arc;
 use object_store::gcp::{GcpCredential, GoogleCloudStorageBuilder, GoogleConfigKey};
 
 use crate::config;
-use crate::storage::store::credentials::{Credentials, Renew};
+use crate::storage::store::credentials::{Credentials, Origin, Renew};
 use crate::storage::store::gcs::Gcs;
 use crate::storage::store::gcs::xml_api::{GOOGLE, STORE, XmlApi};
 use crate::storage::store::http::connector::PatientConnector;
@@ -35,10 +35,10 @@ pub(crate) fn open(config: &config::Store, metrics: &Arc<StoreMetrics>) -> Resul
     let base = own_url(base.as_deref().unwrap_or(GOOGLE))?;
     let unsigned = builder.get_config_value(&GoogleConfigKey::SkipSignature);
     let credentials = credentials(config, builder.clone())?;
-    let renewal = Arc::clone(&credentials) as Arc<dyn Renew>;
+    let renewal: Arc<dyn Renew> = credentials.clone();
     let store = builder.with_credentials(credentials).build();
     let store = Arc::new(store.map_err(OpenError::Options)?);
-    let sender = Sender::new(&client, config.retry_timeout, STORE, renewal);
+    let sender = Sender::new(&client, config.retry_timeout, STORE, Arc::clone(&renewal));
     let api = XmlApi::new(
         Arc::clone(&store),
         url_of(&base, bucket(url)?),
@@ -47,7 +47,8 @@ pub(crate) fn open(config: &config::Store, metrics: &Arc<StoreMetrics>) -> Resul
         Arc::clone(metrics),
     );
     let api = Arc::new(api);
-    let objects = Arc::new(Metered::new(store, Arc::clone(metrics)));
+    let objects =
+        Arc::new(Metered::new(store, Arc::clone(metrics)).renewed_by(Arc::clone(&renewal)));
     Ok(Gcs::new(objects, api, prefix(url)?))
 }
 
@@ -61,8 +62,8 @@ fn credentials(
         GoogleConfigKey::ApplicationCredentials,
     ];
     let files = named.iter().filter_map(|key| builder.get_config_value(key));
-    let files = files.map(Into::into).collect();
+    let origin = Origin::Changing(files.map(Into::into).collect());
     let make = move || Ok(Arc::clone(builder.clone().build()?.credentials()));
-    let credentials = Credentials::new(make, files, patience(config));
+    let credentials = Credentials::new(make, origin, patience(config));
     Ok(Arc::new(credentials.map_err(OpenError::Options)?))
 }

@@ -13,7 +13,8 @@ use object_store::client::{
 use object_store::{Attribute, Error, PutPayload, Result};
 use url::Url;
 
-use crate::storage::store::credentials::Renew;
+use crate::storage::store::causes::find;
+use crate::storage::store::credentials::{NoCredentials, Renew, STALE};
 use crate::storage::store::description::{Description, Headers};
 use crate::storage::store::http::attempts::Attempts;
 use crate::storage::store::http::command;
@@ -157,7 +158,7 @@ impl Sender {
             });
         }
         let give_up = Instant::now() + self.retry_timeout;
-        let mut wait = BACKOFF;
+        let (mut wait, mut is_renewed) = (BACKOFF, false);
         loop {
             let began = Instant::now();
             let (error, again) = match self.attempt(ask, signer).await {
@@ -166,10 +167,15 @@ impl Sender {
                     if !is_unsupported(&answer) {
                         ask.attempts.failed_with(answer.status());
                     }
-                    let is_renewed = is_stale(&answer) && self.credentials.renew(began);
-                    let again = is_renewed || is_passing(ask, &answer);
-                    (self.refusal(&answer, &ask.key), again)
+                    if is_stale(&answer) && !is_renewed && self.credentials.renew(began) {
+                        // Once, however long the first try has taken.
+                        is_renewed = true;
+                        continue;
+                    }
+                    (self.refusal(&answer, &ask.key), is_passing(ask, &answer))
                 }
+                // Whoever gives credentials was waited for.
+                Err(error) if find::<NoCredentials>(&error).is_some() => return Err(error),
                 Err(error) => (error, true),
             };
             let over = command::is_given_up() || Instant::now() + wait > give_up;
@@ -305,16 +311,6 @@ fn is_passing(ask: &Ask, answer: &Response<Bytes>) -> bool {
 fn is_stale(answer: &Response<Bytes>) -> bool {
     answer.status() == StatusCode::UNAUTHORIZED || has_code(answer.body(), STALE)
 }
-
-/// What stores say of credentials that are over, or not known yet.
-const STALE: &[&str] = &[
-    "ExpiredToken",
-    "ExpiredTokenException",
-    "InvalidToken",
-    "TokenRefreshRequired",
-    "InvalidAccessKeyId",
-    "AuthenticationFailed",
-];
 
 /// Whether a store does not know what it is asked for. Azure's emulator says so with a 500.
 fn is_unsupported(answer: &Response<Bytes>) -> bool {

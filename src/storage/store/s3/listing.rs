@@ -80,6 +80,7 @@ pub(crate) fn parse(body: &[u8]) -> Result<Page, quick_xml::DeError> {
             class: Carries::of_class(content.storage_class.as_deref()),
             // Tags are copied with the object, or there are none.
             is_tagged: false,
+            is_restored: false,
         },
     });
     let prefixes = answer.common_prefixes.into_iter();

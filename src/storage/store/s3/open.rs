@@ -5,7 +5,7 @@ use std::sync::Arc;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, AwsCredential, Checksum};
 
 use crate::config;
-use crate::storage::store::credentials::{Credentials, Renew};
+use crate::storage::store::credentials::{Credentials, Origin, Renew};
 use crate::storage::store::http::connector::PatientConnector;
 use crate::storage::store::http::requests::Sender;
 use crate::storage::store::metered::Metered;
@@ -58,7 +58,7 @@ pub(crate) fn open(
     let carried = Carried::new(&encryption(&builder));
     let express = builder.get_config_value(&AmazonS3ConfigKey::S3Express);
     let credentials = credentials(config, builder.clone())?;
-    let renewal = Arc::clone(&credentials) as Arc<dyn Renew>;
+    let renewal: Arc<dyn Renew> = credentials.clone();
     let s3 = builder.with_credentials(credentials).build();
     let s3 = Arc::new(s3.map_err(OpenError::Options)?);
     let region = region.unwrap_or_else(|| "us-east-1".to_owned());
@@ -77,41 +77,78 @@ pub(crate) fn open(
     let signed = SignedS3::new(
         Arc::clone(&s3),
         signing,
-        Sender::new(&client, config.retry_timeout, "S3", renewal).map_err(OpenError::Options)?,
+        Sender::new(&client, config.retry_timeout, "S3", Arc::clone(&renewal))
+            .map_err(OpenError::Options)?,
         Arc::clone(metrics),
     );
     let signed = Arc::new(signed);
-    let objects = Metered::new(s3, Arc::clone(metrics));
+    let objects = Metered::new(s3, Arc::clone(metrics)).renewed_by(Arc::clone(&renewal));
     // Requests to directory buckets are signed with sessions of their own.
     let own_uploads = !express.is_some_and(|value| is_true(&value));
     Ok(S3::new(Arc::new(objects), signed, own_uploads, copies))
 }
 
-/// Those of a file, if no others are named; else as `object_store` finds them.
+/// Those of a profile; else as `object_store` finds them.
 fn credentials(
     config: &config::Store,
     builder: AmazonS3Builder,
 ) -> Result<Arc<Credentials<AwsCredential>>, OpenError> {
-    use AmazonS3ConfigKey as Key;
-    let others = [
-        Key::AccessKeyId,
-        Key::SecretAccessKey,
-        Key::WebIdentityTokenFile,
-        Key::ContainerCredentialsRelativeUri,
-        Key::ContainerCredentialsFullUri,
-        Key::MetadataEndpoint,
-    ];
-    let are_named = others
-        .iter()
-        .any(|key| builder.get_config_value(key).is_some());
-    let profile = Profile::find(&config.options).filter(|_| !are_named);
-    let files = profile.iter().map(|profile| profile.file.clone()).collect();
+    let profile = profile(config, &builder)?;
+    let has_keys = builder
+        .get_config_value(&AmazonS3ConfigKey::AccessKeyId)
+        .is_some();
+    let origin = match &profile {
+        Some(profile) => Origin::Changing(vec![profile.file.clone()]),
+        None if has_keys => Origin::Fixed,
+        None => Origin::Changing(Vec::new()),
+    };
     let make = move || match &profile {
         Some(profile) => profile.read(),
         None => Ok(Arc::clone(builder.clone().build()?.credentials())),
     };
-    let credentials = Credentials::new(make, files, patience(config));
+    let credentials = Credentials::new(make, origin, patience(config));
     Ok(Arc::new(credentials.map_err(OpenError::Options)?))
+}
+
+/// The profile that credentials are read from. What the store's own options name has to be there, and is taken before all
+/// that the environment has; else a file is taken where there is nothing else.
+fn profile(
+    config: &config::Store,
+    builder: &AmazonS3Builder,
+) -> Result<Option<Profile>, OpenError> {
+    use AmazonS3ConfigKey as Key;
+    let value = |key| {
+        builder
+            .get_config_value(&key)
+            .filter(|value| !value.is_empty())
+    };
+    if value(Key::SkipSignature).is_some_and(|value| is_true(&value)) {
+        return Ok(None);
+    }
+    if let Some(profile) = Profile::of_options(&config.options) {
+        profile.read().map_err(OpenError::Options)?;
+        return Ok(Some(profile));
+    }
+    let both = |one, other| value(one).is_some() && value(other).is_some();
+    let are_named = value(Key::AccessKeyId).is_some()
+        || value(Key::SecretAccessKey).is_some()
+        || both(Key::WebIdentityTokenFile, Key::RoleArn)
+        || value(Key::ContainerCredentialsRelativeUri).is_some()
+        || both(
+            Key::ContainerCredentialsFullUri,
+            Key::ContainerAuthorizationTokenFile,
+        )
+        || value(Key::MetadataEndpoint).is_some();
+    let profile = Profile::of_environment().filter(|_| !are_named);
+    let usable = profile.filter(|profile| match profile.read() {
+        Ok(_) => true,
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "the instance is asked for credentials instead");
+            false
+        }
+    });
+    Ok(usable)
 }
 
 /// How `object_store` has been told to have its objects encrypted.

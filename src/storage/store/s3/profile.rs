@@ -27,20 +27,26 @@ pub(crate) struct Profile {
 }
 
 impl Profile {
-    /// The one that the options or the environment name, or the default one of the usual file, if there is that.
-    pub(crate) fn find(options: &StoreOptions) -> Option<Self> {
-        let named = |name: &str| {
-            let variable = || std::env::var(name.to_ascii_uppercase()).ok();
-            let option = options.get(name).map(str::to_owned);
-            option.or_else(variable).filter(|value| !value.is_empty())
-        };
+    /// The one that a store's own options name.
+    pub(crate) fn of_options(options: &StoreOptions) -> Option<Self> {
+        let named = |name: &str| options.get(name).map(str::to_owned);
         let (file, name) = (named(FILE).map(PathBuf::from), named(PROFILE));
-        let is_wanted = file.is_some() || name.is_some();
-        let usual = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".aws/credentials"));
-        let file = file.or_else(usual)?;
-        (is_wanted || file.is_file()).then(|| Self {
-            file,
+        if file.is_none() && name.is_none() {
+            return None;
+        }
+        let variables = || variable(FILE).map(PathBuf::from).or_else(usual);
+        Some(Self {
+            file: file.or_else(variables).unwrap_or_default(),
             name: name.unwrap_or_else(|| "default".to_owned()),
+        })
+    }
+
+    /// The one that the environment names, or the default one, if its file is there.
+    pub(crate) fn of_environment() -> Option<Self> {
+        let file = variable(FILE).map(PathBuf::from).or_else(usual)?;
+        file.is_file().then(|| Self {
+            file,
+            name: variable(PROFILE).unwrap_or_else(|| "default".to_owned()),
         })
     }
 
@@ -86,6 +92,16 @@ impl Profile {
             source: format!("profile {:?} of {}: {what}", self.name, shown(&self.file)).into(),
         }
     }
+}
+
+/// An option's name is that of AWS's variable in lower case.
+fn variable(name: &str) -> Option<String> {
+    let value = std::env::var(name.to_ascii_uppercase()).ok();
+    value.filter(|value| !value.is_empty())
+}
+
+fn usual() -> Option<PathBuf> {
+    Some(PathBuf::from(std::env::var_os("HOME")?).join(".aws/credentials"))
 }
 
 fn shown(path: &Path) -> std::path::Display<'_> {
