@@ -156,8 +156,12 @@ fuzz-long: ## The same, ten million executions each, or a million of those that 
 	$(call fuzz_run,config,-runs=1000000)
 
 .PHONY: bench
-bench: bench-build ## Measure the gateway against the floor (ten minutes; see docs/performance.md)
+bench: bench-build $(if $(BENCH),,bench-clouds) ## Measure the gateway against the floor (twenty minutes; see docs/performance.md)
 	$(TARGET)/release/bench run $(BENCH)
+
+.PHONY: bench-clouds
+bench-clouds: bench-build conformance-tools ## Measure large directories and appends on versitygw and Azurite (needs what `make cloud-tools` installs, and azurite)
+	BUCKETFERRY_BIN=$(TARGET)/release/bucketferry $(VENV)/bin/python conformance/clouds --measure $(CLOUDS)
 
 .PHONY: bench-quick
 bench-quick: bench-build ## The same with less of everything (two minutes)

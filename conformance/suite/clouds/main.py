@@ -10,6 +10,7 @@ from pathlib import Path
 
 from suite.azurite import AzuriteStore
 from suite.clouds.foreign import try_driver
+from suite.clouds.measure import HEADER, LESS, QUICK, Scale, measure
 from suite.clouds.moves import try_moves
 from suite.clouds.outage import try_outage
 from suite.fakegcs import FakeGcsStore
@@ -30,6 +31,8 @@ HISTORIES = ["--test", "histories", "--", "--ignored", "--nocapture", "whichever
 def main() -> int:
     options = parse_arguments()
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = HOST
+    if options.measure:
+        return measure_all(options)
     wrong = []
     for name in options.server or SERVERS:
         started = time.monotonic()
@@ -53,7 +56,25 @@ def parse_arguments() -> argparse.Namespace:
                         help="so many on each server (default: 500; 0: none)")
     parser.add_argument("--seed", type=int, default=1, help="the seed of the first history")
     parser.add_argument("--test", help="only behaviours with this text in their name, and no history")
+    parser.add_argument("--measure", action="store_true",
+                        help="measure large directories and appends on versitygw and Azurite instead")
+    parser.add_argument("--quick", action="store_true", help="the same with less of everything")
     return parser.parse_args()
+
+
+def measure_all(options: argparse.Namespace) -> int:
+    """A table of what the gateway takes on each server."""
+    rows = []
+    for name in options.server or ["versitygw", "azurite"]:
+        home = Path(tempfile.mkdtemp(prefix=f"bucketferry-{name}-"))
+        try:
+            with SERVERS[name](home) as store:
+                whole = LESS if name == "azurite" else Scale()
+                rows += measure(name, store, QUICK if options.quick else whole)
+        finally:
+            shutil.rmtree(home, ignore_errors=True)
+    print("\n".join([HEADER, *rows]))
+    return 0
 
 
 def try_server(name: str, options: argparse.Namespace) -> list[str]:
