@@ -298,6 +298,9 @@ async fn a_file_of_credentials_is_read_again_when_it_changes() {
             let own = [
                 option("aws_shared_credentials_file", &file),
                 option("aws_profile", "ftp"),
+                // What a pod has besides is not meant: nobody answers there.
+                option("aws_container_credentials_full_uri", "http://127.0.0.1:1"),
+                option("aws_container_authorization_token_file", &file),
             ];
             keyless(&self.0).into_iter().chain(own).collect()
         }
@@ -414,5 +417,27 @@ fn roles_of_aws(store: &Store) -> impl FnMut(&str) -> Answer + Send + use<> {
                  </AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>"
             ),
         )
+    }
+}
+
+/// On a developer's machine there may be one that leads to a role, which is nobody's wish here.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_profile_without_keys_stops_only_who_names_it() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join(".aws")).unwrap();
+    let profile = "[default]\nrole_arn = arn:aws:iam::1:role/ftp\n";
+    std::fs::write(folder.path().join(".aws/credentials"), profile).unwrap();
+    for (named, starts) in [(false, true), (true, false)] {
+        let mut command = bucketferry();
+        command.args(["check", "--offline", "--store", "s3://bucket"]);
+        command.env("HOME", folder.path());
+        if named {
+            command.env("BUCKETFERRY_STORE__OPTIONS__AWS_PROFILE", "default");
+        }
+        let output = command.output().await.unwrap();
+        let told = [output.stdout, output.stderr].concat();
+        let told = String::from_utf8_lossy(&told).into_owned();
+        assert_eq!(output.status.success(), starts, "{told}");
+        assert_eq!(told.contains("nothing else is taken"), named, "{told}");
     }
 }
