@@ -12,6 +12,7 @@ use std::time::SystemTime;
 use anyhow::Context;
 use bucketferry::address::try_names;
 use bucketferry::auth::{UserTable, Users, generate_password, hash_password};
+use bucketferry::cluster::try_out;
 use bucketferry::config::{
     ByteSize, ClientAuth, Config, ConfigErrors, ConfigFile, Flag, Sources, Store, StoreName,
     StoreUrl,
@@ -213,6 +214,11 @@ fn find(settings: &Settings, config: &Config, offline: bool) -> Result<Found, Fa
                 Ok(answer) => found.notes.push(answer),
                 Err(fault) => found.faults.push(fault),
             }
+        }
+        match runtime()?.block_on(try_out(config)) {
+            Some(Ok(note)) => found.notes.push(note),
+            Some(Err(fault)) => found.faults.push(fault),
+            None => {}
         }
     }
     let urls = all_stores(config).map(|(_, store)| store.url.to_string());

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::address::AddressBook;
 use crate::admin::{Admin, Readiness};
 use crate::auth::{Authenticator, LockoutPolicy, ReloadOutcome, Users};
+use crate::cluster::Member;
 use crate::config::{self, Config, Driver, StoreName};
 use crate::edge::{Descriptors, Edge, Lines, Parts, StoreConnections, Tls, raise_open_files};
 use crate::ftp::{Ftp, open_gcs};
@@ -115,6 +116,9 @@ impl Gateway {
         let background = CancellationToken::new();
         let supervisor = Supervisor::until(background.clone(), &metrics);
         supervisor.keep(Task::Address, watching_address);
+        if let Some(member) = Member::of(config, &addresses, &metrics, &shutdown) {
+            supervisor.keep(Task::Cluster, move || Arc::clone(&member).belong());
+        }
         for store in stores.iter() {
             if let Some(age) = config.upload.sweep_after {
                 supervisor.keep(Task::Sweep, sweeping(store, age));

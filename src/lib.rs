@@ -23,14 +23,17 @@
 pub mod address;
 pub mod admin;
 pub mod auth;
+pub mod cluster;
 pub mod config;
 pub mod edge;
 pub mod ftp;
 #[cfg(any(fuzzing, test))]
 pub mod fuzzing;
 pub mod gateway;
+mod kubernetes;
 pub mod listening;
 pub mod memory;
+mod retry;
 #[cfg(test)]
 mod rooms;
 pub mod session;

@@ -24,7 +24,13 @@ const ROOMS: &[(&str, &[&str])] = &[
             "supervise",
         ],
     ),
-    ("address", &["config", "telemetry"]),
+    ("address", &["config", "kubernetes", "retry", "telemetry"]),
+    (
+        "cluster",
+        &["config", "kubernetes", "retry", "shutdown", "telemetry"],
+    ),
+    ("kubernetes", &[]),
+    ("retry", &[]),
     ("listening", &[]),
     ("memory", &["config"]),
     ("ftp", &["auth", "storage", "session", "config"]),
@@ -75,7 +81,6 @@ const FLOORS: &[&[&str]] = &[
 /// Where tasks are spawned, how many, and why each of them is short-lived: it serves one client, one transfer or one
 /// request. `supervise` spawns the long-lived ones, so that none of them dies silently.
 const SPAWNS: &[(&str, usize, &str)] = &[
-    ("address/cluster.rs", 1, "one client of the API is made"),
     ("address/dns.rs", 1, "one name is looked up"),
     ("auth/hashing.rs", 1, "one password is hashed"),
     ("auth/reload.rs", 1, "one reading of the users file"),
@@ -86,6 +91,7 @@ const SPAWNS: &[(&str, usize, &str)] = &[
     ),
     ("ftp/mod.rs", 1, "one session"),
     ("ftp/transfer.rs", 1, "the end of one transfer"),
+    ("kubernetes.rs", 1, "one client of the API is made"),
     ("storage/read/ahead.rs", 1, "one part of one download"),
     ("storage/read/whole.rs", 1, "one question of one download"),
     (

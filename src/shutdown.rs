@@ -7,6 +7,7 @@
 //! read again, which the gateway does by itself.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ const KILLED: i32 = 143;
 /// Tells every room when to stop; clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown {
+    told: CancellationToken,
+    withdraws_first: Arc<AtomicBool>,
     draining: CancellationToken,
     aborting: CancellationToken,
     failed: Arc<OnceLock<Task>>,
@@ -35,6 +38,23 @@ impl Shutdown {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Fires when the process is told to end.
+    #[must_use]
+    pub fn told(&self) -> &CancellationToken {
+        &self.told
+    }
+
+    /// From now on, who is told to end first has the balancer send nobody any more; then comes
+    /// [`withdrawn`](Self::withdrawn).
+    pub fn withdraw_first(&self) {
+        self.withdraws_first.store(true, Ordering::Relaxed);
+    }
+
+    /// Begins the drain: nobody comes any more.
+    pub fn withdrawn(&self) {
+        self.draining.cancel();
     }
 
     /// Fires when no new work is to be taken.
@@ -49,16 +69,20 @@ impl Shutdown {
         &self.aborting
     }
 
-    /// Begins the drain.
+    /// Tells the process to end. Begins the drain, unless somebody [withdraws first](Self::withdraw_first).
     pub fn begin(&self) {
-        self.draining.cancel();
+        self.told.cancel();
+        if !self.withdraws_first.load(Ordering::Relaxed) {
+            self.draining.cancel();
+        }
     }
 
     /// Begins the drain because a task has died; the process then ends with a failure.
     pub fn fail(&self, task: Task) {
         // The first that has died is the cause.
         let _ = self.failed.set(task);
-        self.begin();
+        self.told.cancel();
+        self.draining.cancel();
     }
 
     /// The task whose death began the drain, if one did.

@@ -80,6 +80,14 @@ def now() -> list[dict]:
             words={"0": "unknown", "1": "stale", "2": "known"},
         ),
         stat(
+            "Endpoints",
+            f"min(bucketferry_endpointslices_current{{{ONE}}})",
+            "short",
+            "Whether gateways that share a Service keep their EndpointSlices right; nothing where none is shared.",
+            steps=[("red", None), ("green", 1)],
+            words={"0": "stale", "1": "right"},
+        ),
+        stat(
             "Certificate",
             f"min((bucketferry_tls_certificate_expiry_timestamp_seconds{{{ONE}}} > 0) - time())",
             "s",

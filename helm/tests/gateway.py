@@ -61,8 +61,11 @@ def certificate(folder: Path, name: str = "localhost") -> None:
 
 def environment(container: Manifest) -> dict[str, str]:
     """The container's own variables, as the first pod of a StatefulSet would have them."""
-    literal = {variable["name"]: variable["value"].replace("$(POD_NAME)", "ferry-bucketferry-0") for variable in container.get("env", []) if "value" in variable}
-    return {"PATH": os.environ["PATH"], **literal}
+    fields = {"metadata.name": "ferry-bucketferry-0", "metadata.labels['apps.kubernetes.io/pod-index']": "0"}
+    variables = container.get("env", [])
+    known = {variable["name"]: fields[variable["valueFrom"]["fieldRef"]["fieldPath"]] for variable in variables if "fieldRef" in variable.get("valueFrom", {})}
+    literal = {variable["name"]: re.sub(r"\$\((\w+)\)", lambda name: known[name[1]], variable["value"]) for variable in variables if "value" in variable}
+    return {"PATH": os.environ["PATH"], **known, **literal}
 
 
 @contextmanager
@@ -159,7 +162,7 @@ CONFIGURATION = """
 [ftp]
 listen = ["127.0.0.1:0"]
 [passive]
-ports = 0
+ports = "31400-31439"
 [admin]
 listen = "127.0.0.1:0"
 [store]
@@ -172,6 +175,9 @@ file = "{folder}/users.toml"
 reload_interval = "50ms"
 [active]
 enabled = true
+[cluster]
+service = "ftp/ferry"
+pod = "ferry-0"
 [limits]
 max_sessions_per_ip = 1
 upload_rate = "1 KiB"

@@ -69,13 +69,16 @@ class Rendered(unittest.TestCase):
         labels = gateway_pod(manifests)["metadata"]["labels"]
         ports = {port["name"] for port in gateway_pod(manifests)["spec"]["containers"][0]["ports"]}
         for service in of_kind(manifests, "Service"):
-            selector = dict(service["spec"]["selector"])
+            selector = dict(service["spec"].get("selector", {}))
             selector.pop("statefulset.kubernetes.io/pod-name", None)
             self.assertLessEqual(selector.items(), labels.items())
+            self.assertEqual(not selector, is_shared(manifests) and service in public_services(manifests))
             for port in service["spec"]["ports"]:
                 self.assertTrue(port["targetPort"] in ports or port["targetPort"] == port["port"], port)
         for test in of_kind(manifests, "Pod"):
-            self.assertFalse(selector.items() <= test["metadata"]["labels"].items(), "clients would be sent to the test")
+            for service in of_kind(manifests, "Service"):
+                selector = service["spec"].get("selector")
+                self.assertFalse(selector and selector.items() <= test["metadata"]["labels"].items(), "clients would be sent to the test")
 
     @each(NEWEST)
     def test_passive_ports_are_those_of_the_configuration(self, manifests: list[Manifest], _: str) -> None:
@@ -110,8 +113,11 @@ class Rendered(unittest.TestCase):
         roles = of_kind(manifests, "Role")
         self.assertEqual(spec["automountServiceAccountToken"], bool(roles))
         names = [service["metadata"]["name"] for service in public_services(manifests)]
-        for role in roles:
-            self.assertEqual(role["rules"], [{"apiGroups": [""], "resources": ["services"], "verbs": ["get", "watch"], "resourceNames": names}])
+        address = [{"apiGroups": [""], "resources": ["services"], "verbs": ["get", "watch"], "resourceNames": names}]
+        slices = [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]},
+                  {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch", "create", "update", "delete"]}]  # fmt: skip
+        self.assertIn([role["rules"] for role in roles], ([], [address], [address, slices]))
+        self.assertEqual(len(roles) == 2, is_shared(manifests))
         for binding in of_kind(manifests, "RoleBinding"):
             self.assertEqual(binding["subjects"], [{"kind": "ServiceAccount", "name": spec["serviceAccountName"], "namespace": NAMESPACE}])
 
@@ -122,6 +128,8 @@ class Rendered(unittest.TestCase):
             self.assertEqual(namespace, NAMESPACE)
             self.assertIn(name, names)
         for variable in gateway_pod(manifests)["spec"]["containers"][0].get("env", []):
+            if variable["name"] == "BUCKETFERRY_PASSIVE__SHARE":
+                self.assertLessEqual(workload(manifests)["spec"]["replicas"], int(variable["value"].removeprefix("$(POD_INDEX)/")))
             if variable["name"] == "BUCKETFERRY_PASSIVE__ADDRESS":
                 own = {f"{workload(manifests)['metadata']['name']}-{pod}" for pod in range(workload(manifests)["spec"]["replicas"])}
                 self.assertEqual(own, names)
@@ -135,7 +143,10 @@ class Rendered(unittest.TestCase):
         hook = spec["containers"][0].get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
         if version.startswith("1.29") or workload(manifests)["kind"] == "StatefulSet":
             self.assertEqual(hook, 0)
-        self.assertEqual(spec["terminationGracePeriodSeconds"], given + hook + 15)
+        withdrawal = re.search(r'^withdrawal = "(\d+)s"$', toml_of(manifests), re.M)
+        # The API server may need 5 s to take note.
+        withdrawing = 5 + int(withdrawal[1]) if withdrawal else 0
+        self.assertEqual(spec["terminationGracePeriodSeconds"], given + hook + withdrawing + 15)
 
     @each(NEWEST)
     def test_probes_ask_what_they_should(self, manifests: list[Manifest], _: str) -> None:
@@ -182,6 +193,11 @@ class Rendered(unittest.TestCase):
         self.assertEqual(first, checksum({**base, "users": {"list": [{"name": "b", "password_hash": "y"}]}}))
         self.assertEqual(first, checksum({**base, "tls": {"existingSecret": "one"}, "service": {"annotations": {"x": "y"}}}))
         self.assertNotEqual(first, checksum({**base, "config": {"log": {"level": "debug"}}}))
+
+
+def is_shared(manifests: list[Manifest]) -> bool:
+    """Whether pods share a Service."""
+    return "[cluster]" in toml_of(manifests)
 
 
 # What YAML would take for a number, or for a yes or no.

@@ -12,11 +12,9 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::config::can_be_reached;
+use crate::retry::Retry;
 
 use super::known::{Known, Part};
-
-/// The wait after the first failed look; each that follows doubles it.
-const RETRY: Duration = Duration::from_secs(1);
 
 /// Whoever knows what a name stands for.
 pub(super) trait Resolver: Send + Sync {
@@ -125,34 +123,6 @@ pub(super) async fn keep_up_to_date(
                 retry.wait().await;
             }
         }
-    }
-}
-
-/// Waits that grow with each failure.
-#[derive(Debug)]
-pub(super) struct Retry {
-    next: Duration,
-    most: Duration,
-}
-
-impl Retry {
-    /// From a second on.
-    pub(super) fn up_to(most: Duration) -> Self {
-        Self {
-            next: RETRY.min(most),
-            most,
-        }
-    }
-
-    /// Something went well: the next wait is short again.
-    pub(super) fn reset(&mut self) {
-        self.next = RETRY.min(self.most);
-    }
-
-    pub(super) async fn wait(&mut self) {
-        let now = self.next;
-        self.next = (now * 2).min(self.most);
-        tokio::time::sleep(now).await;
     }
 }
 

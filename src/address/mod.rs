@@ -10,7 +10,6 @@
 //!   nothing for clients.
 //! - A client is told the same address as before for as long as that one holds.
 
-mod cluster;
 mod dns;
 mod known;
 mod service;
@@ -32,7 +31,6 @@ use crate::telemetry::Metrics;
 
 use dns::{Names, SystemResolver, keep_up_to_date};
 use known::Known;
-use service::ServiceName;
 
 /// Why there is no address to advertise. The text may be shown to the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -140,7 +138,7 @@ impl Source {
         match address {
             PassiveAddress::Connection => Self::given(Self::Connection, address, metrics),
             PassiveAddress::Ip(ip) => Self::given(Self::Fixed(*ip), address, metrics),
-            PassiveAddress::Dns(_) | PassiveAddress::Service { .. } => {
+            PassiveAddress::Dns(_) | PassiveAddress::Service(_) => {
                 Self::Watched(Arc::new(Known::nothing(address, metrics)))
             }
         }
@@ -173,8 +171,7 @@ async fn keep(known: Arc<Known>, interval: Duration) {
         PassiveAddress::Dns(name) => {
             keep_up_to_date(known, Names::one(&name), SystemResolver, interval).await;
         }
-        PassiveAddress::Service { namespace, name } => {
-            let service = ServiceName { namespace, name };
+        PassiveAddress::Service(service) => {
             service::follow(known, service, SystemResolver, interval).await;
         }
     }
@@ -191,10 +188,7 @@ pub async fn try_names(passive: &Passive) -> Vec<Result<String, String>> {
         let found = match source {
             PassiveAddress::Connection | PassiveAddress::Ip(_) => continue,
             PassiveAddress::Dns(name) => Ok(Names::one(name)),
-            PassiveAddress::Service { namespace, name } => {
-                let (namespace, name) = (namespace.clone(), name.clone());
-                ServiceName { namespace, name }.look().await
-            }
+            PassiveAddress::Service(service) => service::look(service).await,
         };
         let found = match found {
             Ok(names) => names.addresses(&SystemResolver).await,

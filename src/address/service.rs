@@ -18,20 +18,19 @@ use std::time::Duration;
 use futures::{Stream, TryStreamExt};
 use k8s_openapi::api::core::v1::Service;
 use kube::api::{Api, WatchEvent, WatchParams};
-use kube::core::Status;
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::cluster::{self, with_sources};
-use super::dns::{Names, Resolver, Retry, keep_up_to_date};
+use crate::config::ServiceName;
+use crate::kubernetes::{self, ANSWER, ApiTrouble, answer};
+use crate::retry::Retry;
+
+use super::dns::{Names, Resolver, keep_up_to_date};
 use super::known::{Known, Part};
 
 /// How long one watch lasts, if nothing ends it. Short, because a connection may be dead without a sign.
 const WATCH: Duration = Duration::from_secs(30);
-
-/// How long the API server may take to answer, or to end a watch that is over.
-const ANSWER: Duration = Duration::from_secs(10);
 
 /// A watch that lasts so long is no trouble any more. One that is granted and fails at once is.
 const LASTS: Duration = Duration::from_secs(2);
@@ -42,18 +41,9 @@ const RETRY: Duration = Duration::from_secs(4);
 /// Watches don't begin more often.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// A Service by its name.
-#[derive(Debug, Clone)]
-pub(super) struct ServiceName {
-    pub(super) namespace: String,
-    pub(super) name: String,
-}
-
 /// Why the address of a Service is not to be had now.
 #[derive(Debug, Error)]
 pub(super) enum Trouble {
-    #[error("there is no Kubernetes to ask: {0}")]
-    NoCluster(String),
     #[error("there is no such Service")]
     NoService,
     #[error("its load balancer has no address yet")]
@@ -66,10 +56,8 @@ pub(super) enum Trouble {
         "the API server forbids it; the rights to get and to watch this Service are needed: {0}"
     )]
     Forbidden(String),
-    #[error("the API server does not answer")]
-    Silent,
-    #[error("the API server: {0}")]
-    Server(String),
+    #[error(transparent)]
+    Api(ApiTrouble),
 }
 
 /// Watches the Service without an end, and the names that its load balancer may have.
@@ -100,7 +88,7 @@ async fn watch_for_ever(known: &Known, service: &ServiceName, tell: &watch::Send
     loop {
         let began = Instant::now();
         let ended = async {
-            let watching = service.begin(tell).await?;
+            let watching = begin(service, tell).await?;
             watching.go_on(known, tell, &mut retry).await
         };
         if let Err(trouble) = ended.await {
@@ -121,45 +109,40 @@ struct Watching<Events> {
     events: Events,
 }
 
-impl ServiceName {
-    /// What the load balancer has now, for `bucketferry check`.
-    pub(super) async fn look(&self) -> Result<Names, Trouble> {
-        self.get(&self.api().await?).await
-    }
+/// What the load balancer has now, for `bucketferry check`.
+pub(super) async fn look(service: &ServiceName) -> Result<Names, Trouble> {
+    get(&api(service).await?, service).await
+}
 
-    /// Asks for what there is, and to be told of changes.
-    async fn begin(
-        &self,
-        tell: &watch::Sender<Names>,
-    ) -> Result<Watching<impl Stream<Item = kube::Result<WatchEvent<Service>>>>, Trouble> {
-        let api = self.api().await?;
-        let now = match self.get(&api).await {
-            Err(trouble) if trouble.part() == Part::Api => return Err(trouble),
-            now => now,
-        };
-        if let Ok(names) = &now {
-            // Even if it can't be watched.
-            pass_on(names, tell);
-        }
-        let seconds = u32::try_from(WATCH.as_secs()).unwrap_or(u32::MAX);
-        let only = WatchParams::default()
-            .fields(&format!("metadata.name={}", self.name))
-            .timeout(seconds);
-        let events = tokio::time::timeout(ANSWER, api.watch(&only, "")).await;
-        let events = events.map_err(|_| Trouble::Silent)??;
-        Ok(Watching { now, events })
+/// Asks for what there is, and to be told of changes.
+async fn begin(
+    service: &ServiceName,
+    tell: &watch::Sender<Names>,
+) -> Result<Watching<impl Stream<Item = kube::Result<WatchEvent<Service>>>>, Trouble> {
+    let api = api(service).await?;
+    let now = match get(&api, service).await {
+        Err(trouble) if trouble.part() == Part::Api => return Err(trouble),
+        now => now,
+    };
+    if let Ok(names) = &now {
+        // Even if it can't be watched.
+        pass_on(names, tell);
     }
+    let seconds = u32::try_from(WATCH.as_secs()).unwrap_or(u32::MAX);
+    let only = WatchParams::default()
+        .fields(&format!("metadata.name={}", service.name))
+        .timeout(seconds);
+    let events = answer(api.watch(&only, "")).await?;
+    Ok(Watching { now, events })
+}
 
-    async fn api(&self) -> Result<Api<Service>, Trouble> {
-        let client = tokio::time::timeout(ANSWER, cluster::client()).await;
-        let client = client.map_err(|_| Trouble::Silent)??;
-        Ok(Api::namespaced(client, &self.namespace))
-    }
+async fn api(service: &ServiceName) -> Result<Api<Service>, Trouble> {
+    let client = kubernetes::client().await?;
+    Ok(Api::namespaced(client, &service.namespace))
+}
 
-    async fn get(&self, api: &Api<Service>) -> Result<Names, Trouble> {
-        let service = tokio::time::timeout(ANSWER, api.get(&self.name)).await;
-        names(&service.map_err(|_| Trouble::Silent)??)
-    }
+async fn get(api: &Api<Service>, service: &ServiceName) -> Result<Names, Trouble> {
+    names(&answer(api.get(&service.name)).await?)
 }
 
 impl<Events: Stream<Item = kube::Result<WatchEvent<Service>>>> Watching<Events> {
@@ -185,15 +168,20 @@ impl<Events: Stream<Item = kube::Result<WatchEvent<Service>>>> Watching<Events> 
                     continue;
                 }
             };
-            match event.map_err(|_| Trouble::Silent)?? {
+            match event
+                .map_err(|_| ApiTrouble::Silent)?
+                .map_err(ApiTrouble::from)?
+            {
                 Some(WatchEvent::Added(service) | WatchEvent::Modified(service)) => {
                     take(names(&service), known, tell);
                 }
                 Some(WatchEvent::Deleted(_)) => take(Err(Trouble::NoService), known, tell),
                 Some(WatchEvent::Bookmark(_)) => {}
-                // Expired: the next watch begins with what there is.
-                Some(WatchEvent::Error(status)) if status.code == 410 => return Ok(()),
-                Some(WatchEvent::Error(status)) => return Err(of_status(&status)),
+                Some(WatchEvent::Error(status)) => match ApiTrouble::from(&*status) {
+                    // The next watch begins with what there is.
+                    ApiTrouble::Expired(_) => return Ok(()),
+                    trouble => return Err(trouble.into()),
+                },
                 None => return Ok(()),
             }
         }
@@ -247,24 +235,17 @@ impl Trouble {
     fn part(&self) -> Part {
         match self {
             Self::NoService | Self::NoAddress | Self::OnlyIpv6 => Part::Service,
-            Self::NoCluster(_) | Self::Forbidden(_) | Self::Silent | Self::Server(_) => Part::Api,
+            Self::Forbidden(_) | Self::Api(_) => Part::Api,
         }
     }
 }
 
-impl From<kube::Error> for Trouble {
-    fn from(error: kube::Error) -> Self {
-        match error {
-            kube::Error::Api(status) => of_status(&status),
-            error => Self::Server(with_sources(&error)),
+impl From<ApiTrouble> for Trouble {
+    fn from(trouble: ApiTrouble) -> Self {
+        match trouble {
+            ApiTrouble::NotFound(_) => Self::NoService,
+            ApiTrouble::Forbidden(message) => Self::Forbidden(message),
+            trouble => Self::Api(trouble),
         }
-    }
-}
-
-fn of_status(status: &Status) -> Trouble {
-    match status.code {
-        401 | 403 => Trouble::Forbidden(status.message.clone()),
-        404 => Trouble::NoService,
-        code => Trouble::Server(format!("{code} {}", status.message)),
     }
 }

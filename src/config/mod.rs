@@ -17,14 +17,14 @@ mod declare;
 #[macro_use]
 mod words;
 
-mod advertised;
+mod consistency;
 mod environment;
 mod error;
 mod file;
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzzing;
 mod key;
-mod ports;
+mod network;
 mod reference;
 mod rule;
 mod secret;
@@ -41,14 +41,16 @@ mod tests;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-pub(crate) use self::advertised::can_be_reached;
-pub use self::advertised::{AddressOverrides, PassiveAddress};
 pub use self::error::{ConfigError, ConfigErrors, Origin};
-pub use self::ports::PortRange;
+pub(crate) use self::network::can_be_reached;
+pub use self::network::{
+    AddressOverrides, PassiveAddress, PodName, PortRange, PortShare, ServiceName,
+};
 pub use self::reference::reference;
 pub use self::secret::read_guarded;
 pub use self::sections::{
-    Active, Admin, Config, Download, Ftp, Limits, Log, Passive, Shutdown, Store, Tls, Upload, Users,
+    Active, Admin, Cluster, Config, Download, Ftp, Limits, Log, Passive, Shutdown, Store, Tls,
+    Upload, Users,
 };
 pub use self::settle::Settle;
 pub use self::size::ByteSize;
@@ -109,11 +111,17 @@ impl Config {
         let mut config = Self::default();
         let assignments = sources.assignments();
         let without_url = without_url(assignments.iter().flatten());
-        let errors: Vec<_> = assignments
+        let written = assignments.iter().flatten();
+        let origins = written.map(|it| (it.key.clone(), it.origin.clone()));
+        let origins = origins.collect();
+        let mut errors: Vec<_> = assignments
             .into_iter()
             .filter_map(|assignment| assignment.and_then(|it| config.apply(it)).err())
             .chain(without_url)
             .collect();
+        if errors.is_empty() {
+            errors = consistency::contradictions(&config, &origins);
+        }
         if errors.is_empty() {
             Ok(config)
         } else {

@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::advertised::{AddressOverrides, PassiveAddress};
-use super::ports::PortRange;
+use super::network::{
+    AddressOverrides, PassiveAddress, PodName, PortRange, PortShare, ServiceName,
+};
 use super::rule::{Charset, NotEmpty, OneLine};
 use super::settle::Settle;
 use super::size::ByteSize;
@@ -157,6 +158,13 @@ settings! {
         /// Change it when a firewall or load balancer lets other ports through; the default can be
         /// node ports of a Kubernetes Service.
         ports: PortRange = PortRange::NODE_PORTS,
+
+        /// Which part of `passive.ports` is this gateway's own: `INDEX/COUNT`, counted from 0. `1/3` of
+        /// `30000-30029` is `30010-30019`. `none` is all of them.
+        ///
+        /// Change it when several gateways are behind one address, and what is before them leads each
+        /// port to the gateway that has it. The chart does it, with `scaling.mode: shared`.
+        share: Option<PortShare> = None,
 
         /// The address that clients are told to connect to. `connection` is the one that their
         /// control connection came to, which is right wherever no address is translated on the way.
@@ -671,6 +679,31 @@ settings! {
         hashing_memory: ByteSize where HASHING_MEMORY = ByteSize::mib(64),
     }
 
+    /// Several gateways in Kubernetes behind one address. Each writes into `EndpointSlice`s of the Service which
+    /// of its ports are to be had, so that control connections go to all of them, and data connections to the one
+    /// that has the port. `docs/kubernetes.md` tells how; the chart does it, with `scaling.mode: shared`.
+    cluster: Cluster {
+        /// The Service that clients connect to, as `NAMESPACE/NAME`. It must have no selector. Its ports have the
+        /// names `ftp`, `ftps` and, such as for port 30000, `passive-30000`. `none` writes no slices. It takes the
+        /// rights `get`, `list` and `watch` on pods and, with `create`, `update` and `delete` too, on
+        /// `EndpointSlice`s of that namespace.
+        ///
+        /// Change it when several gateways share an address and you don't use the chart.
+        service: Option<ServiceName> = None,
+
+        /// The name of the gateway's own pod, in the namespace of `cluster.service`.
+        ///
+        /// Change it together with `cluster.service`: in a pod, the field `metadata.name` has it.
+        pod: Option<PodName> = None,
+
+        /// How long clients are still taken after the slices have said that this gateway ends: until
+        /// every node has heard of it and sends nobody any more. Only then does it stop to listen, and
+        /// `shutdown.grace` begins.
+        ///
+        /// Change it when a balancer outside of the cluster needs longer to notice.
+        withdrawal: Duration where WAIT = Duration::from_secs(5),
+    }
+
     /// The HTTP endpoint for probes and metrics.
     admin: Admin {
         /// The address on which `/livez`, `/readyz` and `/metrics` are served.
@@ -723,5 +756,15 @@ settings! {
         /// Change it when transfers take longer. In Kubernetes, `terminationGracePeriodSeconds`
         /// must be more than this.
         grace: Duration where WAIT = Duration::from_secs(30),
+    }
+}
+
+impl Passive {
+    /// The ports of this gateway: its share of `passive.ports`, or all of them.
+    #[must_use]
+    pub fn own_ports(&self) -> PortRange {
+        // That there are enough to share was looked at when the configuration was read.
+        let part = self.share.and_then(|share| self.ports.part(share));
+        part.unwrap_or(self.ports)
     }
 }

@@ -84,7 +84,7 @@ impl Edge {
     #[must_use]
     pub fn new(config: &Config, parts: Parts) -> Self {
         let ports = PassivePorts::new(
-            config.passive.ports,
+            config.passive.own_ports(),
             Arc::clone(&parts.metrics),
             parts.lines.clone(),
         );

@@ -36,6 +36,8 @@ pub enum Task {
     Address,
     /// Answers probes and Prometheus.
     Admin,
+    /// Writes the `EndpointSlice`s of the gateway.
+    Cluster,
     /// Tells readiness of the drain.
     Drain,
     /// Accepts control connections.
@@ -65,6 +67,7 @@ impl Task {
         match self {
             Self::Address => "address",
             Self::Admin => "admin",
+            Self::Cluster => "cluster",
             Self::Drain => "drain",
             Self::Listener => "listener",
             Self::LogSummaries => "log_summaries",

@@ -118,6 +118,7 @@ pub(super) const TASK: Label = (
     &[
         "address",
         "admin",
+        "cluster",
         "drain",
         "log_summaries",
         "probe",

@@ -81,6 +81,10 @@ pub struct Metrics {
     pub passive_address_current: IntGaugeVec,
     /// Looks at what such a source says, by `outcome`.
     pub passive_address_lookups: Counters,
+    /// Whether the gateway's slices are as they should be, by `service`: 1 or 0.
+    pub endpointslices_current: IntGaugeVec,
+    /// What went wrong with the slices.
+    pub endpointslice_errors: IntCounter,
     /// Data connections from strangers, refused.
     pub data_connections_refused: IntCounter,
     /// TLS handshakes, by `connection` (`control` or `data`) and `outcome`.
@@ -330,6 +334,15 @@ impl Metrics {
                 "passive_address_lookups_total",
                 "Looks at what the address for the reply to PASV is.",
                 &[LOOKUP],
+            )?,
+            endpointslices_current: new.gauges(
+                "endpointslices_current",
+                "Whether the EndpointSlices of this gateway's pod are as they should be: 1 or 0.",
+                &["service"],
+            )?,
+            endpointslice_errors: new.counter(
+                "endpointslice_errors_total",
+                "Failures to read or to write EndpointSlices.",
             )?,
             data_connections_refused: new.counter(
                 "data_connections_refused_total",

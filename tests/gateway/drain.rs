@@ -98,6 +98,39 @@ async fn a_second_signal_ends_it_at_once() {
     assert_eq!(process.ended().await.code(), Some(143));
 }
 
+/// Nobody can be told of it: it must not wait for that for long, and nobody is served worse meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_kubernetes_a_gateway_of_several_serves_and_ends() {
+    let settings = [
+        ("passive.ports", "32100-32129"),
+        ("passive.share", "1/3"),
+        ("cluster.service", "ftp/ferry"),
+        ("cluster.pod", "ferry-1"),
+    ];
+    let gateway = Gateway::with(Store::folder(), &settings);
+    let mut client = gateway.client().await;
+    let reply = client.expect("EPSV", 229).await;
+    let port = reply.lines[0].split('|').nth(3).unwrap();
+    let port: u16 = port.parse().unwrap();
+    assert!((32_110..=32_119).contains(&port), "{port}");
+    let metrics = gateway.inner.metrics();
+    let current = metrics.endpointslices_current.clone();
+    assert_eq!(current.with_label_values(&["ftp/ferry"]).get(), 0);
+    assert!(metrics.endpointslice_errors.get() > 0);
+    let started = Instant::now();
+    gateway.shutdown.begin();
+    // Others may still be sent here by nodes that have not heard of it.
+    gateway.client().await.expect("NOOP", 200).await;
+    let Gateway { inner, .. } = gateway;
+    client.expect_reply(421).await;
+    assert!(inner.finished().await.unwrap());
+    let took = started.elapsed();
+    assert!(
+        (Duration::from_secs(4)..Duration::from_secs(8)).contains(&took),
+        "{took:?}"
+    );
+}
+
 /// A rename is work as well.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_running_rename_finishes() {

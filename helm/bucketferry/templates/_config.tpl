@@ -28,6 +28,10 @@
 {{- if and (include "bucketferry.discovery" .) (not (include "bucketferry.perPod" .)) }}
 {{- $_ := set $own.passive "address" (printf "service:%s/%s" .Release.Namespace (include "bucketferry.fullname" .)) }}
 {{- end }}
+{{- if include "bucketferry.shared" . }}
+{{- $service := printf "%s/%s" .Release.Namespace (include "bucketferry.fullname" .) }}
+{{- $_ := set $own "cluster" (dict "service" $service "withdrawal" (printf "%ds" (include "bucketferry.withdrawal" . | int))) }}
+{{- end }}
 {{- if include "bucketferry.usersSecret" . }}
 {{- $_ := set $own "users" (dict "file" "/etc/bucketferry/users/users.toml") }}
 {{- end }}
@@ -175,9 +179,19 @@
 
 {{/* Seconds of the native sleep before SIGTERM; 0 where it is not to be had, or does no good. */}}
 {{- define "bucketferry.preStop" -}}
-{{- if and (semverCompare ">=1.30-0" .Capabilities.KubeVersion.Version) (not (include "bucketferry.perPod" .)) }}{{ .Values.preStopSeconds }}{{ else }}0{{ end }}
+{{- if and (semverCompare ">=1.30-0" .Capabilities.KubeVersion.Version) (not (include "bucketferry.stateful" .)) }}{{ .Values.preStopSeconds }}{{ else }}0{{ end }}
+{{- end }}
+
+{{/* Seconds after SIGTERM in which a gateway of several still takes clients. */}}
+{{- define "bucketferry.withdrawal" -}}
+{{- max 1 .Values.preStopSeconds }}
+{{- end }}
+
+{{/* Seconds from the end of the pod's sleep to its drain. Before `cluster.withdrawal`, the API server may need 5 to take note. */}}
+{{- define "bucketferry.withdrawing" -}}
+{{- if include "bucketferry.shared" . }}{{ add 5 (include "bucketferry.withdrawal" .) }}{{ else }}0{{ end }}
 {{- end }}
 
 {{- define "bucketferry.terminationSeconds" -}}
-{{- add (include "bucketferry.preStop" .) (include "bucketferry.grace" .) .Values.terminationMarginSeconds }}
+{{- add (include "bucketferry.preStop" .) (include "bucketferry.withdrawing" .) (include "bucketferry.grace" .) .Values.terminationMarginSeconds }}
 {{- end }}

@@ -91,6 +91,16 @@ annotations:
 {{- if and (not (include "bucketferry.storeUrl" .)) (not .Values.persistence.enabled) }}true{{ end }}
 {{- end }}
 
+{{/* Whether pods share one Service. */}}
+{{- define "bucketferry.shared" -}}
+{{- if eq .Values.scaling.mode "shared" }}true{{ end }}
+{{- end }}
+
+{{/* Whether pods have names that stay: they are those of a StatefulSet. */}}
+{{- define "bucketferry.stateful" -}}
+{{- if or (include "bucketferry.perPod" .) (include "bucketferry.shared" .) }}true{{ end }}
+{{- end }}
+
 {{- define "bucketferry.perPod" -}}
 {{- if eq .Values.scaling.mode "perPod" }}true{{ end }}
 {{- end }}

@@ -12,7 +12,7 @@ metadata:
     {{- end }}
 spec:
   serviceAccountName: {{ include "bucketferry.serviceAccountName" . | quote }}
-  automountServiceAccountToken: {{ include "bucketferry.watched" . | ne "" }}
+  automountServiceAccountToken: {{ or (include "bucketferry.watched" . | ne "") (include "bucketferry.shared" . | ne "") }}
   # Else Kubernetes would set BUCKETFERRY_PORT and the like, for a Service of that name.
   enableServiceLinks: false
   terminationGracePeriodSeconds: {{ include "bucketferry.terminationSeconds" . }}
@@ -50,7 +50,8 @@ image: {{ include "bucketferry.image" . | quote }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
 args: [serve, --config, /etc/bucketferry/config/bucketferry.toml]
 {{- $ownAddress := and (include "bucketferry.perPod" .) (include "bucketferry.discovery" .) }}
-{{- if or $ownAddress .Values.extraEnv }}
+{{- $shared := include "bucketferry.shared" . }}
+{{- if or $ownAddress $shared .Values.extraEnv }}
 env:
   {{- if $ownAddress }}
   - name: POD_NAME
@@ -60,6 +61,19 @@ env:
   # The Service of a pod has the pod's name.
   - name: BUCKETFERRY_PASSIVE__ADDRESS
     value: service:{{ .Release.Namespace }}/$(POD_NAME)
+  {{- end }}
+  {{- if $shared }}
+  - name: BUCKETFERRY_CLUSTER__POD
+    valueFrom:
+      fieldRef:
+        fieldPath: metadata.name
+  - name: POD_INDEX
+    valueFrom:
+      fieldRef:
+        fieldPath: metadata.labels['apps.kubernetes.io/pod-index']
+  # Of all that there may ever be, so that no pod's ports move when another comes.
+  - name: BUCKETFERRY_PASSIVE__SHARE
+    value: $(POD_INDEX)/{{ .Values.scaling.maxReplicas }}
   {{- end }}
   {{- with .Values.extraEnv }}
   {{- toYaml . | nindent 2 }}

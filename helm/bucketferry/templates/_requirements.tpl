@@ -1,6 +1,7 @@
 {{/* What can't work together, each as a line that says what to choose. */}}
 {{- define "bucketferry.problems" -}}
 {{- include "bucketferry.problemsOfScaling" . }}
+{{- include "bucketferry.problemsOfSharing" . }}
 {{- include "bucketferry.problemsOfPorts" . }}
 {{- include "bucketferry.problemsOfConfig" . }}
 {{- include "bucketferry.problemsOfApis" . }}
@@ -13,8 +14,8 @@
 objects would be named {{ $name | quote }}, and the name of a Service begins with a letter and has no dots. Set fullnameOverride to one of lower-case letters, digits and dashes
 {{- end }}
 {{- with .Values }}
-{{- if and (gt (int .replicaCount) 1) (not $perPod) }}
-replicaCount is {{ .replicaCount }}, but one Service sends the data connections of a client to any pod, not to the one that has its session. Choose replicaCount=1, which serves thousands of clients; or scaling.mode=perPod: one address for each pod, all of them under one DNS name
+{{- if and (gt (int .replicaCount) 1) (eq .scaling.mode "single") }}
+replicaCount is {{ .replicaCount }}, but one Service sends the data connections of a client to any pod, not to the one that has its session. Choose replicaCount=1, which serves thousands of clients; or scaling.mode=shared: one address, and passive ports of its own for each pod; or scaling.mode=perPod: one address for each pod, all of them under one DNS name
 {{- end }}
 {{- if and $perPod (ne .service.type "LoadBalancer") }}
 scaling.mode=perPod needs an address for each pod, and service.type={{ .service.type }} gives none. Choose service.type=LoadBalancer; or scaling.mode=single
@@ -29,7 +30,7 @@ scaling.mode=perPod can't share a volume that only one node may mount. Choose pe
 config.passive.address would be the same for all pods, and with scaling.mode=perPod each has its own. Leave it out, so that each pod reads it from its Service
 {{- end }}
 {{- if and .scaling.perPod (not $perPod) }}
-scaling.perPod has entries, but scaling.mode is single. Choose scaling.mode=perPod, or use service.annotations
+scaling.perPod has entries, but scaling.mode is {{ .scaling.mode }}. Choose scaling.mode=perPod, or use service.annotations
 {{- end }}
 {{- if gt (len (.scaling.perPod | default list)) (int .replicaCount) }}
 scaling.perPod has {{ len (.scaling.perPod | default list) }} entries for {{ .replicaCount }} pods. Remove some, or raise replicaCount
@@ -37,13 +38,65 @@ scaling.perPod has {{ len (.scaling.perPod | default list) }} entries for {{ .re
 {{- if and $perPod (or .service.passiveNodePorts .service.nodePort .service.implicitTls.nodePort) }}
 with scaling.mode=perPod, the Services of two pods would ask for the same node ports. Leave service.passiveNodePorts, service.nodePort and service.implicitTls.nodePort out
 {{- end }}
-{{- if and .minReadySeconds (not $perPod) }}
-minReadySeconds is {{ .minReadySeconds }}, and for so long the new pod and the old one would both get connections, control and data of one client different ones. Choose 0; or scaling.mode=perPod
+{{- if and .minReadySeconds (eq .scaling.mode "single") }}
+minReadySeconds is {{ .minReadySeconds }}, and for so long the new pod and the old one would both get connections, control and data of one client different ones. Choose 0; or scaling.mode=shared or perPod
 {{- end }}
 {{- if and $perPod .service.loadBalancerIP }}
 service.loadBalancerIP is {{ .service.loadBalancerIP }}, and with scaling.mode=perPod the Service of each pod would ask for it. Use loadBalancerIP in scaling.perPod, one for each pod
 {{- end }}
 {{- include "bucketferry.problemsOfBudget" $ }}
+{{- end }}
+{{- end }}
+
+{{/* What one Service for several pods needs. */}}
+{{- define "bucketferry.problemsOfSharing" -}}
+{{- if include "bucketferry.shared" . }}
+{{- $most := int .Values.scaling.maxReplicas }}
+{{- $ports := int (add1 (sub .Values.passive.last .Values.passive.first)) }}
+{{- if gt (int .Values.replicaCount) $most }}
+replicaCount is {{ .Values.replicaCount }}, more than scaling.maxReplicas, which is {{ $most }} and into which the passive ports are shared out. Choose fewer pods; or raise scaling.maxReplicas, which gives all pods other ports
+{{- end }}
+{{- if lt $ports $most }}
+passive.first to passive.last are {{ $ports }} ports, and scaling.maxReplicas is {{ $most }}: each pod needs ports of its own. Choose more ports, 10 and more for each pod; or a lower scaling.maxReplicas
+{{- else if gt (ceil (divf $ports $most)) 99.0 }}
+passive.first to passive.last are {{ $ports }} ports for {{ $most }} pods, and an EndpointSlice has room for 99 of each pod. Choose fewer ports; or a higher scaling.maxReplicas
+{{- end }}
+{{- if include "bucketferry.trial" . }}
+scaling.mode=shared needs a store that all pods share. Set config.store.url to a bucket
+{{- end }}
+{{- if and .Values.persistence.enabled (not (has "ReadWriteMany" .Values.persistence.accessModes)) }}
+scaling.mode=shared can't use a volume that only one node may mount. Choose persistence.accessModes={ReadWriteMany}, or a bucket in config.store.url
+{{- end }}
+{{- include "bucketferry.problemsOfSharedTraffic" . }}
+{{- end }}
+{{- end }}
+
+{{/* Whether connections reach the pod by the balancer alone, past the nodes. */}}
+{{- define "bucketferry.balancerReachesPods" -}}
+{{- $annotations := .Values.service.annotations | default dict }}
+{{- if eq (get $annotations "service.beta.kubernetes.io/aws-load-balancer-nlb-target-type") "ip" }}true{{ end }}
+{{- end }}
+
+{{/* Whether a data connection is known to be of its client by something else than an address that nodes may change. */}}
+{{- define "bucketferry.dataIsKnown" -}}
+{{- $config := include "bucketferry.settings" . | fromJson }}
+{{- $attributes := get (.Values.service.annotations | default dict) "service.beta.kubernetes.io/aws-load-balancer-target-group-attributes" }}
+{{- if or (dig "passive" "trusted_networks" "" $config) (dig "tls" "require_session_reuse" false $config) (dig "ftp" "trusted_proxies" "" $config) }}true
+{{- else if .Values.scaling.balancerKeepsAddresses }}true
+{{- else if and (include "bucketferry.balancerReachesPods" .) (contains "preserve_client_ip.enabled=true" $attributes) }}true
+{{- end }}
+{{- end }}
+
+{{- define "bucketferry.problemsOfSharedTraffic" -}}
+{{- with .Values.service }}
+{{- if ne .type "ClusterIP" }}
+{{- if and (eq .externalTrafficPolicy "Local") (not (include "bucketferry.balancerReachesPods" $)) }}
+service.externalTrafficPolicy is Local, and with scaling.mode=shared a node would drop the data connections of pods that are on other nodes. Choose Cluster
+{{- end }}
+{{- if not (include "bucketferry.dataIsKnown" $) }}
+with scaling.mode=shared, control and data connections of a client may come by different nodes, and nodes put their own address in place of the client's: the gateway would refuse the data connection as a stranger's. Set config.passive.trusted_networks to the networks of the nodes; or config.tls.require_session_reuse=true, by which clients prove who they are; or scaling.balancerKeepsAddresses=true if nobody changes the addresses of clients
+{{- end }}
+{{- end }}
 {{- end }}
 {{- end }}
 

@@ -77,11 +77,15 @@ spec:
   # A pod that drains must still get the data connections of its sessions.
   publishNotReadyAddresses: true
   {{- end }}
+  {{- if include "bucketferry.shared" .root }}
+  # No selector: each pod writes EndpointSlices with the ports that are its own.
+  {{- else }}
   selector:
     {{- include "bucketferry.selector" .root | nindent 4 }}
     {{- with .selector }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
+  {{- end }}
   ports:
     {{- include "bucketferry.ports" .root | nindent 4 }}
 {{- end }}

@@ -5,10 +5,16 @@ use std::ops::RangeInclusive;
 
 use toml::Value;
 
-use super::setting::{Setting, found};
+use crate::config::setting::{Setting, found, text};
 
 /// The lowest port that needs no privilege.
 const LOWEST_PORT: u16 = 1024;
+
+/// Passive ports that a gateway may have behind a Service of several: an `EndpointSlice` has 100 ports at most.
+pub(in crate::config) const MOST_SHARED: usize = 99;
+
+/// Gateways that can share the ports.
+const MOST_SHARES: u16 = 1000;
 
 /// The ports that passive data connections may use: a range with at least one port in it, or
 /// [`PortRange::ANY`].
@@ -23,7 +29,7 @@ impl PortRange {
     pub const ANY: Self = Self { first: 0, last: 0 };
 
     /// The default: a part of the range from which Kubernetes takes node ports.
-    pub(super) const NODE_PORTS: Self = Self {
+    pub(in crate::config) const NODE_PORTS: Self = Self {
         first: 30_000,
         last: 30_039,
     };
@@ -72,6 +78,19 @@ impl PortRange {
         self.first..=self.last
     }
 
+    /// The ports of a share. All shares together are all ports, no port is in two, and their sizes differ by one at
+    /// most. Nothing, if there are more shares than ports.
+    #[must_use]
+    pub fn part(self, share: PortShare) -> Option<Self> {
+        let (len, count) = (self.len(), usize::from(share.count));
+        let before = |index: u16| u16::try_from(len * usize::from(index) / count).ok();
+        let (start, end) = (before(share.index)?, before(share.index + 1)?);
+        (start < end && !self.is_any()).then(|| Self {
+            first: self.first + start,
+            last: self.first + (end - 1),
+        })
+    }
+
     fn from_text(text: &str) -> Option<Self> {
         if text == "0" {
             return Some(Self::ANY);
@@ -112,9 +131,102 @@ impl Setting for PortRange {
     }
 }
 
+/// Which part of the passive ports is a gateway's own, when several share them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortShare {
+    /// From 0, and less than `count`.
+    index: u16,
+    count: u16,
+}
+
+impl PortShare {
+    /// Into how many shares the ports are cut.
+    #[must_use]
+    pub fn count(self) -> u16 {
+        self.count
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        let (index, count) = text.split_once('/')?;
+        let (index, count) = (index.trim().parse().ok()?, count.trim().parse().ok()?);
+        (index < count && count <= MOST_SHARES).then_some(Self { index, count })
+    }
+}
+
+impl fmt::Display for PortShare {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.index, self.count)
+    }
+}
+
+impl Setting for PortShare {
+    fn allowed() -> String {
+        format!(
+            "INDEX/COUNT, such as `0/3`: an index from 0 and below the count, which is at most {MOST_SHARES}"
+        )
+    }
+
+    fn parse(value: &Value) -> Result<Self, String> {
+        Self::from_text(text(value)?.trim()).ok_or_else(|| found(value))
+    }
+
+    fn show(&self) -> Value {
+        Value::String(self.to_string())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn shares_are_all_ports_and_no_port_is_in_two() {
+        for (len, count) in [(1, 1), (20, 3), (30, 3), (7, 7), (297, 3), (1000, 999)] {
+            let range = PortRange::new(30_000..=30_000 + len - 1).unwrap();
+            let shares = (0..count).map(|index| range.part(PortShare { index, count }).unwrap());
+            let shares: Vec<_> = shares.collect();
+            let ports: Vec<_> = shares.iter().flat_map(|share| share.iter()).collect();
+            assert_eq!(ports, range.iter().collect::<Vec<_>>());
+            let sizes = shares.iter().map(|share| share.len());
+            let (least, most) = (sizes.clone().min().unwrap(), sizes.max().unwrap());
+            assert!(most - least <= 1, "{least} to {most}");
+        }
+        let widest = PortRange::new(1024..=u16::MAX).unwrap();
+        let last = widest
+            .part(PortShare {
+                index: 999,
+                count: 1000,
+            })
+            .unwrap();
+        assert_eq!(last.last(), u16::MAX);
+    }
+
+    #[test]
+    fn there_is_no_part_of_too_few_ports_or_of_any() {
+        let share = PortShare { index: 1, count: 3 };
+        assert_eq!(
+            PortRange::new(30_000..=30_001)
+                .unwrap()
+                .part(PortShare { index: 0, count: 3 }),
+            None
+        );
+        assert_eq!(PortRange::ANY.part(share), None);
+    }
+
+    #[test]
+    fn a_share_is_an_index_below_a_count() {
+        let parse = |text: &str| PortShare::parse(&Value::String(text.to_owned()));
+        assert_eq!(parse("2/3"), Ok(PortShare { index: 2, count: 3 }));
+        assert_eq!(
+            parse(" 0 / 1 ").unwrap().show(),
+            Value::String("0/1".to_owned())
+        );
+        for text in [
+            "", "1", "/3", "1/", "3/3", "0/0", "-1/3", "0/1001", "0/99999", "a/b", "1/2/3",
+        ] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn ranges_are_read_from_both_ends_or_one_port() {

@@ -7,7 +7,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::IpNet;
 use toml::Value;
 
-use super::setting::{Setting, found, text};
+use super::cluster::ServiceName;
+use crate::config::setting::{Setting, found, text};
 
 /// Longest name that DNS has, in characters.
 const LONGEST_NAME: usize = 253;
@@ -25,12 +26,7 @@ pub enum PassiveAddress {
     /// What this name stands for.
     Dns(String),
     /// What the load balancer of a Kubernetes Service has.
-    Service {
-        /// Where the Service is.
-        namespace: String,
-        /// What it is called.
-        name: String,
-    },
+    Service(ServiceName),
 }
 
 impl PassiveAddress {
@@ -58,17 +54,9 @@ impl PassiveAddress {
     }
 
     fn service(text: &str) -> Result<Self, Option<&'static str>> {
-        match text.split_once('/') {
-            Some((namespace, name))
-                if is_kubernetes_name(namespace) && is_kubernetes_name(name) =>
-            {
-                Ok(Self::Service {
-                    namespace: namespace.to_owned(),
-                    name: name.to_owned(),
-                })
-            }
-            _ => Err(Some("after `service:` come NAMESPACE/NAME")),
-        }
+        ServiceName::from_text(text)
+            .map(Self::Service)
+            .ok_or(Some("after `service:` come NAMESPACE/NAME"))
     }
 }
 
@@ -89,23 +77,13 @@ fn is_dns_name(name: &str) -> bool {
     name.len() <= LONGEST_NAME && name.split('.').all(is_label)
 }
 
-/// A label of DNS in small letters.
-fn is_kubernetes_name(name: &str) -> bool {
-    (1..=LONGEST_LABEL).contains(&name.len())
-        && !name.starts_with('-')
-        && !name.ends_with('-')
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
-}
-
 impl fmt::Display for PassiveAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Connection => f.write_str("connection"),
             Self::Ip(ip) => ip.fmt(f),
             Self::Dns(name) => write!(f, "dns:{name}"),
-            Self::Service { namespace, name } => write!(f, "service:{namespace}/{name}"),
+            Self::Service(service) => write!(f, "service:{service}"),
         }
     }
 }
@@ -170,7 +148,7 @@ impl AddressOverrides {
 fn pair(network: &str, address: &Value) -> Result<(IpNet, PassiveAddress), String> {
     let network = IpNet::parse(&Value::String(network.to_owned()))?;
     match PassiveAddress::parse(address)? {
-        PassiveAddress::Service { .. } => Err(format!("{} (not for a network)", found(address))),
+        PassiveAddress::Service(_) => Err(format!("{} (not for a network)", found(address))),
         address => Ok((network, address)),
     }
 }
@@ -215,9 +193,9 @@ impl Setting for AddressOverrides {
 
 #[cfg(test)]
 mod tests {
-    use super::super::rule::Anything;
-    use super::super::setting::Written;
     use super::*;
+    use crate::config::rule::Anything;
+    use crate::config::setting::Written;
 
     fn parse(text: &str) -> Result<PassiveAddress, String> {
         PassiveAddress::parse(&Value::String(text.to_owned()))
