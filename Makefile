@@ -7,6 +7,7 @@ GO ?= go
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 VENV := $(TARGET)/conformance-venv
 CHART_VENV := $(TARGET)/chart-venv
+CLUSTER_CRDS := $(TARGET)/cluster-crds
 
 .DEFAULT_GOAL := help
 
@@ -113,6 +114,10 @@ $(VENV)/ready: conformance/requirements.txt
 test-chart: build $(CHART_VENV)/ready ## Test the Helm chart (needs promtool, and what `make chart-tools` installs)
 	BUCKETFERRY_BIN=$(abspath $(TARGET)/release/bucketferry) $(CHART_VENV)/bin/python helm/tests/run
 
+.PHONY: test-cluster
+test-cluster: build $(CHART_VENV)/ready $(CLUSTER_CRDS)/ready ## Test the chart on a real control plane (as root; needs conntrack, and what `make chart-tools cluster-tools` installs)
+	BUCKETFERRY_BIN=$(abspath $(TARGET)/release/bucketferry) CLUSTER_CRDS=$(abspath $(CLUSTER_CRDS)) $(CHART_VENV)/bin/python helm/tests/cluster/run
+
 .PHONY: test-image
 test-image: build ## Build the container image and upload a file to it (as root; needs buildah and debootstrap)
 	packaging/test $(TARGET)/release/bucketferry
@@ -128,6 +133,35 @@ chart: $(CHART_VENV)/ready ## Write values.yaml, schema, README and dashboard of
 .PHONY: chart-tools
 chart-tools: ## Install helm and helm-unittest (needs Go)
 	CGO_ENABLED=0 $(GO) install -C helm/tests/tools tool
+
+CLUSTER_MODULES := helm/tests/cluster
+# Without it, clients can't parse what the API server says of itself.
+KUBERNETES_VERSION = $(shell $(GO) list -C $(CLUSTER_MODULES)/kubernetes -m -f '{{.Version}}' k8s.io/kubernetes)
+version_parts = $(subst ., ,$(KUBERNETES_VERSION:v%=%))
+version_flag = -X k8s.io/component-base/version.git$(1)=$(2)
+
+.PHONY: cluster-tools
+cluster-tools: ## Install etcd, kube-apiserver, kube-controller-manager, kube-proxy and kubectl (needs Go; minutes)
+	CGO_ENABLED=0 $(GO) install -C $(CLUSTER_MODULES)/kubernetes -ldflags "-s -w $(call version_flag,Version,$(KUBERNETES_VERSION)) \
+		$(call version_flag,Major,$(word 1,$(version_parts))) $(call version_flag,Minor,$(word 2,$(version_parts)))" tool
+	CGO_ENABLED=0 $(GO) build -C $(CLUSTER_MODULES)/etcd -o $(or $(GOBIN),$(shell $(GO) env GOPATH)/bin)/etcd go.etcd.io/etcd/server/v3
+
+.PHONY: cluster-tools-versions
+cluster-tools-versions:
+	@printf '%s $(KUBERNETES_VERSION)\n' kube-apiserver kube-controller-manager kube-proxy kubectl
+	@echo etcd $(shell $(GO) list -C $(CLUSTER_MODULES)/etcd -m -f '{{.Version}}' go.etcd.io/etcd/server/v3)
+
+PROMETHEUS_OPERATOR_VERSION := v0.93.1
+CERT_MANAGER_VERSION := v1.21.2
+# Their modules carry the definitions of their kinds.
+copy_crds = cp $$($(GO) mod download -json $(1) | sed -n 's/^\t"Dir": "\(.*\)",$$/\1/p')/$(2) $(CLUSTER_CRDS)
+
+$(CLUSTER_CRDS)/ready: Makefile
+	mkdir -p $(CLUSTER_CRDS)
+	rm -f $(CLUSTER_CRDS)/*
+	$(call copy_crds,github.com/prometheus-operator/prometheus-operator@$(PROMETHEUS_OPERATOR_VERSION),example/prometheus-operator-crd/*.yaml)
+	$(call copy_crds,github.com/cert-manager/cert-manager@$(CERT_MANAGER_VERSION),deploy/crds/*.yaml)
+	touch $@
 
 $(CHART_VENV)/ready: helm/tests/requirements.txt
 	$(PYTHON) -m venv $(CHART_VENV)
@@ -172,4 +206,4 @@ bench-build:
 	$(CARGO) build --release --locked --workspace
 
 .PHONY: check-all
-check-all: lint test clouds test-histories-failing test-network deny fuzz conformance test-pyfilesystem test-killed test-storm scan test-chart test-image test-rolling-update ## Everything that CI checks
+check-all: lint test clouds test-histories-failing test-network deny fuzz conformance test-pyfilesystem test-killed test-storm scan test-chart test-cluster test-image test-rolling-update ## Everything that CI checks

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use futures::FutureExt;
-use futures::future::{BoxFuture, join_all};
+use futures::future::{BoxFuture, join, join_all};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -117,7 +117,7 @@ impl Gateway {
         let supervisor = Supervisor::until(background.clone(), &metrics);
         supervisor.keep(Task::Address, watching_address);
         if let Some(member) = Member::of(config, &addresses, &metrics, &shutdown) {
-            supervisor.keep(Task::Cluster, move || Arc::clone(&member).belong());
+            belong(&member, &readiness, &supervisor);
         }
         for store in stores.iter() {
             if let Some(age) = config.upload.sweep_after {
@@ -379,6 +379,27 @@ async fn sweep(store: Arc<One>, age: Duration) {
         }
         tokio::time::sleep(SWEEP_INTERVAL).await;
     }
+}
+
+/// Shares a Service with other gateways. Until it is in the slices, nobody would be sent here: it is not ready, so that
+/// the update of a workload waits for it.
+fn belong(member: &Arc<Member>, readiness: &Arc<Readiness>, supervisor: &Supervisor) {
+    readiness.needs_slices();
+    let kept = Arc::clone(member);
+    let readiness = Arc::clone(readiness);
+    supervisor.keep(Task::Cluster, move || {
+        let (member, readiness) = (Arc::clone(&kept), Arc::clone(&readiness));
+        let entering = Arc::clone(&kept);
+        let entering = async move {
+            entering.entered().await;
+            readiness.in_slices();
+        };
+        join(member.keep(), entering).map(drop)
+    });
+    let withdrawing = Arc::clone(member);
+    supervisor.keep(Task::Withdrawal, move || {
+        Arc::clone(&withdrawing).withdraw()
+    });
 }
 
 async fn note_drain(shutdown: Shutdown, readiness: Arc<Readiness>) {

@@ -1,6 +1,7 @@
 //! From a signal to the end of the process.
 //!
-//! SIGTERM or SIGINT: the gateway drains: it takes no new session, ends idle ones, and lets running
+//! SIGTERM or SIGINT: a gateway that shares a Service first has nodes send nobody any more (`cluster.withdrawal`); then, or at
+//! once, the gateway drains: it takes no new session, ends idle ones, and lets running
 //! transfers finish, for [`grace`](crate::config::Shutdown::grace) at most; then it aborts what is
 //! left. A second signal ends the process at once. A task that nothing can take the place of, and that panics, begins
 //! the drain too; then the process ends with a failure. SIGHUP is ignored: admins send it to have files
@@ -110,7 +111,7 @@ impl Shutdown {
     }
 }
 
-/// Begins the drain at the first SIGTERM or SIGINT, and ends the process at the second.
+/// Tells the process to end at the first SIGTERM or SIGINT, and ends it at the second.
 ///
 /// # Errors
 /// When the system does not let us handle signals.
@@ -143,7 +144,10 @@ async fn obey(mut ending: (Signal, Signal), mut hangup: Signal, shutdown: Shutdo
             tracing::warn!(signal, "second signal, ending at once");
             std::process::exit(KILLED);
         }
-        tracing::info!(signal, "draining; a second signal ends the process at once");
+        tracing::info!(
+            signal,
+            "told to end; a second signal ends the process at once"
+        );
         shutdown.begin();
         is_second = true;
     }

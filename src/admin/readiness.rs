@@ -13,6 +13,8 @@ pub struct Readiness {
     listening: AtomicBool,
     draining: AtomicBool,
     failed: AtomicBool,
+    needs_slices: AtomicBool,
+    in_slices: AtomicBool,
     stores: Mutex<BTreeMap<String, Store>>,
 }
 
@@ -40,6 +42,8 @@ impl Readiness {
             listening: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             failed: AtomicBool::new(false),
+            needs_slices: AtomicBool::new(false),
+            in_slices: AtomicBool::new(false),
             stores: Mutex::default(),
         }
         .with_store(StoreName::DEFAULT)
@@ -64,6 +68,16 @@ impl Readiness {
     /// The listeners are open.
     pub fn listening(&self) {
         self.listening.store(true, Ordering::Relaxed);
+    }
+
+    /// Clients come by a Service that the gateway shares with others, once it is in the Service's slices.
+    pub fn needs_slices(&self) {
+        self.needs_slices.store(true, Ordering::Relaxed);
+    }
+
+    /// It is in the slices. What goes wrong with them later is for an alert to tell.
+    pub fn in_slices(&self) {
+        self.in_slices.store(true, Ordering::Relaxed);
     }
 
     /// The gateway takes no new sessions. It stays ready: who takes it off the balancer has told
@@ -96,14 +110,21 @@ impl Readiness {
             ReadyNeedsStore::Start => store.has_answered,
             ReadyNeedsStore::Always => store.trouble.is_none(),
         };
-        let ready = listening && store_ready && !self.failed.load(Ordering::Relaxed);
+        let in_slices = self.in_slices.load(Ordering::Relaxed);
+        let is_away = self.needs_slices.load(Ordering::Relaxed) && !in_slices;
+        let ready = listening && store_ready && !is_away && !self.failed.load(Ordering::Relaxed);
         let text = format!(
-            "{}\nlisteners: {}\n{}",
+            "{}\nlisteners: {}\n{}{}",
             if ready { "ready" } else { "not ready" },
             match (listening, self.draining.load(Ordering::Relaxed)) {
                 (_, true) => "closed, draining",
                 (true, false) => "open",
                 (false, false) => "not open",
+            },
+            if is_away {
+                "EndpointSlices: not written yet\n"
+            } else {
+                ""
             },
             told(&stores),
         );
@@ -138,6 +159,18 @@ mod tests {
         assert!(readiness.report().ready);
         readiness.failed();
         assert!(!readiness.report().ready);
+    }
+
+    #[test]
+    fn not_before_it_is_in_the_slices_of_a_shared_service() {
+        let readiness = readiness(ReadyNeedsStore::Start);
+        readiness.store_answered(StoreName::DEFAULT, None);
+        assert!(readiness.report().ready);
+        readiness.needs_slices();
+        let report = readiness.report();
+        assert!(!report.ready && report.text.contains("EndpointSlices: not written yet"));
+        readiness.in_slices();
+        assert!(readiness.report().ready);
     }
 
     fn readiness(needs_store: ReadyNeedsStore) -> Readiness {

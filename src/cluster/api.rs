@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures::{Stream, TryStreamExt};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Endpoints, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, PostParams, Preconditions, WatchEvent, WatchParams};
@@ -13,7 +13,7 @@ use kube::core::PartialObjectMeta;
 use crate::config::{PodName, ServiceName};
 use crate::kubernetes::{ANSWER, ApiTrouble, answer, client};
 
-use super::slices::{MANAGER, SERVICE, Write, label, name as pod_name, target};
+use super::slices::{SERVICE, Write, is_mirrored, label, name as pod_name, target};
 
 /// How long one watch lasts, if nothing ends it. Short, because a connection may be dead without a sign.
 const WATCH: Duration = Duration::from_secs(30);
@@ -26,6 +26,9 @@ const WORKLOAD: [&str; 2] = ["app.kubernetes.io/name", "app.kubernetes.io/instan
 pub(super) struct Cluster {
     pods: Api<Pod>,
     slices: Api<EndpointSlice>,
+    services: Api<Service>,
+    endpoints: Api<Endpoints>,
+    service: String,
     pods_selector: String,
     slices_selector: String,
 }
@@ -33,6 +36,8 @@ pub(super) struct Cluster {
 /// All that there is, and the versions from which changes can be watched.
 #[derive(Debug)]
 pub(super) struct Present {
+    /// Kubernetes itself writes slices of the Service.
+    pub(super) has_selector: bool,
     pub(super) slices: Vec<EndpointSlice>,
     pub(super) pods: Vec<Pod>,
     slices_version: String,
@@ -48,24 +53,29 @@ impl Cluster {
         let client = client().await?;
         let pods: Api<Pod> = Api::namespaced(client.clone(), &service.namespace);
         let own = answer(pods.get(pod.as_str())).await?;
-        let (manager, ours) = MANAGER;
         let cluster = Self {
             pods,
-            slices: Api::namespaced(client, &service.namespace),
+            slices: Api::namespaced(client.clone(), &service.namespace),
+            services: Api::namespaced(client.clone(), &service.namespace),
+            endpoints: Api::namespaced(client, &service.namespace),
+            service: service.name.clone(),
             pods_selector: workload(&own),
-            slices_selector: format!("{SERVICE}={},{manager}={ours}", service.name),
+            slices_selector: format!("{SERVICE}={}", service.name),
         };
         Ok((cluster, own))
     }
 
     /// The slices, and then the pods: so what is said of a pod is never older than its slices.
     pub(super) async fn present(&self) -> Result<Present, ApiTrouble> {
+        let service = answer(self.services.get(&self.service)).await?;
+        let selector = service.spec.and_then(|spec| spec.selector);
         let slices = ListParams::default().labels(&self.slices_selector);
         let slices = answer(self.slices.list(&slices)).await?;
         let pods = ListParams::default().labels(&self.pods_selector);
         let pods = answer(self.pods.list(&pods)).await?;
         let others = self.unselected(&slices.items, &pods.items).await?;
         Ok(Present {
+            has_selector: selector.is_some_and(|selector| !selector.is_empty()),
             slices: slices.items,
             pods: pods.items.into_iter().chain(others).collect(),
             slices_version: slices.metadata.resource_version.unwrap_or_default(),
@@ -113,7 +123,12 @@ impl Cluster {
                     }),
                     ..DeleteParams::default()
                 };
-                answer(self.slices.delete(name, &this)).await.map(drop)
+                answer(self.slices.delete(name, &this)).await?;
+                if is_mirrored(slice) && !dry_run {
+                    let plain = DeleteParams::default();
+                    answer(self.endpoints.delete(&self.service, &plain)).await?;
+                }
+                Ok(())
             }
         }
     }

@@ -1,14 +1,16 @@
 //! One gateway among several: keeps its slices, and takes off what is left of others.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use thiserror::Error;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::config::{Config, PodName, ServiceName};
 use crate::kubernetes::ApiTrouble;
@@ -17,13 +19,16 @@ use crate::shutdown::Shutdown;
 use crate::telemetry::Metrics;
 
 use super::api::{Cluster, Present};
-use super::slices::{Phase, Ports, Write, addresses, own_slices, uid, writes};
+use super::slices::{Phase, Ports, Write, addresses, farewell, own_slices, uid, writes};
 
 /// The longest wait after a failure.
 const RETRY: Duration = Duration::from_secs(4);
 
 /// Looks don't follow each other faster: one change often brings another.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// The longest pause between looks that find nothing to do, one soon after the other.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Looks that find it changed by others before it could be set right; more are a quarrel.
 const QUARREL: u32 = 20;
@@ -40,8 +45,14 @@ pub struct Member {
     withdrawal: Duration,
     metrics: Arc<Metrics>,
     shutdown: Shutdown,
+    /// Whether the own slices have been right.
+    entered: watch::Sender<bool>,
     /// Since when the own slices say that this gateway ends.
     marked: watch::Sender<Option<Instant>>,
+    /// Since when it waits for that.
+    told: OnceLock<Instant>,
+    /// What the log says of each slice: ready and terminating.
+    logged: Mutex<BTreeMap<String, [Option<bool>; 2]>>,
     trouble: Mutex<Option<String>>,
     /// Which of the pods that may come to have its name is the own one.
     uid: OnceLock<String>,
@@ -56,6 +67,10 @@ pub(super) enum Trouble {
     NoAddress(String),
     #[error("the pod {0} is no longer there, or another one has its name")]
     Gone(String),
+    #[error("the Service has a selector, so Kubernetes writes its slices, and not the gateways")]
+    HasSelector,
+    #[error("there is a slice {0} already, which is not of this Service")]
+    Taken(String),
     #[error("somebody else changes the slices again and again")]
     Quarrel,
 }
@@ -72,21 +87,17 @@ impl Member {
     ) -> Option<Arc<Self>> {
         let service = config.cluster.service.clone()?;
         let pod = config.cluster.pod.clone()?;
-        let implicit = listening.get(config.ftp.listen.len());
-        let control = [("ftp", listening.first()), ("ftps", implicit)];
-        let control = control.into_iter();
-        let control = control.filter_map(|(name, address)| Some((name, address?.port())));
         let member = Self {
             service,
             pod,
-            ports: Ports {
-                control: control.collect(),
-                passive: config.passive.own_ports(),
-            },
+            ports: Ports::of(config, listening),
             withdrawal: config.cluster.withdrawal,
             metrics: Arc::clone(metrics),
             shutdown: shutdown.clone(),
+            entered: watch::Sender::new(false),
             marked: watch::Sender::new(None),
+            told: OnceLock::new(),
+            logged: Mutex::default(),
             trouble: Mutex::default(),
             uid: OnceLock::new(),
         };
@@ -95,17 +106,20 @@ impl Member {
         Some(Arc::new(member))
     }
 
-    /// Keeps the slices right, without an end, and withdraws when the process is told to end.
-    pub async fn belong(self: Arc<Self>) {
-        tokio::join!(self.keep(), self.withdraw());
+    /// Returns once the slices have been right for the first time.
+    pub async fn entered(&self) {
+        let mut entered = self.entered.subscribe();
+        // It lives as long as `self`.
+        let _ = entered.wait_for(|entered| *entered).await;
     }
 
     /// Waits until the process is told to end and the slices have said so for `cluster.withdrawal`; then begins the
     /// drain. An API server that takes no note holds nothing up for longer than [`NOTE`].
-    async fn withdraw(&self) {
+    pub async fn withdraw(self: Arc<Self>) {
         self.shutdown.told().cancelled().await;
+        let told = *self.told.get_or_init(Instant::now);
         let mut marked = self.marked.subscribe();
-        let since = timeout(NOTE, marked.wait_for(Option::is_some)).await;
+        let since = timeout_at(told + NOTE, marked.wait_for(Option::is_some)).await;
         let since = since.ok().and_then(Result::ok).and_then(|since| *since);
         match since {
             Some(since) => {
@@ -119,13 +133,20 @@ impl Member {
         self.shutdown.withdrawn();
     }
 
-    async fn keep(&self) {
+    /// Keeps the slices right, without an end.
+    pub async fn keep(self: Arc<Self>) {
         let mut retry = Retry::up_to(RETRY);
+        let told = self.shutdown.told();
         loop {
-            let Err(trouble) = self.stay(&mut retry).await;
+            let ended = if told.is_cancelled() {
+                Some(Box::pin(self.stay(&mut retry)).await)
+            } else {
+                // Who is told to end has little time: whatever is waited for, it begins anew, and with a new connection.
+                told.run_until_cancelled(Box::pin(self.stay(&mut retry)))
+                    .await
+            };
+            let Some(Err(trouble)) = ended else { continue };
             self.fail(&trouble);
-            // There may be little time left.
-            let told = self.shutdown.told();
             if told.is_cancelled() {
                 retry.wait().await;
             } else {
@@ -137,9 +158,10 @@ impl Member {
     /// Goes on for as long as nothing fails.
     async fn stay(&self, retry: &mut Retry) -> Result<Infallible, Trouble> {
         let (cluster, own) = Cluster::reach(&self.service, &self.pod).await?;
-        let own = self.uid.get_or_init(|| uid(&own).to_owned());
-        let mut looks = 0;
+        let own = self.adopt(&own)?;
+        let (mut looks, mut pause) = (0, PAUSE);
         loop {
+            let began = Instant::now();
             let phase = self.phase();
             if let Some(present) = self.set_right(&cluster, own, phase).await? {
                 self.recovered();
@@ -149,12 +171,37 @@ impl Member {
                     changed = cluster.changed(&present) => changed?,
                     () = self.next_phase(phase) => {}
                 }
+                let is_soon = began.elapsed() < LONGEST_PAUSE;
+                pause = if is_soon {
+                    (pause * 2).min(LONGEST_PAUSE)
+                } else {
+                    PAUSE
+                };
             } else if looks == QUARREL {
                 return Err(Trouble::Quarrel);
+            } else {
+                looks += 1;
+                pause = PAUSE;
             }
-            looks += 1;
-            sleep(PAUSE).await;
+            sleep(pause).await;
         }
+    }
+
+    /// Which pod the own one is: of its name there may be another by now.
+    fn adopt(&self, pod: &Pod) -> Result<&str, Trouble> {
+        if let Some(uid) = self.uid.get() {
+            return Ok(uid);
+        }
+        let addresses = addresses(pod);
+        let name = || self.pod.as_str().to_owned();
+        if addresses.is_empty() {
+            return Err(Trouble::NoAddress(name()));
+        }
+        let is_here = |address: &IpAddr| UdpSocket::bind((*address, 0)).is_ok();
+        if !addresses.iter().any(is_here) {
+            return Err(Trouble::Gone(name()));
+        }
+        Ok(self.uid.get_or_init(|| uid(pod).to_owned()))
     }
 
     fn phase(&self) -> Phase {
@@ -185,17 +232,27 @@ impl Member {
     ) -> Result<Option<Present>, Trouble> {
         let present = cluster.present().await?;
         let pod = self.find(own, &present)?;
-        let slices = own_slices(&self.service, &self.ports, pod, phase);
-        let writes = writes(&present.slices, &slices, &present.pods);
+        let writes = if present.has_selector {
+            farewell(&present.slices, own)
+        } else {
+            let slices = own_slices(&self.service, &self.ports, pod, phase);
+            writes(&present.slices, &slices, &present.pods)
+        };
         for write in &writes {
-            match cluster.write(write, false).await {
-                Ok(()) => tell(write),
-                Err(ApiTrouble::Conflict(_) | ApiTrouble::NotFound(_)) => return Ok(None),
-                Err(trouble) => return Err(trouble.into()),
+            match (cluster.write(write, false).await, write) {
+                (Ok(()), write) => self.tell(write),
+                (Err(ApiTrouble::Conflict(_)), Write::Create(slice)) => {
+                    return Err(Trouble::Taken(name_of(slice).to_owned()));
+                }
+                (Err(ApiTrouble::Conflict(_) | ApiTrouble::NotFound(_)), _) => return Ok(None),
+                (Err(trouble), _) => return Err(trouble.into()),
             }
         }
         if phase != Phase::Serves || pod.metadata.deletion_timestamp.is_some() {
             self.mark();
+        }
+        if present.has_selector {
+            return Err(Trouble::HasSelector);
         }
         Ok(writes.is_empty().then_some(present))
     }
@@ -212,28 +269,28 @@ impl Member {
     fn find<'a>(&self, own: &str, present: &'a Present) -> Result<&'a Pod, Trouble> {
         let mut pods = present.pods.iter();
         let pod = pods.find(|pod| uid(pod) == own);
-        let name = || self.pod.as_str().to_owned();
-        let pod = pod.ok_or_else(|| Trouble::Gone(name()))?;
-        if addresses(pod).is_empty() {
-            return Err(Trouble::NoAddress(name()));
-        }
-        Ok(pod)
+        pod.ok_or_else(|| Trouble::Gone(self.pod.as_str().to_owned()))
     }
 
     /// Tells of a trouble once.
     fn fail(&self, trouble: &Trouble) {
+        if let Trouble::NoAddress(_) = trouble {
+            // Its first container often runs before Kubernetes knows.
+            return;
+        }
         self.metrics.endpointslice_errors.inc();
         self.show(false);
         let text = trouble.to_string();
         let mut known = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         if known.as_ref() != Some(&text) {
-            tracing::warn!(service = %self.service, trouble = text, "can't keep the EndpointSlices of this pod; get, list and watch on pods are needed, and on endpointslices create, update and delete too");
+            tracing::warn!(service = %self.service, trouble = text, "can't keep the EndpointSlices of this pod; the rights that are needed: get, list and watch on pods; list, watch, create, update and delete on endpointslices; get on the Service");
         }
         *known = Some(text);
     }
 
     fn recovered(&self) {
         self.show(true);
+        self.entered.send_replace(true);
         let mut known = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         if known.take().is_some() {
             tracing::info!(service = %self.service, "the EndpointSlices of this pod are right again");
@@ -245,19 +302,37 @@ impl Member {
         let service = self.service.to_string();
         gauges.with_label_values(&[&service]).set(is_current.into());
     }
+
+    /// Tells of what has changed for clients.
+    fn tell(&self, write: &Write) {
+        let (what, slice) = match write {
+            Write::Create(slice) => ("created", slice),
+            Write::Replace(slice) => ("changed", slice),
+            Write::Delete(slice) => ("deleted", slice),
+        };
+        let conditions = slice
+            .endpoints
+            .first()
+            .and_then(|it| it.conditions.as_ref());
+        let (ready, terminating) = conditions.map_or((None, None), |it| (it.ready, it.terminating));
+        let name = name_of(slice);
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_known = match write {
+            Write::Delete(_) => {
+                logged.remove(name);
+                false
+            }
+            Write::Create(_) | Write::Replace(_) => {
+                let before = logged.insert(name.to_owned(), [ready, terminating]);
+                before == Some([ready, terminating])
+            }
+        };
+        if !is_known {
+            tracing::info!(slice = name, ready, terminating, "EndpointSlice {what}");
+        }
+    }
 }
 
-fn tell(write: &Write) {
-    let (what, slice) = match write {
-        Write::Create(slice) => ("created", slice),
-        Write::Replace(slice) => ("changed", slice),
-        Write::Delete(slice) => ("deleted, its pod is gone", slice),
-    };
-    let conditions = slice
-        .endpoints
-        .first()
-        .and_then(|it| it.conditions.as_ref());
-    let (ready, terminating) = conditions.map_or((None, None), |it| (it.ready, it.terminating));
-    let name = slice.metadata.name.as_deref().unwrap_or_default();
-    tracing::info!(slice = name, ready, terminating, "EndpointSlice {what}");
+fn name_of(slice: &EndpointSlice) -> &str {
+    slice.metadata.name.as_deref().unwrap_or_default()
 }

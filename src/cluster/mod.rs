@@ -8,6 +8,8 @@
 //! - A pod that is not ready, or that ends, gets no new control connections. Its data connections go on to it for as long
 //!   as it is there: sessions that it has may still need them.
 //! - When the process is told to end, the slices say so before the gateway stops to listen: see [`Member::withdraw`].
+//! - Slices that Kubernetes has left from a time when the Service had a selector are removed. If it gets one again,
+//!   gateways remove their own.
 //! - A gateway writes the slices of another pod only to take something away, and only when the API server says of that
 //!   pod that it ends, is not ready or is gone.
 //! - Every write is on the condition of the version that it was decided on, and the pods are read after that version

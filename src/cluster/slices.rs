@@ -1,16 +1,26 @@
 //! What the slices of a Service should say, and which writes make them say it. Nothing here asks anybody.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
-use crate::config::{PortRange, ServiceName};
+use crate::config::{Config, PortRange, ServiceName};
 
-/// Who writes the slices. The controllers of Kubernetes leave those of others alone.
-pub(super) const MANAGER: (&str, &str) = ("endpointslice.kubernetes.io/managed-by", "bucketferry");
+/// Says who writes a slice. The controllers of Kubernetes leave those of others alone.
+const MANAGER: &str = "endpointslice.kubernetes.io/managed-by";
+
+/// Gateways.
+const OURS: &str = "bucketferry";
+
+/// They write the slices of Services with a selector, and from `Endpoints` those of others. When a Service loses its
+/// selector, both leave what they have written as it is, for ever.
+const CONTROLLERS: [&str; 2] = [
+    "endpointslice-controller.k8s.io",
+    "endpointslicemirroring-controller.k8s.io",
+];
 
 /// Says to which Service a slice belongs.
 pub(super) const SERVICE: &str = "kubernetes.io/service-name";
@@ -22,8 +32,21 @@ const ZONE: &str = "topology.kubernetes.io/zone";
 #[derive(Debug, Clone)]
 pub(super) struct Ports {
     /// `ftp`, and `ftps` if there is one.
-    pub(super) control: Vec<(&'static str, u16)>,
-    pub(super) passive: PortRange,
+    control: Vec<(&'static str, u16)>,
+    passive: PortRange,
+}
+
+impl Ports {
+    /// Those of a gateway that listens on these addresses, of which as many as `ftp.listen` has are the first.
+    pub(super) fn of(config: &Config, listening: &[SocketAddr]) -> Self {
+        let implicit = listening.get(config.ftp.listen.len());
+        let control = [("ftp", listening.first()), ("ftps", implicit)].into_iter();
+        let control = control.filter_map(|(name, address)| Some((name, address?.port())));
+        Self {
+            control: control.collect(),
+            passive: config.passive.own_ports(),
+        }
+    }
 }
 
 /// How far the own process is on its way.
@@ -137,10 +160,9 @@ fn slice(
 }
 
 fn labels(service: &ServiceName) -> BTreeMap<String, String> {
-    let (manager, own) = MANAGER;
     BTreeMap::from([
         (SERVICE.to_owned(), service.name.clone()),
-        (manager.to_owned(), own.to_owned()),
+        (MANAGER.to_owned(), OURS.to_owned()),
     ])
 }
 
@@ -185,8 +207,8 @@ fn conditions(role: Role, pod: &Pod, phase: Phase) -> EndpointConditions {
     }
 }
 
-/// The writes that are to be made, given all slices that gateways have written for the Service. `own` is what those of
-/// the own pod should be, and `pods` are all pods that are there, read after the slices.
+/// The writes that are to be made, given all slices of the Service. `own` is what those of the own pod should be, and
+/// `pods` are all pods that are there, read after the slices.
 pub(super) fn writes(present: &[EndpointSlice], own: &[EndpointSlice], pods: &[Pod]) -> Vec<Write> {
     let is_own = |slice: &EndpointSlice| {
         own.iter()
@@ -200,10 +222,33 @@ pub(super) fn writes(present: &[EndpointSlice], own: &[EndpointSlice], pods: &[P
         )
     });
     let others = present.iter().filter(|slice| !is_own(slice));
-    own.chain(others.filter_map(|slice| write_for_another(slice, pods)))
-        .collect()
+    let others = others.filter_map(|slice| match manager(slice) {
+        Some(OURS) => write_for_another(slice, pods),
+        Some(manager) if CONTROLLERS.contains(&manager) => Some(Write::Delete(slice.clone())),
+        _ => None,
+    });
+    own.chain(others).collect()
 }
 
+/// The writes of a pod whose Service is not for several gateways any more: it has a selector, and slices by Kubernetes.
+pub(super) fn farewell(present: &[EndpointSlice], uid: &str) -> Vec<Write> {
+    let own = present
+        .iter()
+        .filter(|slice| manager(slice) == Some(OURS) && uids(slice).any(|of| of == uid));
+    own.cloned().map(Write::Delete).collect()
+}
+
+fn manager(slice: &EndpointSlice) -> Option<&str> {
+    let labels = slice.metadata.labels.as_ref()?;
+    labels.get(MANAGER).map(String::as_str)
+}
+
+/// Whether it was made from the `Endpoints` of the Service. It would be made anew as long as they are there.
+pub(super) fn is_mirrored(slice: &EndpointSlice) -> bool {
+    manager(slice) == Some(CONTROLLERS[1])
+}
+
+/// What others have added to the metadata, such as a webhook that labels everything, stays.
 fn own_write(present: Option<&EndpointSlice>, own: &EndpointSlice) -> Option<Write> {
     let Some(present) = present else {
         return Some(Write::Create(own.clone()));
@@ -212,10 +257,16 @@ fn own_write(present: Option<&EndpointSlice>, own: &EndpointSlice) -> Option<Wri
         // It can't be changed.
         return Some(Write::Delete(present.clone()));
     }
+    let mut labels = present.metadata.labels.clone().unwrap_or_default();
+    labels.extend(own.metadata.labels.clone().unwrap_or_default());
+    let added = present.metadata.owner_references.iter().flatten();
+    let added = added.filter(|owner| owner.kind != "Pod").cloned();
+    let mut owners = own.metadata.owner_references.clone().unwrap_or_default();
+    owners.extend(added);
     let wanted = EndpointSlice {
         metadata: ObjectMeta {
-            labels: own.metadata.labels.clone(),
-            owner_references: own.metadata.owner_references.clone(),
+            labels: Some(labels),
+            owner_references: Some(owners),
             ..present.metadata.clone()
         },
         ..own.clone()
@@ -247,12 +298,14 @@ pub(super) fn target(slice: &EndpointSlice) -> Option<&str> {
 
 /// Whether the slice is of this very pod, not of another of its name.
 fn is_of(slice: &EndpointSlice, pod: &Pod) -> bool {
-    let targets = slice
-        .endpoints
-        .iter()
-        .filter_map(|it| it.target_ref.as_ref());
-    let mut uids = targets.filter_map(|target| target.uid.as_deref());
-    uids.any(|uid| Some(uid) == pod.metadata.uid.as_deref()) && !is_over(pod)
+    uids(slice).any(|of| of == uid(pod)) && !is_over(pod)
+}
+
+/// Of the pods that it is of.
+fn uids(slice: &EndpointSlice) -> impl Iterator<Item = &str> {
+    let targets = slice.endpoints.iter();
+    let targets = targets.filter_map(|it| it.target_ref.as_ref());
+    targets.filter_map(|target| target.uid.as_deref())
 }
 
 /// Whether its containers have ended for good, as when it was evicted.
@@ -312,10 +365,10 @@ mod tests {
     }
 
     fn ports() -> Ports {
-        Ports {
-            control: vec![("ftp", 2121), ("ftps", 2990)],
-            passive: PortRange::new(30_010..=30_011).unwrap(),
-        }
+        let mut config = Config::default();
+        config.passive.ports = PortRange::new(30_010..=30_011).unwrap();
+        let listening = ["[::]:2121", "[::]:2990"].map(|it| it.parse().unwrap());
+        Ports::of(&config, &listening)
     }
 
     fn pod(name: &str, uid: &str, is_ready: bool) -> Pod {
@@ -552,6 +605,65 @@ mod tests {
         let ending: Vec<_> = ending.collect();
         assert_eq!(told(&ending, Role::Control), (false, true, true));
         assert_eq!(told(&ending, Role::Data), (true, true, true));
+    }
+
+    #[test]
+    fn what_others_add_to_the_metadata_stays_and_is_no_reason_to_write() {
+        let own = pod("ferry-1", "own", true);
+        let mut present = all_kept(&own, Phase::Serves);
+        for slice in &mut present {
+            let labels = slice.metadata.labels.get_or_insert_default();
+            labels.insert("costs".to_owned(), "us".to_owned());
+            let owners = slice.metadata.owner_references.get_or_insert_default();
+            owners.push(OwnerReference {
+                kind: "Team".to_owned(),
+                ..OwnerReference::default()
+            });
+        }
+        let pods = [own.clone()];
+        assert_eq!(writes(&present, &slices(&own, Phase::Serves), &pods), []);
+        let writes = writes(&present, &slices(&own, Phase::Withdraws), &pods);
+        assert_eq!(writes.len(), 4);
+        for write in writes {
+            let Write::Replace(slice) = write else {
+                panic!("{write:?}")
+            };
+            assert!(slice.metadata.labels.unwrap().contains_key("costs"));
+            assert_eq!(slice.metadata.owner_references.unwrap().len(), 2);
+        }
+    }
+
+    /// The Service had a selector once.
+    #[test]
+    fn what_the_controllers_of_kubernetes_have_left_is_removed_and_nothing_of_others() {
+        let own = pod("ferry-1", "own", true);
+        let by = |name: &str, manager: &str| {
+            let mut slice = all_kept(&own, Phase::Serves).remove(0);
+            slice.metadata.name = Some(name.to_owned());
+            let labels = slice.metadata.labels.get_or_insert_default();
+            labels.insert(MANAGER.to_owned(), manager.to_owned());
+            slice
+        };
+        let [controller, mirroring] = CONTROLLERS;
+        let mut present = all_kept(&own, Phase::Serves);
+        present.push(by("ferry-x", controller));
+        present.push(by("ferry-y", mirroring));
+        present.push(by("ferry-z", "somebody"));
+        let pods = [own.clone()];
+        let writes = writes(&present, &slices(&own, Phase::Serves), &pods);
+        let removed = present[4..6].iter().cloned().map(Write::Delete);
+        assert_eq!(writes, removed.collect::<Vec<_>>());
+        assert!(is_mirrored(&present[5]) && !is_mirrored(&present[4]));
+    }
+
+    #[test]
+    fn who_leaves_a_service_takes_its_own_slices_along() {
+        let (own, other) = (pod("ferry-1", "own", true), pod("ferry-2", "other", true));
+        let mut present = all_kept(&other, Phase::Serves);
+        let mine = all_kept(&own, Phase::Serves);
+        present.extend(mine.clone());
+        let removed: Vec<_> = mine.into_iter().map(Write::Delete).collect();
+        assert_eq!(farewell(&present, "own"), removed);
     }
 
     #[test]

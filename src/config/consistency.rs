@@ -74,7 +74,6 @@ fn no_pod(config: &Config) -> Option<Contradiction> {
     })
 }
 
-/// An `EndpointSlice` has 100 ports at most, and one of them is for `ftp.listen`.
 fn large_share(config: &Config) -> Option<Contradiction> {
     let service = config.cluster.service.as_ref()?;
     let ports = config.passive.own_ports();

@@ -684,9 +684,9 @@ settings! {
     /// that has the port. `docs/kubernetes.md` tells how; the chart does it, with `scaling.mode: shared`.
     cluster: Cluster {
         /// The Service that clients connect to, as `NAMESPACE/NAME`. It must have no selector. Its ports have the
-        /// names `ftp`, `ftps` and, such as for port 30000, `passive-30000`. `none` writes no slices. It takes the
-        /// rights `get`, `list` and `watch` on pods and, with `create`, `update` and `delete` too, on
-        /// `EndpointSlice`s of that namespace.
+        /// names `ftp`, `ftps` and, such as for port 30000, `passive-30000`. `none` writes no slices. It takes these
+        /// rights in that namespace: `get`, `list` and `watch` on pods; `list`, `watch`, `create`, `update` and
+        /// `delete` on `EndpointSlice`s; `get` on the Service, and `delete` on the `Endpoints` of its name.
         ///
         /// Change it when several gateways share an address and you don't use the chart.
         service: Option<ServiceName> = None,

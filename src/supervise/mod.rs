@@ -58,6 +58,8 @@ pub enum Task {
     UploadMemory,
     /// Looks at the users file.
     Users,
+    /// Has the balancer send nobody any more, before the drain.
+    Withdrawal,
 }
 
 impl Task {
@@ -78,6 +80,7 @@ impl Task {
             Self::UploadChunks => "upload_chunks",
             Self::UploadMemory => "upload_memory",
             Self::Users => "users",
+            Self::Withdrawal => "withdrawal",
         }
     }
 }

@@ -127,6 +127,7 @@ pub(super) const TASK: Label = (
         "upload_chunks",
         "upload_memory",
         "users",
+        "withdrawal",
     ],
 );
 

@@ -1,4 +1,7 @@
 //! The address in a 227 follows a Service of Kubernetes, whatever happens to its API server.
+//!
+//! Here is what a real server can't be made to do, or not in the time that a test has, and how often it is asked. The rest
+//! is tried on a real one: `helm/tests/cluster/test_discovery.py`.
 
 use std::fs::File;
 use std::process::Stdio;
@@ -123,29 +126,6 @@ async fn a_change_of_the_address_is_told_to_sessions_that_are_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_an_address_pasv_is_425_and_epsv_works() {
-    let server = ApiServer::start("[]");
-    let (gateway, mut client) = start(&server).await;
-    eventually("a watch", || server.watches() == 1).await;
-    assert_eq!(told(&mut client).await, "425");
-    client.epsv().await;
-    assert_eq!(gateway.metric(KNOWN).await, Some(0.0));
-    // It is given one, as when a cluster is slow: the watch tells, nobody has to ask.
-    server.change(Some(ONE));
-    follows(&mut client, "203.0.113.1").await;
-    assert_eq!((server.gets(), server.watches()), (1, 1));
-    let logged = gateway.logged();
-    assert_eq!(
-        logged,
-        [
-            "WARN can't look up the address for PASV; clients get 425, EPSV works: \
-             its load balancer has no address yet",
-            "INFO the address for PASV is known: ",
-        ]
-    );
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn what_was_known_is_kept_when_the_service_loses_it() {
     let server = ApiServer::start(ONE);
     let (gateway, mut client) = start(&server).await;
@@ -180,8 +160,6 @@ async fn what_was_known_is_kept_when_the_service_loses_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_refuses_is_asked_again_and_complained_of_once() {
     let faults = [
-        (Fault::Unauthorized, "the API server forbids it"),
-        (Fault::Forbidden, "the API server forbids it"),
         (Fault::WatchForbidden, "the API server forbids it"),
         (Fault::WatchGone, "the API server: 410 too old"),
         (Fault::Overloaded, "the API server: 503 too much to do"),
@@ -241,34 +219,6 @@ async fn a_server_that_is_silent_is_given_up_and_asked_again() {
     assert!(gateway.logged()[0].ends_with("the API server does not answer"));
     server.fail_by(None);
     follows(&mut client, "203.0.113.1").await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_api_server_that_is_away_changes_nothing_until_it_is_back() {
-    let mut server = ApiServer::start(ONE);
-    let (gateway, mut client) = start(&server).await;
-    follows(&mut client, "203.0.113.1").await;
-    server.stop().await;
-    gateway.fails().await;
-    gateway.fails().await;
-    assert_eq!(told(&mut client).await, "203.0.113.1");
-    server.change(Some(OTHER));
-    server.resume();
-    follows(&mut client, "203.0.113.2").await;
-    let logged = gateway.logged();
-    let complaints = logged
-        .iter()
-        .filter(|line| line.contains("the last one is kept"));
-    assert!(
-        complaints.count() <= 2,
-        "cut off, and then not there: {logged:#?}"
-    );
-    assert!(
-        logged
-            .iter()
-            .all(|line| line.contains("the address for PASV")),
-        "{logged:#?}"
-    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

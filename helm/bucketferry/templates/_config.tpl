@@ -30,6 +30,10 @@
 {{- end }}
 {{- if include "bucketferry.shared" . }}
 {{- $service := printf "%s/%s" .Release.Namespace (include "bucketferry.fullname" .) }}
+{{- if and (include "bucketferry.dataIsProven" .) (not (dig "passive" "trusted_networks" "" $config)) }}
+{{- /* By whichever node: TLS tells whose it is. */}}
+{{- $_ := set $own.passive "trusted_networks" (list "0.0.0.0/0" "::/0") }}
+{{- end }}
 {{- $_ := set $own "cluster" (dict "service" $service "withdrawal" (printf "%ds" (include "bucketferry.withdrawal" . | int))) }}
 {{- end }}
 {{- if include "bucketferry.usersSecret" . }}

@@ -74,14 +74,22 @@ scaling.mode=shared can't use a volume that only one node may mount. Choose pers
 {{/* Whether connections reach the pod by the balancer alone, past the nodes. */}}
 {{- define "bucketferry.balancerReachesPods" -}}
 {{- $annotations := .Values.service.annotations | default dict }}
-{{- if eq (get $annotations "service.beta.kubernetes.io/aws-load-balancer-nlb-target-type") "ip" }}true{{ end }}
+{{- $prefix := "service.beta.kubernetes.io/aws-load-balancer" }}
+{{- $isIp := or (eq (get $annotations (printf "%s-nlb-target-type" $prefix)) "ip") (eq (get $annotations (printf "%s-type" $prefix)) "nlb-ip") }}
+{{- if and $isIp (eq .Values.service.type "LoadBalancer") }}true{{ end }}
+{{- end }}
+
+{{/* Whether TLS alone tells whose a data connection is: all are encrypted, and each resumes the session of its control connection. */}}
+{{- define "bucketferry.dataIsProven" -}}
+{{- $config := include "bucketferry.settings" . | fromJson }}
+{{- if and (dig "tls" "require_session_reuse" false $config) (eq (dig "tls" "require" "none" $config) "all") }}true{{ end }}
 {{- end }}
 
 {{/* Whether a data connection is known to be of its client by something else than an address that nodes may change. */}}
 {{- define "bucketferry.dataIsKnown" -}}
 {{- $config := include "bucketferry.settings" . | fromJson }}
 {{- $attributes := get (.Values.service.annotations | default dict) "service.beta.kubernetes.io/aws-load-balancer-target-group-attributes" }}
-{{- if or (dig "passive" "trusted_networks" "" $config) (dig "tls" "require_session_reuse" false $config) (dig "ftp" "trusted_proxies" "" $config) }}true
+{{- if or (dig "passive" "trusted_networks" "" $config) (include "bucketferry.dataIsProven" .) (dig "ftp" "trusted_proxies" "" $config) }}true
 {{- else if .Values.scaling.balancerKeepsAddresses }}true
 {{- else if and (include "bucketferry.balancerReachesPods" .) (contains "preserve_client_ip.enabled=true" $attributes) }}true
 {{- end }}
@@ -89,12 +97,12 @@ scaling.mode=shared can't use a volume that only one node may mount. Choose pers
 
 {{- define "bucketferry.problemsOfSharedTraffic" -}}
 {{- with .Values.service }}
-{{- if ne .type "ClusterIP" }}
-{{- if and (eq .externalTrafficPolicy "Local") (not (include "bucketferry.balancerReachesPods" $)) }}
+{{- if or (ne .type "ClusterIP") .externalIPs }}
+{{- if and (ne .type "ClusterIP") (eq .externalTrafficPolicy "Local") (not (include "bucketferry.balancerReachesPods" $)) }}
 service.externalTrafficPolicy is Local, and with scaling.mode=shared a node would drop the data connections of pods that are on other nodes. Choose Cluster
 {{- end }}
 {{- if not (include "bucketferry.dataIsKnown" $) }}
-with scaling.mode=shared, control and data connections of a client may come by different nodes, and nodes put their own address in place of the client's: the gateway would refuse the data connection as a stranger's. Set config.passive.trusted_networks to the networks of the nodes; or config.tls.require_session_reuse=true, by which clients prove who they are; or scaling.balancerKeepsAddresses=true if nobody changes the addresses of clients
+with scaling.mode=shared, control and data connections of a client may come by different nodes, and nodes put their own address in place of the client's: the gateway would refuse the data connection as a stranger's. Set config.passive.trusted_networks to the networks of the nodes; or config.tls.require=all and config.tls.require_session_reuse=true, by which clients prove who they are; or scaling.balancerKeepsAddresses=true if nobody changes the addresses of clients
 {{- end }}
 {{- end }}
 {{- end }}

@@ -10,7 +10,7 @@ use crate::config::setting::{Setting, found, text};
 /// The lowest port that needs no privilege.
 const LOWEST_PORT: u16 = 1024;
 
-/// Passive ports that a gateway may have behind a Service of several: an `EndpointSlice` has 100 ports at most.
+/// Passive ports that a gateway may have behind a Service of several: an `EndpointSlice` has room for 100.
 pub(in crate::config) const MOST_SHARED: usize = 99;
 
 /// Gateways that can share the ports.

@@ -51,8 +51,6 @@ struct State {
 /// How the server does not do what it is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// 401.
-    Unauthorized,
     /// 403.
     Forbidden,
     /// 403 for a watch, though not for a look.
@@ -94,7 +92,7 @@ impl ApiServer {
             folder: tempfile::tempdir().unwrap(),
             running: None,
         };
-        server.resume();
+        server.listen();
         let config = format!(
             "apiVersion: v1\nkind: Config\ncurrent-context: here\n\
              clusters:\n- name: here\n  cluster:\n    server: http://{}\n\
@@ -148,15 +146,8 @@ impl ApiServer {
         });
     }
 
-    /// Breaks all connections, and takes no new ones.
-    pub(crate) async fn stop(&mut self) {
-        if let Some(mut running) = self.running.take() {
-            running.shutdown().await;
-        }
-    }
-
-    /// Takes connections (again).
-    pub(crate) fn resume(&mut self) {
+    /// Takes connections.
+    fn listen(&mut self) {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.set_reuseaddr(true).unwrap();
         socket.bind(self.address).unwrap();
@@ -221,7 +212,6 @@ async fn connection(stream: TcpStream, mut state: watch::Receiver<State>, counts
 
 async fn refuse_by(stream: &mut BufReader<TcpStream>, fault: Fault) -> std::io::Result<()> {
     match fault {
-        Fault::Unauthorized => refuse(stream, 401, "Unauthorized").await,
         Fault::Forbidden | Fault::WatchForbidden => refuse(stream, 403, "is forbidden").await,
         Fault::WatchGone => refuse(stream, 410, "too old resource version").await,
         Fault::Overloaded => refuse(stream, 503, "too much to do").await,
