@@ -30,6 +30,8 @@ class Cluster:
 
     def __init__(self) -> None:
         self.stack = ExitStack()
+        # The addresses that balancers have given, by namespace and name.
+        self.given: dict[tuple[str, str], int] = {}
 
     def __enter__(self) -> "Cluster":
         try:
@@ -144,7 +146,6 @@ class Balancer:
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
-        self.given: dict[tuple[str, str], int] = {}
         self.lock = threading.Lock()
         self.mirror = Mirror(cluster.api, "services", self.give)
 
@@ -158,7 +159,8 @@ class Balancer:
     def give_to(self, service: Object) -> None:
         """The address of a Service stays free for it."""
         namespace, name = service["metadata"]["namespace"], service["metadata"]["name"]
-        number = self.given.setdefault((namespace, name), 10 + len(self.given) % 240)
+        given = self.cluster.given
+        number = given.setdefault((namespace, name), 10 + len(given) % 240)
         addresses = {"IPv4": f"203.0.113.{number}", "IPv6": f"2001:db8:b::{number}"}
         ingress = [{"ip": addresses[family]} for family in service["spec"]["ipFamilies"]]
         self.cluster.api.patch("services", namespace, name, {"status": {"loadBalancer": {"ingress": ingress}}}, sub="status")

@@ -43,7 +43,7 @@ def here(scenario: Path) -> dict[str, Any]:
         changed["config"] = {"store": {"url": "memory://", "options": None}}
     if values.get("scaling", {}).get("mode") == "shared":
         # The memory of one pod is not that of another.
-        changed["config"] = {"store": None}
+        changed["config"] = {"store": {"url": None, "options": None}}
         changed["persistence"] = {"enabled": True, "accessModes": ["ReadWriteMany"]}
     if values.get("minReadySeconds"):
         changed["minReadySeconds"] = 1
