@@ -114,7 +114,7 @@ class Rendered(unittest.TestCase):
         self.assertEqual(spec["automountServiceAccountToken"], bool(roles))
         names = [service["metadata"]["name"] for service in public_services(manifests)]
         address = [{"apiGroups": [""], "resources": ["services"], "verbs": ["get", "watch"], "resourceNames": names}]
-        slices = ["pods: get list watch", "endpointslices: list watch create delete", "endpointslices: update of 12", "endpointslices/restricted: create",
+        slices = ["pods: get list watch", "endpointslices: list watch create delete", "endpointslices: update of 400", "endpointslices/restricted: create",
                   "services: get of 1", "endpoints: delete of 1"]  # fmt: skip
         self.assertIn([role["rules"] for role in roles[:1]], ([], [address]))
         self.assertEqual([[told(rule) for rule in role["rules"]] for role in roles[1:]], [slices] if is_shared(manifests) else [])

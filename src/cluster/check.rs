@@ -1,5 +1,7 @@
 //! Tries the way to the slices once, for `bucketferry check`.
 
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+
 use crate::config::Config;
 use crate::kubernetes::ApiTrouble;
 
@@ -34,12 +36,18 @@ async fn look(config: &Config) -> Option<Result<(), Trouble>> {
         if slices.is_empty() {
             return Err(Trouble::NoAddress(pod.as_str().to_owned()));
         }
+        let names: Vec<_> = slices.iter().map(|own| own.metadata.name.clone()).collect();
         for mut slice in slices {
             let name = slice.metadata.name.take();
             slice.metadata.name = name.map(|name| format!("{name}-check"));
             cluster.write(&Write::Create(slice), true).await?;
         }
-        let own = present.slices.into_iter().map(Write::Replace).take(1);
+        let is_own = |slice: &EndpointSlice| names.contains(&slice.metadata.name);
+        let own = present
+            .slices
+            .into_iter()
+            .filter(is_own)
+            .map(Write::Replace);
         for write in own {
             match cluster.write(&write, true).await {
                 // The gateway itself may be at it.

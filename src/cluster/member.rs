@@ -24,11 +24,14 @@ use super::slices::{Phase, Ports, Write, addresses, farewell, own_slices, uid, w
 /// The longest wait after a failure.
 const RETRY: Duration = Duration::from_secs(4);
 
+/// The wait after a failure once the process was told to end.
+const HURRY: Duration = Duration::from_millis(500);
+
 /// Looks don't follow each other faster: one change often brings another.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// The longest pause between looks that find nothing to do, one soon after the other.
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Looks that find it changed by others before it could be set right; more are a quarrel.
 const QUARREL: u32 = 20;
@@ -148,7 +151,7 @@ impl Member {
             let Some(Err(trouble)) = ended else { continue };
             self.fail(&trouble);
             if told.is_cancelled() {
-                retry.wait().await;
+                sleep(HURRY).await;
             } else {
                 told.run_until_cancelled(retry.wait()).await;
             }
@@ -232,13 +235,13 @@ impl Member {
     ) -> Result<Option<Present>, Trouble> {
         let present = cluster.present().await?;
         let pod = self.find(own, &present)?;
-        let writes = if present.has_selector {
-            farewell(&present.slices, own)
+        let (own_writes, others) = if present.has_selector {
+            (farewell(&present.slices, own), Vec::new())
         } else {
             let slices = own_slices(&self.service, &self.ports, pod, phase);
             writes(&present.slices, &slices, &present.pods)
         };
-        for write in &writes {
+        for write in &own_writes {
             match (cluster.write(write, false).await, write) {
                 (Ok(()), write) => self.tell(write),
                 (Err(ApiTrouble::Conflict(_)), Write::Create(slice)) => {
@@ -248,13 +251,36 @@ impl Member {
                 (Err(trouble), _) => return Err(trouble.into()),
             }
         }
+        if present.has_selector {
+            self.mark();
+            return Err(Trouble::HasSelector);
+        }
         if phase != Phase::Serves || pod.metadata.deletion_timestamp.is_some() {
             self.mark();
         }
-        if present.has_selector {
-            return Err(Trouble::HasSelector);
+        if own_writes.is_empty() {
+            self.entered.send_replace(true);
         }
-        Ok(writes.is_empty().then_some(present))
+        // Whatever comes of these, the own ones are right.
+        let has_tidied = self.tidy(cluster, &others).await?;
+        Ok((own_writes.is_empty() && has_tidied).then_some(present))
+    }
+
+    /// Makes changes to the slices of others. Returns whether there were none.
+    async fn tidy(&self, cluster: &Cluster, others: &[Write]) -> Result<bool, Trouble> {
+        let mut failure = None;
+        for write in others {
+            match cluster.write(write, false).await {
+                Ok(()) => self.tell(write),
+                // Its own pod or another one was faster.
+                Err(ApiTrouble::Conflict(_) | ApiTrouble::NotFound(_)) => {}
+                Err(trouble) => failure = Some(trouble),
+            }
+        }
+        match failure {
+            Some(trouble) => Err(trouble.into()),
+            None => Ok(others.is_empty()),
+        }
     }
 
     fn mark(&self) {
@@ -283,14 +309,13 @@ impl Member {
         let text = trouble.to_string();
         let mut known = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         if known.as_ref() != Some(&text) {
-            tracing::warn!(service = %self.service, trouble = text, "can't keep the EndpointSlices of this pod; the rights that are needed: get, list and watch on pods; list, watch, create, update and delete on endpointslices; get on the Service");
+            tracing::warn!(service = %self.service, trouble = text, "can't keep the EndpointSlices of this pod; the rights that are needed: get, list and watch on pods; list, watch, create, update and delete on endpointslices; get on the Service, and delete on its endpoints");
         }
         *known = Some(text);
     }
 
     fn recovered(&self) {
         self.show(true);
-        self.entered.send_replace(true);
         let mut known = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         if known.take().is_some() {
             tracing::info!(service = %self.service, "the EndpointSlices of this pod are right again");

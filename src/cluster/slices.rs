@@ -207,14 +207,18 @@ fn conditions(role: Role, pod: &Pod, phase: Phase) -> EndpointConditions {
     }
 }
 
-/// The writes that are to be made, given all slices of the Service. `own` is what those of the own pod should be, and
-/// `pods` are all pods that are there, read after the slices.
-pub(super) fn writes(present: &[EndpointSlice], own: &[EndpointSlice], pods: &[Pod]) -> Vec<Write> {
+/// The writes that are to be made, those to the own slices and those to others', given all slices of the Service. `own` is
+/// what those of the own pod should be, and `pods` are all pods that are there, read after the slices.
+pub(super) fn writes(
+    present: &[EndpointSlice],
+    own: &[EndpointSlice],
+    pods: &[Pod],
+) -> (Vec<Write>, Vec<Write>) {
     let is_own = |slice: &EndpointSlice| {
         own.iter()
             .any(|own| own.metadata.name == slice.metadata.name)
     };
-    let own = own.iter().filter_map(|own| {
+    let own_writes = own.iter().filter_map(|own| {
         let mut present = present.iter();
         own_write(
             present.find(|it| it.metadata.name == own.metadata.name),
@@ -227,7 +231,7 @@ pub(super) fn writes(present: &[EndpointSlice], own: &[EndpointSlice], pods: &[P
         Some(manager) if CONTROLLERS.contains(&manager) => Some(Write::Delete(slice.clone())),
         _ => None,
     });
-    own.chain(others).collect()
+    (own_writes.collect(), others.collect())
 }
 
 /// The writes of a pod whose Service is not for several gateways any more: it has a selector, and slices by Kubernetes.
@@ -421,6 +425,12 @@ mod tests {
 
     fn all_kept(pod: &Pod, phase: Phase) -> Vec<EndpointSlice> {
         slices(pod, phase).into_iter().map(kept).collect()
+    }
+
+    /// All writes.
+    fn writes(present: &[EndpointSlice], own: &[EndpointSlice], pods: &[Pod]) -> Vec<Write> {
+        let (own, others) = super::writes(present, own, pods);
+        own.into_iter().chain(others).collect()
     }
 
     fn names(slices: &[EndpointSlice]) -> Vec<&str> {

@@ -30,7 +30,7 @@
 {{- end }}
 {{- if include "bucketferry.shared" . }}
 {{- $service := printf "%s/%s" .Release.Namespace (include "bucketferry.fullname" .) }}
-{{- if and (include "bucketferry.dataIsProven" .) (not (dig "passive" "trusted_networks" "" $config)) }}
+{{- if and (include "bucketferry.dataIsProven" .) (not (include "bucketferry.addressesAreKnown" .)) }}
 {{- /* By whichever node: TLS tells whose it is. */}}
 {{- $_ := set $own.passive "trusted_networks" (list "0.0.0.0/0" "::/0") }}
 {{- end }}

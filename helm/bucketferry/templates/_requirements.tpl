@@ -85,11 +85,17 @@ scaling.mode=shared can't use a volume that only one node may mount. Choose pers
 {{- if and (dig "tls" "require_session_reuse" false $config) (eq (dig "tls" "require" "none" $config) "all") }}true{{ end }}
 {{- end }}
 
-{{/* Whether a data connection is known to be of its client by something else than an address that nodes may change. */}}
+{{/* Whether a data connection is known to be of its client, whatever nodes do to addresses. */}}
 {{- define "bucketferry.dataIsKnown" -}}
+{{- if or (include "bucketferry.addressesAreKnown" .) (include "bucketferry.dataIsProven" .) }}true{{ end }}
+{{- end }}
+
+{{/* The same, by its address: nobody changes it, or those who do are trusted, or tell it. */}}
+{{- define "bucketferry.addressesAreKnown" -}}
+{{- $outside := or (ne .Values.service.type "ClusterIP") .Values.service.externalIPs }}
 {{- $config := include "bucketferry.settings" . | fromJson }}
 {{- $attributes := get (.Values.service.annotations | default dict) "service.beta.kubernetes.io/aws-load-balancer-target-group-attributes" }}
-{{- if or (dig "passive" "trusted_networks" "" $config) (include "bucketferry.dataIsProven" .) (dig "ftp" "trusted_proxies" "" $config) }}true
+{{- if or (not $outside) (dig "passive" "trusted_networks" "" $config) (dig "ftp" "trusted_proxies" "" $config) }}true
 {{- else if .Values.scaling.balancerKeepsAddresses }}true
 {{- else if and (include "bucketferry.balancerReachesPods" .) (contains "preserve_client_ip.enabled=true" $attributes) }}true
 {{- end }}

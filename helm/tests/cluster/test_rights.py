@@ -19,7 +19,7 @@ ADDRESS: set[Right] = {("services", NAME, "get watch")}
 SLICES: set[Right] = {
     ("pods", "", "get list watch"), ("endpointslices.discovery.k8s.io", "", "list watch create delete"), ("endpointslices.discovery.k8s.io/restricted", "", "create"),
     ("endpoints", NAME, "delete"),
-    *(("endpointslices.discovery.k8s.io", f"{NAME}-{pod}-{role}-{family}", "update") for pod in range(3) for role in ("data", "control") for family in ("ipv4", "ipv6")),
+    *(("endpointslices.discovery.k8s.io", f"{NAME}-{pod}-{role}-{family}", "update") for pod in range(100) for role in ("data", "control") for family in ("ipv4", "ipv6")),
 }  # fmt: skip
 RIGHTS: dict[str, set[Right]] = {
     "azure": ADDRESS,
