@@ -97,7 +97,7 @@ def helm(*arguments: str, values: dict[str, Any] | None = None) -> str:
 
 def install(namespace: str, *arguments: str, values: dict[str, Any]) -> None:
     """Installs the chart, and waits until it is ready."""
-    helm("install", RELEASE, str(CHART), "--namespace", namespace, "--wait", "--timeout", "60s", *arguments, values=values)
+    helm("install", RELEASE, str(CHART), "--namespace", namespace, "--wait", "--timeout", "120s", *arguments, values=values)
 
 
 def gateway_pods(namespace: str) -> list[Object]:

