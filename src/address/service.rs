@@ -114,7 +114,7 @@ pub(super) async fn look(service: &ServiceName) -> Result<Names, Trouble> {
     get(&api(service).await?, service).await
 }
 
-/// Asks for what there is, and to be told of changes.
+/// Reads the Service, and begins a watch on it.
 async fn begin(
     service: &ServiceName,
     tell: &watch::Sender<Names>,

@@ -1,4 +1,4 @@
-//! What is asked of the API server: the pods, the slices, and to be told of changes.
+//! Requests to the API server: reads and watches of pods and slices, writes of slices.
 
 use std::pin::pin;
 use std::time::Duration;

@@ -420,7 +420,7 @@ fn roles_of_aws(store: &Store) -> impl FnMut(&str) -> Answer + Send + use<> {
     }
 }
 
-/// On a developer's machine there may be one that leads to a role, which is nobody's wish here.
+/// A developer's machine may have one that leads to a role; tests must not use it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_profile_without_keys_stops_only_who_names_it() {
     let folder = tempfile::tempdir().unwrap();

@@ -98,7 +98,7 @@ async fn a_second_signal_ends_it_at_once() {
     assert_eq!(process.ended().await.code(), Some(143));
 }
 
-/// Nobody can be told of it: it must not wait for that for long, and nobody is served worse meanwhile.
+/// There is no API server to take note. The gateway waits for it for a few seconds only, and serves clients meanwhile.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_kubernetes_a_gateway_of_several_serves_and_ends() {
     let settings = [

@@ -192,7 +192,7 @@ class Pod:
         return "Failed" if any(container.exit_code for container in self.containers) else "Succeeded"
 
     def status(self) -> Object:
-        """What the API is told of it."""
+        """Its status, for the API."""
         phase = self.phase()
         is_initialized = all(container.exit_code == 0 for container in self.init_containers)
         is_ready = phase == "Running" and all(container.is_ready for container in self.containers)

@@ -141,12 +141,12 @@ class Gateway:
         self.session = login(self.addresses[0])
 
     def learns(self, address: str, within: float) -> None:
-        """The balancer gets an address, and clients are told of it in time."""
+        """The balancer gets an address, and PASV names it in time."""
         fixtures.CLUSTER.balance(self.namespace, NAME, address)
         self.tells(address, within)
 
     def tells(self, address: str, within: float) -> None:
-        """Clients are told of this address in time."""
+        """PASV names this address in time."""
         eventually(f"a 227 with {address}", lambda: passive_address(self.session) == address, within)
 
     def says(self, text: str, within: float) -> None:

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 import unittest
+import urllib.error
 import urllib.request
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -193,18 +194,26 @@ class Shared(unittest.TestCase):
         print(f"\nslices were right {took:.1f} s after the API server was back", end=" ")
 
     def test_without_rights_all_goes_on_but_the_slices(self) -> None:
-        role = f"{NAME}-slices"
-        binding = self.get("rolebindings", role)
-        fixtures.CLUSTER.api.delete("rolebindings", self.namespace, role)
-        fixtures.CLUSTER.api.delete("endpointslices", self.namespace, f"{NAME}-2-control-ipv6")
         before = self.counts("bucketferry_endpointslice_errors_total")
-        eventually("complaints", lambda: set(self.counts("bucketferry_endpointslices_current").values()) == {0.0}, 45)
-        self.assertTrue(all(errors > before.get(pod, 0) for pod, errors in self.counts("bucketferry_endpointslice_errors_total").items()))
-        self.assertEqual(self.finish(self.clients("sessions", self.addresses[0], "9")), [])
-        metadata = {"name": role, "labels": binding["metadata"]["labels"], "annotations": binding["metadata"]["annotations"]}
-        fixtures.CLUSTER.api.create("rolebindings", self.namespace, {**binding, "metadata": metadata})
+        with self.no_rights():
+            fixtures.CLUSTER.api.delete("endpointslices", self.namespace, f"{NAME}-2-control-ipv6")
+            eventually("complaints", lambda: set(self.counts("bucketferry_endpointslices_current").values()) == {0.0}, 45)
+            self.assertTrue(all(errors > before.get(pod, 0) for pod, errors in self.counts("bucketferry_endpointslice_errors_total").items()))
+            self.assertEqual(self.finish(self.clients("sessions", self.addresses[0], "9")), [])
         eventually("the slice", lambda: self.is_settled(3), 10)
         self.assertIn("the rights that are needed", fixtures.CLUSTER.kubelet.log(self.namespace, f"{NAME}-2"))
+
+    def test_an_update_without_rights_waits_and_takes_no_other_pod_away(self) -> None:
+        before = {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in gateway_pods(self.namespace)}
+        with self.no_rights():
+            fixtures.CLUSTER.kubectl("rollout", "restart", f"statefulset/{NAME}", "--namespace", self.namespace)
+            eventually("the first new pod to wait", lambda: "EndpointSlices: not written yet" in self.readiness(f"{NAME}-2"), 60)
+            # Longer than a pod has to be ready before the next one is replaced.
+            time.sleep(6)
+            self.assertEqual(self.get("pods", f"{NAME}-1")["metadata"]["uid"], before[f"{NAME}-1"], "the next pod was replaced")
+            self.assertFalse(is_ready(self.get("pods", f"{NAME}-2")))
+        fixtures.CLUSTER.kubectl("rollout", "status", f"statefulset/{NAME}", "--namespace", self.namespace, "--timeout=180s")
+        self.settled(3)
 
     def test_slices_of_pods_that_never_were_are_removed(self) -> None:
         own = self.get("endpointslices", f"{NAME}-0-control-ipv4")
@@ -296,6 +305,29 @@ class Shared(unittest.TestCase):
             yield
         finally:
             fixtures.CLUSTER.control_plane.start_api_server()
+
+    @contextmanager
+    def no_rights(self) -> Iterator[None]:
+        """While inside, pods may not write slices."""
+        role = f"{NAME}-slices"
+        binding = self.get("rolebindings", role)
+        fixtures.CLUSTER.api.delete("rolebindings", self.namespace, role)
+        try:
+            yield
+        finally:
+            metadata = {"name": role, "labels": binding["metadata"]["labels"], "annotations": binding["metadata"]["annotations"]}
+            fixtures.CLUSTER.api.create("rolebindings", self.namespace, {**binding, "metadata": metadata})
+
+    def readiness(self, name: str) -> str:
+        """What a pod answers to the probe of its readiness; nothing, while it does not answer."""
+        pod = fixtures.CLUSTER.api.get("pods", self.namespace, name)
+        try:
+            with urllib.request.urlopen(f"http://{pod['status']['podIP']}:8080/readyz", timeout=5) as answer:
+                return answer.read().decode()
+        except urllib.error.HTTPError as answer:
+            return answer.read().decode()
+        except (OSError, KeyError, TypeError):
+            return ""
 
     def half_an_upload(self, address: str, number: int) -> subprocess.Popen[str]:
         """An upload past the balancer that has sent something and not all."""
